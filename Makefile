@@ -1,0 +1,36 @@
+# Everything from a fresh clone: `make demo`, `make test`; `make env` only prepares .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= out/digits
+
+.PHONY: demo test lint env lock clean
+
+demo: env
+	$(BIN)/python scripts/sweep.py --config=configs/digits.py --runs=1000 --out=$(OUT)
+	$(BIN)/python scripts/report.py $(OUT)
+	$(BIN)/python scripts/replay.py $(OUT) --run=417
+
+test: env lint
+	$(BIN)/python -m pytest
+
+lint: env
+	$(BIN)/ruff check .
+
+env: .venv/ready
+
+# The lock names versions and hashes, no index: it works with whatever index pip is set up for.
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "seedlab needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# jax 0.11 needs Python 3.12; the lock serves 3.11 to 3.13 with one version.
+lock:
+	uv pip compile pyproject.toml build-requirements.in --extra=test --extra=cluster --universal --python-version=3.11 \
+	  --generate-hashes --no-emit-index-url --custom-compile-command='make lock' \
+	  --constraint=constraints.txt -o requirements.lock
+
+clean:
+	rm -rf .venv out

@@ -1,0 +1,261 @@
+"""What is trained: frozen dataclasses, parsed and checked once.
+
+`parse(mapping)` turns a ConfigDict or plain dict into a `Config`; after that
+boundary the library sees one typed, hashable value. `to_dict` is its inverse,
+`digest` names it. What needs models or data to be checked (a name, a size) is
+checked by `training.make_trainer`, before any work.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+Stream = Literal["init", "sample", "order", "augment", "noise", "poke"]
+STREAMS: tuple[str, ...] = typing.get_args(Stream)
+SEED_LIMIT = 2**32
+
+
+class UserError(ValueError):
+  """The user's input is wrong: one line with field, value and remedy; exit status 2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  name: str = "digits"  # or any image classification set of tensorflow-datasets
+  image_size: int | None = None  # resize to this many pixels a side when decoding; None keeps the size
+  train_examples: int | None = None  # subset drawn by the `sample` stream; None takes all
+  order: Literal["permutation", "replacement", "sequential"] = "permutation"
+  last_batch: Literal["drop", "keep"] = "drop"  # the incomplete last batch of an epoch
+  flip: bool = False  # horizontally, with probability 1/2
+  crop: int = 0  # pixels of padding on each side before a random crop back to size
+  crop_padding: Literal["zero", "reflect"] = "zero"
+  cutout: int = 0  # side of the square filled with the mean colour
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  name: str = "cnn"
+  width: int = 16  # hidden units (mlp), channels of the first layer (convolutional networks)
+  depth: int = 2  # hidden layers; read by `mlp` alone
+  norm: Literal["none", "batch"] = "none"
+  activation: str = "relu"
+  activation_kwargs: tuple[tuple[str, float], ...] = ()  # a dict (or its JSON) where it is written
+  convolution: Literal["auto", "native", "patches"] = "auto"  # lowering; part of the numerics
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  name: Literal["sgd"] = "sgd"
+  learning_rate: float = 0.1  # the peak of the schedule
+  schedule: Literal["constant", "linear", "cosine"] = "linear"  # to zero at the last step
+  warmup_steps: int = 0  # linear from zero to the peak
+  momentum: float = 0.9
+  nesterov: bool = False
+  weight_decay: float = 0.0  # coupled: added to the gradient of every parameter before momentum
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  batch_size: int = 50
+  epochs: int = 20
+  steps: int | None = None  # overrides `epochs`
+  label_smoothing: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  every_epochs: float = 1.0  # the last step is always evaluated
+  batch_size: int = 500  # pictures held at once; does not change what is measured
+  probabilities: bool = False  # keep the class probabilities of every test example at the end
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+  vary: tuple[Stream, ...] = STREAMS  # the streams that differ between runs
+  fixed: int = 0  # the seed of the others
+  design: Literal["joint", "crossed"] = "joint"  # joint: run r seeds every varied stream with r
+  levels: tuple[int, ...] = ()  # crossed: number of levels of each stream in `vary`
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  data: Data = Data()
+  model: Model = Model()
+  optimizer: Optimizer = Optimizer()
+  training: Training = Training()
+  evaluation: Evaluation = Evaluation()
+  seeds: Seeds = Seeds()
+
+
+# The smallest value that makes sense, for the fields that have one.
+_MINIMUM = {
+  "data.image_size": 1,
+  "data.train_examples": 1,
+  "data.crop": 0,
+  "data.cutout": 0,
+  "model.width": 1,
+  "model.depth": 0,
+  "optimizer.learning_rate": 0,
+  "optimizer.warmup_steps": 0,
+  "optimizer.momentum": 0,
+  "optimizer.weight_decay": 0,
+  "training.batch_size": 1,
+  "training.epochs": 1,
+  "training.steps": 1,
+  "training.label_smoothing": 0,
+  "evaluation.batch_size": 1,
+  "seeds.fixed": 0,
+}
+
+
+def parse(values: Mapping[str, Any] | Config) -> Config:
+  """A checked Config from nested mappings; raises UserError naming field, value and remedy."""
+  if isinstance(values, Config):
+    values = to_dict(values)
+  config = _parse(Config, values, "")
+  _check(config)
+  return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+  """Nested dicts of JSON values; `parse` takes them back."""
+  values = dataclasses.asdict(config)
+  values["model"]["activation_kwargs"] = dict(config.model.activation_kwargs)
+  return json.loads(json.dumps(values))
+
+
+def digest(config: Config) -> str:
+  """SHA-256 of what defines a run. The number of levels of a crossed design does not:
+
+  a design is extended without renumbering its runs (`streams.seeds_of_run`).
+  """
+  values = to_dict(config)
+  del values["seeds"]["levels"]
+  return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+  """(field, value in a, value in b) for the fields in which two `to_dict` results differ."""
+  flat_a, flat_b = dict(_flatten(a)), dict(_flatten(b))
+  fields = [*flat_a, *(name for name in flat_b if name not in flat_a)]
+  return [
+    (field, flat_a.get(field), flat_b.get(field))
+    for field in fields
+    if flat_a.get(field) != flat_b.get(field)
+  ]
+
+
+def choice_error(field: str, value: Any, choices: typing.Iterable[str]) -> UserError:
+  """The error for a value outside a list, with the closest choice when there is one."""
+  choices = sorted(choices)
+  return UserError(
+    f"{field}={value!r} is not known{closest(str(value), choices)}; choices: {', '.join(choices)}"
+  )
+
+
+def closest(word: str, choices: typing.Iterable[str]) -> str:
+  """`; did you mean X?` for the choice nearest to `word`, or nothing."""
+  near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+  return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+  for name, value in values.items():
+    if isinstance(value, Mapping) and name != "activation_kwargs":
+      yield from _flatten(value, f"{prefix}{name}.")
+    else:
+      yield prefix + name, value
+
+
+def _parse(cls: type, values: Any, prefix: str) -> Any:
+  if not isinstance(values, Mapping):
+    raise UserError(f"{prefix[:-1]}={values!r} is a section: give its fields ({prefix}NAME=VALUE)")
+  fields = {field.name: field for field in dataclasses.fields(cls)}
+  for name in values:
+    if name not in fields:
+      raise UserError(
+        f"{prefix}{name} is not a field{closest(name, fields)}; fields: {', '.join(fields)}"
+      )
+  hints = typing.get_type_hints(cls)
+  parsed = {
+    name: _convert(value, hints[name], prefix + name) for name, value in dict(values).items()
+  }
+  return cls(**parsed)
+
+
+def _convert(value: Any, hint: Any, field: str) -> Any:
+  """`value` as type `hint`; an int serves as a float, a list as a tuple, nothing else changes."""
+  if dataclasses.is_dataclass(hint):
+    return _parse(hint, value, field + ".")
+  origin = typing.get_origin(hint)
+  if origin is Literal:
+    if value not in typing.get_args(hint):
+      raise choice_error(field, value, typing.get_args(hint))
+    return value
+  if origin is types.UnionType:
+    if value is None:
+      return None
+    (hint,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
+    return _convert(value, hint, field)
+  if field.endswith("_kwargs"):
+    return _keyword_arguments(value, field)
+  if origin is tuple:
+    if isinstance(value, str) or not isinstance(value, typing.Iterable):
+      raise UserError(f"{field}={value!r} must be a list")
+    return tuple(_convert(item, typing.get_args(hint)[0], field) for item in value)
+  if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    value = float(value)
+  if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+    raise UserError(
+      f"{field}={value!r} must be of type {hint.__name__}, not {type(value).__name__}"
+    )
+  if hint is float and value != value:
+    raise UserError(f"{field}=nan is not a number")
+  return value
+
+
+def _keyword_arguments(value: Any, field: str) -> tuple[tuple[str, float], ...]:
+  if isinstance(value, str):
+    try:
+      value = json.loads(value or "{}")
+    except json.JSONDecodeError as error:
+      raise UserError(f"{field}={value!r} is not JSON ({error}); write {{\"beta\": 0.5}}") from None
+  if isinstance(value, Mapping):
+    value = value.items()
+  try:
+    return tuple(sorted((str(name), float(number)) for name, number in value))
+  except (TypeError, ValueError):
+    raise UserError(
+      f"{field}={value!r} must map names to numbers, as in {{\"beta\": 0.5}}"
+    ) from None
+
+
+def _check(config: Config) -> None:
+  values = dict(_flatten(to_dict(config)))
+  for field, minimum in _MINIMUM.items():
+    if values[field] is not None and values[field] < minimum:
+      raise UserError(f"{field}={values[field]!r} must be at least {minimum}")
+  if config.training.label_smoothing >= 1:
+    raise UserError(
+      f"training.label_smoothing={config.training.label_smoothing!r} must be below 1"
+    )
+  if config.evaluation.every_epochs <= 0:
+    raise UserError(f"evaluation.every_epochs={config.evaluation.every_epochs!r} must be above 0")
+  seeds = config.seeds
+  if seeds.fixed >= SEED_LIMIT:
+    raise UserError(f"seeds.fixed={seeds.fixed} must lie in [0, 2^32)")
+  if len(set(seeds.vary)) != len(seeds.vary) or not seeds.vary:
+    raise UserError(f"seeds.vary={seeds.vary!r} must name at least one stream, each once")
+  if seeds.design == "crossed":
+    if len(seeds.levels) != len(seeds.vary) or min(seeds.levels) < 1:
+      raise UserError(
+        f"seeds.levels={seeds.levels!r} must give a number of levels for each of seeds.vary="
+        f"{seeds.vary!r}"
+      )
+  elif seeds.levels:
+    raise UserError(f"seeds.levels={seeds.levels!r} is for seeds.design='crossed'")

@@ -1,0 +1,135 @@
+"""Named streams of randomness: integer seeds to typed threefry keys.
+
+Every random number of a run is a function of (stream, step or epoch, index in
+the data set), never of history, so that a resumed run needs only its step and
+a changed stream leaves the others alone:
+
+  order    fold_in(order, epoch)
+  augment  fold_in(fold_in(augment, epoch), index in the full data set)
+  noise    fold_in(noise, step); poke likewise
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seedlab.config import SEED_LIMIT, STREAMS, Seeds, UserError
+
+IMPLEMENTATION = "threefry2x32"
+
+
+class Keys(NamedTuple):
+  """One typed threefry key per stream. Append new streams; never reorder."""
+
+  init: jax.Array
+  sample: jax.Array
+  order: jax.Array
+  augment: jax.Array
+  noise: jax.Array
+  poke: jax.Array
+
+
+assert Keys._fields == STREAMS
+
+
+def derive(seeds: jax.Array) -> Keys:
+  """The keys of one run from its seeds, uint32[len(STREAMS)] in the order of STREAMS.
+
+  Stream number n with seed s gets fold_in(key(s), n), so equal seeds in two
+  streams give unrelated draws.
+  """
+  check_settings()
+  if seeds.dtype != jnp.uint32 or seeds.shape[-1:] != (len(STREAMS),):
+    raise TypeError(f"seeds must be uint32[{len(STREAMS)}], not {seeds.dtype}{list(seeds.shape)}")
+  return Keys(*(
+    jax.random.fold_in(jax.random.key(seeds[number], impl=IMPLEMENTATION), number)
+    for number in range(len(STREAMS))
+  ))
+
+
+def at_step(key: jax.Array, step: jax.Array | int) -> jax.Array:
+  """The key of one step (or epoch) of a stream."""
+  return jax.random.fold_in(check_key(key), step)
+
+
+def for_examples(key: jax.Array, epoch: jax.Array | int, index: jax.Array) -> jax.Array:
+  """Keys of the examples `index` (int[B], positions in the full data set) in an epoch."""
+  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(at_step(key, epoch), index)
+
+
+def check_key(key: jax.Array) -> jax.Array:
+  """`key` itself if it is a typed threefry key; any other would change every draw."""
+  dtype = getattr(key, "dtype", None)
+  if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+    raise TypeError(
+      f"a typed key is needed (jax.random.key(seed, impl={IMPLEMENTATION!r})), not"
+      f" {type(key).__name__} of dtype {dtype}"
+    )
+  if str(jax.random.key_impl(key)) != IMPLEMENTATION:
+    raise TypeError(
+      f"keys must be {IMPLEMENTATION}, not {jax.random.key_impl(key)}: other implementations"
+      " draw other numbers, and rbg is not exact under vmap"
+    )
+  return key
+
+
+def check_settings() -> None:
+  """Refuses the process-wide JAX settings under which the same key draws other numbers."""
+  if jax.config.jax_enable_x64:
+    raise UserError("jax_enable_x64=True changes the draws of every key; unset JAX_ENABLE_X64")
+  if not jax.config.jax_threefry_partitionable:
+    raise UserError(
+      "jax_threefry_partitionable=False changes the draws of every key; unset"
+      " JAX_THREEFRY_PARTITIONABLE"
+    )
+
+
+def seeds_of_run(run: int, seeds: Seeds) -> np.ndarray:
+  """uint32[len(STREAMS)]: the seed of every stream in run number `run`.
+
+  Joint design: varied streams get `run`. Crossed design: run numbers count the
+  tuples of levels shell by shell (Rosenberg & Strong's pairing function for
+  tuples: first all tuples with maximum 0, then maximum 1, ...), so a run's
+  levels do not depend on how many levels the design has, and more levels
+  renumber nothing.
+  """
+  if not 0 <= run < SEED_LIMIT:
+    raise UserError(f"run={run} must lie in [0, 2^32): it is a seed")
+  levels = [run] * len(seeds.vary)
+  if seeds.design == "crossed":
+    levels = _levels_of_run(run, len(seeds.vary))
+  values = dict(zip(seeds.vary, levels, strict=True))
+  return np.array([values.get(stream, seeds.fixed) for stream in STREAMS], np.uint32)
+
+
+def runs_of_design(seeds: Seeds) -> list[int]:
+  """The run numbers of a crossed design: one for each combination of levels, ascending."""
+  tuples = np.indices(seeds.levels).reshape(len(seeds.levels), -1).T
+  return sorted(_run_of_levels(tuple(map(int, levels))) for levels in tuples)
+
+
+def _run_of_levels(levels: Sequence[int]) -> int:
+  """Rosenberg-Strong: r(x_1..x_d) = r(x_1..x_{d-1}) + m^d + (m - x_d)((m+1)^(d-1) - m^(d-1))."""
+  if len(levels) == 1:
+    return levels[0]
+  dims, shell = len(levels), max(levels)
+  inner = (shell + 1) ** (dims - 1) - shell ** (dims - 1)
+  return _run_of_levels(levels[:-1]) + shell**dims + (shell - levels[-1]) * inner
+
+
+def _levels_of_run(run: int, dims: int) -> list[int]:
+  """The inverse of `_run_of_levels`."""
+  if dims == 1:
+    return [run]
+  shell = round(run ** (1 / dims))
+  while shell**dims > run:
+    shell -= 1
+  while (shell + 1) ** dims <= run:
+    shell += 1
+  inner = (shell + 1) ** (dims - 1) - shell ** (dims - 1)
+  offset = run - shell**dims
+  last = shell - max(0, (offset - shell ** (dims - 1)) // inner)
+  return [*_levels_of_run(offset - (shell - last) * inner, dims - 1), last]
