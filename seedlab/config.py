@@ -2,8 +2,9 @@
 
 `parse(mapping)` turns a ConfigDict or plain dict into a `Config`; after that
 boundary the library sees one typed, hashable value. `to_dict` is its inverse,
-`digest` names it. What needs models or data to be checked (a name, a size) is
-checked by `training.make_trainer`, before any work.
+`to_config_dict` the form that flags can change, `digest` names it. What needs
+models or data to be checked (a name, a size) is checked by
+`training.make_trainer`, before any work.
 """
 
 import dataclasses
@@ -14,6 +15,8 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
+
+from ml_collections import config_dict
 
 Stream = Literal["init", "sample", "order", "augment", "noise", "poke"]
 STREAMS: tuple[str, ...] = typing.get_args(Stream)
@@ -27,7 +30,7 @@ class UserError(ValueError):
 @dataclasses.dataclass(frozen=True)
 class Data:
   name: str = "digits"  # or any image classification set of tensorflow-datasets
-  image_size: int | None = None  # resize to this many pixels a side when decoding; None keeps the size
+  image_size: int | None = None  # pixels a side, resized when decoding; None keeps the size
   train_examples: int | None = None  # subset drawn by the `sample` stream; None takes all
   order: Literal["permutation", "replacement", "sequential"] = "permutation"
   last_batch: Literal["drop", "keep"] = "drop"  # the incomplete last batch of an epoch
@@ -113,10 +116,12 @@ _MINIMUM = {
 }
 
 
-def parse(values: Mapping[str, Any] | Config) -> Config:
+def parse(values: Mapping[str, Any] | config_dict.ConfigDict | Config) -> Config:
   """A checked Config from nested mappings; raises UserError naming field, value and remedy."""
   if isinstance(values, Config):
     values = to_dict(values)
+  elif isinstance(values, config_dict.ConfigDict):  # which is not a Mapping
+    values = values.to_dict()
   config = _parse(Config, values, "")
   _check(config)
   return config
@@ -127,6 +132,14 @@ def to_dict(config: Config) -> dict[str, Any]:
   values = dataclasses.asdict(config)
   values["model"]["activation_kwargs"] = dict(config.model.activation_kwargs)
   return json.loads(json.dumps(values))
+
+
+def to_config_dict(config: Config) -> config_dict.ConfigDict:
+  """What `get_config` of a config file returns: `config`, checked, each field open to a flag.
+
+  An empty field stays open by a placeholder that keeps its type.
+  """
+  return _config_dict(parse(config))
 
 
 def digest(config: Config) -> str:
@@ -141,7 +154,7 @@ def digest(config: Config) -> str:
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
   """(field, value in a, value in b) for the fields in which two `to_dict` results differ."""
-  flat_a, flat_b = dict(_flatten(a)), dict(_flatten(b))
+  flat_a, flat_b = dict(flatten(a)), dict(flatten(b))
   fields = [*flat_a, *(name for name in flat_b if name not in flat_a)]
   return [
     (field, flat_a.get(field), flat_b.get(field))
@@ -164,10 +177,30 @@ def closest(word: str, choices: typing.Iterable[str]) -> str:
   return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _config_dict(section: Any) -> config_dict.ConfigDict:
+  values = {}
+  for name, hint in typing.get_type_hints(type(section)).items():
+    value = getattr(section, name)
+    if dataclasses.is_dataclass(value):
+      value = _config_dict(value)
+    elif name.endswith("_kwargs"):
+      value = dict(value)
+    elif value is None:
+      value = config_dict.placeholder(_without_none(hint))
+    values[name] = value
+  return config_dict.ConfigDict(values)
+
+
+def _without_none(hint: Any) -> Any:
+  (hint,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
+  return hint
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+  """("section.field", value) of nested dicts; a dict field such as activation_kwargs is a value."""
   for name, value in values.items():
     if isinstance(value, Mapping) and name != "activation_kwargs":
-      yield from _flatten(value, f"{prefix}{name}.")
+      yield from flatten(value, f"{prefix}{name}.")
     else:
       yield prefix + name, value
 
@@ -200,8 +233,7 @@ def _convert(value: Any, hint: Any, field: str) -> Any:
   if origin is types.UnionType:
     if value is None:
       return None
-    (hint,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
-    return _convert(value, hint, field)
+    return _convert(value, _without_none(hint), field)
   if field.endswith("_kwargs"):
     return _keyword_arguments(value, field)
   if origin is tuple:
@@ -224,26 +256,22 @@ def _keyword_arguments(value: Any, field: str) -> tuple[tuple[str, float], ...]:
     try:
       value = json.loads(value or "{}")
     except json.JSONDecodeError as error:
-      raise UserError(f"{field}={value!r} is not JSON ({error}); write {{\"beta\": 0.5}}") from None
+      raise UserError(f'{field}={value!r} is not JSON ({error}); write {{"beta": 0.5}}') from None
   if isinstance(value, Mapping):
     value = value.items()
   try:
     return tuple(sorted((str(name), float(number)) for name, number in value))
   except (TypeError, ValueError):
-    raise UserError(
-      f"{field}={value!r} must map names to numbers, as in {{\"beta\": 0.5}}"
-    ) from None
+    raise UserError(f'{field}={value!r} must map names to numbers, as in {{"beta": 0.5}}') from None
 
 
 def _check(config: Config) -> None:
-  values = dict(_flatten(to_dict(config)))
+  values = dict(flatten(to_dict(config)))
   for field, minimum in _MINIMUM.items():
     if values[field] is not None and values[field] < minimum:
       raise UserError(f"{field}={values[field]!r} must be at least {minimum}")
   if config.training.label_smoothing >= 1:
-    raise UserError(
-      f"training.label_smoothing={config.training.label_smoothing!r} must be below 1"
-    )
+    raise UserError(f"training.label_smoothing={config.training.label_smoothing!r} must be below 1")
   if config.evaluation.every_epochs <= 0:
     raise UserError(f"evaluation.every_epochs={config.evaluation.every_epochs!r} must be above 0")
   seeds = config.seeds

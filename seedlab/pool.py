@@ -1,0 +1,234 @@
+"""A `concurrent.futures.Executor` of worker processes, one per core or accelerator.
+
+The standard pool loses every pending task with one killed worker, leaves orphans
+when its parent is killed, and re-imports the user's script. Here a worker is
+a plain `seedlab.worker.main`: it is bound to its core before JAX starts, takes
+functions by name with JSON arguments, answers with JSON and arrays (`pack`), and
+ends within a second of its parent. A task whose worker dies runs again on a new
+one; the others notice nothing.
+"""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from seedlab.config import UserError
+
+_ATTEMPTS = 3  # workers a single task may take down before it is given up
+_START = "from seedlab.worker import main; main()"
+_LENGTH = struct.Struct(">Q")
+
+
+class TaskError(RuntimeError):
+  """A task raised in its worker; the message is the worker's traceback."""
+
+
+class WorkerDied(RuntimeError):
+  """A task took down several workers in a row."""
+
+
+class WorkerPool(concurrent.futures.Executor):
+  """Runs importable functions of JSON arguments in worker processes.
+
+  Args:
+    places: one entry a worker: the core to pin to, or None (not pinned).
+    environment: per worker, variables set beside the parent's own.
+    on_progress: called as (task number, value) from the workers' threads when a
+      running task calls `seedlab.worker.progress(value)`.
+  """
+
+  def __init__(
+    self,
+    places: list[int | None],
+    environment: list[Mapping[str, str]] | None = None,
+    on_progress: Callable[[int, float], None] = lambda task, value: None,
+  ):
+    self.on_progress = on_progress
+    self._tasks: queue.SimpleQueue = queue.SimpleQueue()
+    self._closed = False
+    self._submitted = 0
+    self._slots = [
+      _Slot(place, variables, self)
+      for place, variables in zip(places, environment or [{}] * len(places), strict=True)
+    ]
+
+  def submit(self, fn: Callable[..., Any], /, *args: Any) -> concurrent.futures.Future:
+    """Schedules `fn(*args)`: an importable function of JSON. The future has its number as `task`."""
+    if self._closed:
+      raise RuntimeError("cannot schedule new tasks after shutdown")
+    future: concurrent.futures.Future = concurrent.futures.Future()
+    future.task = self._submitted
+    self._submitted += 1
+    request = {"function": f"{fn.__module__}:{fn.__qualname__}", "arguments": list(args)}
+    self._tasks.put((future, pack(request)))
+    return future
+
+  def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    """Ends the workers after their tasks; with `cancel_futures`, now."""
+    self._closed = True
+    if cancel_futures:
+      while not self._tasks.empty():
+        task = self._tasks.get()
+        if task is not None:
+          task[0].cancel()
+      for slot in self._slots:
+        slot.kill()
+    for _ in self._slots:
+      self._tasks.put(None)
+    if wait:
+      for slot in self._slots:
+        slot.thread.join()
+
+  def __exit__(self, kind, value, trace):
+    self.shutdown(cancel_futures=kind is not None)
+    return False
+
+  @property
+  def size(self) -> int:
+    """The number of workers."""
+    return len(self._slots)
+
+  @property
+  def closed(self) -> bool:
+    return self._closed
+
+  def next_task(self):
+    """Blocks until there is a task for a slot; None means: end."""
+    return self._tasks.get()
+
+
+class _Slot:
+  """One place of the pool: a thread that keeps a worker process alive and feeds it."""
+
+  def __init__(self, place: int | None, environment: Mapping[str, str], pool: WorkerPool):
+    self.place, self.environment, self.pool = place, environment, pool
+    self.lock = threading.Lock()
+    self.process = self._spawn()
+    self.thread = threading.Thread(target=self._serve, daemon=True)
+    self.thread.start()
+
+  def kill(self) -> None:
+    with self.lock:
+      self.process.kill()
+
+  def _spawn(self) -> subprocess.Popen:
+    place = [] if self.place is None else [f"--core={self.place}"]
+    variables = {
+      "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+      "TF_CPP_MIN_LOG_LEVEL": "2",  # XLA's remarks on cached programs are not the user's affair
+    }
+    return subprocess.Popen(
+      [sys.executable, "-c", _START, f"--parent={os.getpid()}", *place],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      env={**os.environ, **variables, **self.environment},
+    )
+
+  def _serve(self) -> None:
+    while (task := self.pool.next_task()) is not None:
+      future, request = task
+      if future.set_running_or_notify_cancel():
+        self._run(future, request)
+    self._reap()
+
+  def _reap(self) -> int:
+    """Waits for the process to end, having closed its pipes; its exit status."""
+    with contextlib.suppress(OSError):  # what was not yet written to a dead process
+      self.process.stdin.close()
+    self.process.stdout.close()
+    return self.process.wait()
+
+  def _run(self, future: concurrent.futures.Future, request: bytes) -> None:
+    for _ in range(_ATTEMPTS):
+      try:
+        answer = self._ask(future.task, request)
+      except (EOFError, OSError):
+        status = self._reap()
+        if self.pool.closed:
+          break
+        with self.lock:
+          self.process = self._spawn()
+        continue
+      if "error" in answer:
+        error = UserError if answer["error"] == "user" else TaskError
+        future.set_exception(error(answer["message"]))
+      else:
+        future.set_result(answer["result"])
+      return
+    if self.pool.closed:
+      future.set_exception(concurrent.futures.CancelledError())
+      return
+    name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    hint = "; the machine may be short of memory: use fewer workers" if status == -9 else ""
+    future.set_exception(WorkerDied(f"a task ended {_ATTEMPTS} workers in a row ({name}){hint}"))
+
+  def _ask(self, task: int, request: bytes) -> dict[str, Any]:
+    write_frame(self.process.stdin, request)
+    while True:
+      answer = unpack(read_frame(self.process.stdout))
+      if "progress" not in answer:
+        return answer
+      self.pool.on_progress(task, answer["progress"])
+
+
+def write_frame(stream: BinaryIO, payload: bytes) -> None:
+  stream.write(_LENGTH.pack(len(payload)))
+  stream.write(payload)
+  stream.flush()
+
+
+def read_frame(stream: BinaryIO) -> bytes:
+  """The next frame; EOFError when the other side is gone."""
+  (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
+  return _exactly(stream, length)
+
+
+def pack(value: Any) -> bytes:
+  """JSON with NumPy arrays in it, as a header and the arrays' bytes."""
+  arrays: list[np.ndarray] = []
+
+  def encode(item: Any) -> Any:
+    if isinstance(item, np.ndarray):
+      arrays.append(np.ascontiguousarray(item))
+      return {"__array__": [len(arrays) - 1, item.dtype.str, list(item.shape)]}
+    if isinstance(item, np.generic):
+      return item.item()
+    raise TypeError(f"{type(item).__name__} is neither JSON nor an array")
+
+  header = json.dumps(value, default=encode).encode()
+  return b"".join([_LENGTH.pack(len(header)), header, *(array.tobytes() for array in arrays)])
+
+
+def unpack(payload: bytes) -> Any:
+  """The inverse of `pack`."""
+  (length,) = _LENGTH.unpack_from(payload)
+  at = _LENGTH.size + length
+
+  def decode(item: dict[str, Any]) -> Any:
+    nonlocal at
+    if "__array__" not in item:
+      return item
+    _, dtype, shape = item["__array__"]
+    array = np.frombuffer(payload, dtype, count=int(np.prod(shape)), offset=at).reshape(shape)
+    at += array.nbytes
+    return array
+
+  return json.loads(payload[_LENGTH.size : at], object_hook=decode)
+
+
+def _exactly(stream: BinaryIO, count: int) -> bytes:
+  data = stream.read(count)
+  if len(data) < count:
+    raise EOFError
+  return data

@@ -1,0 +1,84 @@
+"""Progress of a sweep on stderr: a bar on a terminal, else one plain line every ten seconds."""
+
+import sys
+import threading
+import time
+
+_LINE_SECONDS = 10.0
+
+
+class Progress:
+  """Counts finished runs, and the finished part of runs under way."""
+
+  def __init__(self, total: int, quiet: bool = False):
+    self.total, self.quiet = total, quiet
+    self._done = 0
+    self._parts: dict[int, float] = {}
+    self._lock = threading.Lock()
+    self._bar = None
+
+  def __enter__(self):
+    self._started = self._last_line = time.monotonic()
+    if not self.quiet and sys.stderr.isatty():
+      self._bar = _bar()
+      self._bar.start()
+      self._task = self._bar.add_task("runs", total=self.total, speed="")
+    return self
+
+  def __exit__(self, kind, value, trace):
+    if self._bar:
+      self._bar.stop()
+    elif not self.quiet and kind is None:
+      self._line(self._done)
+
+  def part(self, task: int, runs: float) -> None:
+    """`runs` of a task are done, but not yet stored; called from the workers' threads."""
+    with self._lock:
+      self._parts[task] = runs
+      self._show()
+
+  def finished(self, task: int | None, runs: int) -> None:
+    """All `runs` of a task are stored."""
+    with self._lock:
+      self._parts.pop(task, None)
+      self._done += runs
+      self._show()
+
+  def _show(self) -> None:
+    done = self._done + sum(self._parts.values())
+    if self._bar:
+      self._bar.update(self._task, completed=done, speed=self._speed(done))
+    elif not self.quiet and time.monotonic() - self._last_line >= _LINE_SECONDS:
+      self._last_line = time.monotonic()
+      self._line(done)
+
+  def _line(self, done: float) -> None:
+    left = (self.total - done) * (time.monotonic() - self._started) / max(done, 1e-9)
+    print(
+      f"seedlab: {int(done)} of {self.total} runs, {self._speed(done)}, {_clock(left)} left",
+      file=sys.stderr,
+      flush=True,
+    )
+
+  def _speed(self, done: float) -> str:
+    rate = done / max(time.monotonic() - self._started, 1e-9)
+    return f"{rate:.1f} runs/s" if rate >= 1 else f"{rate * 3600:.0f} runs/h"
+
+
+def _bar():
+  from rich import progress
+  from rich.console import Console
+
+  return progress.Progress(
+    progress.BarColumn(),
+    progress.MofNCompleteColumn(),
+    progress.TextColumn("runs  {task.fields[speed]}"),
+    progress.TimeRemainingColumn(elapsed_when_finished=True),
+    console=Console(stderr=True),
+  )
+
+
+def _clock(seconds: float) -> str:
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,0 +1,292 @@
+"""The store of a sweep: one Zarr group (format 2), opened by plain `xarray.open_zarr`.
+
+Variables have the dimension `run` first; a Zarr chunk along `run` is a chunk of
+work. Only the parent process writes (`Writer`), one chunk at a time, the
+completion flag last, so a kill at any moment loses at most the chunk in hand.
+
+The consolidated metadata (.zmetadata) is the commit point: it alone says how many
+runs there are. A store grows by resizing every array, writing the new
+coordinates, then replacing that file; a kill in between leaves the old store.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray
+import zarr
+
+from seedlab.config import STREAMS, UserError
+
+STORE_VERSION = 1
+_MARK = "seedlab_store"  # the attribute that tells our stores from other Zarr groups
+_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def open(directory: str | os.PathLike) -> xarray.Dataset:  # `seedlab.open`
+  """The sweep in `directory` as a Dataset: variables by run, the manifest in `attrs`."""
+  manifest(directory)  # names what is wrong before xarray does
+  return xarray.open_zarr(os.fspath(directory), chunks=None)
+
+
+def exists(directory: str | os.PathLike) -> bool:
+  """Whether a store was created there; raises UserError if something else is in the way."""
+  path = pathlib.Path(directory)
+  if path.exists() and not path.is_dir():
+    raise UserError(f"out={str(path)!r} is a file; name a directory")
+  if not path.exists() or not set(os.listdir(path)) - {".lock"} or _half_created(path):
+    return False
+  manifest(path)
+  return True
+
+
+def _half_created(path: pathlib.Path) -> bool:
+  """A kill while creating left our attributes, but not the consolidated metadata."""
+  try:
+    return not (path / ".zmetadata").exists() and _MARK in (path / ".zattrs").read_text()
+  except OSError:
+    return False
+
+
+def manifest(directory: str | os.PathLike) -> dict[str, Any]:
+  """The attributes of the store; raises UserError for what is no (readable) store of ours."""
+  path = pathlib.Path(directory)
+  if not path.is_dir():
+    raise UserError(
+      f"{str(path)!r} is not a directory; train a sweep there first (scripts/sweep.py)"
+    )
+  try:
+    metadata = json.loads((path / ".zmetadata").read_text())["metadata"]
+    attributes = metadata[".zattrs"]
+  except FileNotFoundError:
+    raise UserError(
+      f"{str(path)!r} holds no seedlab store (no .zmetadata); name the directory given to --out"
+    ) from None
+  except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+    raise UserError(
+      f"{str(path)!r}: .zmetadata is damaged; restore it, or train into another directory"
+    ) from None
+  if _MARK not in attributes:
+    raise UserError(f"{str(path)!r} is a Zarr store, but not one of seedlab's")
+  if attributes[_MARK] != STORE_VERSION:
+    raise UserError(
+      f"{str(path)!r} is a store of version {attributes[_MARK]}, written by seedlab"
+      f" {attributes.get('seedlab_version')}; this is seedlab for version {STORE_VERSION}: install"
+      f" seedlab=={attributes.get('seedlab_version')} to read it"
+    )
+  return attributes
+
+
+@contextlib.contextmanager
+def lock(directory: str | os.PathLike) -> Iterator[None]:
+  """Holds the directory for one writer; released by the system if the process dies."""
+  path = pathlib.Path(directory)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    handle = (path / ".lock").open("a")
+  except OSError as error:
+    raise UserError(
+      f"out={str(path)!r} cannot be written ({error.strerror}); choose another directory"
+    ) from None
+  with handle:
+    try:
+      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise UserError(
+        f"out={str(path)!r} is being written by another process; wait for it or stop it"
+      ) from None
+    yield
+
+
+def create(
+  directory: str | os.PathLike,
+  *,
+  runs: Sequence[int],
+  seeds: np.ndarray,
+  plan: Sequence[int],
+  outcome: Mapping[str, tuple[tuple[str, ...], tuple[int, ...], str]],
+  coords: Mapping[str, tuple[str, np.ndarray]],
+  chunk: int,
+  attributes: Mapping[str, Any],
+) -> None:
+  """Makes the store for `runs`, none of them completed.
+
+  Args:
+    seeds: uint32[R, streams], the seeds of each run.
+    plan: the steps of the evaluations.
+    outcome: name -> (dimensions after run, their sizes, dtype).
+    coords: name -> (dimension, labels).
+    chunk: runs per chunk of work and of storage.
+  """
+  path = pathlib.Path(directory)
+  with _space(path):
+    if _half_created(path):
+      for entry in path.iterdir():
+        if entry.name != ".lock":
+          shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    group = zarr.open_group(
+      os.fspath(path), mode="a", zarr_format=2, attributes={_MARK: STORE_VERSION, **attributes}
+    )
+    columns = {
+      "run": ((), (), "i8"),
+      **{f"seed_{stream}": ((), (), "u4") for stream in STREAMS},
+      "digest": ((), (), "S64"),
+      "diverged": ((), (), "i8"),
+      "seconds": ((), (), "f4"),
+      "fingerprint": ((), (), "i4"),
+      "completed": ((), (), "?"),
+      **outcome,
+    }
+    for name, (dims, sizes, dtype) in columns.items():
+      # What is written once for many runs need not be split into a file for each chunk of work.
+      rows = max(chunk, 16384) if name == "run" or name.startswith("seed_") else chunk
+      _array(group, name, ("run", *dims), (0, *sizes), dtype, (rows, *sizes))
+    for name, (dim, labels) in {"evaluation": ("evaluation", np.array(plan)), **coords}.items():
+      array = _array(group, name, (dim,), labels.shape, labels.dtype, labels.shape)
+      array[:] = labels
+    fixed = ["evaluation", *coords]
+    group.attrs.update(
+      {
+        "coordinates": " ".join([*(f"seed_{stream}" for stream in STREAMS), *coords]),
+        "chunk": chunk,
+        "outcome": list(outcome),
+        "by_run": list(columns),
+      }
+    )
+    arrays = {name: group[name] for name in [*columns, *fixed]}
+    _grow(group, arrays, 0, runs, seeds)
+
+
+class Writer:
+  """The one writer of an existing store; hold `lock` while using it."""
+
+  def __init__(self, directory: str | os.PathLike):
+    self.path = pathlib.Path(directory)
+    self.attributes = dict(manifest(directory))
+    self.chunk: int = self.attributes["chunk"]
+    with _readable(self.path):
+      committed = zarr.open_consolidated(os.fspath(self.path), mode="r", zarr_format=2)
+      self.runs: np.ndarray = committed["run"][:]
+      self.completed: np.ndarray = committed["completed"][:]
+      # Opened without the consolidated metadata, which is a copy: arrays may be longer than the
+      # store after an extension was killed.
+      self._group = zarr.open_group(
+        os.fspath(self.path), mode="r+", zarr_format=2, use_consolidated=False
+      )
+      self._arrays = {name: self._group[name] for name in committed.array_keys()}
+      for name in self.attributes["by_run"]:
+        array = self._arrays[name]
+        if array.shape[0] != len(self.runs):
+          array.resize((len(self.runs), *array.shape[1:]))
+
+  def extend(self, runs: Sequence[int], seeds: np.ndarray) -> None:
+    """Appends runs that are not yet completed."""
+    with _space(self.path):
+      _grow(self._group, self._arrays, len(self.runs), runs, seeds)
+    self.runs = np.concatenate([self.runs, np.asarray(runs, np.int64)])
+    self.completed = np.concatenate([self.completed, np.zeros(len(runs), bool)])
+
+  def write(self, rows: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+    """Stores finished runs: `columns` for int[n] `rows`, all of one chunk."""
+    first = rows[0] // self.chunk * self.chunk
+    last = min(first + self.chunk, len(self.runs))
+    with _space(self.path):
+      for name, values in columns.items():
+        # The whole chunk is replaced, by the same bytes for rows that were there.
+        block = self._arrays[name][first:last]
+        block[rows - first] = values
+        self._arrays[name][first:last] = block
+      completed = self.completed.copy()
+      completed[rows] = True
+      self._arrays["completed"][first:last] = completed[first:last]
+    self.completed = completed
+
+  def set_attributes(self, **attributes: Any) -> None:
+    """Updates the manifest."""
+    self.attributes |= attributes
+    with _space(self.path):
+      self._group.attrs.update(attributes)
+      _commit(self.path, self._arrays)
+
+
+def _grow(
+  group: zarr.Group,
+  arrays: dict[str, zarr.Array],
+  start: int,
+  runs: Sequence[int],
+  seeds: np.ndarray,
+) -> None:
+  """Resizes every array along `run`, writes the coordinates, then commits."""
+  total = start + len(runs)
+  for name in group.attrs["by_run"]:
+    arrays[name].resize((total, *arrays[name].shape[1:]))
+  arrays["run"][start:total] = np.asarray(runs, np.int64)
+  for column, stream in enumerate(STREAMS):
+    arrays[f"seed_{stream}"][start:total] = seeds[:, column]
+  arrays["diverged"][start:total] = -1
+  arrays["completed"][start:total] = False
+  _commit(pathlib.Path(group.store.root), arrays)
+
+
+def _commit(path: pathlib.Path, names: Iterable[str]) -> None:
+  """Replaces the consolidated metadata by what the files now say, in one atomic step.
+
+  zarr's own `consolidate_metadata` lists the directory, and takes a report or a
+  lock file in it for damage.
+  """
+  files = [
+    ".zgroup",
+    ".zattrs",
+    *(f"{name}/{part}" for name in sorted(names) for part in (".zarray", ".zattrs")),
+  ]
+  metadata = {file: json.loads((path / file).read_text()) for file in files}
+  temporary = path / ".zmetadata.partial"
+  temporary.write_text(json.dumps({"metadata": metadata, "zarr_consolidated_format": 1}))
+  os.replace(temporary, path / ".zmetadata")
+
+
+def _array(group, name, dims, shape, dtype, chunks) -> zarr.Array:
+  # Zarr's fill value would make xarray read integers as floats with gaps; floats alone have one.
+  fill = np.nan if np.dtype(dtype).kind == "f" else None
+  return group.create_array(
+    name,
+    shape=shape,
+    dtype=dtype,
+    chunks=tuple(max(1, size) for size in chunks),
+    fill_value=fill,
+    attributes={"_ARRAY_DIMENSIONS": list(dims)},
+  )
+
+
+@contextlib.contextmanager
+def _space(path: pathlib.Path) -> Iterator[None]:
+  """Turns a full disk or a directory that cannot be written into the user's one line."""
+  try:
+    yield
+  except OSError as error:
+    remedy = "make it writable"
+    if error.errno in _OUT_OF_SPACE:
+      remedy = "free space"
+    raise UserError(
+      f"out={str(path)!r} could not be written ({error.strerror}): {remedy} and run the same"
+      " command again; no finished run is lost"
+    ) from error
+
+
+@contextlib.contextmanager
+def _readable(path: pathlib.Path) -> Iterator[None]:
+  """Names the store in errors about damaged or missing parts."""
+  try:
+    yield
+  except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
+    raise UserError(
+      f"{str(path)!r} is damaged ({type(error).__name__}: {str(error).splitlines()[0][:120]});"
+      " restore it, or train into another directory"
+    ) from error

@@ -1,0 +1,630 @@
+"""Many runs of one experiment: plan chunks, run them on an executor, resume, replay.
+
+  describe the experiment in a worker: lane mode, fingerprint, shapes, speed
+  make or extend the store; refuse another experiment, another fingerprint
+  one task for each chunk with runs missing; write each chunk as it arrives
+
+The parent process starts no JAX backend (a Trainer that workers cannot import
+excepted: it runs in the parent).
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import importlib
+import json
+import math
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seedlab import __version__, config, host, records, streams, worker
+from seedlab.config import Config, Seeds, UserError
+from seedlab.pool import WorkerPool
+from seedlab.progress import Progress
+
+_CHUNK_SECONDS = 10.0
+_MEASURED = (("loop", 1), ("vmap", 8), ("vmap", 16), ("vmap", 32))  # what lanes=measure tries
+
+
+class Experiment(NamedTuple):
+  """What is trained: a function that builds a Trainer, and its JSON arguments."""
+
+  function: str  # "module:name"
+  arguments: dict[str, Any]
+  config: Config | None  # None for a Trainer of the user's own
+  seeds: Seeds
+  make: Callable[..., Any] | None = None  # given where workers cannot import the function
+
+  @property
+  def record(self) -> dict[str, Any]:
+    """What the manifest keeps, and what must agree when a sweep goes on."""
+    if self.config:
+      values = config.to_dict(self.config)
+      del values["seeds"]["levels"]  # more levels extend the sweep
+      return {"config": values, "config_digest": config.digest(self.config)}
+    seeds = dataclasses.asdict(self.seeds)
+    del seeds["levels"]
+    return {
+      "config": None,
+      "trainer": {
+        "function": self.function,
+        "arguments": self.arguments,
+        "seeds": json.loads(json.dumps(seeds)),
+      },
+    }
+
+
+class Replay(NamedTuple):
+  """A recorded run beside its repetition."""
+
+  run: int
+  recorded: str  # digests of the final state
+  computed: str
+  changed: list[tuple[str, Any, Any]]  # (fingerprint field, recorded, here)
+  deviation: dict[str, float]  # outcome -> largest absolute difference
+  params: Any  # {path: array} of the repeated run
+
+  @property
+  def exact(self) -> bool:
+    return self.recorded == self.computed
+
+
+def experiment(
+  what: Config | Mapping[str, Any] | str | Callable[..., Any],
+  arguments: Mapping[str, Any] | None = None,
+  seeds: Mapping[str, Any] | None = None,
+  data_dir: str | None = None,
+) -> Experiment:
+  """An Experiment from a Config (or what `config.parse` takes) or a function building a Trainer.
+
+  Args:
+    what: a Config, a mapping, a function, or its name "module:function".
+    arguments: JSON arguments of the function; a Config has none.
+    seeds: fields of `config.Seeds`, for a function; a Config has its own.
+    data_dir: the tensorflow-datasets directory, for a Config.
+  """
+  if not isinstance(what, str) and not callable(what):
+    if arguments or seeds:
+      raise UserError("arguments and seeds are for a Trainer of your own; a config has its own")
+    parsed = config.parse(what)
+    directory = os.path.abspath(data_dir) if data_dir else None
+    values = {"config": config.to_dict(parsed), "data_dir": directory}
+    return Experiment("seedlab.training:make_trainer", values, parsed, parsed.seeds)
+  parsed_seeds = config.parse({"seeds": seeds or {}}).seeds
+  given = dict(arguments or {})
+  try:
+    json.dumps(given)
+  except TypeError as error:
+    raise UserError(f"arguments={given!r} must be JSON ({error})") from None
+  if isinstance(what, str):
+    _importable(what)
+    return Experiment(what, given, None, parsed_seeds)
+  name = f"{what.__module__}:{what.__qualname__}"
+  local = what.__module__ == "__main__" or "<" in what.__qualname__
+  return Experiment(name, given, None, parsed_seeds, what if local else None)
+
+
+def sweep(
+  what: Config | Mapping[str, Any] | str | Callable[..., Any],
+  runs: Iterable[int] | int | None = None,
+  out: str | os.PathLike = "out/sweep",
+  *,
+  arguments: Mapping[str, Any] | None = None,
+  seeds: Mapping[str, Any] | None = None,
+  data_dir: str | None = None,
+  lanes: str = "auto",
+  width: int | None = None,
+  workers: int | None = None,
+  executor: concurrent.futures.Executor | None = None,
+  new_fingerprint: bool = False,
+  quiet: bool = False,
+):
+  """Trains every run not yet in the store and returns the whole sweep as an xarray.Dataset.
+
+  The same call again resumes what was interrupted and ends with the same bits;
+  with more runs it extends the sweep.
+
+  Args:
+    what, arguments, seeds, data_dir: see `experiment`.
+    runs: run numbers, or how many (0, 1, ...); None: all of a crossed design.
+    out: the directory of the store.
+    lanes: "auto" (a fixed rule), "loop", "vmap", or "measure" (times them and records the choice).
+    width: lanes of a program in mode "vmap".
+    workers: worker processes; None: one per core the container may use, or one per accelerator.
+    executor: runs the chunks elsewhere, e.g. `distributed.Client().get_executor()`.
+    new_fingerprint: go on although programs, versions or devices changed since the store was made.
+    quiet: no progress on stderr.
+
+  Raises:
+    UserError: input that cannot be right; what is on disk stays as it was.
+  """
+  described = experiment(what, arguments, seeds, data_dir)
+  wanted = run_numbers(runs, described.seeds)
+  with records.lock(out):
+    known = records.manifest(out) if records.exists(out) else None
+    if known:
+      _same_experiment(described, known, out)
+      lanes, width = _same_lanes(known, lanes, width, out)
+    done = set(_completed(out)) if known else set()
+    if known and done.issuperset(wanted):
+      _say(quiet, f"{os.fspath(out)} already has all {len(wanted)} runs")
+      return records.open(out)
+    try:
+      with _executor(described, workers, executor, quiet) as (pool, count):
+        _run(described, wanted, out, known, (lanes, width), pool, count, new_fingerprint, quiet)
+    except KeyboardInterrupt:
+      kept = len(_completed(out)) if records.exists(out) else 0
+      _say(
+        quiet, f"stopped with {kept} finished runs in {os.fspath(out)}; the same command goes on"
+      )
+      raise
+  return records.open(out)
+
+
+def run_numbers(runs: Iterable[int] | int | None, seeds: Seeds) -> list[int]:
+  """The runs asked for, checked."""
+  if seeds.design == "crossed":
+    numbers = streams.runs_of_design(seeds)
+    if runs not in (None, len(numbers)) and list(_range(runs)) != numbers:
+      raise UserError(
+        f"runs={runs} does not go with a crossed design, whose levels {seeds.levels} make"
+        f" {len(numbers)} runs; leave runs out"
+      )
+    return numbers
+  if runs is None:
+    raise UserError("runs is missing: say how many, e.g. runs=1000")
+  numbers = list(_range(runs))
+  if not numbers:
+    raise UserError(f"runs={runs} must be at least 1")
+  if len(set(numbers)) != len(numbers):
+    raise UserError("runs names a run more than once")
+  for run in numbers:
+    streams.seeds_of_run(run, seeds)  # within [0, 2^32)
+  return numbers
+
+
+def plan(
+  what: Config | Mapping[str, Any] | str | Callable[..., Any],
+  runs: Iterable[int] | int | None,
+  *,
+  arguments: Mapping[str, Any] | None = None,
+  seeds: Mapping[str, Any] | None = None,
+  data_dir: str | None = None,
+  lanes: str = "auto",
+  width: int | None = None,
+  workers: int | None = None,
+) -> dict[str, Any]:
+  """What a sweep will cost, from its compiled programs and half a second of training."""
+  described = experiment(what, arguments, seeds, data_dir)
+  wanted = run_numbers(runs, described.seeds)
+  with _executor(described, workers, None, quiet=True) as (pool, count):
+    facts = _describe(pool, described, lanes, width)
+  steps, evaluations, costs = facts["plan"][-1], len(facts["plan"]), facts["costs"]
+  return {
+    "runs": len(wanted),
+    "steps_per_run": steps,
+    "evaluations_per_run": evaluations,
+    "flops_per_step": costs["flops_step"],
+    "flops_per_run": costs["flops_step"] * steps + costs["flops_evaluation"] * evaluations,
+    "mode": facts["fingerprint"]["mode"],
+    "width": facts["fingerprint"]["width"],
+    "workers": count,
+    "bytes_per_lane": costs["bytes_lane"],
+    "bytes_shared_per_worker": costs["bytes_shared"],
+    "seconds_per_run_and_worker": facts["seconds_per_run"],
+    "hours": facts["seconds_per_run"] * math.ceil(len(wanted) / count) / 3600,
+  }
+
+
+def replay(
+  directory: str | os.PathLike,
+  run: int,
+  *,
+  trainer: Callable[..., Any] | None = None,
+  data_dir: str | None = None,
+) -> Replay:
+  """Recomputes one run alone and compares its final state with the recorded digest.
+
+  Args:
+    trainer: the function that built the Trainer, where the store names one that
+      cannot be imported (a notebook's).
+    data_dir: the tensorflow-datasets directory.
+  """
+  kept = records.manifest(directory)
+  dataset = records.open(directory)
+  row = _row(dataset, run, directory)
+  recorded_fingerprint = kept["fingerprints"][int(dataset["fingerprint"].values[row])]
+  described = _recorded_experiment(kept, trainer, data_dir, directory)
+  mode, width = recorded_fingerprint["mode"], recorded_fingerprint["width"]
+  with _executor(described, 1, None, quiet=True) as (pool, _):
+    spec = _spec(described, mode, width)
+    seeds = [streams.seeds_of_run(run, described.seeds).tolist()]
+    result = pool.submit(compute, spec, seeds, True).result()
+  deviation = {}
+  for name in kept["outcome"]:
+    difference = np.abs(dataset[name].values[row].astype(np.float64) - result["outcome"][name][0])
+    deviation[name] = float(difference.max()) if difference.size else 0.0
+  return Replay(
+    run=run,
+    recorded=dataset["digest"].values[row].decode(),
+    computed=result["digest"][0].decode(),
+    changed=config.differences(recorded_fingerprint, result["fingerprint"]),
+    deviation=deviation,
+    params=result["params"],
+  )
+
+
+def grid_cells(
+  values: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], out: str | os.PathLike
+) -> list[tuple[dict[str, Any], dict[str, Any], pathlib.Path]]:
+  """(the cell's field values, its config, its store) for every combination; all of them checked."""
+  cells: list[dict[str, Any]] = [{}]
+  for field, choices in grid.items():
+    cells = [cell | {field: choice} for cell in cells for choice in choices]
+  found = []
+  for cell in cells:
+    changed = json.loads(json.dumps(values))
+    for field, choice in cell.items():
+      *sections, last = field.split(".")
+      section = changed
+      for name in sections:
+        section = section.get(name, {}) if isinstance(section, dict) else {}
+      if not isinstance(section, dict) or last not in section:
+        known = [name for name, _ in config.flatten(values)]
+        raise UserError(f"--grid={field}: no such field{config.closest(field, known)}")
+      section[last] = choice
+    name = ",".join(f"{field}={choice}" for field, choice in cell.items()).replace("/", "_")
+    found.append((cell, config.to_dict(config.parse(changed)), pathlib.Path(out) / name))
+  return found
+
+
+def describe(spec: Mapping[str, Any], make: Callable[..., Any] | None = None) -> dict[str, Any]:
+  """What the parent must know before a sweep; runs in a worker."""
+  from seedlab import engine
+
+  program = _program(json.dumps(spec), make)
+  trainer = program.trainer
+  outcome = {}
+  for name, struct in program.outcome.items():
+    dims = list(trainer.dims[name])
+    every = dims[:1] == [engine.EVALUATION]
+    sizes = [len(trainer.plan)] * every + list(struct.shape)
+    outcome[name] = [dims, sizes, np.dtype(struct.dtype).str]
+  return {
+    "plan": list(trainer.plan),
+    "outcome": outcome,
+    "coords": {name: [dim, np.asarray(labels)] for name, (dim, labels) in trainer.coords.items()},
+    "fingerprint": program.fingerprint,
+    "costs": program.costs,
+    "seconds_per_run": engine.seconds_per_run(program),
+  }
+
+
+def compute(
+  spec: Mapping[str, Any],
+  seeds: list[list[int]],
+  keep_params: bool = False,
+  make: Callable[..., Any] | None = None,
+) -> dict[str, Any]:
+  """Trains one run per row of seeds; runs in a worker."""
+  from seedlab import engine
+
+  program = _program(json.dumps(spec), make)
+  results = engine.train(
+    program, np.array(seeds, np.uint32), report=worker.progress, keep_params=keep_params
+  )
+  return {
+    "outcome": results.outcome,
+    "digest": results.digest,
+    "diverged": results.diverged,
+    "seconds": results.seconds / len(seeds),
+    "fingerprint": program.fingerprint,
+    "params": engine.named_leaves(results.params) if keep_params else None,
+  }
+
+
+@functools.lru_cache(maxsize=1)
+def _program(spec: str, make: Callable[..., Any] | None):
+  """The compiled program of a spec, kept for the worker's next chunk."""
+  from seedlab import engine
+
+  values = json.loads(spec)
+  if not make:
+    host.pin_if_needed()
+  host.use_compilation_cache()
+  build = make or worker.resolve(values["function"])
+  trainer = build(**values["arguments"])
+  if not isinstance(trainer, engine.Trainer):
+    raise UserError(
+      f"{values['function']} returned a {type(trainer).__name__}, not a seedlab.Trainer"
+    )
+  return engine.build(trainer, values["mode"], values["width"])
+
+
+def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, quiet) -> None:
+  """Trains what is missing of `wanted` and writes it."""
+  _say(quiet, "compiling")
+  facts = _describe(pool, described, *lanes)
+  fingerprint = facts["fingerprint"]
+  mode, width = fingerprint["mode"], fingerprint["width"]
+  seeds_of = functools.partial(streams.seeds_of_run, seeds=described.seeds)
+  if not known:
+    _create(described, wanted, out, facts, count)
+  writer = records.Writer(out)
+  index = _fingerprint_index(writer, fingerprint, out, new_fingerprint)
+  kept = set(writer.runs.tolist())
+  new = [run for run in wanted if run not in kept]
+  if new:
+    writer.extend(new, np.stack([seeds_of(run) for run in new]))
+  pending = _pending(writer, set(wanted))
+  total = sum(len(rows) for rows in pending)
+  headline = f"{total} runs, {count} workers, lanes={mode}" + f" x {width}" * (mode == "vmap")
+  _say(quiet, f"{headline}; about {_duration(facts['seconds_per_run'] * total / count)}")
+
+  spec = _spec(described, mode, width)
+  with Progress(total, quiet) as progress:
+    if isinstance(pool, WorkerPool):
+      pool.on_progress = progress.part
+    tasks = {}
+    for rows in pending:
+      seeds = [seeds_of(int(run)).tolist() for run in writer.runs[rows]]
+      tasks[pool.submit(compute, spec, seeds)] = rows
+    for task in concurrent.futures.as_completed(tasks):
+      rows, result = tasks.pop(task), task.result()
+      if result["fingerprint"] != fingerprint:
+        raise UserError(
+          "a worker computes other bits than the first one: "
+          + _changes(config.differences(fingerprint, result["fingerprint"]))
+          + "; use workers of one kind"
+        )
+      writer.write(
+        rows,
+        {
+          **result["outcome"],
+          "digest": result["digest"],
+          "diverged": result["diverged"],
+          "seconds": np.full(len(rows), result["seconds"], np.float32),
+          "fingerprint": np.full(len(rows), index, np.int32),
+        },
+      )
+      progress.finished(getattr(task, "task", None), len(rows))
+
+
+def _create(described: Experiment, wanted, out, facts, workers: int) -> None:
+  """Makes the store; the chunk of work is fixed here."""
+  fingerprint = facts["fingerprint"]
+  chunk = _chunk(facts["seconds_per_run"], fingerprint["width"], len(wanted), workers)
+  metrics = [name for name, (dims, *_) in facts["outcome"].items() if "example" not in dims]
+  environment = host.environment()
+  records.create(
+    out,
+    runs=wanted,
+    seeds=np.stack([streams.seeds_of_run(run, described.seeds) for run in wanted]),
+    plan=facts["plan"],
+    outcome=facts["outcome"],
+    coords={name: (dim, labels) for name, (dim, labels) in facts["coords"].items()},
+    chunk=chunk,
+    attributes={
+      "seedlab_version": __version__,
+      "created": host.now(),
+      **described.record,
+      "metrics": metrics,
+      "vary": list(described.seeds.vary),
+      "design": described.seeds.design,
+      "claims": [],
+      "fingerprints": [fingerprint],
+      "data_digest": fingerprint["data"],
+      **environment,
+    },
+  )
+
+
+def _chunk(seconds_per_run: float, width: int, runs: int, workers: int) -> int:
+  """Runs per chunk, a multiple of `width`: ten seconds of work, and several chunks a worker."""
+  by_time = _CHUNK_SECONDS / max(seconds_per_run, 1e-6)
+  by_share = runs / (4 * workers)
+  return max(1, round(min(by_time, by_share) / width)) * width
+
+
+def _pending(writer: records.Writer, wanted: set[int]) -> list[np.ndarray]:
+  """The rows still to be computed, chunk by chunk."""
+  missing = ~writer.completed & np.isin(writer.runs, list(wanted))
+  rows = np.flatnonzero(missing)
+  edges = np.flatnonzero(np.diff(rows // writer.chunk)) + 1
+  return [part for part in np.split(rows, edges) if len(part)]
+
+
+def _fingerprint_index(writer: records.Writer, fingerprint, out, accept: bool) -> int:
+  """Where `fingerprint` stands in the store's table; a new one must be asked for."""
+  table = writer.attributes["fingerprints"]
+  if fingerprint in table:
+    return table.index(fingerprint)
+  if writer.completed.any() and not accept:
+    raise UserError(
+      f"out={os.fspath(out)!r} holds runs of another fingerprint, so new ones would not be"
+      f" comparable bit for bit: {_changes(config.differences(table[-1], fingerprint))}; go on in"
+      " another directory, or here with --new_fingerprint"
+    )
+  table = [*table, fingerprint] if writer.completed.any() else [fingerprint]
+  writer.set_attributes(fingerprints=table)
+  return len(table) - 1
+
+
+def _same_experiment(described: Experiment, known: Mapping[str, Any], out) -> None:
+  """Refuses to mix two experiments in one store, naming the fields that differ."""
+  record = described.record
+  recorded = {"config": known.get("config"), "trainer": known.get("trainer")}
+  changed = config.differences(
+    {**(recorded["config"] or {}), **(recorded["trainer"] or {})},
+    {**(record["config"] or {}), **record.get("trainer", {})},
+  )
+  if changed:
+    raise UserError(
+      f"out={os.fspath(out)!r} holds another experiment: {_changes(changed)}; choose another"
+      " directory"
+    )
+
+
+def _same_lanes(known: Mapping[str, Any], lanes: str, width: int | None, out):
+  """The store's lane mode and width; another one asked for by name is refused."""
+  first = known["fingerprints"][0]
+  if lanes in ("loop", "vmap") and (lanes, width or first["width"]) != (
+    first["mode"],
+    first["width"],
+  ):
+    raise UserError(
+      f"lanes={lanes}{f', width={width}' if width else ''}: out={os.fspath(out)!r} was made with"
+      f" lanes={first['mode']}, width={first['width']}, which is part of its numerics; leave lanes"
+      " out or choose another directory"
+    )
+  return first["mode"], first["width"]
+
+
+def _describe(pool, described: Experiment, lanes: str, width: int | None) -> dict[str, Any]:
+  choices = _MEASURED if lanes == "measure" else [(lanes, width)]
+  facts = [pool.submit(describe, _spec(described, *choice)).result() for choice in choices]
+  return min(facts, key=lambda fact: fact["seconds_per_run"])
+
+
+def _spec(described: Experiment, mode: str, width: int | None) -> dict[str, Any]:
+  return {
+    "function": described.function,
+    "arguments": described.arguments,
+    "mode": mode,
+    "width": width,
+  }
+
+
+@contextlib.contextmanager
+def _executor(
+  described: Experiment, workers: int | None, executor, quiet: bool
+) -> Iterator[tuple[concurrent.futures.Executor, int]]:
+  """The executor for an experiment and how many tasks it runs at once."""
+  if workers is not None and workers < 1:
+    raise UserError(f"workers={workers} must be at least 1")
+  if described.make:
+    _say(quiet, f"{described.function} cannot be imported by worker processes: it runs in this one")
+    yield _InParent(described.make), 1
+  elif executor is not None:
+    yield executor, workers or len(host.usable_cores())
+  else:
+    with local_pool(workers) as pool:
+      yield pool, pool.size
+
+
+def local_pool(workers: int | None = None) -> WorkerPool:
+  """Workers on this machine: one pinned to each usable core, or one for each accelerator."""
+  platform, devices = host.accelerators()
+  if platform == "cpu":
+    cores = host.usable_cores()
+    places = [cores[number % len(cores)] for number in range(workers or len(cores))]
+    return WorkerPool(places)
+  count = min(workers or devices, devices)
+  environment = [host.accelerator_environment(platform, number, devices) for number in range(count)]
+  return WorkerPool([None] * count, environment)
+
+
+class _InParent(concurrent.futures.Executor):
+  """Runs tasks in this process, for a Trainer that only it can build."""
+
+  def __init__(self, make: Callable[..., Any]):
+    self.make = make
+
+  def submit(self, fn, /, *args, **kwargs):
+    future: concurrent.futures.Future = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()
+    future.set_result(fn(*args, make=self.make, **kwargs))
+    return future
+
+
+def _recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
+  """The experiment of a store; its config must be one this version of seedlab knows."""
+  if not kept.get("config"):
+    known = kept["trainer"]
+    return experiment(trainer or known["function"], known["arguments"], known["seeds"])
+  seeds = dict(kept["config"]["seeds"])
+  seeds["levels"] = [1] * len(seeds["vary"]) if seeds["design"] == "crossed" else []
+  try:
+    return experiment({**kept["config"], "seeds": seeds}, data_dir=data_dir)
+  except UserError as error:
+    raise UserError(
+      f"{os.fspath(directory)!r} was written by seedlab {kept['seedlab_version']}, whose config"
+      f" this version ({__version__}) does not know: {error}; install that version to replay it"
+    ) from None
+
+
+def _row(dataset, run: int, directory) -> int:
+  """The row of a completed run."""
+  numbers = dataset["run"].values
+  rows = np.flatnonzero(numbers == run)
+  if not len(rows):
+    raise UserError(
+      f"run={run} is not in {os.fspath(directory)!r}, which holds {len(numbers)} runs between"
+      f" {numbers.min()} and {numbers.max()}"
+    )
+  if not dataset["completed"].values[rows[0]]:
+    raise UserError(
+      f"run={run} of {os.fspath(directory)!r} is not finished; run the sweep's command again first"
+    )
+  return int(rows[0])
+
+
+def _completed(directory) -> list[int]:
+  writer = records.Writer(directory)
+  return writer.runs[writer.completed].tolist()
+
+
+def _importable(name: str) -> None:
+  module, separator, function = name.partition(":")
+  if not separator or not function:
+    raise UserError(f"trainer={name!r} must be module:function")
+  try:
+    worker.resolve(name)
+  except ModuleNotFoundError as error:
+    raise UserError(f"trainer={name!r}: {error}; run from the directory of {module}.py") from None
+  except AttributeError:
+    choices = [
+      key
+      for key, value in vars(importlib.import_module(module)).items()
+      if callable(value) and not key.startswith("_")
+    ]
+    raise UserError(
+      f"trainer={name!r}: {module} has no {function!r}{config.closest(function, choices)}"
+    ) from None
+
+
+def _range(runs: Iterable[int] | int) -> Iterable[int]:
+  if isinstance(runs, int):
+    if runs < 1:
+      raise UserError(f"runs={runs} must be at least 1")
+    return range(runs)
+  return [int(run) for run in runs]
+
+
+def _changes(differences: Sequence[tuple[str, Any, Any]]) -> str:
+  """`field: there -> here` for each, long values cut."""
+  return ", ".join(
+    f"{field}: {_short(there)} -> {_short(here)}" for field, there, here in differences
+  )
+
+
+def _short(value: Any) -> str:
+  text = str(value)
+  return text if len(text) <= 40 else f"{text[:12]}..."
+
+
+def _duration(seconds: float) -> str:
+  if seconds < 90:
+    return f"{seconds:.0f} s"
+  return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _say(quiet: bool, message: str) -> None:
+  if not quiet:
+    print(f"seedlab: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,58 @@
+"""The one seam everything plugs into: how ONE run is trained."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+EVALUATION = "evaluation"
+
+State = Any  # a NamedTuple of arrays with a field `params`
+Data = Any  # a tree of host arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+  """Functions that train one run; the engine maps them over runs and never looks inside.
+
+  Everything but `load` and `feed` is pure and traced. A random number may depend
+  on keys, step and data alone, never on history: a run then does not depend on
+  how its steps are cut into segments.
+
+  Attributes:
+    plan: the steps after which a run is evaluated, ascending; the last one ends it.
+    load: () -> data, a tree of host arrays shared by all runs.
+    init: (keys, data) -> state; `keys` is a `streams.Keys`.
+    advance: (state, keys, data, fed, first, steps) -> (state, log): the steps
+      first, ..., first + steps - 1. Both are int32 scalars, traced and equal in
+      all lanes, so loop with `lax.fori_loop(first, first + steps, ...)`.
+      log["diverged"] is int32: the first of these steps that left a loss or a
+      parameter non-finite, or -1.
+    evaluate: (state, data) -> {name: array}.
+    dims: for every outcome of `evaluate` the dimensions it is stored under, after
+      `run`. One that begins with "evaluation" is kept at every evaluation, any
+      other at the end alone.
+    feed: (seeds, first, steps) -> tree of host arrays, for data too large for the
+      device: what `advance` gets as `fed`. A function of its arguments alone
+      (seeds: uint32, one per stream); called ahead of time from another thread.
+    period: segments never cross a multiple of it (an epoch), so what belongs to an
+      epoch can be drawn once at the head of `advance`.
+    coords: {name: (dimension, array)}: labels of the stored dimensions.
+  """
+
+  plan: tuple[int, ...]
+  load: Callable[[], Data]
+  init: Callable[..., State]
+  advance: Callable[..., tuple[State, dict[str, Any]]]
+  evaluate: Callable[..., dict[str, Any]]
+  dims: Mapping[str, tuple[str, ...]]
+  feed: Callable[..., Any] | None = None
+  period: int | None = None
+  coords: Mapping[str, tuple[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    if not self.plan or list(self.plan) != sorted(set(self.plan)) or self.plan[0] < 0:
+      raise ValueError(f"plan={self.plan!r} must be ascending steps, at least one")
+    if self.period is not None and self.period < 1:
+      raise ValueError(f"period={self.period!r} must be at least 1 or None")

@@ -1,0 +1,74 @@
+"""A worker process of `pool.WorkerPool`.
+
+Bound to its core before anything can start JAX; answers frames on its original
+stdout (prints of tasks go to stderr); leaves when its parent does.
+"""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+
+_send = None  # set while a task runs in a worker process
+
+
+def progress(value: float) -> None:
+  """Tells the parent how far the running task is; does nothing outside a worker."""
+  if _send:
+    _send({"progress": value})
+
+
+def resolve(name: str):
+  """The function of "module:qualified.name"."""
+  module, _, path = name.partition(":")
+  found = importlib.import_module(module)
+  for part in path.split("."):
+    found = getattr(found, part)
+  return found
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--parent", type=int, required=True)
+  parser.add_argument("--core", type=int)
+  arguments = parser.parse_args()
+  threading.Thread(target=_leave_with, args=(arguments.parent,), daemon=True).start()
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+
+  from seedlab import host
+  from seedlab.config import UserError
+  from seedlab.pool import pack, read_frame, unpack, write_frame
+
+  if arguments.core is not None:
+    host.pin(arguments.core)
+  answers = os.fdopen(os.dup(1), "wb")
+  os.dup2(2, 1)
+
+  global _send
+
+  def _send(message):
+    write_frame(answers, pack(message))
+
+  importlib.import_module("seedlab.sweeps")  # while the parent prepares the first task
+  while True:
+    try:
+      request = unpack(read_frame(sys.stdin.buffer))
+    except EOFError:
+      return
+    try:
+      _send({"result": resolve(request["function"])(*request["arguments"])})
+    except UserError as error:
+      _send({"error": "user", "message": str(error)})
+    except Exception:  # a task's failure is the parent's to report
+      _send({"error": "task", "message": traceback.format_exc()})
+
+
+def _leave_with(parent: int) -> None:
+  """Ends this process within a fraction of a second of its parent's death, whatever it is doing."""
+  while os.getppid() == parent:
+    time.sleep(0.2)
+  os._exit(1)
