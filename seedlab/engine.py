@@ -177,7 +177,7 @@ def train(
   outcomes, digests, diverged, params = zip(*parts, strict=True)
   return Results(
     outcome={name: np.concatenate([part[name] for part in outcomes]) for name in outcomes[0]},
-    digest=np.array(sum(digests, []), "S64"),
+    digest=np.concatenate(digests),
     diverged=np.concatenate(diverged),
     seconds=time.perf_counter() - started,
     params=params[-1],
@@ -259,9 +259,10 @@ def _train_group(program, seeds, report, longest, keep_params):
   never = np.full(program.width, np.iinfo(np.int64).max)
   first_bad = np.min([never, *(np.where(step >= 0, step, never) for step in diverged)], axis=0)
   leaves = {path: _lanes(program, leaf) for path, leaf in named_leaves(state).items()}
-  digests = [
-    _leaves_digest({path: leaf[lane] for path, leaf in leaves.items()}) for lane in range(real)
-  ]
+  digests = np.array(
+    [_leaves_digest({path: leaf[lane] for path, leaf in leaves.items()}) for lane in range(real)],
+    "S64",
+  )
   params = None
   if keep_params:
     params = jax.tree.map(lambda leaf: _lanes(program, leaf)[real - 1], state.params)

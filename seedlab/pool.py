@@ -64,7 +64,7 @@ class WorkerPool(concurrent.futures.Executor):
     ]
 
   def submit(self, fn: Callable[..., Any], /, *args: Any) -> concurrent.futures.Future:
-    """Schedules `fn(*args)`: an importable function of JSON. The future has its number as `task`."""
+    """Schedules `fn(*args)`: an importable function of JSON; `task` on the future is its number."""
     if self._closed:
       raise RuntimeError("cannot schedule new tasks after shutdown")
     future: concurrent.futures.Future = concurrent.futures.Future()

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import xarray
 import zarr
+from safetensors.numpy import save_file
 
 from seedlab.config import STREAMS, UserError
 
@@ -214,6 +215,17 @@ class Writer:
     with _space(self.path):
       self._group.attrs.update(attributes)
       _commit(self.path, self._arrays)
+
+
+def save_params(file: str | os.PathLike, params: Mapping[str, np.ndarray]) -> None:
+  """Writes {path: array} as safetensors, whole or not at all."""
+  path = pathlib.Path(file)
+  if path.suffix != ".safetensors":
+    raise UserError(f"params={str(path)!r} must end in .safetensors")
+  partial = path.with_suffix(".partial")
+  with _space(path):
+    save_file(dict(params), partial)
+    os.replace(partial, path)
 
 
 def _grow(

@@ -44,10 +44,12 @@ def derive(seeds: jax.Array) -> Keys:
   check_settings()
   if seeds.dtype != jnp.uint32 or seeds.shape[-1:] != (len(STREAMS),):
     raise TypeError(f"seeds must be uint32[{len(STREAMS)}], not {seeds.dtype}{list(seeds.shape)}")
-  return Keys(*(
-    jax.random.fold_in(jax.random.key(seeds[number], impl=IMPLEMENTATION), number)
-    for number in range(len(STREAMS))
-  ))
+  return Keys(
+    *(
+      jax.random.fold_in(jax.random.key(seeds[number], impl=IMPLEMENTATION), number)
+      for number in range(len(STREAMS))
+    )
+  )
 
 
 def at_step(key: jax.Array, step: jax.Array | int) -> jax.Array:

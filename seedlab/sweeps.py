@@ -29,6 +29,7 @@ from seedlab.pool import WorkerPool
 from seedlab.progress import Progress
 
 _CHUNK_SECONDS = 10.0
+_TOLERANCE = 0.01  # what other roundings do to the outcome of a short training
 _MEASURED = (("loop", 1), ("vmap", 8), ("vmap", 16), ("vmap", 32))  # what lanes=measure tries
 
 
@@ -67,12 +68,41 @@ class Replay(NamedTuple):
   recorded: str  # digests of the final state
   computed: str
   changed: list[tuple[str, Any, Any]]  # (fingerprint field, recorded, here)
-  deviation: dict[str, float]  # outcome -> largest absolute difference
+  deviation: dict[str, float]  # outcome -> largest difference; of integers, the share that differ
   params: Any  # {path: array} of the repeated run
 
   @property
   def exact(self) -> bool:
     return self.recorded == self.computed
+
+  @property
+  def passed(self) -> bool:
+    """False only if the same fingerprint gave other bits; another one promises nothing."""
+    return self.exact or bool(self.changed)
+
+  def verdict(self, directory: str | os.PathLike) -> str:
+    """The result in a few plain lines."""
+    if self.exact:
+      return "exact" + " (although the fingerprint changed)" * bool(self.changed)
+    if not self.changed:
+      return "DIFFERENT: the same fingerprint, yet another final state; please report this as a bug"
+    lines = [
+      "not comparable bit for bit: the fingerprint changed",
+      *(f"  {field}: {_short(there)} -> {_short(here)}" for field, there, here in self.changed),
+      "largest difference of each outcome (of whole numbers: the share that differs):",
+      *(
+        f"  {name}: {value:.3g}{' (more than rounding)' * (value > _TOLERANCE)}"
+        for name, value in self.deviation.items()
+      ),
+    ]
+    if any(field in ("jax", "jaxlib") for field, *_ in self.changed):
+      lines += [
+        "to restore the recorded environment:",
+        f"  python scripts/replay.py {os.fspath(directory)} --lock > recorded.txt",
+        "  python -m venv .venv-recorded && .venv-recorded/bin/pip install -r recorded.txt",
+        "  .venv-recorded/bin/pip install --no-deps .",
+      ]
+    return "\n".join(lines)
 
 
 def experiment(
@@ -246,10 +276,10 @@ def replay(
     spec = _spec(described, mode, width)
     seeds = [streams.seeds_of_run(run, described.seeds).tolist()]
     result = pool.submit(compute, spec, seeds, True).result()
-  deviation = {}
-  for name in kept["outcome"]:
-    difference = np.abs(dataset[name].values[row].astype(np.float64) - result["outcome"][name][0])
-    deviation[name] = float(difference.max()) if difference.size else 0.0
+  deviation = {
+    name: _deviation(dataset[name].values[row], result["outcome"][name][0])
+    for name in kept["outcome"]
+  }
   return Replay(
     run=run,
     recorded=dataset["digest"].values[row].decode(),
@@ -258,6 +288,37 @@ def replay(
     deviation=deviation,
     params=result["params"],
   )
+
+
+def grid(
+  values: Mapping[str, Any],
+  fields: Mapping[str, Sequence[Any]],
+  runs: Iterable[int] | int | None,
+  out: str | os.PathLike,
+  *,
+  workers: int | None = None,
+  executor: concurrent.futures.Executor | None = None,
+  **options: Any,
+) -> list[tuple[dict[str, Any], pathlib.Path]]:
+  """One sweep for every combination of field values, each in its own store below `out`.
+
+  Args:
+    values: the config all cells share.
+    fields: {"section.field": values}.
+    runs, options: as for `sweep`.
+
+  Returns:
+    (the cell's field values, its store) in order.
+  """
+  if isinstance(values, str) or callable(values):
+    raise UserError("--grid needs a config; a Trainer of your own takes its arguments itself")
+  cells = grid_cells(values, fields, out)
+  pool = contextlib.nullcontext(executor) if executor else local_pool(workers)
+  with pool as shared:
+    for cell, values, directory in cells:
+      _say(options.get("quiet", False), ", ".join(f"{name}={cell[name]}" for name in cell))
+      sweep(values, runs, directory, executor=shared, workers=workers, **options)
+  return [(cell, directory) for cell, _, directory in cells]
 
 
 def grid_cells(
@@ -512,7 +573,7 @@ def _executor(
     _say(quiet, f"{described.function} cannot be imported by worker processes: it runs in this one")
     yield _InParent(described.make), 1
   elif executor is not None:
-    yield executor, workers or len(host.usable_cores())
+    yield executor, getattr(executor, "size", workers or len(host.usable_cores()))
   else:
     with local_pool(workers) as pool:
       yield pool, pool.size
@@ -557,6 +618,12 @@ def _recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
       f"{os.fspath(directory)!r} was written by seedlab {kept['seedlab_version']}, whose config"
       f" this version ({__version__}) does not know: {error}; install that version to replay it"
     ) from None
+
+
+def _deviation(recorded: np.ndarray, computed: np.ndarray) -> float:
+  if recorded.dtype.kind != "f":
+    return float(np.mean(recorded != computed))
+  return float(np.max(np.abs(recorded.astype(np.float64) - computed), initial=0.0))
 
 
 def _row(dataset, run: int, directory) -> int:

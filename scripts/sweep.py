@@ -1,0 +1,94 @@
+"""Trains one experiment from many seeds into one store.
+
+The same command again resumes what was interrupted; with more runs it extends the sweep.
+"""
+
+import json
+import os
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from seedlab import cli, report, sweeps
+from seedlab.config import UserError
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="the experiment")
+_TRAINER = flags.DEFINE_string("trainer", None, "module:function that builds a Trainer of your own")
+_ARGUMENTS = flags.DEFINE_string("arguments", "{}", "JSON arguments of --trainer's function")
+_SEEDS = flags.DEFINE_string("seeds", "{}", 'JSON seeds of --trainer, as in {"vary": ["order"]}')
+_RUNS = flags.DEFINE_string("runs", None, "how many runs (0, 1, ...), or FIRST:STOP")
+_OUT = flags.DEFINE_string("out", None, "directory of the store", required=True)
+_DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")
+_GRID = flags.DEFINE_multi_string("grid", [], "FIELD=v1,v2: one store a cell, below --out")
+_PLAN = flags.DEFINE_bool("plan", False, "train nothing; say what the sweep will cost")
+_LANES = flags.DEFINE_enum("lanes", "auto", ["auto", "loop", "vmap", "measure"], "how runs share")
+_WIDTH = flags.DEFINE_integer("width", None, "runs in one program, with --lanes=vmap")
+_WORKERS = flags.DEFINE_integer("workers", None, "worker processes; else one a core or accelerator")
+_NEW = flags.DEFINE_bool("new_fingerprint", False, "go on after programs or versions changed")
+
+
+def main(argv: list[str]) -> int | None:
+  del argv
+  sys.path.insert(0, os.getcwd())  # where a --trainer's module lies
+  options = {"data_dir": _DATA.value, "lanes": _LANES.value, "width": _WIDTH.value}
+  options |= {"workers": _WORKERS.value, **_own_trainer()}
+  what = _TRAINER.value or (_CONFIG.value and _CONFIG.value.to_dict())
+  if not what:
+    raise UserError("--config is missing: name the experiment, e.g. --config=configs/digits.py")
+  runs = _runs(_RUNS.value)
+  if _PLAN.value:
+    print(report.plan_text(sweeps.plan(what, runs, **options)))
+  elif _GRID.value:
+    cells = sweeps.grid(what, _grid(), runs, _OUT.value, new_fingerprint=_NEW.value, **options)
+    print(report.grid_text(cells))
+  else:
+    dataset = sweeps.sweep(what, runs, _OUT.value, new_fingerprint=_NEW.value, **options)
+    print(report.headline(dataset))
+    print(f"The whole picture: python scripts/report.py {_OUT.value}")
+
+
+def _own_trainer() -> dict:
+  found = {}
+  for name, text in (("arguments", _ARGUMENTS.value), ("seeds", _SEEDS.value)):
+    try:
+      found[name] = json.loads(text)
+    except json.JSONDecodeError as error:
+      raise UserError(f"--{name}={text!r} is not JSON ({error})") from None
+    if not isinstance(found[name], dict):
+      raise UserError(f'--{name}={text!r} must be a JSON object, as in {{"width": 8}}')
+  return found
+
+
+def _runs(text: str | None) -> range | None:
+  if text is None:
+    return None
+  try:
+    first, stop = ([0, *map(int, text.split(":"))])[-2:]
+  except ValueError:
+    raise UserError(f"--runs={text!r} must be a number, or FIRST:STOP") from None
+  if first < 0 or stop <= first:
+    raise UserError(f"--runs={text} names no run; give at least 1, or FIRST:STOP with FIRST < STOP")
+  return range(first, stop)
+
+
+def _grid() -> dict[str, list]:
+  cells = {}
+  for item in _GRID.value:
+    field, separator, values = item.partition("=")
+    if not separator or not values:
+      raise UserError(f"--grid={item!r} must be FIELD=v1,v2, as in model.activation=relu,smelu")
+    cells[field.removeprefix("config.")] = [_value(word) for word in values.split(",")]
+  return cells
+
+
+def _value(word: str):
+  """A number, true, false or null as JSON has it; anything else is a word."""
+  try:
+    return json.loads(word)
+  except json.JSONDecodeError:
+    return word
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,105 @@
+"""A Trainer small enough for hundreds of runs in a test, that uses every part of the seam."""
+
+import os
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from seedlab.training.trainer import EVALUATION, Trainer
+
+EXAMPLES, BATCH, EPOCH = 24, 4, 6
+
+
+class State(NamedTuple):
+  params: dict
+  noise: jax.Array
+
+
+def make(
+  steps: int = 20,
+  hidden: int = 5,
+  explode_below: int = 0,
+  rate: float = 0.3,
+  pause: float = 0.0,
+  marker: str = "",
+  fed: bool = False,
+) -> Trainer:
+  """A regression with a fresh permutation an epoch and noise each step.
+
+  Args:
+    explode_below: this many runs in a hundred become infinite at step 7.
+    rate: the learning rate; another one is another program.
+    pause: seconds `load` waits.
+    marker: a file in which `load` leaves its process number.
+    fed: whether the batches come from the host.
+  """
+  x = np.linspace(-1, 1, EXAMPLES * 2, dtype=np.float32).reshape(EXAMPLES, 2)
+
+  def load():
+    time.sleep(pause)
+    if marker:
+      with open(marker, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    return {"x": x, "y": np.sin(3 * x[:, 0])}
+
+  def predict(params, x):
+    return jnp.tanh(x @ params["in"]) @ params["out"]
+
+  def init(keys, data):
+    return State(
+      {
+        "in": jax.random.normal(keys.init, (2, hidden), jnp.float32),
+        "out": jax.random.normal(jax.random.fold_in(keys.init, 1), (hidden,), jnp.float32),
+      },
+      jax.random.uniform(keys.noise, (), jnp.float32),
+    )
+
+  def advance(state, keys, data, fed_rows, first, steps):
+    order = jax.random.permutation(
+      jax.random.fold_in(keys.order, first // EPOCH), jnp.arange(EXAMPLES, dtype=jnp.int32)
+    )
+
+    def step(number, carry):
+      state, bad = carry
+      if fed:
+        rows = lax.dynamic_index_in_dim(fed_rows, number - first, keepdims=False)
+      else:
+        rows = lax.dynamic_slice_in_dim(order, number % EPOCH * BATCH, BATCH)
+      jitter = jax.random.normal(jax.random.fold_in(keys.noise, number), (BATCH, 2), jnp.float32)
+
+      def loss(params):
+        return jnp.mean((predict(params, data["x"][rows] + 0.1 * jitter) - data["y"][rows]) ** 2)
+
+      gradient = jax.grad(loss)(state.params)
+      params = jax.tree.map(lambda p, g: p - rate * g, state.params, gradient)
+      explodes = (number == 7) & (state.noise < explode_below / 100)
+      params["out"] = jnp.where(explodes, jnp.inf, params["out"])
+      finite = jnp.isfinite(params["out"]).all()
+      return State(params, state.noise), jnp.where((bad < 0) & ~finite, number, bad)
+
+    state, bad = lax.fori_loop(first, first + steps, step, (state, jnp.int32(-1)))
+    return state, {"diverged": bad}
+
+  def evaluate(state, data):
+    prediction = predict(state.params, data["x"])
+    return {"mse": jnp.mean((prediction - data["y"]) ** 2), "prediction": prediction}
+
+  def feed(seeds, first, steps):
+    numbers = np.arange(first, first + steps)[:, None] * BATCH + np.arange(BATCH)
+    return ((numbers + int(seeds[2])) % EXAMPLES).astype(np.int32)
+
+  return Trainer(
+    plan=(steps // 3, steps),
+    load=load,
+    init=init,
+    advance=advance,
+    evaluate=evaluate,
+    dims={"mse": (EVALUATION,), "prediction": ("example",)},
+    feed=feed if fed else None,
+    period=EPOCH,
+    coords={"target": ("example", np.sin(3 * x[:, 0]))},
+  )
