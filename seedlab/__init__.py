@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 _HOME = {
   "Config": "config",
-  "Trainer": "training.trainer",
+  "Trainer": "trainer",
   "UserError": "config",
   "open": "records",
   "plan": "sweeps",

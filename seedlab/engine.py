@@ -27,7 +27,7 @@ import numpy as np
 
 from seedlab import host, streams
 from seedlab.config import STREAMS, UserError
-from seedlab.training.trainer import EVALUATION, Trainer
+from seedlab.trainer import EVALUATION, Trainer
 
 Mode = Literal["loop", "vmap"]
 MODES: tuple[Mode, ...] = ("loop", "vmap")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from seedlab.training.trainer import EVALUATION, Trainer
+from seedlab.trainer import EVALUATION, Trainer
 
 EXAMPLES, BATCH, EPOCH = 24, 4, 6
 

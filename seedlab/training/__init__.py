@@ -21,7 +21,7 @@ from seedlab import models, streams
 from seedlab.config import Config, UserError
 from seedlab.training import losses
 from seedlab.training import optimizer as optimizers
-from seedlab.training.trainer import EVALUATION, Trainer
+from seedlab.trainer import EVALUATION, Trainer
 
 __all__ = ["EVALUATION", "State", "Trainer", "make_trainer"]
 

@@ -1,0 +1,185 @@
+"""L2 inside one process: lanes, company, segments, padding. Bitwise means every byte."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from seedlab import engine, streams
+from seedlab.config import Seeds, UserError
+
+RUNS = [3, 0, 11, 7, 5]
+
+
+def seeds_of(runs, **seeds) -> np.ndarray:
+  return np.stack([streams.seeds_of_run(run, Seeds(**seeds)) for run in runs])
+
+
+@pytest.fixture(scope="module", params=[("loop", None), ("vmap", 4)], ids=["loop", "vmap"])
+def program(request):
+  return engine.build(toy.make(), *request.param)
+
+
+def assert_same(a: engine.Results, b: engine.Results) -> None:
+  assert a.digest.tolist() == b.digest.tolist()
+  assert a.diverged.tolist() == b.diverged.tolist()
+  for name in a.outcome:
+    assert a.outcome[name].tobytes() == b.outcome[name].tobytes(), name
+
+
+def test_a_run_alone_equals_the_run_in_company(program):
+  together = engine.train(program, seeds_of(RUNS))
+  for row, run in enumerate(RUNS):
+    alone = engine.train(program, seeds_of([run]))
+    assert alone.digest[0] == together.digest[row]
+    for name, values in together.outcome.items():
+      assert alone.outcome[name][0].tobytes() == values[row].tobytes()
+
+
+def test_a_run_does_not_depend_on_its_lane(program):
+  assert_same(
+    engine.train(program, seeds_of(RUNS)),
+    _reordered(engine.train(program, seeds_of(RUNS[::-1])), slice(None, None, -1)),
+  )
+
+
+def _reordered(results: engine.Results, order) -> engine.Results:
+  return results._replace(
+    outcome={name: values[order] for name, values in results.outcome.items()},
+    digest=results.digest[order],
+    diverged=results.diverged[order],
+  )
+
+
+@pytest.mark.parametrize("longest", [1, 2, 5])
+def test_segments_do_not_matter(program, longest):
+  assert_same(
+    engine.train(program, seeds_of(RUNS)),
+    engine.train(program, seeds_of(RUNS), longest=longest),
+  )
+
+
+def test_different_seeds_give_different_digests(program):
+  assert len(set(engine.train(program, seeds_of(range(9))).digest.tolist())) == 9
+
+
+def test_only_varied_streams_matter(program):
+  """With `order` alone varied the initial parameters are one and the same."""
+  seeds = seeds_of([1, 2], vary=("order",))
+  keys = [streams.derive(jnp.asarray(row)) for row in seeds]
+  first, second = (toy.make().init(key, program.data).params for key in keys)
+  assert all((first[name] == second[name]).all() for name in first)
+  assert len(set(engine.train(program, seeds).digest.tolist())) == 2
+
+
+def test_shapes_follow_dims(program):
+  outcome = engine.train(program, seeds_of(RUNS)).outcome
+  assert outcome["mse"].shape == (5, 2) and outcome["prediction"].shape == (5, toy.EXAMPLES)
+
+
+def test_the_engine_equals_the_trainer_called_by_hand():
+  """A second route: the Trainer's own functions, in one segment an epoch, without the engine."""
+  trainer = toy.make()
+  program = engine.build(trainer, "loop")
+  results = engine.train(program, seeds_of([4]), keep_params=True)
+  data = jax.device_put(trainer.load())
+  keys = streams.derive(jnp.asarray(seeds_of([4])[0]))
+  state, first = trainer.init(keys, data), 0
+  for length in (6, 6, 6, 2):
+    steps = (jnp.int32(first), jnp.int32(length))
+    state, _ = jax.jit(trainer.advance)(state, keys, data, None, *steps)
+    first += length
+  assert results.outcome["mse"][0, -1] == pytest.approx(float(trainer.evaluate(state, data)["mse"]))
+  for name in state.params:
+    np.testing.assert_allclose(results.params[name], state.params[name], rtol=1e-5)
+
+
+def test_divergence_is_flagged_with_its_step_and_the_others_go_on():
+  program = engine.build(toy.make(explode_below=50), "vmap", 4)
+  results = engine.train(program, seeds_of(range(12)))
+  calm = engine.train(engine.build(toy.make(explode_below=0), "vmap", 4), seeds_of(range(12)))
+  bad = results.diverged >= 0
+  assert 0 < bad.sum() < 12 and set(results.diverged[bad]) == {7}
+  assert np.isfinite(results.outcome["mse"][~bad]).all()
+  assert not np.isfinite(results.outcome["mse"][bad, -1]).any()
+  np.testing.assert_allclose(results.outcome["mse"][~bad], calm.outcome["mse"][~bad], rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", engine.MODES)
+def test_fed_batches_reach_their_run(mode):
+  """A run fed rows shifted by its `order` seed: segments and lanes change nothing."""
+  width = 2 if mode == "vmap" else None
+  program = engine.build(toy.make(fed=True), mode, width)
+  whole = engine.train(program, seeds_of(RUNS))
+  assert_same(whole, engine.train(program, seeds_of(RUNS), longest=1))
+  assert engine.train(program, seeds_of([RUNS[1]])).digest[0] == whole.digest[1]
+
+
+def test_digest_sees_names_shapes_types_and_every_byte():
+  base = {"a": np.zeros((2, 3), np.float32), "b": np.ones(2, np.int32)}
+  changed = [
+    {"c": base["a"], "b": base["b"]},
+    {"a": base["a"].reshape(3, 2), "b": base["b"]},
+    {"a": base["a"].view(np.int32), "b": base["b"]},
+    {"a": np.nextafter(base["a"], np.float32(1)), "b": base["b"]},
+    {"a": -base["a"], "b": base["b"]},
+  ]
+  digests = [engine.tree_digest(tree) for tree in [base, *changed]]
+  assert len(set(digests)) == len(digests)
+  assert engine.tree_digest({"b": base["b"], "a": np.asfortranarray(base["a"])}) == digests[0]
+
+
+def test_the_program_digest_sees_edited_numerics_but_not_the_number_of_steps():
+  fingerprints = [
+    engine.build(toy.make(**arguments), "loop").fingerprint["program"]
+    for arguments in ({}, {}, {"rate": 0.30001}, {"hidden": 6}, {"steps": 21})
+  ]
+  assert fingerprints[0] == fingerprints[1] == fingerprints[4]
+  assert len(set(fingerprints)) == 3
+
+
+def test_auto_lanes_follow_the_fixed_rule():
+  small = {"a": jnp.zeros((10, 10))}
+  assert engine.lanes(small, "cpu", "auto", None) == ("vmap", 16)
+  assert engine.lanes({"a": jnp.zeros((400, 400))}, "cpu", "auto", None) == ("loop", 1)
+  assert engine.lanes({"a": jnp.zeros((3, 3, 1, 4))}, "cpu", "auto", None) == ("loop", 1)
+  assert engine.lanes({"a": jnp.zeros((3, 3, 1, 4))}, "gpu", "auto", 8) == ("vmap", 8)
+  for mode, width in (("loop", 4), ("vmap", 0), ("lanes", None)):
+    with pytest.raises(UserError):
+      engine.lanes(small, "cpu", mode, width)
+
+
+def test_dims_must_fit_the_outcome():
+  import dataclasses
+
+  for dims in ({"mse": ("evaluation",)}, {"mse": (), "prediction": ()}):
+    with pytest.raises(UserError, match="dims"):
+      engine.build(dataclasses.replace(toy.make(), dims=dims), "loop")
+
+
+def test_an_unreadable_cached_program_is_deleted(tmp_path, monkeypatch):
+  from jax._src import compilation_cache
+
+  from seedlab import host
+
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  compilation_cache.reset_cache()
+  try:
+    host.use_compilation_cache()
+    fresh = engine.train(engine.build(toy.make(hidden=9), "loop"), seeds_of(RUNS))
+    entries = sorted(tmp_path.rglob("jit_advance-*-cache"))
+    assert len(entries) == 1
+    assert tmp_path.joinpath("seedlab").stat().st_mode & 0o777 == 0o700
+    entries[0].write_bytes(entries[0].read_bytes()[:100])
+    jax.clear_caches()
+    assert_same(fresh, engine.train(engine.build(toy.make(hidden=9), "loop"), seeds_of(RUNS)))
+    assert not entries[0].exists()
+    jax.clear_caches()
+    cached = engine.train(engine.build(toy.make(hidden=9), "loop"), seeds_of(RUNS))
+    jax.clear_caches()
+    assert_same(cached, engine.train(engine.build(toy.make(hidden=9), "loop"), seeds_of(RUNS)))
+    assert entries[0].exists()
+  finally:
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
