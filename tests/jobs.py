@@ -1,0 +1,76 @@
+"""Functions for worker processes to run in tests."""
+
+import os
+import pathlib
+import signal
+import time
+
+from seedlab import worker
+from seedlab.config import UserError
+
+
+def double(number, array):
+  return {"number": 2 * number, "array": 2 * array}
+
+
+def cores():
+  import jax
+
+  return [sorted(os.sched_getaffinity(0)), jax.local_device_count()]
+
+
+def chatter():
+  print("a task prints", flush=True)
+  os.write(1, b"and writes\n")
+  return "done"
+
+
+def refuse(value):
+  raise UserError(f"field={value} must be 4")
+
+
+def fail():
+  return 1 / 0
+
+
+def die():
+  os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_once(marker):
+  if not os.path.exists(marker):
+    pathlib.Path(marker).touch()
+    die()
+  return "second time"
+
+
+def report_progress():
+  worker.progress(0.5)
+  worker.progress(1.0)
+  return "done"
+
+
+def sleep(seconds):
+  time.sleep(seconds)
+
+
+def compute_forever(directory):
+  """Leaves a file, then holds the device in one long compiled loop."""
+  import jax
+  import jax.numpy as jnp
+
+  pathlib.Path(directory, str(os.getpid())).touch()
+
+  @jax.jit
+  def spin(x):
+    return jax.lax.while_loop(lambda x: x[0] < 2, lambda x: jnp.sin(x), x)
+
+  return float(spin(jnp.ones(8))[0])
+
+
+def alive(pid: int) -> bool:
+  """Whether the process exists and is more than a zombie."""
+  try:
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+  except OSError:
+    return False
