@@ -132,9 +132,10 @@ def create(
       for entry in path.iterdir():
         if entry.name != ".lock":
           shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    group = zarr.open_group(
-      os.fspath(path), mode="a", zarr_format=2, attributes={_MARK: STORE_VERSION, **attributes}
-    )
+    # Before anything of zarr's: what a kill leaves behind can be told from foreign files.
+    mark = {_MARK: STORE_VERSION}
+    _replace(path / ".zattrs", mark)
+    group = zarr.open_group(os.fspath(path), mode="a", zarr_format=2, attributes=mark)
     columns = {
       "run": ((), (), "i8"),
       **{f"seed_{stream}": ((), (), "u4") for stream in STREAMS},
@@ -155,6 +156,7 @@ def create(
     fixed = ["evaluation", *coords]
     group.attrs.update(
       {
+        **attributes,
         "coordinates": " ".join([*(f"seed_{stream}" for stream in STREAMS), *coords]),
         "chunk": chunk,
         "outcome": list(outcome),
@@ -259,9 +261,14 @@ def _commit(path: pathlib.Path, names: Iterable[str]) -> None:
     *(f"{name}/{part}" for name in sorted(names) for part in (".zarray", ".zattrs")),
   ]
   metadata = {file: json.loads((path / file).read_text()) for file in files}
-  temporary = path / ".zmetadata.partial"
-  temporary.write_text(json.dumps({"metadata": metadata, "zarr_consolidated_format": 1}))
-  os.replace(temporary, path / ".zmetadata")
+  _replace(path / ".zmetadata", {"metadata": metadata, "zarr_consolidated_format": 1})
+
+
+def _replace(file: pathlib.Path, value: Any) -> None:
+  """Writes JSON so that a reader finds the old file or the new one."""
+  partial = file.with_name(file.name + ".partial")
+  partial.write_text(json.dumps(value))
+  os.replace(partial, file)
 
 
 def _array(group, name, dims, shape, dtype, chunks) -> zarr.Array:

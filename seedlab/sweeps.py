@@ -176,6 +176,7 @@ def sweep(
   """
   described = experiment(what, arguments, seeds, data_dir)
   wanted = run_numbers(runs, described.seeds)
+  records.exists(out)  # refuses a foreign directory before anything is put into it
   with records.lock(out):
     known = records.manifest(out) if records.exists(out) else None
     if known:
