@@ -1,6 +1,6 @@
 """The demo: a small convolutional network on 500 of scikit-learn's handwritten digits.
 
-Claim: luck alone moves the accuracy on the other 1,297 digits by more than most papers' gains.
+Claim: luck alone moves the accuracy on the other 1,297 digits by more than a percentage point.
 Cost: 250 steps of batch 50 a run.
 Command: python scripts/sweep.py --config=configs/digits.py --runs=1000 --out=out/digits
 

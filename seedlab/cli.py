@@ -9,6 +9,7 @@ Exit status: 0 done; 1 a check failed (`main` says so); 2 the input is wrong or 
 used; 70 a bug, with its traceback; 130 interrupted; 141 nobody reads the output; 143 terminated.
 """
 
+import contextlib
 import errno
 import inspect
 import json
@@ -65,11 +66,14 @@ def run(main: Callable[[list[str]], int | None], positional: Sequence[str] = ())
   except SystemExit as error:
     status = error.code
   except BaseException as error:
-    status = _report(error)
+    status, message = _explain(error)
+    if sys.stderr:
+      with contextlib.suppress(OSError):  # nobody reads it
+        sys.stderr.write(message)
   for stream in _streams():
     try:
       stream.flush()
-    except OSError:  # already reported; Python would try once more at exit and complain
+    except OSError:  # explained above; Python would try once more at exit and complain
       os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
   sys.exit(status)
 
@@ -82,27 +86,24 @@ def _streams() -> list[Any]:
   return [stream for stream in (sys.stdout, sys.stderr) if stream]  # None where it was closed
 
 
-def _report(error: BaseException) -> int:
-  """Says on stderr what happened; returns the exit status."""
+def _explain(error: BaseException) -> tuple[int, str]:
+  """The exit status and what to say on stderr."""
   if isinstance(error, KeyboardInterrupt):
     for number in (signal.SIGINT, signal.SIGTERM):  # a second one ends the process at once
       signal.signal(number, signal.SIG_DFL)
     terminated = isinstance(error, Terminated)
-    _say("terminated" if terminated else "interrupted")
-    return 143 if terminated else 130
+    return (143, _line("terminated")) if terminated else (130, _line("interrupted"))
   if isinstance(error, BrokenPipeError) and _reader_is_gone():
-    return 141
-  line = str(error) if isinstance(error, UserError) else _file_error(error)
-  if line is None:
-    traceback.print_exception(error)
-    _say(f"the lines above show a bug in seedlab {seedlab.__version__}; please report them")
-    return 70
-  _say(line)
-  return 2
+    return 141, ""
+  message = str(error) if isinstance(error, UserError) else _file_error(error)
+  if message is not None:
+    return 2, _line(message)
+  bug = f"the lines above show a bug in seedlab {seedlab.__version__}; please report them"
+  return 70, "".join(traceback.format_exception(error)) + _line(bug)
 
 
-def _say(message: str) -> None:
-  print(f"{os.path.basename(sys.argv[0])}: {' '.join(message.split())}", file=sys.stderr)
+def _line(message: str) -> str:
+  return f"{os.path.basename(sys.argv[0])}: {' '.join(message.split())}\n"
 
 
 def _reader_is_gone() -> bool:

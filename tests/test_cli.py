@@ -152,16 +152,15 @@ def folder(tmp_path_factory) -> pathlib.Path:
   return folder
 
 
-def start(folder: pathlib.Path, *args: str, stdout=subprocess.PIPE) -> subprocess.Popen:
+def start(folder: pathlib.Path, *args: str, **streams) -> subprocess.Popen:
+  pipe, null = subprocess.PIPE, subprocess.DEVNULL
   return subprocess.Popen(
     [sys.executable, "script.py", *args],
     cwd=folder,
     # Unbuffered output would hide what a flush at the end has to catch.
     env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
-    stdin=subprocess.DEVNULL,
-    stdout=stdout,
-    stderr=subprocess.PIPE,
     text=True,
+    **{"stdin": null, "stdout": pipe, "stderr": pipe, **streams},
   )
 
 
@@ -171,8 +170,8 @@ def call(folder: pathlib.Path, *args: str, **streams) -> subprocess.CompletedPro
   return subprocess.CompletedProcess(args, process.returncode, stdout, stderr)
 
 
-def do(folder: pathlib.Path, action: str) -> subprocess.CompletedProcess:
-  return call(folder, "--config=good.py", f"--do={action}")
+def do(folder: pathlib.Path, action: str, **streams) -> subprocess.CompletedProcess:
+  return call(folder, "--config=good.py", f"--do={action}", **streams)
 
 
 _FIELDS = "activation, activation_kwargs, convolution, depth, name, norm, width"
@@ -409,13 +408,23 @@ def test_a_second_interrupt_ends_the_process_at_once(folder):
 def test_a_reader_that_leaves_causes_no_words_of_its_own(folder, action):
   reader, writer = os.pipe()
   os.close(reader)
-  result = call(folder, "--config=good.py", f"--do={action}", stdout=writer)
+  result = do(folder, action, stdout=writer)
   os.close(writer)
   if action == "spam":
     assert (result.stderr, result.returncode) == ("", 141)
   else:
     assert result.stderr.endswith("please report them\n")
     assert result.returncode == 70
+
+
+def test_the_status_stands_where_nobody_reads_the_line(folder):
+  reader, writer = os.pipe()
+  os.close(reader)
+  for action, status in (("user_error", 2), ("bug", 70), ("failed_check", 1)):
+    assert do(folder, action, stderr=writer).returncode == status
+  os.close(writer)
+  command = f"{sys.executable} script.py --config=good.py --do=user_error 2>&-"
+  assert subprocess.run(command, shell=True, cwd=folder).returncode == 2
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
