@@ -1,0 +1,118 @@
+"""Pictures of runs: arrays in, a matplotlib Figure out. No file, no statistic, no pyplot.
+
+The figures are as wide as a phone, so that a page only ever scales them up.
+`COLORS` are the only colours used: a page can replace each by one that follows
+its light or dark theme.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+COLORS = {
+  "ink": "#24292f",
+  "faint": "#a9b0b8",
+  "main": "#2f6fd0",
+  "best": "#17866b",
+  "worst": "#c8590d",
+}
+SIZE = (3.6, 2.9)  # inches
+
+
+def histogram(
+  values_R: np.ndarray,
+  edges: np.ndarray,
+  *,
+  label: str,
+  mean: float,
+  spans: Sequence[tuple[str, float]] = (),
+) -> Figure:
+  """Runs per bin and a line at `mean`; below, a bar of `mean ± half` for each (text, half)."""
+  figure = Figure(figsize=SIZE, layout="constrained")
+  heights = [SIZE[1] - 0.36 * len(spans), *[0.36 * len(spans)] * bool(spans)]
+  panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
+  top, bottom = panels[0, 0], panels[-1, 0]
+  top.hist(values_R, bins=edges, color=COLORS["main"], alpha=0.55, edgecolor="none", rwidth=0.94)
+  top.axvline(mean, color=COLORS["ink"], linewidth=1)
+  top.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+  top.set_ylabel("runs")
+  _style(top)
+  if spans:
+    _style(bottom)
+    bottom.set(yticks=[], ylim=(0.7 - len(spans), 0.9))
+    bottom.spines["left"].set_visible(False)
+    top.tick_params(bottom=False)
+  for row, (text, half) in enumerate(spans):
+    color = COLORS["worst" if row else "main"]
+    bottom.plot([mean - half, mean + half], [-row, -row], color=color, linewidth=3.5)
+    bottom.annotate(
+      text, (mean, -row), (0, 3), textcoords="offset points", ha="center", va="bottom",
+      color=COLORS["ink"], fontsize=8.5, parse_math=False,
+    )
+  bottom.set_xlabel(label, parse_math=False)
+  return figure
+
+
+def curves(
+  steps_E: np.ndarray,
+  quantiles_5xE: np.ndarray,
+  sd_E: np.ndarray,
+  runs: Mapping[str, np.ndarray],
+  *,
+  label: str,
+  unit: str = "",
+) -> Figure:
+  """Quantiles 5, 25, 50, 75, 95 % over training with some runs (name -> [E]); below, the sd.
+
+  The frame holds the last three quarters of training: what the first steps gain
+  would flatten the spread to a line. The sd has a panel of its own, logarithmic
+  if it changes more than tenfold. The first run is drawn as the best, the second
+  as the worst, others faintly.
+  """
+  figure = Figure(figsize=SIZE, layout="constrained")
+  top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
+  q5, q25, median, q75, q95 = quantiles_5xE
+  band = {"color": COLORS["main"], "linewidth": 0}
+  top.fill_between(steps_E, q5, q95, alpha=0.25, label="5-95 %", **band)
+  top.fill_between(steps_E, q25, q75, alpha=0.4, label="25-75 %", **band)
+  top.plot(steps_E, median, color=COLORS["main"], linewidth=1.4, label="median")
+  for number, (name, values_E) in enumerate(runs.items()):
+    color = COLORS[("best", "worst", "faint")[min(number, 2)]]
+    top.plot(steps_E, values_E, color=color, linewidth=1, label=name)
+  framed = np.stack([q5, q95, *runs.values()])[:, len(steps_E) // 4 :]
+  margin = 0.08 * np.ptp(framed) or 0.5
+  top.set_ylim(framed.min() - margin, framed.max() + margin)
+  top.set_ylabel(label, parse_math=False)
+  top.legend(
+    frameon=False, fontsize=8, labelcolor=COLORS["ink"], borderaxespad=0.1, labelspacing=0.25
+  )
+  bottom.plot(steps_E, sd_E, color=COLORS["main"], linewidth=1.4, marker=".", markersize=4)
+  if 0 < 10 * np.min(sd_E) < np.max(sd_E):
+    bottom.set_yscale("log")
+    bottom.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    bottom.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    bottom.yaxis.set_minor_formatter(NullFormatter())
+  else:
+    bottom.set_ylim(0, 1.15 * np.max(sd_E) or 1)
+  bottom.set_ylabel(f"sd, {unit}" if unit else "sd", parse_math=False)
+  bottom.set_xlabel("training step")
+  for axes in (top, bottom):
+    _style(axes)
+  bottom.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+  figure.align_ylabels()
+  return figure
+
+
+def _style(axes: Axes) -> None:
+  for side in ("top", "right"):
+    axes.spines[side].set_visible(False)
+  for side in ("left", "bottom"):
+    axes.spines[side].set_color(COLORS["faint"])
+  axes.grid(axis="y", color=COLORS["faint"], alpha=0.4, linewidth=0.6)
+  axes.set_axisbelow(True)
+  axes.tick_params(which="both", labelsize=8.5, color=COLORS["faint"], labelcolor=COLORS["ink"])
+  for axis in (axes.xaxis, axes.yaxis):
+    axis.label.set(color=COLORS["ink"], fontsize=9)

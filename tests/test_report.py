@@ -1,0 +1,309 @@
+"""The report of synthetic stores: its numbers, its words, and a page that is safe and alone."""
+
+import html.parser
+import re
+
+import numpy as np
+import pytest
+import xarray
+
+from seedlab import figures, report, stats
+from seedlab.config import STREAMS, UserError
+
+CLASSES = 4
+
+
+def store(
+  errors: np.ndarray,
+  *,
+  diverged: tuple[int, ...] = (),
+  missing: tuple[int, ...] = (),
+  vary: tuple[str, ...] = STREAMS,
+  seeds: dict[str, np.ndarray] | None = None,
+  config: dict | None = None,
+) -> xarray.Dataset:
+  """A sweep whose run h is wrong on example i where errors[h, i]."""
+  runs, examples = errors.shape
+  run = 100 + np.arange(runs)
+  label = np.arange(examples) % CLASSES
+  accuracy = 1 - errors.mean(axis=1)
+  curve = np.stack([accuracy / 2, accuracy * 0.9, accuracy], axis=1)
+  step = np.full(runs, -1)
+  step[list(diverged)] = 7
+  curve[list(diverged)] = np.nan
+  completed = np.full(runs, True)
+  completed[list(missing)] = False
+  values = {stream: run if stream in vary else np.zeros(runs) for stream in STREAMS}
+  values |= seeds or {}
+  return xarray.Dataset(
+    {
+      "test_accuracy": (("run", "evaluation"), curve.astype(np.float32)),
+      "test_loss": (("run", "evaluation"), (3 - curve).astype(np.float32)),
+      "score": (("run",), (1000 + 10 * accuracy).astype(np.float32)),
+      "predicted_label": (("run", "example"), (label + errors) % CLASSES),
+      "diverged": ("run", step),
+      "completed": ("run", completed),
+      "fingerprint": ("run", np.zeros(runs, np.int32)),
+    },
+    coords={
+      "run": run,
+      "evaluation": [10, 20, 30],
+      "label": ("example", label),
+      **{f"seed_{stream}": ("run", value.astype(np.uint32)) for stream, value in values.items()},
+    },
+    attrs={
+      "metrics": ["test_accuracy", "test_loss", "score"],
+      "vary": list(vary),
+      "config": config or {"data": {"name": "digits"}, "model": {"name": "cnn"}},
+      "lock": [f"package{number}==1.0" for number in range(50)],
+    },
+  )
+
+
+def errors(runs: int = 60, examples: int = 200, seed: int = 0) -> np.ndarray:
+  """Networks of unlike skill: the distribution-wise variance is above zero."""
+  rng = np.random.default_rng(seed)
+  return rng.random((runs, examples)) < rng.uniform(0.02, 0.3, (runs, 1))
+
+
+def cells(page: str) -> dict[str, str]:
+  """The rows of the text table, name -> the rest."""
+  return dict(re.findall(r"^(\S.*?)  +(\S.*)$", page, re.MULTILINE))
+
+
+def unwrapped(page: str) -> str:
+  return " ".join(page.split())
+
+
+def test_table_by_hand():
+  wrong = np.zeros((4, 10), bool)
+  wrong[0, :4] = wrong[1, :2] = wrong[2, 5:7] = True  # accuracies 60, 80, 80, 100 %
+  page = report.text(store(wrong))
+  table = cells(page)
+  sd = np.sqrt(800 / 3)
+  assert table["runs"] == "4"
+  assert table["mean"] == "80.00"
+  assert table["sd"] == f"{sd:.2f}"
+  assert table["sem"] == f"{sd / 2:.2f}"
+  half = 3.182446 * sd / 2
+  assert table["95 % interval of the mean"] == f"{80 - half:.2f} to {80 + half:.2f}"
+  covariance = np.cov(wrong, rowvar=False)[~np.eye(10, dtype=bool)].mean()
+  assert table["distribution-wise sd"] == f"{100 * np.sqrt(covariance):.2f}"
+  quartiles = (table["min"], table["lower quartile"], table["median"], table["upper quartile"])
+  assert quartiles == ("60.00", "75.00", "80.00", "85.00")
+  assert (table["max"], table["gap (max - min)"]) == ("100.00", "40.00")
+  assert (table["best run"], table["worst run"]) == ("103", "100")
+  assert (table["diverged"], table["missing"]) == ("0 of 4", "0 of 4")
+  assert "\ntest accuracy in % at step 30\n" in page
+  assert table["streams that varied"] == "init, sample, order, augment, noise, poke"
+
+
+def test_headline_names_the_gap_the_streams_and_what_is_the_networks_own():
+  wrong = errors()
+  sentences = unwrapped(report.text(store(wrong, vary=("init", "order"))))
+  accuracy = 100 - 100 * wrong.mean(axis=1)
+  variance = 1e4 * stats.distribution_wise_variance(wrong.sum(1), wrong.sum(0))
+  share = variance / accuracy.var(ddof=1)
+  assert (
+    f"Luck alone (init and order varied) moved test accuracy by {np.ptp(accuracy):.2f} points"
+    f" between the best and the worst of 60 seeds (mean {accuracy.mean():.2f} %, sd"
+    f" {accuracy.std(ddof=1):.2f} points)."
+  ) in sentences
+  assert (
+    f"An estimated {100 * share:.0f} % of that variance is the networks' own and would show on"
+    f" new examples too (distribution-wise sd {np.sqrt(variance):.2f} points)"
+  ) in sentences
+  assert "streams held fixed" in sentences and "sample at 0" in sentences
+
+
+def test_a_spread_of_chance_alone_is_called_so():
+  wrong = np.eye(8, dtype=bool)  # each run has an error of its own
+  wrong[0, 1] = True  # otherwise every run were equally good
+  page = report.text(store(wrong))
+  assert "Nothing of that spread can be told from the luck" in unwrapped(page)
+  assert cells(page)["distribution-wise sd"] == "0.00"
+
+
+def test_diverged_runs_count_as_chance_with_the_rest_beside():
+  wrong = errors()
+  page = report.text(store(wrong, diverged=(3, 5)))
+  table = cells(page)
+  sound = np.delete(wrong, [3, 5], axis=0)
+  everything = wrong.astype(float)
+  everything[[3, 5]] = 1 - 1 / CLASSES
+  expected = []
+  for matrix in (everything, sound.astype(float)):
+    accuracy = 100 - 100 * matrix.mean(axis=1)
+    pairs = np.cov(matrix, rowvar=False)[~np.eye(matrix.shape[1], dtype=bool)]
+    expected.append((accuracy.std(ddof=1), 100 * np.sqrt(pairs.mean())))
+  assert table["runs"].split() == ["60", "58"]
+  assert table["sd"].split() == [f"{sd:.2f}" for sd, _ in expected]
+  assert table["distribution-wise sd"].split() == [f"{sd:.2f}" for _, sd in expected]
+  assert table["min"].split()[0] == "25.00"
+  assert table["worst run"].startswith("103 (and 1 more)")
+  assert table["diverged"] == "2 of 60"
+  assert "counts as chance level, 25.00 %" in page
+  assert "2 of these runs diverged" in unwrapped(page)
+
+
+def test_diverged_runs_are_left_out_where_chance_is_unknown():
+  wrong = errors()
+  page = report.text(store(wrong, diverged=(3,)), "test_loss")
+  loss = 3 - (1 - np.delete(wrong, 3, axis=0).mean(axis=1))
+  assert cells(page)["runs"] == "59"
+  assert cells(page)["gap (max - min)"] == f"{np.ptp(loss):.3f}"
+  assert "1 more diverged and are left out" in page
+  unlabelled = store(wrong, diverged=(3,)).drop_vars(["label", "predicted_label"])
+  assert cells(report.text(unlabelled))["runs"] == "59"
+  with pytest.raises(UserError, match="every completed run diverged"):
+    report.text(store(wrong, diverged=tuple(range(60))), "test_loss")
+  page = report.text(store(wrong, diverged=tuple(range(60))))
+  assert "All of these runs diverged and count as chance (25.00 %)" in unwrapped(page)
+
+
+def test_unfinished_runs_are_ignored_and_counted():
+  wrong = errors()
+  wrong[[0, 59]] = True  # would be the worst
+  page = report.text(store(wrong, missing=(0, 59)))
+  table = cells(page)
+  accuracy = 100 - 100 * wrong[1:59].mean(axis=1)
+  assert (table["runs"], table["missing"]) == ("58", "2 of 60")
+  assert table["min"] == f"{accuracy.min():.2f}"
+  assert table["best run"].split()[0] == f"{101 + accuracy.argmax()}"
+  assert "unfinished" in page
+  with pytest.raises(UserError, match="completed=0 of 60 runs"):
+    report.text(store(wrong, missing=tuple(range(60))))
+
+
+def test_runs_that_share_seeds_get_no_standard_error():
+  grid = {"init": np.arange(60) // 10, "order": np.arange(60) % 10}
+  page = report.text(store(errors(), vary=("init", "order"), seeds=grid))
+  assert "crossed design" in page and "of 60 runs" in unwrapped(page)
+  assert not {"sem", "95 % interval of the mean"} & set(cells(page))
+  one_order = grid | {"init": np.arange(60), "order": np.zeros(60)}
+  page = report.text(store(errors(), vary=("init", "order"), seeds=one_order))
+  assert "sem" in cells(page)
+
+
+def test_lower_is_better_for_a_loss_and_unknown_for_a_score():
+  wrong = errors()
+  ends = [100 + wrong.mean(axis=1).argmin(), 100 + wrong.mean(axis=1).argmax()]
+  loss = cells(report.text(store(wrong), "test_loss"))
+  assert [int(loss[name].split()[0]) for name in ("best run", "worst run")] == ends
+  assert "distribution-wise sd" not in loss
+  page = report.text(store(wrong), "score")
+  assert [int(cells(page)[f"{word} run"].split()[0]) for word in ("highest", "lowest")] == ends
+  assert "between the highest and the lowest" in unwrapped(page) and "points" not in page
+
+
+def test_predictions_that_do_not_give_the_metric_are_not_used():
+  dataset = store(errors())
+  dataset["train_accuracy"] = dataset["test_accuracy"] * 0.9
+  dataset.attrs["metrics"].append("train_accuracy")
+  assert "distribution-wise sd" in cells(report.text(dataset))
+  assert "distribution-wise sd" not in cells(report.text(dataset, "train_accuracy"))
+
+
+def test_one_run_and_equal_runs():
+  page = report.text(store(errors(runs=1)))
+  assert page.startswith("One run: test accuracy") and "sd" not in cells(page)
+  page = report.text(store(np.zeros((3, 5), bool)))
+  assert page.startswith("Luck (every source of randomness varied) moved nothing")
+  assert cells(page)["sd"] == "0.00"
+  for dataset in (store(errors(runs=1)), store(np.zeros((3, 5), bool)), store(errors(runs=2))):
+    assert "<h1>" in report.html(dataset)
+
+
+def test_wrong_metric_names_the_choices():
+  with pytest.raises(UserError, match=r"metric='test_acuracy'.*'test_accuracy'.*score"):
+    report.text(store(errors()), "test_acuracy")
+  dataset = store(errors())
+  dataset.attrs["metrics"] = ["predicted_label"]
+  with pytest.raises(UserError, match="no number per run"):
+    report.text(dataset)
+
+
+def test_errors_are_counted_in_blocks_of_whole_chunks(monkeypatch, tmp_path):
+  wrong = errors()
+  chosen = np.random.default_rng(1).random(60) < 0.7
+  store(wrong)[["predicted_label"]].to_zarr(
+    tmp_path / "store", encoding={"predicted_label": {"chunks": (7, 200)}}, zarr_format=2
+  )
+  dataset = xarray.open_zarr(tmp_path / "store", chunks=None)
+  sizes = []
+  count = np.count_nonzero
+  monkeypatch.setattr(report, "_BLOCK", 20 * 200)
+  monkeypatch.setattr(
+    np, "count_nonzero", lambda array, axis: sizes.append(len(array)) or count(array, axis=axis)
+  )
+  by_run, by_example = report._count_errors(dataset, chosen)
+  assert set(sizes) == {14, 4}  # two chunks of 7 fit into 20 rows
+  np.testing.assert_array_equal(by_run, wrong[chosen].sum(axis=1))
+  np.testing.assert_array_equal(by_example, wrong[chosen].sum(axis=0))
+
+
+class Page(html.parser.HTMLParser):
+  """Collects what a browser would fetch or run, the ids, and the text of an element."""
+
+  def __init__(self, page: str):
+    super().__init__()
+    self.outside, self.ids, self.labels, self.tags = [], [], [], []
+    self.feed(page)
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append(tag)
+    for name, value in attrs:
+      if name in ("src", "href", "xlink:href") and not value.startswith("#"):
+        self.outside.append(value)
+      if name == "id":
+        self.ids.append(value)
+      if name == "aria-label":
+        self.labels.append(value)
+
+
+def test_page_is_alone_and_described():
+  page = report.html(store(errors(), diverged=(3,)), directory="out/digits")
+  parsed = Page(page)
+  assert not parsed.outside and "script" not in parsed.tags and "url(http" not in page
+  assert len(parsed.ids) == len(set(parsed.ids))
+  assert len(parsed.labels) == parsed.tags.count("svg") == 2
+  assert parsed.labels[0].startswith("Histogram of test accuracy, % over 59 runs, from ")
+  assert not [color for color in figures.COLORS.values() if color in page.split("</style>", 1)[1]]
+  assert "python scripts/replay.py out/digits --run=103" in page
+  assert "package49==1.0" in page
+  assert page == report.html(store(errors(), diverged=(3,)), directory="out/digits")
+
+
+def test_everything_on_the_page_is_escaped():
+  dataset = store(errors(), config={"data": {"name": "<b>&"}, "model": {"name": "<script>"}})
+  dataset = dataset.rename({"test_accuracy": "<i>$x$_accuracy"})
+  dataset.attrs |= {"metrics": ["<i>$x$_accuracy"], "<u>": "<s>", "nested": {"<em>": ["<q>" * 30]}}
+  page = report.html(dataset, directory="a b/<tt>$(c)")
+  parsed = Page(page)
+  assert not {"b", "script", "i", "u", "s", "em", "q", "tt"} & set(parsed.tags)
+  assert "replay.py &#x27;a b/&lt;tt&gt;$(c)&#x27; --run=" in page
+  # The label of an axis in each picture; dollars are no mathematics there.
+  assert page.count("&lt;i&gt;$x$ accuracy, %</text>") == 2
+  assert "b" not in Page(report.html(dataset, title="<b>")).tags
+
+
+def test_page_of_ten_thousand_runs_is_small():
+  dataset = store(errors(10_000, 20))
+  assert len(report.html(dataset).encode()) < 500_000
+
+
+def test_write_replaces_the_page_in_one_piece(monkeypatch, tmp_path):
+  monkeypatch.setattr(report.records, "open", lambda directory: store(errors()))
+  assert report.write(tmp_path) == tmp_path / "report.html"
+  assert str(tmp_path) in (tmp_path / "report.html").read_text(encoding="utf-8")
+  (tmp_path / "report.html").write_text("older")
+
+  def full(self, *args, **kwargs):
+    self.open("w").close()
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(report.pathlib.Path, "write_text", full)
+  with pytest.raises(UserError, match=r"report.html' cannot be written \(No space"):
+    report.write(tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+  assert (tmp_path / "report.html").read_text() == "older"
