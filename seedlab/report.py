@@ -518,11 +518,12 @@ def _provenance(attributes: dict[str, Any]) -> str:
   """The whole manifest: short values as they are, nested ones folded away."""
   short, long = "", ""
   for name, value in attributes.items():
-    if isinstance(value, dict | list) and len(str(value)) > 60:
-      nested = _escape(json.dumps(value, indent=1, default=str, ensure_ascii=False))
-      long += f"<details><summary>{_escape(name)}</summary><pre>{nested}</pre></details>\n"
+    nested = not isinstance(value, str)
+    shown = json.dumps(value, indent=1, default=str, ensure_ascii=False) if nested else value
+    if nested and len(shown) > 80:
+      long += f"<details><summary>{_escape(name)}</summary><pre>{_escape(shown)}</pre></details>\n"
     else:
-      short += f"<dt>{_escape(name)}<dd>{_escape(value)}"
+      short += f"<dt>{_escape(name)}<dd>{_escape(shown)}"
   return f"<dl>{short}</dl>\n{long}"
 
 
