@@ -11,7 +11,7 @@ demo: env
 	$(BIN)/python scripts/replay.py $(OUT) --run=417
 
 test: env lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2
 
 lint: env
 	$(BIN)/ruff check .

@@ -98,7 +98,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
   message = str(error) if isinstance(error, UserError) else _file_error(error)
   if message is not None:
     return 2, _line(message)
-  bug = f"the lines above show a bug in seedlab {seedlab.__version__}; please report them"
+  bug = f"the lines above show a bug, in your own Trainer or in seedlab {seedlab.__version__}"
   return 70, "".join(traceback.format_exception(error)) + _line(bug)
 
 

@@ -20,6 +20,7 @@ import pathlib
 import re
 import shlex
 import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -64,6 +65,58 @@ def text(dataset: xarray.Dataset, metric: str | None = None) -> str:
     notes,
   ]
   return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def headline(dataset: xarray.Dataset, metric: str | None = None) -> str:
+  """What the sweep says in a sentence or two; the same errors as `text`."""
+  return textwrap.fill(" ".join(_headline(_examine(dataset, metric))), 90)
+
+
+def grid_text(cells: Sequence[tuple[Mapping[str, Any], str | os.PathLike]]) -> str:
+  """One table over the cells of a grid: (the cell's field values, its store) in order."""
+  rows = [[*cells[0][0], "runs", "mean", "sd", "min", "max", "store"]]
+  for values, directory in cells:
+    found = _examine(records.open(directory), None)
+    of = found.columns[0].summary
+    numbers = [
+      f"{number:.2f}" if found.percent else f"{number:.4g}"
+      for number in (of.mean, of.sd, of.min, of.max)
+    ]
+    rows.append([*map(str, values.values()), str(of.n), *numbers, os.fspath(directory)])
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+  return "\n".join([f"{found.label}{', %' * found.percent}", *lines])
+
+
+def plan_text(plan: Mapping[str, Any]) -> str:
+  """What a sweep will cost, line by line, from `sweeps.plan`."""
+  lanes = f"lanes={plan['mode']}" + f" x {plan['width']}" * (plan["mode"] == "vmap")
+  rows = [
+    ("runs", f"{plan['runs']:,}"),
+    ("steps of a run", f"{plan['steps_per_run']:,}, evaluated {plan['evaluations_per_run']} times"),
+    ("operations", f"{plan['flops_per_step']:.3g} a step, {plan['flops_per_run']:.3g} a run"),
+    (
+      "memory",
+      f"{_bytes(plan['bytes_per_lane'])} a lane, and"
+      f" {_bytes(plan['bytes_shared_per_worker'])} of data a worker",
+    ),
+    ("workers", f"{plan['workers']}, {lanes}"),
+    (
+      "time",
+      f"{plan['seconds_per_run_and_worker']:.3g} s a run and worker, measured;"
+      f" {plan['hours']:.2g} hours in all ({plan['hours'] * 60:.2g} minutes)",
+    ),
+  ]
+  width = max(len(name) for name, _ in rows)
+  return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
+
+
+def _bytes(count: float) -> str:
+  for unit in ("B", "KiB", "MiB"):
+    if count < 1024:
+      return f"{count:.3g} {unit}"
+    count /= 1024
+  return f"{count:.3g} GiB"
 
 
 def html(

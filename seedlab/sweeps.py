@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seedlab import __version__, config, host, records, streams, worker
+from seedlab import __version__, config, host, records, streams, tasks, worker
 from seedlab.config import Config, Seeds, UserError
 from seedlab.pool import WorkerPool
 from seedlab.progress import Progress
@@ -276,7 +276,7 @@ def replay(
   with _executor(described, 1, None, quiet=True) as (pool, _):
     spec = _spec(described, mode, width)
     seeds = [streams.seeds_of_run(run, described.seeds).tolist()]
-    result = pool.submit(compute, spec, seeds, True).result()
+    result = pool.submit(tasks.compute, spec, seeds, True).result()
   deviation = {
     name: _deviation(dataset[name].values[row], result["outcome"][name][0])
     for name in kept["outcome"]
@@ -346,69 +346,6 @@ def grid_cells(
   return found
 
 
-def describe(spec: Mapping[str, Any], make: Callable[..., Any] | None = None) -> dict[str, Any]:
-  """What the parent must know before a sweep; runs in a worker."""
-  from seedlab import engine
-
-  program = _program(json.dumps(spec), make)
-  trainer = program.trainer
-  outcome = {}
-  for name, struct in program.outcome.items():
-    dims = list(trainer.dims[name])
-    every = dims[:1] == [engine.EVALUATION]
-    sizes = [len(trainer.plan)] * every + list(struct.shape)
-    outcome[name] = [dims, sizes, np.dtype(struct.dtype).str]
-  return {
-    "plan": list(trainer.plan),
-    "outcome": outcome,
-    "coords": {name: [dim, np.asarray(labels)] for name, (dim, labels) in trainer.coords.items()},
-    "fingerprint": program.fingerprint,
-    "costs": program.costs,
-    "seconds_per_run": engine.seconds_per_run(program),
-  }
-
-
-def compute(
-  spec: Mapping[str, Any],
-  seeds: list[list[int]],
-  keep_params: bool = False,
-  make: Callable[..., Any] | None = None,
-) -> dict[str, Any]:
-  """Trains one run per row of seeds; runs in a worker."""
-  from seedlab import engine
-
-  program = _program(json.dumps(spec), make)
-  results = engine.train(
-    program, np.array(seeds, np.uint32), report=worker.progress, keep_params=keep_params
-  )
-  return {
-    "outcome": results.outcome,
-    "digest": results.digest,
-    "diverged": results.diverged,
-    "seconds": results.seconds / len(seeds),
-    "fingerprint": program.fingerprint,
-    "params": engine.named_leaves(results.params) if keep_params else None,
-  }
-
-
-@functools.lru_cache(maxsize=1)
-def _program(spec: str, make: Callable[..., Any] | None):
-  """The compiled program of a spec, kept for the worker's next chunk."""
-  from seedlab import engine
-
-  values = json.loads(spec)
-  if not make:
-    host.pin_if_needed()
-  host.use_compilation_cache()
-  build = make or worker.resolve(values["function"])
-  trainer = build(**values["arguments"])
-  if not isinstance(trainer, engine.Trainer):
-    raise UserError(
-      f"{values['function']} returned a {type(trainer).__name__}, not a seedlab.Trainer"
-    )
-  return engine.build(trainer, values["mode"], values["width"])
-
-
 def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, quiet) -> None:
   """Trains what is missing of `wanted` and writes it."""
   _say(quiet, "compiling")
@@ -433,12 +370,12 @@ def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, qui
   with Progress(total, quiet) as progress:
     if isinstance(pool, WorkerPool):
       pool.on_progress = progress.part
-    tasks = {}
+    running = {}
     for rows in pending:
       seeds = [seeds_of(int(run)).tolist() for run in writer.runs[rows]]
-      tasks[pool.submit(compute, spec, seeds)] = rows
-    for task in concurrent.futures.as_completed(tasks):
-      rows, result = tasks.pop(task), task.result()
+      running[pool.submit(tasks.compute, spec, seeds)] = rows
+    for task in concurrent.futures.as_completed(running):
+      rows, result = running.pop(task), task.result()
       if result["fingerprint"] != fingerprint:
         raise UserError(
           "a worker computes other bits than the first one: "
@@ -550,7 +487,7 @@ def _same_lanes(known: Mapping[str, Any], lanes: str, width: int | None, out):
 
 def _describe(pool, described: Experiment, lanes: str, width: int | None) -> dict[str, Any]:
   choices = _MEASURED if lanes == "measure" else [(lanes, width)]
-  facts = [pool.submit(describe, _spec(described, *choice)).result() for choice in choices]
+  facts = [pool.submit(tasks.describe, _spec(described, *choice)).result() for choice in choices]
   return min(facts, key=lambda fact: fact["seconds_per_run"])
 
 

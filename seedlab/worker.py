@@ -53,7 +53,7 @@ def main() -> None:
   def _send(message):
     write_frame(answers, pack(message))
 
-  importlib.import_module("seedlab.sweeps")  # while the parent prepares the first task
+  importlib.import_module("seedlab.tasks")  # while the parent prepares the first task
   while True:
     try:
       request = unpack(read_frame(sys.stdin.buffer))

@@ -73,7 +73,7 @@ def test_a_killed_worker_costs_only_a_repetition(pool, tmp_path):
 
 
 def test_a_task_that_always_kills_its_worker_is_given_up(pool):
-  with pytest.raises(WorkerDied, match="3 workers in a row.*SIGKILL.*memory"):
+  with pytest.raises(WorkerDied, match=r"3 workers in a row.*SIGKILL.*memory"):
     pool.submit(jobs.die).result()
   assert pool.submit(jobs.chatter).result() == "done"
 

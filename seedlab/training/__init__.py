@@ -16,9 +16,11 @@ import optax
 from jax import lax
 
 from seedlab import config as configs
-from seedlab import data as data_lib
+from seedlab import data as datasets
 from seedlab import models, streams
 from seedlab.config import Config, UserError
+from seedlab.data import augmentation
+from seedlab.data import order as orders
 from seedlab.training import losses
 from seedlab.training import optimizer as optimizers
 from seedlab.trainer import EVALUATION, Trainer
@@ -43,9 +45,9 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
     data_dir: the tensorflow-datasets directory; None asks SEEDLAB_DATA.
   """
   config = configs.parse(config)
-  dataset = data_lib.load(config.data, data_dir)
+  dataset = datasets.load(config.data, data_dir)
   total, image_shape = dataset.train_image.shape[0], dataset.train_image.shape[1:]
-  classes = int(dataset.train_label.max()) + 1
+  classes = len(datasets.class_names(config.data, data_dir))
   examples = config.data.train_examples or total
   batch_size = config.training.batch_size
   if examples > total:
@@ -57,7 +59,7 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
       f"training.batch_size={batch_size} is more than the {examples} training examples"
       f" of {config.data.name}"
     )
-  epoch_steps = data_lib.steps_per_epoch(examples, batch_size, config.data.last_batch)
+  epoch_steps = orders.steps_per_epoch(examples, batch_size, config.data.last_batch)
   steps = config.training.steps or config.training.epochs * epoch_steps
   module = models.build(config.model, classes, image_shape)
   optimizer = optimizers.build(config.optimizer, steps)
@@ -67,7 +69,7 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
     del data
     variables = module.init(keys.init, jnp.zeros((1, *image_shape)), train=False)
     params = variables["params"]
-    subset = data_lib.subset(keys.sample, total, examples)
+    subset = orders.subset(keys.sample, total, examples)
     return State(params, variables.get("batch_stats", {}), optimizer.init(params), subset)
 
   def loss(params, batch_stats, images, labels, mask):
@@ -83,12 +85,12 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
 
   def step(state, number, order, keys, data):
     epoch = number // epoch_steps
-    positions, mask = data_lib.batch(order, number % epoch_steps, batch_size)
+    positions, mask = orders.batch(order, number % epoch_steps, batch_size)
     index = state.subset[positions]
-    images = data_lib.normalise(data.train_image[index], data.mean, data.std)
-    if data_lib.augments(config.data):
-      example_keys = streams.for_examples(keys.augment, epoch, index)
-      images = data_lib.augment(example_keys, images, config.data)
+    images = augmentation.normalise(data.train_image[index], data.mean, data.std)
+    images = augmentation.augment(
+      streams.for_examples(keys.augment, epoch, index), images, config.data
+    )
     (value, batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(
       state.params, state.batch_stats, images, data.train_label[index], mask if ragged else None
     )
@@ -99,7 +101,7 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
 
   def advance(state, keys, data, fed, first, steps):
     del fed
-    order = data_lib.epoch_order(keys.order, first // epoch_steps, examples, config.data.order)
+    order = orders.epoch_order(keys.order, first // epoch_steps, examples, config.data.order)
 
     def body(number, carry):
       state, diverged = carry
@@ -149,7 +151,7 @@ def _evaluate(module, state: State, data, config: Config) -> dict[str, jax.Array
     # The last block is moved back to lie inside the set; what overlaps is dropped below.
     start = jnp.minimum(number * block, examples - block)
     images = lax.dynamic_slice_in_dim(data.test_image, start, block)
-    return module.apply(variables, data_lib.normalise(images, data.mean, data.std), train=False)
+    return module.apply(variables, augmentation.normalise(images, data.mean, data.std), train=False)
 
   if blocks == 1:
     logits = logits_of_block(0)

@@ -1,0 +1,78 @@
+"""What a worker does for a sweep: describe an experiment, compute a chunk of its runs.
+
+Everything here takes JSON and answers with JSON and arrays, so any executor can
+carry it. `make` builds the Trainer where its function cannot be imported.
+"""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from seedlab import engine, host, worker
+from seedlab.config import UserError
+from seedlab.trainer import EVALUATION, Trainer
+
+
+def describe(spec: Mapping[str, Any], make: Callable[..., Any] | None = None) -> dict[str, Any]:
+  """What the parent must know before a sweep; runs in a worker."""
+  program = _program(json.dumps(spec), make)
+  trainer = program.trainer
+  outcome = {}
+  for name, struct in program.outcome.items():
+    dims = list(trainer.dims[name])
+    every = dims[:1] == [EVALUATION]
+    sizes = [len(trainer.plan)] * every + list(struct.shape)
+    outcome[name] = [dims, sizes, np.dtype(struct.dtype).str]
+  return {
+    "plan": list(trainer.plan),
+    "outcome": outcome,
+    "coords": {name: [dim, np.asarray(labels)] for name, (dim, labels) in trainer.coords.items()},
+    "fingerprint": program.fingerprint,
+    "costs": program.costs,
+    "seconds_per_run": engine.seconds_per_run(program),
+  }
+
+
+def compute(
+  spec: Mapping[str, Any],
+  seeds: list[list[int]],
+  keep_params: bool = False,
+  make: Callable[..., Any] | None = None,
+) -> dict[str, Any]:
+  """Trains one run per row of seeds; runs in a worker."""
+  program = _program(json.dumps(spec), make)
+  results = engine.train(
+    program, np.array(seeds, np.uint32), report=worker.progress, keep_params=keep_params
+  )
+  return {
+    "outcome": results.outcome,
+    "digest": results.digest,
+    "diverged": results.diverged,
+    "seconds": results.seconds / len(seeds),
+    "fingerprint": program.fingerprint,
+    "params": engine.named_leaves(results.params) if keep_params else None,
+  }
+
+
+@functools.lru_cache(maxsize=1)
+def _program(spec: str, make: Callable[..., Any] | None):
+  """The compiled program of a spec, kept for the worker's next chunk."""
+  values = json.loads(spec)
+  if not make:
+    host.pin_if_needed()
+  host.use_compilation_cache()
+  build = make or worker.resolve(values["function"])
+  try:
+    inspect.signature(build).bind(**values["arguments"])
+  except TypeError as error:
+    raise UserError(f"arguments={values['arguments']!r} of {values['function']}: {error}") from None
+  trainer = build(**values["arguments"])
+  if not isinstance(trainer, Trainer):
+    raise UserError(
+      f"{values['function']} returned a {type(trainer).__name__}, not a seedlab.Trainer"
+    )
+  return engine.build(trainer, values["mode"], values["width"])
