@@ -2,8 +2,8 @@
 
 Each kind of change draws from its own fold_in of the example's key, so that
 switching one off leaves the draws of the others alone. The changes are applied
-in the order crop, flip, cutout. On one CPU core all three take 0.8 ms for 128
-pictures of 32x32x3 inside a compiled loop (1.2 ms with reflected borders).
+in the order crop, flip, cutout. On one CPU core all three take under 1 ms for 128
+pictures of 32x32x3 inside a compiled loop.
 """
 
 import jax
@@ -45,15 +45,13 @@ def augment(keys: jax.Array, images: jax.Array, data: Data) -> jax.Array:
       f"data.crop={data.crop} must be less than the pictures' side ({min(height, width)}) when"
       " data.crop_padding=reflect"
     )
-  if data.crop:
-    images = jax.vmap(_crop, in_axes=(0, 0, None, None))(
-      images, crop_offsets(keys, data.crop), data.crop, data.crop_padding
-    )
-  if data.flip:
-    images = jnp.where(flips(keys)[:, None, None, None], images[:, :, ::-1], images)
+  if data.crop or data.flip:
+    images = _crop_and_flip(keys, images, data)
   if data.cutout:
-    centres = cutout_centres(keys, height, width)
-    images = jnp.where(_squares(centres, height, width, data.cutout)[..., None], 0, images)
+    first = cutout_centres(keys, height, width) - data.cutout // 2
+    rows = jnp.arange(height)[None, :] - first[:, :1]
+    columns = jnp.arange(width)[None, :] - first[:, 1:]
+    images = jnp.where(_inside(rows, columns, data.cutout, data.cutout), 0, images)
   return images
 
 
@@ -83,17 +81,34 @@ def _words(keys: jax.Array, kind: int, count: int) -> jax.Array:
   )(streams.check_key(keys))
 
 
-def _crop(image: jax.Array, offset: jax.Array, crop: int, padding: str) -> jax.Array:
-  mode = {"zero": "constant", "reflect": "reflect"}[padding]
-  padded = jnp.pad(image, ((crop, crop), (crop, crop), (0, 0)), mode=mode)
-  return jax.lax.dynamic_slice(padded, (offset[0], offset[1], 0), image.shape)
+def _crop_and_flip(keys: jax.Array, images: jax.Array, data: Data) -> jax.Array:
+  """Both as one gather: on a CPU twice as fast as padding, slicing, then mirroring."""
+  batch, height, width = images.shape[:3]
+  # The row and column of the picture that each pixel of the result comes from.
+  rows = jnp.broadcast_to(jnp.arange(height), (batch, height))
+  columns = jnp.broadcast_to(jnp.arange(width), (batch, width))
+  if data.flip:
+    columns = jnp.where(flips(keys)[:, None], columns[:, ::-1], columns)
+  if data.crop:
+    shifts = crop_offsets(keys, data.crop) - data.crop
+    rows, columns = rows + shifts[:, :1], columns + shifts[:, 1:]
+  if data.crop_padding == "reflect":
+    rows, columns = _reflect(rows, height), _reflect(columns, width)
+
+  def gather(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
+    return image.at[row[:, None], column[None, :]].get(mode="clip")
+
+  moved = jax.vmap(gather)(images, rows, columns)
+  return jnp.where(_inside(rows, columns, height, width), moved, 0)
 
 
-def _squares(centres: jax.Array, height: int, width: int, side: int) -> jax.Array:
-  """bool[B, H, W]: True inside each example's square."""
+def _reflect(place: jax.Array, length: int) -> jax.Array:
+  """Places up to length - 1 beyond either end, mirrored at the end pixels."""
+  last = length - 1
+  return last - jnp.abs(last - jnp.abs(place))
 
-  def span(centre: jax.Array, length: int) -> jax.Array:
-    place = jnp.arange(length)[None, :] - (centre[:, None] - side // 2)
-    return (place >= 0) & (place < side)
 
-  return span(centres[:, 0], height)[:, :, None] & span(centres[:, 1], width)[:, None, :]
+def _inside(rows: jax.Array, columns: jax.Array, height: int, width: int) -> jax.Array:
+  """bool[B, H, W, 1]: whether row (int[B, H]) and column (int[B, W]) both lie in a rectangle."""
+  within = ((rows >= 0) & (rows < height))[:, :, None]
+  return (within & ((columns >= 0) & (columns < width))[:, None, :])[..., None]
