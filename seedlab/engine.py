@@ -184,27 +184,26 @@ def train(
   )
 
 
-def seconds_per_run(program: Program, seconds: float = 0.5) -> float:
-  """Wall time of one run, extrapolated from about `seconds` of real training."""
-  trainer, width = program.trainer, program.width
-  seeds = np.arange(width, dtype=np.uint32)[:, None].repeat(len(STREAMS), axis=1)
-  state, segment = _start(program, seeds), _segments(trainer, None)
-  jax.block_until_ready(state)
-  started, steps = time.perf_counter(), 0
-  for first, length in segment:
-    if not length:
-      continue
-    fed = _fed(program, seeds, first, length)
-    state, _ = _advance(program, state, seeds, fed, first, length)
-    jax.block_until_ready(state)
-    steps += length
+def speed(program: Program, seconds: float = 0.5) -> tuple[float, float]:
+  """Seconds of one step and of one evaluation of all lanes together.
+
+  The best segment among those that fit into about `seconds` of real training
+  (at least one): what disturbs a measurement only ever makes it longer.
+  """
+  seeds = np.arange(program.width, dtype=np.uint32)[:, None].repeat(len(STREAMS), axis=1)
+  state = jax.block_until_ready(_start(program, seeds))
+  step, started = math.inf, time.perf_counter()
+  for first, length in _segments(program.trainer, None):
+    if length:
+      fed = _fed(program, seeds, first, length)
+      before = time.perf_counter()
+      state, _ = jax.block_until_ready(_advance(program, state, seeds, fed, first, length))
+      step = min(step, (time.perf_counter() - before) / length)
     if time.perf_counter() - started > seconds:
       break
-  training = (time.perf_counter() - started) / max(steps, 1) * trainer.plan[-1]
-  started = time.perf_counter()
+  before = time.perf_counter()
   jax.block_until_ready(program.evaluate(state, program.data))
-  evaluating = (time.perf_counter() - started) * len(trainer.plan)
-  return (training + evaluating) / width
+  return step if math.isfinite(step) else 0.0, time.perf_counter() - before
 
 
 def tree_digest(tree: Any) -> str:

@@ -21,6 +21,7 @@ def describe(spec: Mapping[str, Any], make: Callable[..., Any] | None = None) ->
   """What the parent must know before a sweep; runs in a worker."""
   program = _program(json.dumps(spec), make)
   trainer = program.trainer
+  step, evaluation = engine.speed(program)
   outcome = {}
   for name, struct in program.outcome.items():
     dims = list(trainer.dims[name])
@@ -33,7 +34,7 @@ def describe(spec: Mapping[str, Any], make: Callable[..., Any] | None = None) ->
     "coords": {name: [dim, np.asarray(labels)] for name, (dim, labels) in trainer.coords.items()},
     "fingerprint": program.fingerprint,
     "costs": program.costs,
-    "seconds_per_run": engine.seconds_per_run(program),
+    "seconds_per_run": (step * trainer.plan[-1] + evaluation * len(trainer.plan)) / program.width,
   }
 
 

@@ -21,9 +21,9 @@ from seedlab import models, streams
 from seedlab.config import Config, UserError
 from seedlab.data import augmentation
 from seedlab.data import order as orders
+from seedlab.trainer import EVALUATION, Trainer
 from seedlab.training import losses
 from seedlab.training import optimizer as optimizers
-from seedlab.trainer import EVALUATION, Trainer
 
 __all__ = ["EVALUATION", "State", "Trainer", "make_trainer"]
 
@@ -46,14 +46,18 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
   """
   config = configs.parse(config)
   dataset = datasets.load(config.data, data_dir)
+  return on_dataset(config, dataset, len(datasets.class_names(config.data, data_dir)))
+
+
+def on_dataset(config: Config, dataset: datasets.Dataset, classes: int) -> Trainer:
+  """The Trainer of a Config on pictures already in memory, e.g. your own."""
   total, image_shape = dataset.train_image.shape[0], dataset.train_image.shape[1:]
-  classes = len(datasets.class_names(config.data, data_dir))
   examples = config.data.train_examples or total
-  batch_size = config.training.batch_size
   if examples > total:
     raise UserError(
       f"data.train_examples={examples} is more than the {total} of {config.data.name}"
     )
+  batch_size = config.training.batch_size
   if batch_size > examples:
     raise UserError(
       f"training.batch_size={batch_size} is more than the {examples} training examples"

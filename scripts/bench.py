@@ -1,0 +1,144 @@
+"""Measures seedlab on this machine: ratios of things timed side by side, in one call.
+
+  --suite=cpu  runs/s beside eager PyTorch (extra `reference`), two workers beside one, a ResNet-9
+               step in a loop beside the same step alone, memory of a worker
+  --suite=gpu  lanes by vmap at widths 1 to 64 under each convolution lowering and precision,
+               with the share of the matmul ceiling; one run replayed in a second process
+
+Absolute times of a shared machine prove nothing; compare the ratios.
+"""
+
+import json
+import pathlib
+import platform
+import statistics
+import sys
+import time
+
+import jax
+import measure
+from absl import flags
+from ml_collections import config_flags  # noqa: F401  (cli.run expects its parsers)
+
+from seedlab import cli, host, sweeps
+from seedlab.pool import TaskError, WorkerPool
+
+_SUITE = flags.DEFINE_enum("suite", "cpu", ["cpu", "gpu"], "what to measure")
+_JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "timings per figure; the median counts")
+_MINUTES = flags.DEFINE_float("minutes", 9.0, "gpu: start no new measurement after this long")
+_SMALL = flags.DEFINE_bool("small", False, "tiny sizes, to see that the suite runs")
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  rows = _cpu() if _SUITE.value == "cpu" else _gpu()
+  facts = {"suite": _SUITE.value, "date": host.now(), "jax": jax.__version__,
+           "python": platform.python_version(), "rows": rows}  # fmt: skip
+  names = list(dict.fromkeys(name for row in rows for name in row))
+  cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  for line in cells:
+    print("  ".join(map(str.ljust, line, widths)).rstrip())
+  if _JSON.value:
+    pathlib.Path(_JSON.value).write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _cpu() -> list[dict]:
+  cores, small = host.usable_cores(), _SMALL.value
+  runs = 2 if small else 16
+  rows = []
+  with WorkerPool([cores[0]]) as ours, WorkerPool([cores[0]]) as theirs:
+    for name in ("digits", "digits_mlp"):
+      _say(f"{name}: one core, beside PyTorch")
+      per_run, rival = [], []
+      for number in range(1 + _REPEATS.value):  # the first one compiles
+        per_run.append(ours.submit(measure.seedlab_seconds, name, runs, small).result())
+        try:
+          rival.append(theirs.submit(measure.torch_seconds, name, 1, small).result())
+        except TaskError as error:
+          if "ModuleNotFoundError" not in str(error):
+            raise
+          _say("PyTorch is not installed (extra `reference`): no comparison") if not number else 0
+      rows.append({
+        "what": f"{name}: runs/s on one core",
+        "seedlab": 1 / statistics.median(per_run[1:]),
+        "rival": 1 / statistics.median(rival[1:]) if rival else None,
+        "ratio": statistics.median(rival[1:]) / statistics.median(per_run[1:]) if rival else None,
+        "target": ">= 2.5",
+      })  # fmt: skip
+    _say("ResNet-9: a step in a loop, beside the step alone")
+    for lowering in ("native", "patches"):
+      loop, alone = theirs.submit(measure.resnet9_step, lowering, _REPEATS.value, small).result()
+      rows.append({"what": f"ResNet-9 step in a loop, {lowering}: ms", "seedlab": 1e3 * loop,
+                   "rival": 1e3 * alone, "ratio": loop / alone, "target": "<= 1.3"})  # fmt: skip
+    _say("memory of a worker after 100 and after 1,000 runs")
+    few, many = ours.submit(measure.resident_memory, 5 if small else 100, 50 if small else 1000
+                            ).result()  # fmt: skip
+    rows.append({"what": "worker's memory after 1,000 runs, beside 100: MiB", "seedlab": many,
+                 "rival": few, "ratio": many / few, "target": "~ 1"})  # fmt: skip
+  if len(cores) > 1:
+    _say("two workers, beside one")
+    rows.append(_two_workers(cores, runs))
+  return rows
+
+
+def _two_workers(cores: list[int], runs: int) -> dict:
+  speeds = {}
+  for count in (1, 2):
+    with WorkerPool(cores[:count]) as pool:
+      times = []
+      for _ in range(1 + _REPEATS.value):
+        started = time.perf_counter()
+        tasks = [pool.submit(measure.seedlab_seconds, "digits", runs, _SMALL.value)
+                 for _ in range(4)]  # fmt: skip
+        for task in tasks:
+          task.result()
+        times.append(time.perf_counter() - started)
+      speeds[count] = 4 * runs / statistics.median(times[1:])
+  return {"what": "digits: runs/s of two workers, beside one", "seedlab": speeds[2],
+          "rival": speeds[1], "ratio": speeds[2] / speeds[1], "target": ">= 1.8"}  # fmt: skip
+
+
+def _gpu() -> list[dict]:
+  deadline = time.monotonic() + 60 * _MINUTES.value
+  rows, small = [], _SMALL.value
+  with sweeps.local_pool(1) as pool:
+    ceilings = pool.submit(measure.matmul_ceilings, small).result()
+    rows += [{"what": f"matmul ceiling, {kind}", "TFLOP/s": value}
+             for kind, value in ceilings.items()]  # fmt: skip
+    for case in measure.gpu_cases(small):
+      if time.monotonic() > deadline:
+        rows.append({"what": "left out, time was up: " + " ".join(map(str, case))})
+        continue
+      _say(" ".join(map(str, case)))
+      try:
+        row = pool.submit(measure.gpu_speed, *case, small).result()
+      except TaskError as error:
+        row = {"note": str(error).strip().splitlines()[-1][:80]}
+      network, lowering, precision, width = case
+      rows.append({"what": network, "lowering": lowering, "precision": precision, "width": width,
+                   **row})  # fmt: skip
+      if "TFLOP/s" in row:
+        rows[-1]["of ceiling"] = row["TFLOP/s"] / ceilings[precision]
+  digests = []
+  for _ in range(2):
+    with sweeps.local_pool(1) as pool:
+      digests.append(pool.submit(measure.gpu_digests, small).result())
+  same = "same bits" if digests[0] == digests[1] else f"DIFFERENT: {digests}"
+  rows.append({"what": "runs repeated in a second process", "note": same})
+  return rows
+
+
+def _cell(value) -> str:
+  if value is None:
+    return ""
+  return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _say(message: str) -> None:
+  print(f"bench: {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,194 @@
+"""What `bench.py` has its worker processes measure: functions of JSON, answering JSON."""
+
+import functools
+import importlib.util
+import itertools
+import pathlib
+import statistics
+import time
+
+import numpy as np
+
+from seedlab import config, engine, host, training
+from seedlab.config import STREAMS, Config, Data, Evaluation, Model, Optimizer, Training
+from seedlab.data import Dataset, load
+
+_CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+
+
+def seedlab_seconds(name: str, runs: int, small: bool) -> float:
+  """Seconds of one run of configs/NAME.py, over `runs` of them in this process."""
+  program = _program(name, small)
+  runs = max(runs, program.width)
+  return engine.train(program, _seeds(runs)).seconds / runs
+
+
+def resident_memory(few: int, many: int) -> tuple[float, float]:
+  """MiB of this process after `few` and after `many` runs of the small MLP."""
+  program = _program("digits_mlp", True)
+  engine.train(program, _seeds(few))
+  before = _resident()
+  engine.train(program, _seeds(many))
+  return before, _resident()
+
+
+def resnet9_step(lowering: str, repeats: int, small: bool) -> tuple[float, float]:
+  """Seconds of a ResNet-9 training step on 32x32 pictures: in a compiled loop, and alone."""
+  import jax
+  import jax.numpy as jnp
+
+  steps, batch, width = (2, 4, 4) if small else (4, 50, 64)
+  trainer = _resnet9(lowering, width, batch, examples=4 * batch, steps=100, precision="float32")
+  program = engine.build(trainer, "loop")
+  seeds = _seeds(1)[0]
+  data = program.data
+  keys = training.streams.derive(jnp.asarray(seeds))
+
+  def advance(state, steps):
+    return trainer.advance(state, keys, data, None, 0, steps)[0]
+
+  in_loop = jax.jit(advance)
+  # A trip count of one, known when compiling: XLA drops the loop and leaves the bare step.
+  alone = jax.jit(functools.partial(advance, steps=1))
+  state = program.init(seeds, data)
+  times = {"loop": [], "alone": []}
+  for _ in range(1 + repeats):
+    started = time.perf_counter()
+    jax.block_until_ready(in_loop(state, jnp.int32(steps)))
+    times["loop"].append((time.perf_counter() - started) / steps)
+    started = time.perf_counter()
+    for _ in range(steps):
+      jax.block_until_ready(alone(state))
+    times["alone"].append((time.perf_counter() - started) / steps)
+  return statistics.median(times["loop"][1:]), statistics.median(times["alone"][1:])
+
+
+def torch_seconds(name: str, runs: int, small: bool) -> float:
+  """Seconds of one run of the same network, batch and steps in eager PyTorch on one thread."""
+  import torch
+
+  torch.set_num_threads(1)
+  cfg = _config(name, small)
+  dataset = load(cfg.data)
+  images = (dataset.train_image.astype(np.float32) - dataset.mean) / dataset.std
+  images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+  labels = torch.from_numpy(dataset.train_label).long()
+  started = time.perf_counter()
+  for run in range(runs):
+    torch.manual_seed(run)
+    network = _torch_network(cfg.model)
+    _torch_train(network, images, labels, cfg)
+  return (time.perf_counter() - started) / runs
+
+
+def matmul_ceilings(small: bool) -> dict[str, float]:
+  """TFLOP/s of a large matrix product, by the precision names of the configs."""
+  import jax
+  import jax.numpy as jnp
+
+  size = 256 if small else 8192
+  found = {}
+  for precision in ("float32", "bfloat16"):
+    x = jax.random.normal(jax.random.key(0), (size, size), jnp.float32).astype(precision)
+    product = jax.jit(lambda x: x @ x)
+    jax.block_until_ready(product(x))
+    times = []
+    for _ in range(5):
+      started = time.perf_counter()
+      jax.block_until_ready(product(x))
+      times.append(time.perf_counter() - started)
+    found[precision] = 2 * size**3 / statistics.median(times) / 1e12
+  return found
+
+
+def gpu_cases(small: bool) -> list[tuple[str, str, str, int]]:
+  """(network, lowering, precision, width), the widest and most telling first."""
+  widths = (2, 1) if small else (64, 16, 1, 32, 8, 4, 2)
+  kinds = itertools.product(("digits", "resnet9"), ("patches", "native"), ("float32", "bfloat16"))
+  return [(*kind, width) for width, kind in itertools.product(widths, list(kinds))]
+
+
+def gpu_speed(network: str, lowering: str, precision: str, width: int, small: bool) -> dict:
+  """Speed and memory of `width` lanes; runs/h are of the whole recipe on this device."""
+  program = _gpu_program(network, lowering, precision, width, small)
+  step, evaluation = engine.speed(program, 1.0)
+  plan = program.trainer.plan
+  hours = (step * plan[-1] + evaluation * len(plan)) / 3600
+  return {
+    "ms/step": 1e3 * step,
+    "runs/h": width / hours,
+    "TFLOP/s": program.costs["flops_step"] * width / step / 1e12,
+    "GiB": (program.costs["bytes_lane"] * width + program.costs["bytes_shared"]) / 2**30,
+  }
+
+
+def gpu_digests(small: bool) -> list[str]:
+  """Digests of a few short runs, to be compared between processes."""
+  found = []
+  for network, precision in itertools.product(("digits", "resnet9"), ("float32", "bfloat16")):
+    program = _gpu_program(network, "auto", precision, 2, small, steps=20)
+    found += [digest.decode() for digest in engine.train(program, _seeds(2)).digest]
+  return found
+
+
+@functools.lru_cache(maxsize=2)
+def _program(name: str, small: bool) -> engine.Program:
+  host.use_compilation_cache()
+  return engine.build(training.make_trainer(_config(name, small)))
+
+
+def _gpu_program(network, lowering, precision, width, small, steps=None) -> engine.Program:
+  if network == "digits":
+    cfg = _config("digits", small)
+    model = {"convolution": lowering, "precision": precision}
+    values = config.to_dict(cfg)
+    values["model"] |= model
+    values["training"]["steps"] = steps
+    trainer = training.make_trainer(values)
+  else:
+    batch, channels = (4, 4) if small else (500, 64)
+    examples = 10 * batch if small else 50_000
+    trainer = _resnet9(lowering, channels, batch, examples, steps or 6_400, precision)
+  return engine.build(trainer, "vmap", width)
+
+
+def _resnet9(lowering, width, batch, examples, steps, precision) -> training.Trainer:
+  """Jordan's recipe on made-up pictures of CIFAR-10's size, evaluated once."""
+  random = np.random.default_rng(0)
+
+  def pictures(count):
+    return random.integers(0, 256, (count, 32, 32, 3), np.uint8)
+
+  def labels(count):
+    return random.integers(0, 10, count).astype(np.int32)
+
+  test = examples // 5
+  dataset = Dataset(
+    pictures(examples), labels(examples), pictures(test), labels(test),
+    np.full(3, 127.0, np.float32), np.full(3, 64.0, np.float32),
+  )  # fmt: skip
+  cfg = Config(
+    data=Data(name="cifar10", flip=True, crop=2, cutout=12),
+    model=Model(
+      name="resnet9", width=width, norm="batch", convolution=lowering, precision=precision
+    ),
+    optimizer=Optimizer(learning_rate=0.5, weight_decay=5e-4),
+    training=Training(batch_size=batch, steps=steps),
+    evaluation=Evaluation(every_epochs=1e6),
+  )
+  return training.on_dataset(cfg, dataset, 10)
+
+
+def _config(name: str, small: bool) -> Config:
+  spec = importlib.util.spec_from_file_location(f"config_{name}", _CONFIGS / f"{name}.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return config.parse(module.get_config("smoke" if small else "laptop"))
+
+
+def _seeds(runs: int) -> np.ndarray:
+  return np.arange(runs, dtype=np.uint32)[:, None].repeat(len(STREAMS), axis=1)
+
+
+def _resident() -> float:
+  return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
