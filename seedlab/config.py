@@ -49,6 +49,7 @@ class Model:
   activation: str = "relu"
   activation_kwargs: tuple[tuple[str, float], ...] = ()  # a dict (or its JSON) where it is written
   convolution: Literal["auto", "native", "patches"] = "auto"  # lowering; part of the numerics
+  precision: Literal["float32", "bfloat16"] = "float32"  # of the computation, not the parameters
 
 
 @dataclasses.dataclass(frozen=True)

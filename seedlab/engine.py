@@ -115,13 +115,12 @@ def build(
   compiled = [_compile(stage) for stage in lowered]
   memory = compiled[1].memory_analysis()
   shared = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
+  state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
   costs = {
     # The body of a loop is counted once, which makes this the cost of one step.
     "flops_step": _flops(lowered[1]) / width,
     "flops_evaluation": _flops(lowered[2]) / width,
-    "bytes_lane": (memory.argument_size_in_bytes + memory.temp_size_in_bytes - shared) / width
-    if memory
-    else math.nan,
+    "bytes_lane": (state_bytes + memory.temp_size_in_bytes) / width if memory else math.nan,
     "bytes_shared": float(shared),
   }
   if trainer.feed:  # a fed segment may have another length than the one compiled above

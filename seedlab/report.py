@@ -93,7 +93,8 @@ def plan_text(plan: Mapping[str, Any]) -> str:
   lanes = f"lanes={plan['mode']}" + f" x {plan['width']}" * (plan["mode"] == "vmap")
   rows = [
     ("runs", f"{plan['runs']:,}"),
-    ("steps of a run", f"{plan['steps_per_run']:,}, evaluated {plan['evaluations_per_run']} times"),
+    ("steps of a run", f"{plan['steps_per_run']:,}"),
+    ("evaluations of a run", f"{plan['evaluations_per_run']:,}"),
     ("operations", f"{plan['flops_per_step']:.3g} a step, {plan['flops_per_run']:.3g} a run"),
     (
       "memory",
@@ -101,11 +102,8 @@ def plan_text(plan: Mapping[str, Any]) -> str:
       f" {_bytes(plan['bytes_shared_per_worker'])} of data a worker",
     ),
     ("workers", f"{plan['workers']}, {lanes}"),
-    (
-      "time",
-      f"{plan['seconds_per_run_and_worker']:.3g} s a run and worker, measured;"
-      f" {plan['hours']:.2g} hours in all ({plan['hours'] * 60:.2g} minutes)",
-    ),
+    ("speed", f"{plan['seconds_per_run_and_worker']:.3g} s a run and worker, measured just now"),
+    ("time", f"{plan['hours']:.3g} hours ({60 * plan['hours']:.3g} minutes), compilation aside"),
   ]
   width = max(len(name) for name, _ in rows)
   return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)

@@ -29,7 +29,9 @@ from seedlab.pool import WorkerPool
 from seedlab.progress import Progress
 
 _CHUNK_SECONDS = 10.0
+_MOST_RUNS = 10_000_000
 _TOLERANCE = 0.01  # what other roundings do to the outcome of a short training
+_PATIENCE = 5.0  # seconds without a word
 _MEASURED = (("loop", 1), ("vmap", 8), ("vmap", 16), ("vmap", 32))  # what lanes=measure tries
 
 
@@ -215,7 +217,7 @@ def run_numbers(runs: Iterable[int] | int | None, seeds: Seeds) -> list[int]:
     raise UserError(f"runs={runs} must be at least 1")
   if len(set(numbers)) != len(numbers):
     raise UserError("runs names a run more than once")
-  for run in numbers:
+  for run in (min(numbers), max(numbers)):
     streams.seeds_of_run(run, seeds)  # within [0, 2^32)
   return numbers
 
@@ -235,7 +237,7 @@ def plan(
   described = experiment(what, arguments, seeds, data_dir)
   wanted = run_numbers(runs, described.seeds)
   with _executor(described, workers, None, quiet=True) as (pool, count):
-    facts = _describe(pool, described, lanes, width)
+    facts = _describe(pool, described, lanes, width, quiet=True)
   steps, evaluations, costs = facts["plan"][-1], len(facts["plan"]), facts["costs"]
   return {
     "runs": len(wanted),
@@ -348,8 +350,7 @@ def grid_cells(
 
 def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, quiet) -> None:
   """Trains what is missing of `wanted` and writes it."""
-  _say(quiet, "compiling")
-  facts = _describe(pool, described, *lanes)
+  facts = _describe(pool, described, *lanes, quiet=quiet)
   fingerprint = facts["fingerprint"]
   mode, width = fingerprint["mode"], fingerprint["width"]
   seeds_of = functools.partial(streams.seeds_of_run, seeds=described.seeds)
@@ -485,9 +486,14 @@ def _same_lanes(known: Mapping[str, Any], lanes: str, width: int | None, out):
   return first["mode"], first["width"]
 
 
-def _describe(pool, described: Experiment, lanes: str, width: int | None) -> dict[str, Any]:
+def _describe(
+  pool, described: Experiment, lanes: str, width: int | None, *, quiet: bool
+) -> dict[str, Any]:
   choices = _MEASURED if lanes == "measure" else [(lanes, width)]
-  facts = [pool.submit(tasks.describe, _spec(described, *choice)).result() for choice in choices]
+  running = [pool.submit(tasks.describe, _spec(described, *choice)) for choice in choices]
+  if concurrent.futures.wait(running, timeout=_PATIENCE).not_done:
+    _say(quiet, "reading the data, compiling, measuring the speed")
+  facts = [task.result() for task in running]
   return min(facts, key=lambda fact: fact["seconds_per_run"])
 
 
@@ -604,12 +610,16 @@ def _importable(name: str) -> None:
     ) from None
 
 
-def _range(runs: Iterable[int] | int) -> Iterable[int]:
+def _range(runs: Iterable[int] | int) -> Sequence[int]:
   if isinstance(runs, int):
     if runs < 1:
       raise UserError(f"runs={runs} must be at least 1")
-    return range(runs)
-  return [int(run) for run in runs]
+    runs = range(runs)
+  if not isinstance(runs, range):
+    return [int(run) for run in runs]
+  if len(runs) > _MOST_RUNS:
+    raise UserError(f"runs={runs} are more than {_MOST_RUNS:,} runs, the most one store takes")
+  return runs
 
 
 def _changes(differences: Sequence[tuple[str, Any, Any]]) -> str:

@@ -3,15 +3,26 @@
 import os
 import pathlib
 
-if hasattr(os, "sched_setaffinity"):
-  cores = sorted(os.sched_getaffinity(0))
+ALL_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+if ALL_CORES:
   number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-  os.sched_setaffinity(0, {cores[number % len(cores)]})
+  os.sched_setaffinity(0, {ALL_CORES[number % len(ALL_CORES)]})
 
-import jax
-import pytest
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def all_cores():
+  """For the test alone, the process may use every core again (JAX's bits are settled by now)."""
+  if len(ALL_CORES) < 2:
+    pytest.skip("needs two cores")
+  mine = os.sched_getaffinity(0)
+  os.sched_setaffinity(0, ALL_CORES)
+  yield ALL_CORES
+  os.sched_setaffinity(0, mine)
 
 
 @pytest.fixture(scope="session")

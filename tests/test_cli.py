@@ -230,8 +230,10 @@ _WRONG = {
     "--config=good.py",
     "--config.modle.width=3",
   ],
-  "--config.model.norn: 'norn' is not a field; did you mean 'norm'?; "
-  f"fields: {_FIELDS}": ["--config=good.py", "--noconfig.model.norn"],
+  f"--config.model.norn: 'norn' is not a field; did you mean 'norm'?; fields: {_FIELDS}": [
+    "--config=good.py",
+    "--noconfig.model.norn",
+  ],
   "--config.model.width.x: 'x' is not a field": ["--config=good.py", "--config.model.width.x=3"],
   "--config.model is a section: give its fields (--config.model.NAME=VALUE)": [
     "--config=good.py",
@@ -315,7 +317,9 @@ def test_several_flags(folder):
 def test_help_is_the_scripts_own(folder):
   result = call(folder, "--help", "--rnus=3")
   assert (result.stderr, result.returncode) == ("", 0)
-  assert result.stdout == """\
+  assert (
+    result.stdout
+    == """\
 usage: script.py [flags]
 
 Prints the config it is given.
@@ -337,6 +341,7 @@ flags:
   --do
       what main does (default: print)
 """
+  )
 
 
 _FREE = "free space and run the same command again; nothing finished is lost"

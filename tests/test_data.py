@@ -93,9 +93,7 @@ def digest(array: np.ndarray) -> str:
 
 
 def as_multiset(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, int]]:
-  return sorted(
-    (image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)
-  )
+  return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
 
 
 # The bundled digits.

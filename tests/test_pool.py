@@ -48,9 +48,13 @@ def test_results_come_back_in_order(pool):
     assert (task.result()["array"] == 2 * np.arange(number)).all()
 
 
-def test_workers_are_pinned_before_jax(pool):
-  cores, devices = pool.submit(jobs.cores).result()
-  assert cores == [CORES[0]] and devices == 1
+def test_workers_are_pinned_before_jax(all_cores):
+  with WorkerPool(all_cores[:2]) as pool:
+    tasks = [pool.submit(jobs.cores_and_threads) for _ in range(6)]
+    seen = [task.result() for task in tasks]
+  assert all(len(cores) == 1 and cores[0] in all_cores[:2] for cores, _ in seen)
+  # XLA sized its pool of threads by the cores it saw when its backend started.
+  assert {threads for _, threads in seen} == {1}
 
 
 def test_prints_of_a_task_do_not_disturb_the_answers(pool):

@@ -65,13 +65,14 @@ def on_dataset(config: Config, dataset: datasets.Dataset, classes: int) -> Train
     )
   epoch_steps = orders.steps_per_epoch(examples, batch_size, config.data.last_batch)
   steps = config.training.steps or config.training.epochs * epoch_steps
-  module = models.build(config.model, classes, image_shape)
+  precision = config.model.precision
+  module = models.build(config.model, classes, image_shape, jax.default_backend())
   optimizer = optimizers.build(config.optimizer, steps)
   ragged = config.data.last_batch == "keep" and examples % batch_size != 0
 
   def init(keys, data):
     del data
-    variables = module.init(keys.init, jnp.zeros((1, *image_shape)), train=False)
+    variables = module.init(keys.init, jnp.zeros((1, *image_shape), precision), train=False)
     params = variables["params"]
     subset = orders.subset(keys.sample, total, examples)
     return State(params, variables.get("batch_stats", {}), optimizer.init(params), subset)
@@ -94,7 +95,7 @@ def on_dataset(config: Config, dataset: datasets.Dataset, classes: int) -> Train
     images = augmentation.normalise(data.train_image[index], data.mean, data.std)
     images = augmentation.augment(
       streams.for_examples(keys.augment, epoch, index), images, config.data
-    )
+    ).astype(precision)
     (value, batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(
       state.params, state.batch_stats, images, data.train_label[index], mask if ragged else None
     )
@@ -155,7 +156,8 @@ def _evaluate(module, state: State, data, config: Config) -> dict[str, jax.Array
     # The last block is moved back to lie inside the set; what overlaps is dropped below.
     start = jnp.minimum(number * block, examples - block)
     images = lax.dynamic_slice_in_dim(data.test_image, start, block)
-    return module.apply(variables, augmentation.normalise(images, data.mean, data.std), train=False)
+    images = augmentation.normalise(images, data.mean, data.std).astype(config.model.precision)
+    return module.apply(variables, images, train=False)
 
   if blocks == 1:
     logits = logits_of_block(0)

@@ -1,0 +1,169 @@
+"""The main commands through their real entry points, and what a person reads."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import seedlab
+from seedlab import records
+
+ROOT = pathlib.Path(__file__).parent.parent
+DIGITS = f"--config={ROOT}/configs/digits.py:smoke"
+MLP = f"--config={ROOT}/configs/digits_mlp.py:smoke"
+
+
+def run(name: str, *arguments, status: int = 0) -> subprocess.CompletedProcess:
+  done = subprocess.run(
+    [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == status, done.stderr
+  if status == 2:
+    assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+  return done
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+  out = tmp_path_factory.mktemp("digits") / "sweep"
+  done = run("sweep", DIGITS, "--runs=12", f"--out={out}", "--workers=2")
+  assert "12 of 12 runs" in done.stderr and "12 seeds" in done.stdout
+  return out
+
+
+def test_the_same_command_again_has_nothing_to_do(store):
+  done = run("sweep", DIGITS, "--runs=12", f"--out={store}")
+  assert "already has all 12 runs" in done.stderr
+
+
+def test_report_prints_a_table_and_writes_a_page(store):
+  done = run("report", store)
+  for word in ("mean", "sd", "95 %", "median", "gap", "init, sample, order, augment, noise, poke"):
+    assert word in done.stdout, word
+  page = (store / "report.html").read_text()
+  assert "<svg" in page and "scripts/replay.py" in page
+  assert not re.search(r"(src|href)=.?https?:", page)
+
+
+def test_replay_is_exact_and_saves_parameters(store, tmp_path):
+  file = tmp_path / "run7.safetensors"
+  done = run("replay", store, "--run=7", f"--params={file}")
+  lines = done.stdout.splitlines()
+  assert lines[1].split()[1] == lines[2].split()[1] and lines[3] == "exact"
+  params = load_file(file)
+  assert all(value.dtype == np.float32 for value in params.values()) and len(params) >= 4
+
+
+def test_replay_of_a_tampered_store_fails(store, tmp_path):
+  copy = tmp_path / "copy"
+  shutil.copytree(store, copy)
+  writer = records.Writer(copy)
+  writer._arrays["digest"][3] = b"f" * 64
+  assert "DIFFERENT" in run("replay", copy, "--run=3", status=1).stdout
+
+
+def test_the_recorded_environment_can_be_printed(store):
+  lines = run("replay", store, "--lock").stdout.splitlines()
+  assert any(line.startswith("jax==") for line in lines) and len(lines) > 30
+
+
+def test_plan_trains_nothing_and_agrees_with_a_hand_count(tmp_path):
+  """The smoke MLP: 64-16-10 at batch 32, forward and two backward products a layer but one."""
+  done = run("sweep", MLP, "--runs=1000", f"--out={tmp_path / 's'}", "--plan", "--lanes=loop")
+  assert not (tmp_path / "s").exists()
+  (flops,) = re.findall(r"operations +([\d.e+]+) a step", done.stdout)
+  by_hand = 2 * 32 * (64 * 16 + 16 * 10) * 2 + 2 * 32 * 16 * 10
+  assert by_hand < float(flops) < 1.5 * by_hand
+  assert re.search(r"steps of a run +30\n", done.stdout)  # 2 epochs of 15 steps
+  assert "hours" in done.stdout and "-" not in done.stdout.split("memory")[1].split("\n")[0]
+
+
+def test_grid_makes_a_store_a_cell_and_one_table(tmp_path):
+  grid = ("--grid=model.activation=relu,smelu", "--grid=config.optimizer.learning_rate=0.1,0.05")
+  done = run("sweep", MLP, "--runs=3", f"--out={tmp_path}/g", "--workers=1", *grid)
+  table = done.stdout.splitlines()
+  assert len(table) == 6 and table[1].split()[:3] == [
+    "model.activation", "optimizer.learning_rate", "runs",
+  ]  # fmt: skip
+  cell = seedlab.open(tmp_path / "g" / "model.activation=smelu,optimizer.learning_rate=0.05")
+  assert cell.attrs["config"]["model"]["activation"] == "smelu"
+  assert cell.attrs["config"]["optimizer"]["learning_rate"] == 0.05
+  wrong = run(
+    "sweep", MLP, "--runs=3", f"--out={tmp_path}/h", "--grid=model.activatoin=relu", status=2
+  )
+  assert "did you mean 'model.activation'" in wrong.stderr
+
+
+def test_another_config_is_refused_naming_the_fields(store):
+  before = seedlab.open(store).digest.values.tolist()
+  done = run(
+    "sweep", DIGITS, "--config.model.width=9", "--config.training.batch_size=25", "--runs=12",
+    f"--out={store}", status=2,
+  )  # fmt: skip
+  assert "model.width: 8 -> 9" in done.stderr and "training.batch_size: 50 -> 25" in done.stderr
+  assert seedlab.open(store).digest.values.tolist() == before
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--config.model.name=cnm"], "did you mean 'cnn'"),
+    (["--config.model.activation=smelo"], "did you mean 'smelu'"),
+    (["--config.data.name=digitz"], "digits"),
+    (["--config.model.widht=3"], "'widht' is not a field; did you mean 'width'"),
+    (["--config.training.epochs=two"], "training.epochs"),
+    (["--config.training.batch_size=501"], "batch_size=501 is more than the 500"),
+    (["--config.data.train_examples=501"], "train_examples=501"),
+    (['--config.model.activation_kwargs={"beta": }'], "activation_kwargs"),
+    (["--runs=0"], "at least 1"),
+    (["--runs=-3"], "at least 1"),
+    (["--runs=4294967290:4294967297"], "2^32"),
+    (["--runs=0:5000000000"], "10,000,000"),
+    (["--runs=ten"], "--runs='ten'"),
+    (["--seeds={}x"], "not JSON"),
+    (["--out=/proc/nowhere/s"], "/proc/nowhere"),
+    (["--nonsense"], "--nonsense is not a flag"),
+  ],
+)
+def test_wrong_input_gets_one_line(tmp_path, arguments, message):
+  done = run(
+    "sweep", DIGITS, "--runs=2", f"--out={tmp_path / 's'}", "--workers=1", *arguments, status=2
+  )
+  assert message in done.stderr.splitlines()[-1]
+
+
+def test_a_store_that_is_none_is_named(tmp_path):
+  for script, extra in (("report", []), ("replay", ["--run=0"])):
+    assert "no seedlab store" in run(script, tmp_path, *extra, status=2).stderr
+  assert "holds no seedlab store" in run(
+    "sweep", DIGITS, "--runs=2", f"--out={_foreign(tmp_path)}", status=2
+  ).stderr  # fmt: skip
+
+
+def _foreign(tmp_path):
+  (tmp_path / "thesis.tex").write_text("years of work")
+  return tmp_path
+
+
+def test_cifar10_through_the_scripts(data_dir, tmp_path):
+  out = tmp_path / "cifar"
+  config = f"--config={ROOT}/configs/cifar10_resnet9.py:smoke"
+  run("sweep", config, f"--data_dir={data_dir}", "--runs=2", f"--out={out}", "--workers=1")
+  assert seedlab.open(out).test_accuracy.shape[0] == 2
+  done = run("replay", out, "--run=1", f"--data_dir={data_dir}")
+  assert done.stdout.splitlines()[-1] == "exact"
+
+
+def test_missing_data_says_how_to_get_it(tmp_path):
+  config = f"--config={ROOT}/configs/cifar10_resnet9.py:smoke"
+  done = run(
+    "sweep", config, f"--data_dir={tmp_path}/none", "--runs=1", f"--out={tmp_path}/s", status=2
+  )
+  assert "SEEDLAB_DATA" in done.stderr
