@@ -1,0 +1,231 @@
+"""The layers all networks share: one convolution with its own derivative, pooling, batch norm.
+
+Why a convolution of our own: XLA:CPU runs the gradient convolutions made by
+automatic differentiation in a generic loop, up to hundreds of times slower, as
+soon as they lie inside a `while` (lax.scan, lax.fori_loop); and a convolution
+vmapped over kernels (lanes) becomes a grouped one, slow everywhere. `conv`
+writes its derivative in forms that stay fast in both places:
+
+        native                                  patches
+  y     a convolution                           P(x) K
+  dx    a convolution of dy, kernel turned      the transpose of P applied to dy K^T
+  dK    one matrix product per kernel element   P(x)^T dy
+
+P(x) holds, for every output pixel, the window of the picture under the kernel
+(im2col); K is the kernel as a matrix [kh kw cin, cout].
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from seedlab.config import choice_error
+
+Lowering = Literal["native", "patches"]
+Padding = Literal["SAME", "VALID"] | Sequence[tuple[int, int]]
+
+_LOWERINGS = ("native", "patches")
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+_PIXELS = (0, 1, 2)  # the axes of NHWC that a kernel's gradient sums over
+# Up to this many input channels `patches` writes its products out as sums: XLA fuses them into
+# one loop, where a matrix product with so short an inner side would be mostly copying.
+_FEW_CHANNELS = 3
+
+
+def conv(
+  x: jax.Array,
+  kernel: jax.Array,
+  strides: tuple[int, int] = (1, 1),
+  padding: Padding = "SAME",
+  lowering: Lowering = "native",
+) -> jax.Array:
+  """lax.conv_general_dilated of pictures, with gradients that are fast in loops and lanes.
+
+  Differentiable in reverse any number of times and forward over reverse
+  (Hessian-vector products), but not forward alone.
+
+  Args:
+    x: float[B, H, W, cin].
+    kernel: float[kh, kw, cin, cout], dtype of `x`.
+    strides: down and right, in pixels.
+    padding: "SAME", "VALID" or ((top, bottom), (left, right)) in pixels.
+    lowering: "native" or "patches": the same values and gradients up to rounding.
+
+  Returns:
+    float[B, h, w, cout].
+  """
+  if lowering not in _LOWERINGS:
+    raise choice_error("model.convolution", lowering, _LOWERINGS)
+  if x.ndim != 4 or x.dtype != kernel.dtype or x.shape[3] != kernel.shape[2]:
+    raise ValueError(f"x {x.dtype}{x.shape} does not fit the kernel {kernel.dtype}{kernel.shape}")
+  if isinstance(padding, str):
+    padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+  return _conv(x, kernel, tuple(strides), tuple(map(tuple, padding)), lowering)
+
+
+def lowering_for(cin: int, platform: str) -> Lowering:
+  """The fixed rule of model.convolution="auto": by platform and input channels, as measured.
+
+  Accelerators run lanes by vmap, where matrix products stay fast and grouped
+  convolutions do not. A CPU runs its lanes one by one, where `native` loses
+  only on raw pictures.
+  """
+  return "native" if platform == "cpu" and cin > _FEW_CHANNELS else "patches"
+
+
+class Conv(nn.Module):
+  """`conv` with a trained kernel, and a bias where nothing behind it would cancel one.
+
+  Computes in the dtype of its input; parameters are float32.
+  """
+
+  features: int
+  size: int
+  stride: int = 1
+  padding: Padding = "SAME"
+  bias: bool = True
+  kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+  lowering: Lowering | Literal["auto"] = "auto"
+  platform: str = "cpu"
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    cin = x.shape[-1]
+    kernel = self.param("kernel", self.kernel_init, (self.size, self.size, cin, self.features))
+    lowering = lowering_for(cin, self.platform) if self.lowering == "auto" else self.lowering
+    y = conv(x, kernel.astype(x.dtype), (self.stride, self.stride), self.padding, lowering)
+    if self.bias:
+      bias = self.param("bias", nn.initializers.zeros, (1, 1, 1, self.features))
+      y += bias.astype(y.dtype)
+    return y
+
+
+def normalise(
+  x: jax.Array, norm: Literal["none", "batch"], train: bool, mask: jax.Array | None
+) -> jax.Array:
+  """Batch norm as in PyTorch (running averages 0.9 old + 0.1 new, epsilon 1e-5), or `x` itself.
+
+  To be called inside a compact module, which will own the parameters. The
+  running variance is the biased one of flax, smaller than PyTorch's by the
+  factor (n - 1) / n for n values a channel.
+
+  Args:
+    x: float[B, ..., C], normalised over all axes but the last.
+    train: use and record the statistics of this batch; else use the recorded ones.
+    mask: bool[B], False for the padding of an incomplete batch; None means all real.
+  """
+  if norm == "none":
+    return x
+  layer = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=x.dtype)
+  return layer(x, mask=None if mask is None else mask.reshape(-1, *[1] * (x.ndim - 1)))
+
+
+def max_pool(x: jax.Array, window: int = 2) -> jax.Array:
+  """Maxima of disjoint squares: float[B, H, W, C] to float[B, H // window, W // window, C].
+
+  Rows and columns that do not fill a square are dropped, as PyTorch does. The
+  gradient of lax.reduce_window's maximum scatters (select-and-scatter), which
+  GPUs do not add up in a fixed order; this one compares and multiplies.
+  """
+  batch, height, width, channels = x.shape
+  h, w = height // window, width // window
+  squares = x[:, : h * window, : w * window].reshape(batch, h, window, w, window, channels)
+  return squares.max((2, 4))
+
+
+def global_max_pool(x: jax.Array) -> jax.Array:
+  """float[B, H, W, C] to float[B, C]."""
+  return x.max((1, 2))
+
+
+def _forward(x, kernel, strides, pads, lowering):
+  if lowering == "native":
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
+  kh, kw, cin, cout = kernel.shape
+  windows = _windows(x, (kh, kw), strides, pads)
+  if cin <= _FEW_CHANNELS:
+    rows = kernel.reshape(kh * kw, cin, 1, 1, 1, cout)
+    return sum(
+      window[..., c : c + 1] * row[c]
+      for window, row in zip(windows, rows, strict=True)
+      for c in range(cin)
+    )
+  return jnp.tensordot(jnp.concatenate(windows, -1), kernel.reshape(-1, cout), 1)
+
+
+_conv = jax.custom_vjp(_forward, nondiff_argnums=(2, 3, 4))
+
+
+# Neither rule calls _conv, so a derivative of the derivative meets plain lax operations only.
+def _conv_fwd(x, kernel, strides, pads, lowering):
+  return _forward(x, kernel, strides, pads, lowering), (x, kernel)
+
+
+def _conv_bwd(strides, pads, lowering, saved, dy):
+  x, kernel = saved
+  patches = lowering == "patches"
+  # Between strides dy would be mostly zeros: patches take a third less time than convolving them.
+  dx = _dx_patches if patches or strides != (1, 1) else _dx_native
+  dk = _dk_patches if patches else _dk_native
+  return dx(x, kernel, strides, pads, dy), dk(x, kernel, strides, pads, dy)
+
+
+_conv.defvjp(_conv_fwd, _conv_bwd)
+
+
+def _dx_native(x, kernel, strides, pads, dy):
+  # The kernel is turned here and not by dimension numbers: XLA:CPU's fast convolution knows one
+  # layout only.
+  turned = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+  back = [
+    (k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(kernel.shape[:2], pads, strict=True)
+  ]
+  return lax.conv_general_dilated(dy, turned, strides, back, dimension_numbers=_LAYOUT)
+
+
+def _dk_native(x, kernel, strides, pads, dy):
+  # dy comes first because XLA:CPU multiplies this way round twice as fast.
+  windows = _windows(x, kernel.shape[:2], strides, pads)
+  products = [jnp.tensordot(dy, window, (_PIXELS, _PIXELS)) for window in windows]
+  return jnp.stack(products).swapaxes(1, 2).reshape(kernel.shape)
+
+
+def _dx_patches(x, kernel, strides, pads, dy):
+  kh, kw, _, cout = kernel.shape
+  columns = jnp.tensordot(dy, kernel.reshape(-1, cout), ((3,), (1,)))
+  spread = []
+  for number, part in enumerate(jnp.split(columns, kh * kw, -1)):
+    offset = divmod(number, kw)
+    edges = [
+      (i - lo, n - (i - lo) - (m - 1) * s - 1, s - 1)
+      for i, n, m, s, (lo, _) in zip(
+        offset, x.shape[1:3], dy.shape[1:3], strides, pads, strict=True
+      )
+    ]
+    spread.append(lax.pad(part, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, (0, 0, 0)]))
+  return sum(spread)
+
+
+def _dk_patches(x, kernel, strides, pads, dy):
+  windows = _windows(x, kernel.shape[:2], strides, pads)
+  if kernel.shape[2] <= _FEW_CHANNELS:
+    return jnp.einsum("kbhwc,bhwo->kco", jnp.stack(windows), dy).reshape(kernel.shape)
+  return jnp.tensordot(jnp.concatenate(windows, -1), dy, (_PIXELS, _PIXELS)).reshape(kernel.shape)
+
+
+def _windows(x, size, strides, pads):
+  """For every kernel element, row by row: the pixels [B, h, w, cin] it meets."""
+  x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+  h, w = (
+    (n - k) // s * s + 1 for n, k, s in zip(x.shape[1:3], size, strides, strict=True)
+  )
+  return [
+    x[:, i : i + h : strides[0], j : j + w : strides[1]]
+    for i in range(size[0])
+    for j in range(size[1])
+  ]

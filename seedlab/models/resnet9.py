@@ -1,0 +1,65 @@
+"""ResNet-9 for 32x32 pictures, as in D. Page's and the FFCV recipes."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from seedlab.models.layers import Conv, global_max_pool, max_pool, normalise
+
+SMALLEST_SIDE = 11  # pixels: the last convolution, unpadded, then still finds its 3x3 window
+_LOGIT_SCALE = 0.2
+
+
+class ResNet9(nn.Module):
+  """The network of Jordan 2024 (arXiv 2304.01910): 2,274,880 parameters at width 64, batch norm.
+
+    3x3 w - 5x5 2w /2 - residual(2w, 2w) - 3x3 4w - max-pool 2 - residual(4w, 4w)
+    - 3x3 2w unpadded - global max-pool - linear without bias - times 0.2
+
+  where each convolution is followed by norm and activation, inside the
+  residual branches too, and nothing follows the additions.
+
+  With batch norm the weights start as in PyTorch, and so in the published runs:
+  uniform of variance 1 / (3 fan-in). Without it that would shrink the signal
+  sixfold a layer in variance, so convolutions are He-normal then (He et al.
+  2015, arXiv 1502.01852, eq. 10) and have biases, zero at first.
+  """
+
+  classes: int
+  width: int
+  norm: Literal["none", "batch"]
+  activation: Callable[[jax.Array], jax.Array]
+  lowering: Literal["auto", "native", "patches"] = "auto"
+  platform: str = "cpu"
+
+  @nn.compact
+  def __call__(
+    self, images_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
+  ) -> jax.Array:
+    pytorch = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+    def unit(x, features, size=3, stride=1, padding=1):
+      x = Conv(
+        features,
+        size,
+        stride,
+        padding=((padding, padding), (padding, padding)),
+        bias=self.norm == "none",
+        kernel_init=nn.initializers.he_normal() if self.norm == "none" else pytorch,
+        lowering=self.lowering,
+        platform=self.platform,
+      )(x)
+      return self.activation(normalise(x, self.norm, train, mask))
+
+    w = self.width
+    x = unit(images_BxHxWxC, w)
+    x = unit(x, 2 * w, size=5, stride=2, padding=2)
+    x += unit(unit(x, 2 * w), 2 * w)
+    x = max_pool(unit(x, 4 * w))
+    x += unit(unit(x, 4 * w), 4 * w)
+    x = global_max_pool(unit(x, 2 * w, padding=0))
+    x = nn.Dense(self.classes, use_bias=False, kernel_init=pytorch, dtype=x.dtype)(x)
+    return _LOGIT_SCALE * x.astype(jnp.float32)
