@@ -46,7 +46,7 @@ def summary(values_R: ArrayLike) -> Summary:
   and an interval of width 0. A value that is not finite raises ValueError:
   what a diverged run counts for is for the caller to say.
   """
-  values_R = _finite(values_R)
+  values_R = finite_values(values_R)
   n = len(values_R)
   # Differences from one of the values: equal values give exactly 0, not rounding.
   differences_R = values_R - values_R[0]
@@ -135,7 +135,7 @@ def histogram_edges(values_R: ArrayLike, grid: float = 0.0) -> np.ndarray:
   1/E) get bins of a whole number of grid steps, centred on them; any other
   width would draw a comb that is not in the data.
   """
-  values_R = _finite(values_R)
+  values_R = finite_values(values_R)
   low, q25, q75, high = np.quantile(values_R, [0, 0.25, 0.75, 1])
   if low == high:
     half = grid / 2 or abs(low) / 100 or 0.5
@@ -148,7 +148,8 @@ def histogram_edges(values_R: ArrayLike, grid: float = 0.0) -> np.ndarray:
   return low + width * np.arange(bins + 1) if grid else np.linspace(low, high, bins + 1)
 
 
-def _finite(values_R: ArrayLike) -> np.ndarray:
+def finite_values(values_R: ArrayLike) -> np.ndarray:
+  """float64[R] of at least one value, all finite; ValueError says what is not."""
   values_R = np.asarray(values_R, np.float64)
   if values_R.ndim != 1 or not len(values_R):
     raise ValueError(f"values must have the shape [R] with R > 0, not {values_R.shape}")
