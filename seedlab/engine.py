@@ -76,18 +76,21 @@ def build(
   def init(seeds, data):
     return trainer.init(streams.derive(seeds), data)
 
+  def evaluate(state, data):  # no store knows bfloat16
+    outcome = trainer.evaluate(state, data)
+    return {name: _storable(jnp.asarray(value)) for name, value in outcome.items()}
+
   def advance(state, seeds, data, fed, first, steps):
     state, log = trainer.advance(state, streams.derive(seeds), data, fed, first, steps)
     return state, log["diverged"]
 
   state = jax.eval_shape(init, one_seed, data)
-  outcome = jax.eval_shape(trainer.evaluate, state, data)
+  outcome = jax.eval_shape(evaluate, state, data)
   _check_outcome(trainer, outcome)
   mode, width = lanes(state.params, jax.default_backend(), mode, width)
   fed = None
   if trainer.feed:
     fed = trainer.feed(np.zeros(len(STREAMS), np.uint32), 0, _first_segment(trainer))
-  evaluate = trainer.evaluate
   if mode == "vmap":
     init = jax.vmap(init, in_axes=(0, None))
     advance = jax.vmap(advance, in_axes=(0, 0, None, 0, None, None))
@@ -222,7 +225,7 @@ def named_leaves(tree: Any) -> dict[str, np.ndarray]:
 def _leaves_digest(leaves: dict[str, np.ndarray]) -> str:
   sha = hashlib.sha256()
   for path, leaf in sorted(leaves.items()):
-    sha.update(f"{path} {leaf.dtype.str} {leaf.shape}\n".encode())
+    sha.update(f"{path} {leaf.dtype.name} {leaf.shape}\n".encode())
     sha.update(np.ascontiguousarray(leaf).tobytes())
   return sha.hexdigest()
 
@@ -332,6 +335,10 @@ def _check_outcome(trainer: Trainer, outcome) -> None:
         f"Trainer.dims[{name!r}]={trainer.dims[name]} names {axes} axes of an array of shape"
         f" {struct.shape}"
       )
+
+
+def _storable(value: jax.Array) -> jax.Array:
+  return value.astype(jnp.float32) if value.dtype == jnp.bfloat16 else value
 
 
 def _program_digest(lowered) -> str:
