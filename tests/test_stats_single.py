@@ -1,12 +1,15 @@
 """Statistics against hand-worked values, second routes and simulated worlds with known answers."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+import scipy
 import scipy.stats
 
 from seedlab import stats
+from seedlab.stats import single
 
 
 def test_summary_by_hand():
@@ -131,3 +134,264 @@ def test_histogram_of_equal_values_is_one_bin_around_them():
   for values, grid in (([0.5, 0.5], 0.01), ([0.5, 0.5], 0.0), ([0.0], 0.0), ([-3.0], 0.0)):
     low, high = stats.histogram_edges(values, grid)
     assert low < values[0] < high
+
+
+def coverage(interval, truth, samples) -> float:
+  found = [interval(sample) for sample in samples]
+  return float(np.mean([i.low <= truth <= i.high for i in found]))
+
+
+def within(rate: float, nominal: float, repetitions: int) -> bool:
+  """Within four standard errors of a simulation."""
+  return abs(rate - nominal) < 4 * math.sqrt(nominal * (1 - nominal) / repetitions)
+
+
+def test_quantile_interval_by_hand():
+  six = single.quantile_interval([4, 1, 10, 2, 3, 7], 0.5)
+  assert (six.estimate, six.low, six.high) == (3.5, 1, 10)  # left out: 2/64 in all
+  assert single.quantile_interval(range(5), 0.5).low == -math.inf  # 1/32 on a side is too much
+  assert single.quantile_interval(range(5), 0.5).high == math.inf
+  # Bin(20, 1/2): P(<= 5) = 0.0207, P(<= 6) = 0.058; so the 6th and the 15th value.
+  twenty = single.quantile_interval(np.arange(1, 21), 0.5)
+  assert (twenty.low, twenty.high) == (6, 15)
+  assert single.quantile_interval([2, 2, 2, 2, 2, 2], 0.5).high == 2
+  upper = single.quantile_interval(np.arange(12), 0.75), single.quantile_interval(range(13), 0.75)
+  assert (upper[0].high, upper[1].high) == (math.inf, 12)  # 0.75^12 = 0.032, 0.75^13 = 0.024
+
+
+def test_quantile_interval_covers_at_exactly_its_binomial_rate():
+  samples = np.random.default_rng(10).exponential(size=(1500, 20))
+  found = [single.quantile_interval(sample, 0.5) for sample in samples]
+  rate = np.mean([i.low <= math.log(2) <= i.high for i in found])
+  exact = scipy.stats.binom.cdf(14, 20, 0.5) - scipy.stats.binom.cdf(5, 20, 0.5)
+  assert exact > 0.95 and within(rate, exact, 1500)
+
+
+def test_interquartile_mean():
+  values = np.random.default_rng(11).gamma(2, size=24)
+  found = single.interquartile_mean(values)
+  assert found.estimate == pytest.approx(scipy.stats.trim_mean(values, 0.25))
+  # The older routine agrees where 4 divides the number of runs: elsewhere it divides by
+  # 1/2, not by the share that was kept.
+  limits = scipy.stats.mstats.trimmed_mean_ci(values, (0.25, 0.25), alpha=0.05)
+  assert (found.low, found.high) == pytest.approx(tuple(limits))
+  assert single.interquartile_mean([1, 2, 3]).estimate == 2  # nothing to cut
+  assert single.interquartile_mean([0, 5, 5, 90]).estimate == 5
+  assert math.isnan(single.interquartile_mean([0, 5, 5, 90]).low)
+  assert math.isnan(single.interquartile_mean([7]).high)
+
+
+def test_interval_of_the_interquartile_mean_covers():
+  samples = np.random.default_rng(12).standard_t(5, (4000, 16))
+  assert abs(coverage(single.interquartile_mean, 0, samples) - 0.95) < 0.02
+
+
+def test_jackknife_of_a_mean_is_the_t_interval():
+  values = np.random.default_rng(13).normal(size=9)
+  left_out = (values.sum() - values) / 8
+  s = stats.summary(values)
+  assert single.jackknife_interval(values.mean(), left_out) == pytest.approx((s.low, s.high))
+
+
+def test_log_variances_are_those_without_each_run():
+  values = 0.9 + 1e-3 * np.random.default_rng(14).normal(size=11)
+  theta, theta_R = single.log_variances(values)
+  assert theta == pytest.approx(math.log(values.var(ddof=1)))
+  for m in range(11):
+    assert theta_R[m] == pytest.approx(math.log(np.delete(values, m).var(ddof=1)))
+
+
+@pytest.mark.parametrize(("n", "least"), [(8, 0.93), (32, 0.935)])
+def test_sd_interval_covers(n, least):
+  samples = np.random.default_rng(15).normal(5, 2, (4000, n))
+  assert least < coverage(single.sd_interval, 2, samples) < 0.965
+
+
+def test_sd_interval_is_longer_for_heavy_tails():
+  heavy = np.random.default_rng(16).standard_t(5, 400)
+  found = single.sd_interval(heavy)
+  limits = heavy.std(ddof=1) * np.sqrt(399 / scipy.stats.chi2.ppf([0.975, 0.025], 399))
+  assert found.high - found.low > 1.2 * (limits[1] - limits[0])
+
+
+@pytest.mark.parametrize(
+  ("values", "sd"),
+  [
+    ([3], math.nan),
+    ([3, 5], math.sqrt(2)),
+    ([0.1] * 7, 0),
+    ([1, 1, 1, 2], 0.5),
+    ([0, 1] * 3, None),
+  ],
+)
+def test_sd_without_an_interval(values, sd):
+  found = single.sd_interval(values)
+  assert sd is None or found.estimate == pytest.approx(sd, nan_ok=True)
+  assert math.isnan(found.low) and math.isnan(found.high)
+
+
+def subsets(values, k, function):
+  return np.mean([function(subset) for subset in itertools.combinations(values, k)])
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_expected_best_and_range_are_means_over_subsets(k):
+  values = np.random.default_rng(17).normal(0.9, 0.01, 15)
+  for found, function in (
+    (single.expected_best(values, k), max),
+    (single.expected_range(values, k), np.ptp),
+  ):
+    assert found.estimate == pytest.approx(subsets(values, k, function))
+    left_out = [subsets(np.delete(values, m), k, function) for m in range(15)]
+    limits = single.jackknife_interval(found.estimate, left_out)
+    assert (found.low, found.high) == pytest.approx(limits)
+    assert "jackknife" in found.method
+
+
+def test_expected_best_of_one_is_the_mean():
+  values = np.random.default_rng(18).normal(size=12)
+  found, s = single.expected_best(values, 1), stats.summary(values)
+  assert (found.estimate, found.low, found.high) == pytest.approx((s.mean, s.low, s.high))
+
+
+def test_beyond_a_fifth_of_the_runs_the_model_is_named():
+  values = np.random.default_rng(19).normal(size=20)
+  for function in (single.expected_best, single.expected_range):
+    assert "jackknife" in function(values, 4).method
+    assert function(values, 5).method == "normal model"
+
+
+def test_expected_maximum_of_normals():
+  # Tables of normal order statistics (Harter 1961): 10, 100, 1000.
+  for k, expected in ((2, 1 / math.sqrt(math.pi)), (10, 1.53875), (100, 2.50759), (1000, 3.24144)):
+    assert single.normal_best(k) == pytest.approx(expected, abs=1e-5)
+
+
+def test_intervals_of_expected_extremes_cover():
+  rng = np.random.default_rng(20)
+  best = single.normal_best(5)
+  samples = rng.normal(size=(2000, 50))
+  assert 0.925 < coverage(lambda x: single.expected_best(x, 5), best, samples) < 0.965
+  assert 0.925 < coverage(lambda x: single.expected_range(x, 5), 2 * best, samples) < 0.965
+  # The model's limits are exact for normal values.
+  few = rng.normal(size=(1500, 6))
+  assert within(coverage(lambda x: single.expected_best(x, 5), best, few), 0.95, 1500)
+  assert within(coverage(lambda x: single.expected_range(x, 5), 2 * best, few), 0.95, 1500)
+
+
+def test_extremes_of_equal_values_and_of_one_run():
+  for values in ([0.3], [0.3] * 4, [0.3] * 40):
+    best, gap = single.expected_best(values, 3), single.expected_range(values, 3)
+    assert math.isnan(best.low) and math.isnan(gap.high)
+  assert single.expected_best([0.3] * 40, 3).estimate == pytest.approx(0.3)
+  assert single.expected_range([0.3] * 40, 3).estimate == pytest.approx(0)
+  with pytest.raises(ValueError, match="k must be a whole number of at least 2 runs, not 1"):
+    single.expected_range([1, 2, 3], 1)
+
+
+def test_tails_of_normals_on_a_grid_are_rarely_called_heavy():
+  """Three grid steps a sd: what rounding alone does to the kurtosis must not count."""
+  rng = np.random.default_rng(21)
+  samples = np.round(rng.normal(0.95, 0.003, (400, 40)) / 0.001) * 0.001
+  p = [single.heavier_tails(sample, 0.001, rng, 199).p_value for sample in samples]
+  assert within(np.mean(np.array(p) <= 0.05), 0.05, 400)
+  assert within(np.mean(np.array(p) <= 0.5), 0.5, 400)
+
+
+def test_heavy_tails_and_an_outlier_are_seen():
+  rng = np.random.default_rng(22)
+  heavy = rng.standard_t(4, 500)
+  assert single.heavier_tails(heavy, 0, rng).p_value < 0.01
+  assert single.heavier_tails(np.append(rng.normal(size=60), -7), 0, rng).p_value < 0.01
+  assert single.heavier_tails(rng.uniform(size=500), 0, rng).p_value > 0.99
+  found = single.heavier_tails(heavy, 0, rng, 99)
+  assert found.excess_kurtosis == pytest.approx(scipy.stats.kurtosis(heavy))
+  assert found.p_value >= 1 / 100 and found.draws == 99
+
+
+def test_tails_are_those_of_the_generator():
+  values = np.random.default_rng(23).standard_t(8, 50)
+  p = [single.heavier_tails(values, 0.01, np.random.default_rng(s), 999).p_value for s in (1, 1, 2)]
+  assert p[0] == p[1] != p[2]
+
+
+def test_tails_of_too_few_or_equal_values_are_undefined():
+  rng = np.random.default_rng(24)
+  for values in ([0.1, 0.2, 0.9], [0.1] * 9):
+    assert math.isnan(single.heavier_tails(values, 0, rng).p_value)
+  # Two neighbouring grid values: nothing breaks where most draws are of this kind.
+  assert 0 < single.heavier_tails([0.1, 0.1, 0.2, 0.1, 0.2], 0.1, rng, 99).p_value <= 1
+
+
+def test_distribution_wise_interval_leaves_out_one_run_at_a_time():
+  rng = np.random.default_rng(25)
+  for errors in (rng.random((7, 9)) < 0.4, rng.random((7, 9))):
+    found = single.distribution_wise_interval(errors)
+
+    def route(e):
+      return stats.distribution_wise_variance(e.sum(1), e.sum(0), (e.astype(float) ** 2).sum(0))
+
+    assert found.estimate == pytest.approx(route(errors))
+    left_out = [route(np.delete(errors, m, 0)) for m in range(7)]
+    limits = single.jackknife_interval(found.estimate, left_out)
+    assert (found.low, found.high) == pytest.approx(limits)
+  assert math.isnan(single.distribution_wise_interval(errors[:2]).low)
+
+
+def test_levels_must_be_shares():
+  for function in (single.sd_interval, single.interquartile_mean):
+    with pytest.raises(ValueError, match=r"level must lie between 0 and 1, such as 0.95, not 95"):
+      function([1, 2, 3, 5], level=95)
+
+
+NAMED = {
+  "normal": (lambda rng, shape: rng.normal(size=shape), 1),
+  "t, 6 df": (lambda rng, shape: rng.standard_t(6, shape), math.sqrt(1.5)),
+  "exponential": (lambda rng, shape: rng.exponential(size=shape), 1),
+}
+
+
+@pytest.mark.slow
+def test_table_of_coverages(capsys):
+  """Prints the table of docs/statistics; what is asserted is that nothing got worse."""
+  lines = [f"numpy {np.__version__}, scipy {scipy.__version__}; seed 100; 4,000 samples a cell"]
+  rng = np.random.default_rng(100)
+  for name, (draw, sd) in NAMED.items():
+    rates = [coverage(single.sd_interval, sd, draw(rng, (4000, n))) for n in (8, 16, 32, 100)]
+    lines.append(f"sd, {name}, 8/16/32/100 runs: " + " ".join(f"{100 * r:.1f}" for r in rates))
+    assert min(rates) > (0.93 if name == "normal" else 0.82)
+    for k, sizes in ((4, (20, 40, 100)), (10, (50, 100, 200))):
+      tops = draw(rng, (400_000, k))
+      for label, function, truth in (
+        ("best", single.expected_best, tops.max(1).mean()),
+        ("range", single.expected_range, np.ptp(tops, axis=1).mean()),
+      ):
+        rates = [
+          coverage(lambda x, f=function, k=k: f(x, k), truth, draw(rng, (4000, n))) for n in sizes
+        ]
+        shown = " ".join(f"{100 * r:.1f}" for r in rates)
+        lines.append(f"{label} of {k}, {name}, {'/'.join(map(str, sizes))} runs: {shown}")
+        assert min(rates) > (0.89 if name == "normal" else 0.84)
+  with capsys.disabled():
+    print("", *lines, sep="\n")
+
+
+@pytest.mark.slow
+def test_table_of_tails(capsys):
+  lines = [f"numpy {np.__version__}, scipy {scipy.__version__}; seed 101; 1,000 samples a cell"]
+  rng = np.random.default_rng(101)
+  for name, (draw, _) in NAMED.items():
+    for steps in (0, 1, 5):
+      rates = []
+      for n in (20, 100, 1000):
+        grid = 1 / steps if steps else 0.0
+        samples = draw(rng, (1000, n))
+        samples = np.round(samples / grid) * grid if grid else samples
+        p = [single.heavier_tails(sample, grid, rng, 199).p_value for sample in samples]
+        rates.append(np.mean(np.array(p) <= 0.05))
+      shown = " ".join(f"{100 * r:.1f}" for r in rates)
+      lines.append(f"p <= 0.05, {name}, {steps or 'no'} grid steps a sd, 20/100/1000 runs: {shown}")
+      if name == "normal":
+        assert all(within(r, 0.05, 1000) for r in rates)
+  with capsys.disabled():
+    print("", *lines, sep="\n")

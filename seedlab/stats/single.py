@@ -12,6 +12,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.integrate
+import scipy.special
 import scipy.stats
 from numpy.typing import ArrayLike
 
@@ -32,6 +34,17 @@ class Summary:
   q75: float
   max: float
   gap: float  # max - min: describes this list, and grows with n
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+  """An estimate with its interval, in the unit of the values; nan where it is undefined."""
+
+  estimate: float
+  low: float
+  high: float
+  level: float  # nominal coverage
+  method: str  # how low and high were found, in words
 
 
 def summary(values_R: ArrayLike) -> Summary:
@@ -118,6 +131,41 @@ def distribution_wise_variance(
   return float(examples / (examples - 1) * (raw - independent))
 
 
+def distribution_wise_interval(errors_RxE: ArrayLike, level: float = 0.95) -> Interval:
+  """`distribution_wise_variance` with a jackknife-t interval over runs, as a squared fraction.
+
+  On the scale of the variance, so that limits below 0 stay visible. It speaks of new
+  seeds; that the examples are a sample too is in the estimand, the mean covariance of
+  two examples of this test set, and not in the width.
+
+  Args:
+    errors_RxE: error (0 or 1) of run h on example i; at least 3 runs and 2 examples,
+      otherwise nan.
+  """
+  errors_RxE = np.asarray(errors_RxE)
+  runs, examples = errors_RxE.shape
+  rows = max(1, 4_000_000 // examples)
+
+  def blocks():  # of rows: the matrix is never held as floats
+    return (errors_RxE[i : i + rows].astype(np.float64) for i in range(0, runs, rows))
+
+  errors_E, squares_E = sum(x.sum(0) for x in blocks()), sum((x**2).sum(0) for x in blocks())
+  errors_R = np.concatenate([x.sum(1) for x in blocks()])
+  estimate = distribution_wise_variance(errors_R, errors_E, squares_E)
+  method = "jackknife over runs"
+  if runs < 3 or examples < 2:
+    return Interval(estimate, math.nan, math.nan, level, method)
+  squares_R = np.concatenate([(x**2).sum(1) for x in blocks()])
+  aligned_R = np.concatenate([x @ errors_E for x in blocks()])
+  # Sums over examples of the variances, and the variance of the error, without each run.
+  sums_R = (errors_E**2).sum() - 2 * aligned_R + squares_R
+  apart_R = (squares_E.sum() - squares_R - sums_R / (runs - 1)) / (runs - 2)
+  centred_R = (errors_R - errors_R.mean()) ** 2
+  raw_R = (centred_R.sum() - runs / (runs - 1) * centred_R) / (runs - 2)
+  left_out_R = (raw_R - apart_R) / (examples * (examples - 1))
+  return Interval(estimate, *jackknife_interval(estimate, left_out_R, level), level, method)
+
+
 def bands(values_RxE: ArrayLike, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
   """Over runs at each evaluation: quantiles float[len(levels), E] and sd float[E] (ddof = 1).
 
@@ -146,6 +194,276 @@ def histogram_edges(values_R: ArrayLike, grid: float = 0.0) -> np.ndarray:
   low, high = low - grid / 2, high + grid / 2
   bins = max(1, math.ceil((high - low) / width - 1e-3))
   return low + width * np.arange(bins + 1) if grid else np.linspace(low, high, bins + 1)
+
+
+def quantile_interval(values_R: ArrayLike, quantile: float, level: float = 0.95) -> Interval:
+  """A population quantile between two order statistics of finite values, float[R].
+
+  The number of values below the quantile ξ of order q is Bin(R, q), whatever the
+  distribution, so P(X_(l) <= ξ <= X_(u)) >= P(l <= Bin(R, q) < u). Each end leaves
+  out at most (1 - level)/2, so the coverage is at least `level`, ties included
+  (David & Nagaraja, Order Statistics, 2003, section 7.1; scipy's `quantile_test`).
+
+  Assumes independent runs and nothing else. An end that no order statistic can
+  bound is infinite: a median needs 6 runs, a quartile 13 for its outer end.
+  The estimate interpolates as in `summary`.
+  """
+  values_R = finite_values(values_R)
+  upper_tail(level)
+  if not 0 < quantile < 1:
+    raise ValueError(f"quantile must lie between 0 and 1, not {quantile}")
+  test = scipy.stats.quantile_test(values_R, p=quantile)
+  low, high = np.asarray(test.confidence_interval(level), np.float64)
+  low = -math.inf if math.isnan(low) else float(low)
+  high = math.inf if math.isnan(high) else float(high)
+  return Interval(float(np.quantile(values_R, quantile)), low, high, level, "order statistics")
+
+
+def interquartile_mean(values_R: ArrayLike, level: float = 0.95) -> Interval:
+  """Mean of the middle half of finite values, float[R].
+
+  floor(R/4) values are cut from each end, as scipy's `trim_mean` does. The interval
+  is Tukey & McLaughlin's (1963): ± t(R - 2 floor(R/4) - 1) s_w / ((1 - 2 c) sqrt(R)), with
+  s_w the sd (ddof = 1) after the cut values are pulled in to the nearest kept one
+  and c = floor(R/4)/R, the share that was cut.
+
+  Assumes independent runs; for skewed ones this mean is not the mean over seeds.
+  One run, or a middle half of equal values, has no interval (nan).
+  """
+  values_R = np.sort(finite_values(values_R))
+  n = len(values_R)
+  cut = n // 4
+  middle = values_R[cut : n - cut]
+  winsorised_R = np.clip(values_R, middle[0], middle[-1])
+  estimate = float(middle[0] + (middle - middle[0]).mean())
+  half = math.nan
+  if middle[0] < middle[-1]:
+    t = scipy.stats.t.ppf(upper_tail(level), len(middle) - 1)
+    half = float(t * winsorised_R.std(ddof=1) * math.sqrt(n) / len(middle))
+  return Interval(estimate, estimate - half, estimate + half, level, "Tukey-McLaughlin t")
+
+
+def jackknife_interval(
+  estimate: float, left_out_R: ArrayLike, level: float = 0.95
+) -> tuple[float, float]:
+  """Jackknife-t interval (low, high) of a smooth symmetric function θ of R independent runs.
+
+    R θ - (R-1) θ' ± t(R-1) sqrt((R-1)/R sum_m (θ_(-m) - θ')^2),   θ' = mean of θ_(-m)
+
+  Tukey 1958; Miller 1968; Arvesen 1969 for U-statistics, where the centre is θ itself:
+  elsewhere it is θ less the jackknife's estimate of its bias.
+
+  Args:
+    estimate: θ from all runs.
+    left_out_R: θ_(-m), the same without run m.
+
+  nan where a left-out value is not finite, or there is no spread to judge by: a
+  single one, or all equal.
+  """
+  left_out_R = np.asarray(left_out_R, np.float64)
+  n = len(left_out_R)
+  if n < 2 or not np.isfinite(left_out_R).all():
+    return math.nan, math.nan
+  if np.ptp(left_out_R) <= 1e-12 * abs(left_out_R).max():
+    return math.nan, math.nan
+  centre = n * estimate - (n - 1) * left_out_R.mean()
+  error = math.sqrt((n - 1) ** 2 / n * left_out_R.var(ddof=1))
+  half = scipy.stats.t.ppf(upper_tail(level), n - 1) * error
+  return float(centre - half), float(centre + half)
+
+
+def log_variances(values_R: ArrayLike) -> tuple[float, np.ndarray]:
+  """log of the variance (ddof = 1), and float[R] of the same without each run.
+
+  s^2_(-m) = ((R-1) s^2 - R/(R-1) (x_m - mean)^2) / (R-2). -inf where the values are
+  equal, nan where there are too few.
+  """
+  values_R = finite_values(values_R)
+  n = len(values_R)
+  if n < 3:
+    variance = values_R.var(ddof=1) if n == 2 else math.nan
+    return _log(variance), np.full(n, math.nan)
+  centred_R = values_R - values_R[0]  # equal values give exactly 0
+  squares_R = (centred_R - centred_R.mean()) ** 2
+  total = squares_R.sum()
+  left_R = np.maximum(total - n / (n - 1) * squares_R, 0)
+  left_R[left_R < 1e-13 * total] = 0  # rounding: without run m all values are equal
+  return _log(total / (n - 1)), _log(left_R / (n - 2))
+
+
+def _log(x):
+  with np.errstate(divide="ignore"):
+    return np.log(x)
+
+
+def sd_interval(values_R: ArrayLike, level: float = 0.95) -> Interval:
+  """Standard deviation over seeds (ddof = 1) of finite values, float[R], in their unit.
+
+  Jackknife-t on log s^2, leaving one run out at a time, then halved and
+  exponentiated (Miller 1968). Unlike the chi-square interval it does not take the
+  fourth moment from the normal distribution: with heavy tails it gets longer.
+
+  Assumes independent runs with four moments. Below 3 runs, and where all values,
+  or all but one, are equal, there is no interval (nan).
+  """
+  theta, theta_R = log_variances(values_R)
+  low, high = np.exp(np.array(jackknife_interval(theta, theta_R, level)) / 2)
+  return Interval(math.exp(theta / 2), float(low), float(high), level, "jackknife of log variance")
+
+
+def expected_best(values_R: ArrayLike, k: int, level: float = 0.95) -> Interval:
+  """Expected maximum of k new seeds, from finite values, float[R] (of a loss: negate it).
+
+  For k <= R/5 the mean of the maximum over all subsets of k runs, a U-statistic:
+
+    sum_i x_(i) C(i-1, k-1) / C(R, k)
+
+  with a jackknife-t interval over runs. For larger k the subsets share too many runs
+  and the method says "normal model": mean + e_k sd, e_k the expected maximum of k
+  standard normals, with the limits of the noncentral t distribution, which are exact
+  for normal values and worth as much as the normal tail elsewhere.
+
+  Assumes independent runs. Equal values have no interval, and one run not even a sd
+  for the model (nan).
+  """
+  values_R, k = np.sort(finite_values(values_R)), _subset(k, 1)
+  if 5 * k > len(values_R):
+    return _normal_best(values_R, k, level)
+  return _subset_interval(values_R, _best_weights, k, level)
+
+
+def expected_range(values_R: ArrayLike, k: int, level: float = 0.95) -> Interval:
+  """Expected gap, maximum - minimum, among k new seeds, from finite values, float[R].
+
+  As `expected_best`: for k <= R/5 the mean gap over all subsets of k runs with a
+  jackknife-t interval; beyond, "normal model": 2 e_k sd with the chi-square interval
+  of the sd. The gap of the list itself (`summary`) grows with R and estimates
+  neither; it has no valid bootstrap, since a resample holds fewer extremes.
+  """
+  values_R, k = np.sort(finite_values(values_R)), _subset(k, 2)
+  if 5 * k > len(values_R):
+    return _normal_range(values_R, k, level)
+  # A range does not move with the values; less their minimum, equal ones give exactly 0.
+  return _subset_interval(values_R - values_R[0], _range_weights, k, level)
+
+
+def normal_best(k: int) -> float:
+  """Expected maximum of k independent standard normals: ∫ (1 - Φ(x)^k - Φ(-x)^k) dx, x > 0."""
+
+  def integrand(x):
+    return 1 - np.exp(k * scipy.special.log_ndtr(x)) - np.exp(k * scipy.special.log_ndtr(-x))
+
+  points = np.linspace(0, 12, 4801)  # from 12 on the integrand is below k 1e-33
+  return float(scipy.integrate.simpson(integrand(points), x=points))
+
+
+def _subset(k: int, least: int) -> int:
+  if int(k) != k or k < least:
+    raise ValueError(f"k must be a whole number of at least {least} runs, not {k}")
+  return int(k)
+
+
+def _best_weights(n: int, k: int) -> np.ndarray:
+  """float[n]: the share of subsets of k in which the i-th smallest of n is the largest."""
+  i = np.arange(1, n + 1)
+  log = scipy.special.gammaln
+  with np.errstate(invalid="ignore"):
+    below = log(i) - log(k) - log(i - k + 1)
+  weights = np.where(i < k, 0.0, np.exp(below - below[-1]))
+  return weights / weights.sum()
+
+
+def _range_weights(n: int, k: int) -> np.ndarray:
+  best = _best_weights(n, k)
+  return best - best[::-1]
+
+
+def _subset_interval(sorted_R, weights, k: int, level: float) -> Interval:
+  n = len(sorted_R)
+  estimate = float(weights(n, k) @ sorted_R)
+  # Without run m the runs below keep their rank and those above lose one.
+  less = weights(n - 1, k)
+  below = np.cumsum(np.append(0.0, less * sorted_R[:-1]))
+  above = np.append(np.cumsum((less * sorted_R[1:])[::-1])[::-1], 0.0)
+  low, high = jackknife_interval(estimate, below + above, level)
+  return Interval(estimate, low, high, level, f"subsets of {k}, jackknife")
+
+
+def _normal_best(values_R, k: int, level: float) -> Interval:
+  s, e, method = summary(values_R), normal_best(k), "normal model"
+  if not s.sd > 0:
+    return Interval(s.mean + e * s.sd, math.nan, math.nan, level, method)
+  upper, root = upper_tail(level), math.sqrt(s.n)
+  low, high = scipy.stats.nct.ppf([1 - upper, upper], s.n - 1, e * root) * s.sd / root + s.mean
+  return Interval(s.mean + e * s.sd, float(low), float(high), level, method)
+
+
+def _normal_range(values_R, k: int, level: float) -> Interval:
+  s, width, method = summary(values_R), 2 * normal_best(k), "normal model"
+  if not s.sd > 0:
+    return Interval(width * s.sd, math.nan, math.nan, level, method)
+  upper = upper_tail(level)
+  low, high = width * s.sd * np.sqrt((s.n - 1) / scipy.stats.chi2.ppf([upper, 1 - upper], s.n - 1))
+  return Interval(width * s.sd, float(low), float(high), level, method)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tails:
+  """Are the tails heavier than a normal's? nan below 4 runs and for equal values."""
+
+  excess_kurtosis: float  # of the values; near 0 for a normal
+  p_value: float  # one-sided: how often normal values on the same grid have as much
+  draws: int
+
+
+def heavier_tails(
+  values_R: ArrayLike, grid: float, rng: np.random.Generator, draws: int = 4999
+) -> Tails:
+  """Parametric bootstrap with refit of the excess kurtosis of finite values, float[R].
+
+  Statistic: m_4 / m_2^2 - 3 with the sample's own central moments. Null: a normal with
+  the sample's mean, rounded to multiples of `grid` (1/n for accuracies on n
+  examples, 0 for none); its sd is the sample's less what rounding adds,
+  s^2 - grid^2 / 12 (Sheppard). Each draw of R values is standardised by its own
+  moments, as the sample was: the refit, without which p would be too large.
+  p = (1 + #{draws with at least as much}) / (1 + draws), so it is never 0.
+
+  One-sided against heavy tails on either side, outliers included; skewness alone
+  raises it too. Assumes independent runs and, for accuracies, a mean several sd
+  away from 0 and 1: the null is not cut off there.
+  """
+  values_R = finite_values(values_R)
+  n, s = len(values_R), summary(values_R)
+  observed = float(_excess_kurtosis(values_R[None])[0])
+  if n < 4 or math.isnan(observed):
+    return Tails(math.nan, math.nan, draws)
+  sd = math.sqrt(max(s.sd**2 - grid**2 / 12, 0)) or s.sd
+  as_heavy, left = 0, draws
+  while left:
+    block = min(left, max(1, 2_000_000 // n))
+    drawn = rng.normal(s.mean, sd, (block, n))
+    drawn = np.round(drawn / grid) * grid if grid else drawn
+    # Equal draws (nan) count as heavy; 1e-9: on a grid, ties differ by rounding alone.
+    as_heavy += np.count_nonzero(~(_excess_kurtosis(drawn) < observed - 1e-9))
+    left -= block
+  return Tails(observed, (1 + as_heavy) / (1 + draws), draws)
+
+
+def _excess_kurtosis(values_DxR: np.ndarray) -> np.ndarray:
+  """Of each row: m_4 / m_2^2 - 3; nan for a row of equal values."""
+  centred = values_DxR - values_DxR[:, :1]
+  centred -= centred.mean(1, keepdims=True)
+  squares = centred**2
+  second, fourth = squares.mean(1), (squares**2).mean(1)
+  with np.errstate(invalid="ignore"):
+    return fourth / second**2 - 3
+
+
+def upper_tail(level: float) -> float:
+  """(1 + level) / 2, the order of the upper limit of a two-sided interval."""
+  if not 0 < level < 1:
+    raise ValueError(f"level must lie between 0 and 1, such as 0.95, not {level}")
+  return (1 + level) / 2
 
 
 def finite_values(values_R: ArrayLike) -> np.ndarray:
