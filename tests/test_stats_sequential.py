@@ -1,0 +1,269 @@
+"""Anytime-valid intervals: reference values, time-uniform coverage, and a stop nothing can move."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+
+from seedlab.config import UserError
+from seedlab.stats import sequential
+
+DISTRIBUTIONS = {
+  "normal": lambda rng, shape: rng.normal(0, 1, shape),
+  "gamma(2)": lambda rng, shape: rng.gamma(2, 1, shape) - 2,
+  "t(4)": lambda rng, shape: rng.standard_t(4, shape),
+  "accuracy": lambda rng, shape: rng.binomial(1297, 0.96, shape) / 1297 - 0.96,
+}
+
+
+def ever_outside(samples_SxR, make=sequential.asymptotic_sequence, mean=0.0):
+  """Fraction of the samples whose interval misses the mean after any number of runs."""
+  missed = 0
+  for values_R in samples_SxR:
+    low_R, high_R = make(values_R)
+    missed += bool(np.any((low_R > mean) | (high_R < mean)))
+  return missed / len(samples_SxR)
+
+
+def ever_outside_t(samples_SxR):
+  """The same for a t interval at each n from 30 on."""
+  runs_R = np.arange(1, samples_SxR.shape[1] + 1)
+  means_SxR = samples_SxR.cumsum(1) / runs_R
+  squares_SxR = (samples_SxR**2).cumsum(1) - runs_R * means_SxR**2
+  sem_SxR = np.sqrt(squares_SxR[:, 29:] / (runs_R[29:] - 1) / runs_R[29:])
+  return np.mean(
+    (np.abs(means_SxR[:, 29:]) / sem_SxR > scipy.stats.t.ppf(0.975, runs_R[29:] - 1)).any(1)
+  )
+
+
+def test_margin_by_hand():
+  """α = 0.05, target 100: y - log y = 1 - log α² at 9.21197, so n ρ² = 8.21197 at n = 100."""
+  expected = math.sqrt(9.211968 / 8.211968 / 100 * (math.log(9.211968) - 2 * math.log(0.05)))
+  assert sequential.mixture_margin([100], 0.05, 100) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("target", [40, 100, 1000])
+def test_margin_at_the_target_is_the_least_over_all_tunings(target):
+  margins = scipy.optimize.minimize_scalar(
+    lambda log_t: sequential.mixture_margin([target], 0.05, math.exp(log_t))[0],
+    bracket=(math.log(target) - 1, math.log(target) + 1),
+  )
+  assert sequential.mixture_margin([target], 0.05, target) == pytest.approx(margins.fun, rel=1e-9)
+  assert math.exp(margins.x) == pytest.approx(target, rel=1e-3)
+
+
+def test_asymptotic_sequence_is_mean_and_sd_of_each_prefix():
+  values = np.random.default_rng(0).gamma(2, size=60) + 1e4
+  low, high = sequential.asymptotic_sequence(values, burn_in=5)
+  assert np.isneginf(low[:4]).all() and np.isposinf(high[:4]).all()
+  for n in (5, 23, 60):
+    half = values[:n].std(ddof=1) * sequential.mixture_margin([n], 0.05, sequential.TARGET)[0]
+    assert (low[n - 1], high[n - 1]) == pytest.approx(
+      (values[:n].mean() - half, values[:n].mean() + half), abs=1e-8
+    )
+
+
+def test_width_against_the_fixed_interval():
+  """At sd 0.002 a width of 0.001 takes a fixed t interval 64 runs, an anytime one about 150."""
+  runs = np.arange(30, 1000)
+  widths = 2 * 0.002 * sequential.mixture_margin(runs, 0.05, sequential.TARGET)
+  assert runs[np.argmax(widths < 0.001)] == 149
+
+
+def test_equal_values_give_no_interval():
+  low, high = sequential.asymptotic_sequence([0.1] * 50)
+  assert np.isneginf(low).all() and np.isposinf(high).all()
+  low, high = sequential.asymptotic_sequence([0.5])
+  assert (low[0], high[0]) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_asymptotic_sequence_covers_at_every_look_at_once(name):
+  """30 to 1,000 runs, a look after each: at most 5 % ever miss; of t intervals a third do."""
+  samples = DISTRIBUTIONS[name](np.random.default_rng(1), (1000, 1000))
+  assert ever_outside(samples) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
+  assert ever_outside_t(samples) > 0.2
+
+
+def test_betting_sequence_is_that_of_the_reference_implementation():
+  """confseq 0.0.11 (betting_cs, λ by lambda_predmix_eb with log(2/α), c = 1/2, 20,000 breaks).
+
+  It rounds outwards to its grid, by at most two steps.
+  """
+  values = 0.2 + 0.6 * (np.arange(1, 101) * 37 % 101 / 101) ** 2
+  low, high = sequential.betting_sequence(values, every=1)
+  reference = {
+    1: (0, 1),
+    10: (0.20010, 0.69210),
+    30: (0.30345, 0.53475),
+    60: (0.33580, 0.47960),
+    100: (0.34885, 0.45610),
+  }
+  for n, (reference_low, reference_high) in reference.items():
+    assert 0 <= low[n - 1] - reference_low < 1e-4
+    assert 0 <= reference_high - high[n - 1] < 1e-4
+
+
+def test_betting_sequence_mirrors_and_narrows():
+  values = np.random.default_rng(2).beta(8, 2, 205)
+  low, high = sequential.betting_sequence(values)
+  low_mirror, high_mirror = sequential.betting_sequence(1 - values)
+  np.testing.assert_allclose(low, 1 - high_mirror, atol=1e-9)
+  np.testing.assert_allclose(high, 1 - low_mirror, atol=1e-9)
+  assert (np.diff(low) >= 0).all() and (np.diff(high) <= 0).all()
+  assert (low[8], high[8]) == (0, 1)  # the first look is after ten
+  assert low[204] == low[199] and 10 < len(set(low)) <= 21  # nothing moves between looks
+
+
+def test_betting_sequence_covers_at_every_look_at_once():
+  samples = np.random.default_rng(3).random((1000, 120)) < 0.9  # the hardest: zeros and ones
+  outside = ever_outside(
+    samples.astype(float), lambda values: sequential.betting_sequence(values, every=5), 0.9
+  )
+  assert outside < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
+
+
+def test_betting_sequence_of_extreme_values():
+  low, high = sequential.betting_sequence([1.0] * 100)
+  assert 0.9 < low[-1] < 1 and high[-1] == 1
+  low, high = sequential.betting_sequence([0.0] * 100 + [1.0] * 100)  # no one mean fits
+  assert math.isnan(low[-1]) and math.isnan(high[-1])
+
+
+def test_differences_are_paired_on_shared_runs():
+  a, runs_a = [1.0, 2.0, 3.0, 4.0], [7, 3, 5, 1]
+  b, runs_b = [10.0, 20.0, 30.0], [5, 9, 7]
+  values, paired = sequential.differences(a, runs_a, b, runs_b)
+  assert paired
+  np.testing.assert_array_equal(values, [10 - 3, 30 - 1])
+
+
+def test_differences_of_independent_sweeps_are_in_run_order():
+  values, paired = sequential.differences([1.0, 2.0, 3.0], [2, 0, 1], [10.0, 20.0], [11, 10])
+  assert not paired
+  np.testing.assert_array_equal(values, [20 - 2, 10 - 3])
+
+
+def test_parse_rule():
+  rule = sequential.parse_rule(" ci_width( test_accuracy ) < 1e-3 ")
+  assert rule == sequential.StopRule("test_accuracy", 0.001)
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("test_accuracy<0.001", "is not a rule"),
+    ("ci_width(test_accuracy)<=0.001", "is not a rule"),
+    ("ci_width(test_accuracy)>0.001", "is not a rule"),
+    ("ci_width(a)<0.1 and ci_width(b)<0.1", "is not a rule"),
+    ("ci_width()<0.1", "is not a rule"),
+    ("", "is not a rule"),
+    ("ci_width(test_accuracy)<small", "'small' is not a number"),
+    ("ci_width(test_accuracy)<0", "must be positive and finite"),
+    ("ci_width(test_accuracy)<-1", "must be positive and finite"),
+    ("ci_width(test_accuracy)<nan", "must be positive and finite"),
+    ("ci_width(test_accuracy)<inf", "must be positive and finite"),
+  ],
+)
+def test_parse_rule_refuses(text, message):
+  with pytest.raises(UserError, match=message) as raised:
+    sequential.parse_rule(text)
+  assert repr(text) in str(raised.value) and "ci_width(test_accuracy)<0.001" in str(raised.value)
+  assert "\n" not in str(raised.value)
+
+
+RULE = sequential.StopRule("test_accuracy", 0.001)
+
+
+def test_the_stop_is_the_first_look_that_is_narrow_enough():
+  values = np.random.default_rng(4).normal(0.9, 0.002, 400)
+  stop = sequential.stopping_run(values, RULE)
+  low, high = sequential.asymptotic_sequence(values)
+  looks = range(30, 401, 10)
+  assert stop == next(n for n in looks if high[n - 1] - low[n - 1] < 0.001)
+  assert 100 < stop < 200 and stop % 10 == 0
+  assert sequential.stopping_run(values[: stop - 1], RULE) is None
+  assert sequential.stopping_run(values, RULE, every=1) <= stop
+
+
+def test_nothing_but_the_contiguous_prefix_moves_the_stop():
+  """Runs land in chunks, in any order, with gaps left by kills: the answer never changes."""
+  rng = np.random.default_rng(5)
+  values = rng.normal(0.9, 0.002, 400)
+  stop = sequential.stopping_run(values, RULE)
+  for _ in range(20):
+    complete = np.zeros(400, bool)
+    seen = np.full(400, np.nan)
+    answers = []
+    for chunk in rng.permutation(50):
+      complete[chunk * 8 : chunk * 8 + 8] = True
+      seen[complete] = values[complete]
+      answers.append(sequential.stopping_run(seen, RULE, complete))
+      assert (answers[-1] is not None) == complete[:stop].all()
+    assert set(answers) == {None, stop}
+
+
+def test_a_diverged_run_before_the_stop_is_refused_and_after_it_ignored():
+  values = np.random.default_rng(6).normal(0.9, 0.002, 400)
+  stop = sequential.stopping_run(values, RULE)
+  values[stop] = math.nan
+  assert sequential.stopping_run(values, RULE) == stop
+  values[17] = math.nan
+  with pytest.raises(ValueError, match="value 17 of test_accuracy is not finite"):
+    sequential.stopping_run(values, RULE)
+
+
+def test_equal_runs_never_stop_a_sweep():
+  assert sequential.stopping_run(np.full(500, 0.1), RULE) is None
+  assert sequential.stopping_run([], RULE) is None
+
+
+def test_the_interval_at_the_stop_covers():
+  """Stopped where it looks good: 95 % still cover. A t interval looked at like this stays short."""
+  rng = np.random.default_rng(7)
+  rule = sequential.StopRule("loss", 0.5)
+  covered = []
+  for values in rng.normal(0, 1, (600, 400)):
+    stop = sequential.stopping_run(values, rule)
+    low, high = sequential.asymptotic_sequence(values[:stop])
+    covered.append(low[-1] <= 0 <= high[-1])
+  assert np.mean(covered) > 0.95
+
+
+@pytest.mark.parametrize(
+  ("call", "message"),
+  [
+    (lambda: sequential.asymptotic_sequence([1, math.nan]), "not finite"),
+    (lambda: sequential.asymptotic_sequence([1.0, 2.0], level=95), "level must lie"),
+    (lambda: sequential.asymptotic_sequence([1.0, 2.0], burn_in=1), "burn_in=1"),
+    (lambda: sequential.betting_sequence([0.5, 1.5]), r"\[0, 1\], not \[0.5, 1.5\]"),
+    (lambda: sequential.betting_sequence([0.5], every=0), "every=0"),
+    (lambda: sequential.differences([1.0], [0, 1], [1.0], [0]), "1 distinct run numbers"),
+    (lambda: sequential.differences([1.0, 2.0], [3, 3], [1.0], [0]), "2 distinct run numbers"),
+  ],
+)
+def test_refuses(call, message):
+  with pytest.raises(ValueError, match=message):
+    call()
+
+
+@pytest.mark.slow
+def test_time_uniform_coverage_table():
+  """Prints the table of docs/statistics-sequential.md."""
+  repetitions, runs = 4000, 5000
+  print("\n| values | ever outside, anytime | ever outside, t at each n |\n| --- | --- | --- |")
+  for number, (name, draw) in enumerate(DISTRIBUTIONS.items()):
+    rng = np.random.default_rng(100 + number)
+    outside = np.empty((8, 2))
+    for part in range(8):
+      samples = draw(rng, (repetitions // 8, runs))
+      outside[part] = ever_outside(samples), ever_outside_t(samples)
+    anytime, fixed = outside.mean(0)
+    print(f"| {name} | {anytime:.4f} | {fixed:.4f} |")
+    assert anytime < 0.05 + 3 * math.sqrt(0.05 * 0.95 / repetitions)
+  samples = (np.random.default_rng(200).random((4000, 500)) < 0.9).astype(float)
+  outside = ever_outside(samples, lambda values: sequential.betting_sequence(values), 0.9)
+  print(f"| zeros and ones (0.9), betting, 500 runs | {outside:.4f} | - |")
+  assert outside < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 4000)
