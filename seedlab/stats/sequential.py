@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.optimize
 import scipy.special
+import scipy.stats
 from numpy.typing import ArrayLike
 
 from seedlab.config import UserError
@@ -49,11 +50,18 @@ def asymptotic_sequence(
   n = target with ρ² = (y - 1) / target, where y > 1 solves y - log y = 1 - log α²;
   from a third of the target to ten times it at most 7 % wider than the best
   choice for that n, at a hundred times 18 %. Choose the target before looking.
+  The default is near burn-in log(burn-in), the choice of their theorem 2.5.
+
+  Ours: the margin, a multiple of the standard error, is raised to the quantile of
+  t(n-1) with the tail it has under a normal. That pays for the estimated sd, as
+  Student's t does at fixed n (11 % at n = 30, 2 % at 143, nothing in the limit).
 
   For independent runs of one distribution. Like the t interval of values that
-  are not normal it is valid in the limit, here of a late first look: up to
-  `burn_in` runs nothing is said. Values that are all equal so far give no scale
-  to speak on, and (-inf, inf) too. A value that is not finite raises ValueError.
+  are not normal it is valid in the limit, here of a late first look: before
+  `burn_in` runs nothing is said. Strong skewness shows: of gamma(2) values (1.4)
+  some 5.5 % miss with a look after each run, 4.3 % with one every ten. Values
+  that are all equal so far give no scale to speak on, and (-inf, inf) too. A
+  value that is not finite raises ValueError.
 
   Args:
     values_R: in the order of the run numbers, float[R], any unit.
@@ -63,7 +71,10 @@ def asymptotic_sequence(
   values_R = finite_values(values_R)
   runs_R = np.arange(1, len(values_R) + 1)
   means_R, sds_R = _running_mean_and_sd(values_R)
-  halves_R = sds_R * mixture_margin(runs_R, 2 * (1 - upper_tail(level)), target)
+  errors_R = sds_R / np.sqrt(runs_R)
+  margins_R = mixture_margin(runs_R, 2 * (1 - upper_tail(level)), target) * np.sqrt(runs_R)
+  tails_R = scipy.stats.norm.sf(margins_R)
+  halves_R = errors_R * scipy.stats.t.isf(tails_R, np.maximum(runs_R - 1, 1))
   halves_R[(runs_R < burn_in) | (sds_R == 0)] = math.inf
   return Intervals(means_R - halves_R, means_R + halves_R)
 
