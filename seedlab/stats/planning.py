@@ -1,0 +1,136 @@
+"""How many seeds: power and sample size before training, and what the seeds will cost.
+
+Every number of runs is per sweep, for two sweeps of equal size; paired, it is the
+number of shared seeds. The sd comes from a pilot, and what follows is as uncertain as it.
+"""
+
+import math
+from collections.abc import Callable
+
+import scipy.optimize
+import scipy.stats
+
+MOST_RUNS = 10**9
+
+
+def power(
+  runs: int, difference: float, sd: float, paired: bool = False, alpha: float = 0.05
+) -> float:
+  """Chance that the two-sided t test finds `difference` significant, by the noncentral t.
+
+    P(|T| > t(1 - α/2, df)),  T ~ t(df, δ)     paired:  δ = |difference| sqrt(n) / sd, df = n - 1
+                                               else:    δ = |difference| sqrt(n/2) / sd, df = 2n - 2
+
+  Args:
+    runs: n per sweep (paired: pairs), at least 2.
+    difference: of the means, in the unit of the values.
+    sd: paired, of the differences a_i - b_i; otherwise of each sweep, taken as equal.
+
+  Exact for normal values (paired t; equal-variance t, to which Welch's is close).
+  """
+  _check(alpha, sd=sd)
+  if runs < 2:
+    raise ValueError(f"runs must be at least 2, not {runs}")
+  df = runs - 1 if paired else 2 * runs - 2
+  shift = abs(difference) / sd * math.sqrt(runs if paired else runs / 2)
+  critical = scipy.stats.t.isf(alpha / 2, df)
+  if shift > 500:  # the noncentral t fails out there, and only the sd's own luck is left
+    return float(scipy.stats.chi2.cdf(df * (shift / critical) ** 2, df))
+  found = scipy.stats.nct.sf(critical, df, shift)
+  wrong_sign = scipy.stats.nct.sf(critical, df, -shift) if shift < 8 else 0.0
+  return float(found + wrong_sign)
+
+
+def runs_for_difference(
+  difference: float, sd: float, paired: bool = False, target: float = 0.8, alpha: float = 0.05
+) -> int:
+  """Fewest runs per sweep whose `power` is at least `target`; arguments as there.
+
+  A difference of 0 is found by no number of runs: ValueError.
+  """
+  _check(alpha, target, sd=sd, difference=abs(difference))
+  return _fewest(lambda n: power(n, difference, sd, paired, alpha) >= target)
+
+
+def detectable_difference(
+  runs: int, sd: float, paired: bool = False, target: float = 0.8, alpha: float = 0.05
+) -> float:
+  """Smallest difference of means found with chance `target` by `runs` per sweep; inverts `power`.
+
+  In the unit of sd, which is that of `power`.
+  """
+  _check(alpha, target, sd=sd)
+  high = 1.0
+  while power(runs, high, 1.0, paired, alpha) < target:
+    high *= 2
+  return sd * float(
+    scipy.optimize.brentq(lambda d: power(runs, d, 1.0, paired, alpha) - target, 0, high)
+  )
+
+
+def runs_for_probability(
+  probability: float,
+  paired: bool = False,
+  target: float = 0.8,
+  alpha: float = 0.05,
+  sides: int = 2,
+) -> int:
+  """Runs per sweep to tell P(A > B) from 1/2, by Noether (JASA 1987), rounded up.
+
+    N = (Φ⁻¹(1 - α/sides) + Φ⁻¹(target))² / (c (P - 1/2)²)
+
+  Unpaired c = 6: the rank-sum test, two sweeps of N; this is the formula in Bouthillier
+  et al. (2021), whose 29 for P = 0.75 is at α = 0.05, target = 0.95, sides = 1. Paired
+  c = 4: the sign test behind the exact binomial interval, which needs half as many
+  again. Approximate (normal, with the null's variance): good near 1/2, rough for P
+  above 0.8, where the exact binomial's steps take a few runs more.
+  """
+  _check(alpha, target)
+  if sides not in (1, 2):
+    raise ValueError(f"sides must be 1 or 2, not {sides}")
+  if not 0 <= probability <= 1 or probability == 0.5:
+    raise ValueError(f"probability must lie between 0 and 1 and differ from 0.5: {probability}")
+  quantiles = scipy.stats.norm.isf(alpha / sides) + scipy.stats.norm.ppf(target)
+  return math.ceil((quantiles / (probability - 0.5)) ** 2 / (4 if paired else 6))
+
+
+def runs_for_width(width: float, sd: float, level: float = 0.95) -> int:
+  """Fewest runs whose t interval of the mean is expected to be no wider: 2 t(n-1) sd / sqrt(n).
+
+  At the sd given; an actual interval is wider about every second time.
+  """
+  _check(1 - level, sd=sd, width=width)
+
+  def narrow(n):
+    return 2 * scipy.stats.t.isf((1 - level) / 2, n - 1) * sd / math.sqrt(n) <= width
+
+  return _fewest(narrow)
+
+
+def hours(runs: int, seconds_per_run: float) -> float:
+  """Hours that `runs` take at a sweep's own speed: wall-clock seconds per run, workers included."""
+  if runs < 0 or not 0 <= seconds_per_run < math.inf:
+    raise ValueError(f"runs and seconds must not be negative: {runs}, {seconds_per_run}")
+  return runs * seconds_per_run / 3600
+
+
+def _fewest(enough: Callable[[int], bool]) -> int:
+  """Smallest n >= 2 for which a condition that stays true once it is true holds."""
+  high = 2
+  while not enough(high):
+    high *= 2
+    if high > MOST_RUNS:
+      raise ValueError(f"more than {MOST_RUNS:,} runs would be needed")
+  low = high // 2
+  while high - low > 1 and high > 2:
+    middle = (low + high) // 2
+    low, high = (low, middle) if enough(middle) else (middle, high)
+  return high
+
+
+def _check(alpha: float, target: float = 0.5, **positive: float) -> None:
+  if not 0 < alpha < 1 or not alpha < target < 1:
+    raise ValueError(f"need 0 < alpha < target < 1, not alpha {alpha}, target {target}")
+  for name, value in positive.items():
+    if not 0 < value < math.inf:
+      raise ValueError(f"{name} must be positive, not {value}")
