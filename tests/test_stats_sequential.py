@@ -9,7 +9,7 @@ import scipy.optimize
 import scipy.stats
 
 from seedlab.config import UserError
-from seedlab.stats import sequential
+from seedlab.stats import comparison, sequential
 
 DISTRIBUTIONS = {
   "normal": lambda rng, shape: rng.normal(0, 1, shape),
@@ -146,18 +146,12 @@ def test_betting_sequence_of_extreme_values():
   assert math.isnan(low[-1]) and math.isnan(high[-1])
 
 
-def test_differences_are_paired_on_shared_runs():
+def test_differences():
   a, runs_a = [1.0, 2.0, 3.0, 4.0], [7, 3, 5, 1]
-  b, runs_b = [10.0, 20.0, 30.0], [5, 9, 7]
-  values, paired = sequential.differences(a, runs_a, b, runs_b)
-  assert paired
-  np.testing.assert_array_equal(values, [10 - 3, 30 - 1])
-
-
-def test_differences_of_independent_sweeps_are_in_run_order():
-  values, paired = sequential.differences([1.0, 2.0, 3.0], [2, 0, 1], [10.0, 20.0], [11, 10])
-  assert not paired
-  np.testing.assert_array_equal(values, [20 - 2, 10 - 3])
+  paired = comparison.align(a, runs_a, [10.0, 20.0, 30.0], [5, 9, 7])
+  np.testing.assert_array_equal(sequential.differences(paired), [3 - 10, 1 - 30])
+  independent = comparison.align(a, runs_a, [10.0, 20.0], [11, 12])
+  np.testing.assert_array_equal(sequential.differences(independent), [1 - 10, 2 - 20])
 
 
 def test_parse_rule():
@@ -257,8 +251,6 @@ def test_the_interval_at_the_stop_covers():
     (lambda: sequential.asymptotic_sequence([1.0, 2.0], burn_in=1), "burn_in=1"),
     (lambda: sequential.betting_sequence([0.5, 1.5]), r"\[0, 1\], not \[0.5, 1.5\]"),
     (lambda: sequential.betting_sequence([0.5], every=0), "every=0"),
-    (lambda: sequential.differences([1.0], [0, 1], [1.0], [0]), "1 distinct run numbers"),
-    (lambda: sequential.differences([1.0, 2.0], [3, 3], [1.0], [0]), "2 distinct run numbers"),
   ],
 )
 def test_refuses(call, message):

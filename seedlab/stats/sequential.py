@@ -22,6 +22,7 @@ import scipy.stats
 from numpy.typing import ArrayLike
 
 from seedlab.config import UserError
+from seedlab.stats.comparison import TwoSweeps
 from seedlab.stats.single import finite_values, upper_tail
 
 BURN_IN = 30  # runs before the first look
@@ -127,26 +128,16 @@ def betting_sequence(
   return Intervals(np.where(crossed_R, np.nan, low_R), np.where(crossed_R, np.nan, high_R))
 
 
-def differences(
-  values_a_R: ArrayLike, runs_a_R: ArrayLike, values_b_S: ArrayLike, runs_b_S: ArrayLike
-) -> tuple[np.ndarray, bool]:
-  """Differences b - a of two sweeps in the order of the run numbers, and whether they are paired.
+def differences(two: TwoSweeps) -> np.ndarray:
+  """A - B of two aligned sweeps, for a confidence sequence: float[number of pairs].
 
-  Sweeps that share run numbers are paired on those, whatever else they hold.
-  Sweeps that share none are independent: their n-th runs are subtracted, which
-  gives independent draws of the same mean difference, with as many as the
-  shorter sweep has. Either may go into a confidence sequence.
-
-  Args:
-    values_a_R, values_b_S: finite, in one unit; their runs: distinct integers.
+  Of paired sweeps the differences on shared runs. Of independent ones the n-th run
+  of B is subtracted from the n-th of A, which gives independent draws of the same
+  mean difference, as many as the shorter sweep has; their values must be in the
+  order of the run numbers (any order that does not depend on the values will do).
   """
-  values_a_R, runs_a_R = _by_run(values_a_R, runs_a_R)
-  values_b_S, runs_b_S = _by_run(values_b_S, runs_b_S)
-  _, in_a, in_b = np.intersect1d(runs_a_R, runs_b_S, assume_unique=True, return_indices=True)
-  if len(in_a):
-    return values_b_S[in_b] - values_a_R[in_a], True
-  shorter = min(len(values_a_R), len(values_b_S))
-  return values_b_S[:shorter] - values_a_R[:shorter], False
+  shorter = min(len(two.a_R), len(two.b_S))
+  return two.a_R[:shorter] - two.b_S[:shorter]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,11 +237,3 @@ def _lower_limits(
       limit = scipy.optimize.brentq(excess, limit, 1.0, args=(n,), xtol=1e-12)
     limits_R[n - 1 : n - 1 + every] = limit
   return limits_R
-
-
-def _by_run(values_R: ArrayLike, runs_R: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-  values_R, runs_R = finite_values(values_R), np.asarray(runs_R)
-  if runs_R.shape != values_R.shape or len(np.unique(runs_R)) != len(runs_R):
-    raise ValueError(f"runs must be {len(values_R)} distinct run numbers, one for each value")
-  order = np.argsort(runs_R)
-  return values_R[order], runs_R[order]
