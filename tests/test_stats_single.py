@@ -193,6 +193,15 @@ def test_jackknife_of_a_mean_is_the_t_interval():
   assert single.jackknife_interval(values.mean(), left_out) == pytest.approx((s.low, s.high))
 
 
+def test_jackknife_takes_the_bias_away():
+  """Of the variance with ddof = 0 it is known exactly: the centre is the one with ddof = 1."""
+  values = np.random.default_rng(26).gamma(2, size=7)
+  low, high = single.jackknife_interval(
+    values.var(), [np.delete(values, m).var() for m in range(7)]
+  )
+  assert (low + high) / 2 == pytest.approx(values.var(ddof=1))
+
+
 def test_log_variances_are_those_without_each_run():
   values = 0.9 + 1e-3 * np.random.default_rng(14).normal(size=11)
   theta, theta_R = single.log_variances(values)
@@ -333,9 +342,36 @@ def test_distribution_wise_interval_leaves_out_one_run_at_a_time():
 
     assert found.estimate == pytest.approx(route(errors))
     left_out = [route(np.delete(errors, m, 0)) for m in range(7)]
-    limits = single.jackknife_interval(found.estimate, left_out)
-    assert (found.low, found.high) == pytest.approx(limits)
+    constant = np.trace(np.cov(errors, rowvar=False)) / (9 * 8)
+    logs = np.log(np.array([found.estimate, *left_out]) + constant)
+    limits = np.exp(single.jackknife_interval(logs[0], logs[1:])) - constant
+    assert (found.low, found.high) == pytest.approx(tuple(limits))
   assert math.isnan(single.distribution_wise_interval(errors[:2]).low)
+  alike = single.distribution_wise_interval(np.tile([True, False, True], (5, 1)))
+  assert alike.estimate == 0 and math.isnan(alike.low)
+
+
+def distribution_wise_limits(rng, draw, repetitions: int) -> np.ndarray:
+  """float[repetitions, 2]: intervals from errors with the probabilities of draw(), [R, E]."""
+  found = [
+    single.distribution_wise_interval(rng.random((30, 80)) < draw()) for _ in range(repetitions)
+  ]
+  return np.array([[f.low, f.high] for f in found])
+
+
+def test_distribution_wise_interval_covers():
+  rng = np.random.default_rng(27)
+  truth = 4 * 16 / (20**2 * 21)  # each network has its own error probability
+  low, high = distribution_wise_limits(rng, lambda: rng.beta(4, 16, (30, 1)), 1500).T
+  assert 0.92 < np.mean((low <= truth) & (truth <= high)) < 0.96
+  assert np.mean(low > 0) > 0.9
+
+
+def test_networks_that_differ_by_chance_alone_seldom_show_a_spread():
+  rng = np.random.default_rng(28)
+  difficulty = rng.uniform(0, 0.5, 80)
+  low, _ = distribution_wise_limits(rng, lambda: difficulty, 1500).T
+  assert np.mean(low > 0) < 0.035
 
 
 def test_levels_must_be_shares():
@@ -372,6 +408,29 @@ def test_table_of_coverages(capsys):
         shown = " ".join(f"{100 * r:.1f}" for r in rates)
         lines.append(f"{label} of {k}, {name}, {'/'.join(map(str, sizes))} runs: {shown}")
         assert min(rates) > (0.89 if name == "normal" else 0.84)
+  with capsys.disabled():
+    print("", *lines, sep="\n")
+
+
+@pytest.mark.slow
+def test_table_of_distribution_wise_intervals(capsys):
+  lines = [f"numpy {np.__version__}, scipy {scipy.__version__}; seed 102; 4,000 samples a cell"]
+  rng = np.random.default_rng(102)
+  difficulty = rng.uniform(0, 0.5, 80)
+  for label, truth, draw in (
+    ("own error rate, sd 0.04", 0.2 * 0.8 / 101, lambda n: rng.beta(20, 80, (n, 1))),
+    ("own error rate, sd 0.09", 0.2 * 0.8 / 21, lambda n: rng.beta(4, 16, (n, 1))),
+    ("differing by chance alone", 0.0, lambda n: difficulty),
+  ):
+    cells = []
+    for n in (10, 30, 100):
+      errors = (rng.random((n, 80)) < draw(n) for _ in range(4000))
+      found = [single.distribution_wise_interval(e) for e in errors]
+      held = np.mean([f.low <= truth <= f.high for f in found])
+      above = np.mean([f.low > 0 for f in found])
+      cells.append(f"{100 * held:.1f} ({100 * above:.1f})")
+      assert truth or above < 0.025
+    lines.append(f"coverage (lower limit above 0), {label}, 10/30/100 runs: {' '.join(cells)}")
   with capsys.disabled():
     print("", *lines, sep="\n")
 

@@ -134,13 +134,15 @@ def distribution_wise_variance(
 def distribution_wise_interval(errors_RxE: ArrayLike, level: float = 0.95) -> Interval:
   """`distribution_wise_variance` with a jackknife-t interval over runs, as a squared fraction.
 
-  On the scale of the variance, so that limits below 0 stay visible. It speaks of new
-  seeds; that the examples are a sample too is in the estimand, the mean covariance of
-  two examples of this test set, and not in the width.
+  The jackknife runs on log(θ + c) with c the variance that independent errors give, E/(E-1)
+  times `independent_errors_variance`, so on the log of the raw variance over runs, whose
+  skewness makes an interval of θ itself too short above. Back on its own scale a limit
+  below 0 stays visible. It speaks of new seeds; that the examples are a sample too is
+  in the estimand, the mean covariance of two examples of this test set, not in the width.
 
   Args:
     errors_RxE: error (0 or 1) of run h on example i; at least 3 runs and 2 examples,
-      otherwise nan.
+      otherwise nan, as where all runs err alike.
   """
   errors_RxE = np.asarray(errors_RxE)
   runs, examples = errors_RxE.shape
@@ -152,7 +154,7 @@ def distribution_wise_interval(errors_RxE: ArrayLike, level: float = 0.95) -> In
   errors_E, squares_E = sum(x.sum(0) for x in blocks()), sum((x**2).sum(0) for x in blocks())
   errors_R = np.concatenate([x.sum(1) for x in blocks()])
   estimate = distribution_wise_variance(errors_R, errors_E, squares_E)
-  method = "jackknife over runs"
+  method = "jackknife of log raw variance"
   if runs < 3 or examples < 2:
     return Interval(estimate, math.nan, math.nan, level, method)
   squares_R = np.concatenate([(x**2).sum(1) for x in blocks()])
@@ -163,7 +165,11 @@ def distribution_wise_interval(errors_RxE: ArrayLike, level: float = 0.95) -> In
   centred_R = (errors_R - errors_R.mean()) ** 2
   raw_R = (centred_R.sum() - runs / (runs - 1) * centred_R) / (runs - 2)
   left_out_R = (raw_R - apart_R) / (examples * (examples - 1))
-  return Interval(estimate, *jackknife_interval(estimate, left_out_R, level), level, method)
+  constant = examples / (examples - 1) * independent_errors_variance(errors_E, runs, squares_E)
+  with np.errstate(divide="ignore", invalid="ignore"):
+    theta, theta_R = np.log(estimate + constant), np.log(left_out_R + constant)
+  low, high = np.exp(jackknife_interval(theta, theta_R, level)) - constant
+  return Interval(estimate, float(low), float(high), level, method)
 
 
 def bands(values_RxE: ArrayLike, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
