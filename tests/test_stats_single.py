@@ -160,11 +160,11 @@ def test_quantile_interval_by_hand():
 
 
 def test_quantile_interval_covers_at_exactly_its_binomial_rate():
-  samples = np.random.default_rng(10).exponential(size=(1500, 20))
+  samples = np.random.default_rng(10).exponential(size=(800, 20))
   found = [single.quantile_interval(sample, 0.5) for sample in samples]
   rate = np.mean([i.low <= math.log(2) <= i.high for i in found])
   exact = scipy.stats.binom.cdf(14, 20, 0.5) - scipy.stats.binom.cdf(5, 20, 0.5)
-  assert exact > 0.95 and within(rate, exact, 1500)
+  assert exact > 0.95 and within(rate, exact, 800)
 
 
 def test_interquartile_mean():
@@ -253,7 +253,9 @@ def test_expected_best_and_range_are_means_over_subsets(k):
     assert found.estimate == pytest.approx(subsets(values, k, function))
     left_out = [subsets(np.delete(values, m), k, function) for m in range(15)]
     limits = single.jackknife_interval(found.estimate, left_out)
-    assert (found.low, found.high) == pytest.approx(limits)
+    if function is np.ptp:
+      limits = np.exp(single.jackknife_interval(np.log(found.estimate), np.log(left_out)))
+    assert (found.low, found.high) == pytest.approx(tuple(limits))
     assert "jackknife" in found.method
 
 
@@ -279,13 +281,13 @@ def test_expected_maximum_of_normals():
 def test_intervals_of_expected_extremes_cover():
   rng = np.random.default_rng(20)
   best = single.normal_best(5)
-  samples = rng.normal(size=(2000, 50))
+  samples = rng.normal(size=(1200, 50))
   assert 0.925 < coverage(lambda x: single.expected_best(x, 5), best, samples) < 0.965
   assert 0.925 < coverage(lambda x: single.expected_range(x, 5), 2 * best, samples) < 0.965
   # The model's limits are exact for normal values.
-  few = rng.normal(size=(1500, 6))
-  assert within(coverage(lambda x: single.expected_best(x, 5), best, few), 0.95, 1500)
-  assert within(coverage(lambda x: single.expected_range(x, 5), 2 * best, few), 0.95, 1500)
+  best, few = single.normal_best(100), rng.normal(size=(1000, 6))
+  assert within(coverage(lambda x: single.expected_best(x, 100), best, few), 0.95, 1000)
+  assert within(coverage(lambda x: single.expected_range(x, 100), 2 * best, few), 0.95, 1000)
 
 
 def test_extremes_of_equal_values_and_of_one_run():
@@ -305,6 +307,14 @@ def test_tails_of_normals_on_a_grid_are_rarely_called_heavy():
   p = [single.heavier_tails(sample, 0.001, rng, 199).p_value for sample in samples]
   assert within(np.mean(np.array(p) <= 0.05), 0.05, 400)
   assert within(np.mean(np.array(p) <= 0.5), 0.5, 400)
+
+
+def test_tails_on_a_grid_wider_than_the_sd():
+  """Without rounding the draws, a quarter of these would be called heavy."""
+  rng = np.random.default_rng(29)
+  samples = np.round(rng.normal(rng.random((300, 1)), 0.4, (300, 40)))
+  p = [single.heavier_tails(sample, 1, rng, 199).p_value for sample in samples]
+  assert np.mean(np.array(p) <= 0.05) < 0.08
 
 
 def test_heavy_tails_and_an_outlier_are_seen():
@@ -407,7 +417,7 @@ def test_table_of_coverages(capsys):
         ]
         shown = " ".join(f"{100 * r:.1f}" for r in rates)
         lines.append(f"{label} of {k}, {name}, {'/'.join(map(str, sizes))} runs: {shown}")
-        assert min(rates) > (0.89 if name == "normal" else 0.84)
+        assert min(rates) > (0.88 if name == "normal" else 0.83)
   with capsys.disabled():
     print("", *lines, sep="\n")
 
