@@ -207,12 +207,12 @@ def test_equal_values_have_no_interval():
 
 def test_design_sorts_runs_into_their_cells():
   seeds = {"init": [7, 3, 7, 3, 7, 3], "sample": [0] * 6, "order": [2, 1, 1, 0, 0, 2]}
-  array, levels = crossed.design([1.0, 2, 3, 4, 5, 6], seeds)
+  array, levels = crossed.design([10.0, 2, 30, 4, 5, 6], seeds)
   assert {stream: list(seeds) for stream, seeds in levels.items()} == {
     "init": [3, 7],
     "order": [0, 1, 2],
   }
-  np.testing.assert_array_equal(array, [[4, 2, 6], [5, 3, 1]])
+  np.testing.assert_array_equal(array, [[4, 2, 6], [5, 30, 10]])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Studies: several sweeps that answer one paper's question, and the claims judged by them."""
