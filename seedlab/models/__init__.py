@@ -32,17 +32,16 @@ def build(
     UserError: an unknown name or parameter, or pictures too small for the network.
   """
   activation = activations.by_name(model.activation, dict(model.activation_kwargs))
-  shared = dict(classes=classes, width=model.width, norm=model.norm, activation=activation)
-  convolution = dict(lowering=model.convolution, platform=platform)
   if model.name == "mlp":
-    return MLP(depth=model.depth, **shared)
+    return MLP(classes, model.width, model.norm, activation, depth=model.depth)
+  shared = (classes, model.width, model.norm, activation, model.convolution, platform)
   if model.name == "cnn":
-    return CNN(**shared, **convolution)
+    return CNN(*shared)
   if model.name == "resnet9":
     if min(image_shape[:2]) < SMALLEST_SIDE:
       raise UserError(
         f"model.name='resnet9' needs pictures of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels,"
         f" not {image_shape[0]}x{image_shape[1]}; set data.image_size or take 'cnn'"
       )
-    return ResNet9(**shared, **convolution)
+    return ResNet9(*shared)
   raise choice_error("model.name", model.name, ["mlp", "cnn", "resnet9"])

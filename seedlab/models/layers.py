@@ -15,7 +15,7 @@ P(x) holds, for every output pixel, the window of the picture under the kernel
 (im2col); K is the kernel as a matrix [kh kw cin, cout].
 """
 
-import functools
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -46,8 +46,9 @@ def conv(
 ) -> jax.Array:
   """lax.conv_general_dilated of pictures, with gradients that are fast in loops and lanes.
 
-  Differentiable in reverse any number of times and forward over reverse
-  (Hessian-vector products), but not forward alone.
+  Differentiable in reverse, and forward over reverse (Hessian-vector products,
+  fast in loops too), but not forward alone. Reverse over reverse is right as
+  well, yet `native` meets XLA:CPU's slow loop there again.
 
   Args:
     x: float[B, H, W, cin].
@@ -96,13 +97,19 @@ class Conv(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     cin = x.shape[-1]
-    kernel = self.param("kernel", self.kernel_init, (self.size, self.size, cin, self.features))
+    kernel = self.param("kernel", self._draw, (self.size, self.size, cin, self.features))
     lowering = lowering_for(cin, self.platform) if self.lowering == "auto" else self.lowering
     y = conv(x, kernel.astype(x.dtype), (self.stride, self.stride), self.padding, lowering)
     if self.bias:
       bias = self.param("bias", nn.initializers.zeros, (1, 1, 1, self.features))
       y += bias.astype(y.dtype)
     return y
+
+  def _draw(self, key: jax.Array, shape: tuple[int, int, int, int]) -> jax.Array:
+    # As a matrix: the same numbers, but XLA takes a second longer to compile threefry's counters
+    # for each four-dimensional shape.
+    matrix = (math.prod(shape[:-1]), shape[-1])
+    return self.kernel_init(key, matrix, jnp.float32).reshape(shape)
 
 
 def normalise(
@@ -182,9 +189,7 @@ def _dx_native(x, kernel, strides, pads, dy):
   # The kernel is turned here and not by dimension numbers: XLA:CPU's fast convolution knows one
   # layout only.
   turned = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
-  back = [
-    (k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(kernel.shape[:2], pads, strict=True)
-  ]
+  back = [(k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(kernel.shape[:2], pads, strict=True)]
   return lax.conv_general_dilated(dy, turned, strides, back, dimension_numbers=_LAYOUT)
 
 
@@ -221,9 +226,7 @@ def _dk_patches(x, kernel, strides, pads, dy):
 def _windows(x, size, strides, pads):
   """For every kernel element, row by row: the pixels [B, h, w, cin] it meets."""
   x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-  h, w = (
-    (n - k) // s * s + 1 for n, k, s in zip(x.shape[1:3], size, strides, strict=True)
-  )
+  h, w = ((n - k) // s * s + 1 for n, k, s in zip(x.shape[1:3], size, strides, strict=True))
   return [
     x[:, i : i + h : strides[0], j : j + w : strides[1]]
     for i in range(size[0])

@@ -19,9 +19,9 @@ class MLP(nn.Module):
 
   classes: int
   width: int
-  depth: int
   norm: Literal["none", "batch"]
   activation: Callable[[jax.Array], jax.Array]
+  depth: int
 
   @nn.compact
   def __call__(
