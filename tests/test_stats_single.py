@@ -230,6 +230,7 @@ def test_sd_interval_is_longer_for_heavy_tails():
     ([3, 5], math.sqrt(2)),
     ([0.1] * 7, 0),
     ([1, 1, 1, 2], 0.5),
+    ([0.1] * 7 + [0.2], 0.1 / math.sqrt(8)),
     ([0, 1] * 3, None),
   ],
 )
