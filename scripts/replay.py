@@ -7,7 +7,7 @@ import sys
 
 from absl import flags
 
-from seedlab import cli, records, sweeps
+from seedlab import cli
 from seedlab.config import UserError
 
 _RUN = flags.DEFINE_integer("run", None, "the run's number")
@@ -17,12 +17,16 @@ _LOCK = flags.DEFINE_bool("lock", False, "only print the recorded environment, f
 
 
 def main(argv: list[str]) -> int:
+  from seedlab import records, sweeps  # after the flags: a mistake answers at once
+
   directory = argv[1]
   if _LOCK.value:
     print("\n".join(records.manifest(directory)["lock"]))
     return 0
   if _RUN.value is None:
     raise UserError("--run is missing: the number of the run, as in --run=417")
+  if _PARAMS.value:
+    records.params_path(_PARAMS.value)
   result = sweeps.replay(directory, _RUN.value, data_dir=_DATA.value)
   print(f"run       {result.run}")
   print(f"recorded  {result.recorded}")

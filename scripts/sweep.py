@@ -10,7 +10,7 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from seedlab import cli, report, sweeps
+from seedlab import cli
 from seedlab.config import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="the experiment")
@@ -29,22 +29,31 @@ _NEW = flags.DEFINE_bool("new_fingerprint", False, "go on after programs or vers
 
 
 def main(argv: list[str]) -> int | None:
+  from seedlab import records, report, sweeps  # after the flags: a mistake answers at once
+
   del argv
   sys.path.insert(0, os.getcwd())  # where a --trainer's module lies
   options = {"data_dir": _DATA.value, "lanes": _LANES.value, "width": _WIDTH.value}
   options |= {"workers": _WORKERS.value, **_own_trainer()}
   what = _TRAINER.value or (_CONFIG.value and _CONFIG.value.to_dict())
+  if _TRAINER.value and _CONFIG.value:
+    raise UserError("--config and --trainer are two experiments; give one")
   if not what:
     raise UserError("--config is missing: name the experiment, e.g. --config=configs/digits.py")
   runs = _runs(_RUNS.value)
-  if _PLAN.value:
+  if _PLAN.value and _GRID.value:
+    for cell, values, _ in sweeps.grid_cells(what, _grid(), _OUT.value):
+      print(", ".join(f"{name}={value}" for name, value in cell.items()))
+      print(report.plan_text(sweeps.plan(values, runs, **options)) + "\n")
+  elif _PLAN.value:
     print(report.plan_text(sweeps.plan(what, runs, **options)))
   elif _GRID.value:
     cells = sweeps.grid(what, _grid(), runs, _OUT.value, new_fingerprint=_NEW.value, **options)
     print(report.grid_text(cells))
   else:
     dataset = sweeps.sweep(what, runs, _OUT.value, new_fingerprint=_NEW.value, **options)
-    print(report.headline(dataset))
+    with records.readable(_OUT.value):
+      print(report.headline(dataset))
     print(f"The whole picture: python scripts/report.py {_OUT.value}")
 
 
@@ -64,7 +73,7 @@ def _runs(text: str | None) -> range | None:
   if text is None:
     return None
   try:
-    first, stop = ([0, *map(int, text.split(":"))])[-2:]
+    first, stop = map(int, text.split(":") if ":" in text else (0, text))
   except ValueError:
     raise UserError(f"--runs={text!r} must be a number, or FIRST:STOP") from None
   if first < 0 or stop <= first:
@@ -78,7 +87,10 @@ def _grid() -> dict[str, list]:
     field, separator, values = item.partition("=")
     if not separator or not values:
       raise UserError(f"--grid={item!r} must be FIELD=v1,v2, as in model.activation=relu,smelu")
-    cells[field.removeprefix("config.")] = [_value(word) for word in values.split(",")]
+    field = field.removeprefix("config.")
+    if field in cells:
+      raise UserError(f"--grid={field} is given twice; list its values once, with commas")
+    cells[field] = [_value(word) for word in values.split(",")]
   return cells
 
 

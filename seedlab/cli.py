@@ -99,6 +99,8 @@ def _explain(error: BaseException) -> tuple[int, str]:
   if message is not None:
     return 2, _line(message)
   bug = f"the lines above show a bug, in your own Trainer or in seedlab {seedlab.__version__}"
+  if getattr(error, "worker_traceback", False):  # our own frames only led there
+    return 70, f"{error}\n{_line(bug)}"
   return 70, "".join(traceback.format_exception(error)) + _line(bug)
 
 

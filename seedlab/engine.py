@@ -81,8 +81,10 @@ def build(
     return {name: _storable(jnp.asarray(value)) for name, value in outcome.items()}
 
   def advance(state, seeds, data, fed, first, steps):
-    state, log = trainer.advance(state, streams.derive(seeds), data, fed, first, steps)
-    return state, log["diverged"]
+    result = trainer.advance(state, streams.derive(seeds), data, fed, first, steps)
+    if len(result) != 2 or not isinstance(result[1], dict) or "diverged" not in result[1]:
+      raise UserError('Trainer.advance must return (state, {"diverged": step or -1})')
+    return result[0], result[1]["diverged"]
 
   state = jax.eval_shape(init, one_seed, data)
   outcome = jax.eval_shape(evaluate, state, data)
@@ -329,11 +331,13 @@ def _check_outcome(trainer: Trainer, outcome) -> None:
       " be the same"
     )
   for name, struct in outcome.items():
-    axes = len(trainer.dims[name]) - (trainer.dims[name][:1] == (EVALUATION,))
-    if axes != len(struct.shape):
+    dims = trainer.dims[name]
+    every = dims[:1] == (EVALUATION,)
+    if len(dims) - every != len(struct.shape):
+      added = " after 'evaluation', which seedlab adds," if every else ""
       raise UserError(
-        f"Trainer.dims[{name!r}]={trainer.dims[name]} names {axes} axes of an array of shape"
-        f" {struct.shape}"
+        f"Trainer.dims[{name!r}]={dims} must name{added} the {len(struct.shape)} axes of the array"
+        f" of shape {struct.shape} that evaluate returns"
       )
 
 

@@ -33,8 +33,10 @@ _LENGTH = struct.Struct(">Q")
 class TaskError(RuntimeError):
   """A task raised in its worker; the message is the worker's traceback."""
 
+  worker_traceback = True
 
-class WorkerDied(RuntimeError):
+
+class WorkerDied(UserError):
   """A task took down several workers in a row."""
 
 
@@ -155,8 +157,10 @@ class _Slot:
         answer = self._ask(future.task, request)
       except (EOFError, OSError):
         status = self._reap()
+        name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         if self.pool.closed:
           break
+        print(f"seedlab: a worker ended ({name}); its task runs again", file=sys.stderr, flush=True)
         with self.lock:
           self.process = self._spawn()
         continue
@@ -169,7 +173,6 @@ class _Slot:
     if self.pool.closed:
       future.set_exception(concurrent.futures.CancelledError())
       return
-    name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     hint = "; the machine may be short of memory: use fewer workers" if status == -9 else ""
     future.set_exception(WorkerDied(f"a task ended {_ATTEMPTS} workers in a row ({name}){hint}"))
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import xarray
 import zarr
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from seedlab.config import STREAMS, UserError
@@ -32,9 +33,52 @@ _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def open(directory: str | os.PathLike) -> xarray.Dataset:  # `seedlab.open`
-  """The sweep in `directory` as a Dataset: variables by run, the manifest in `attrs`."""
-  manifest(directory)  # names what is wrong before xarray does
-  return xarray.open_zarr(os.fspath(directory), chunks=None)
+  """The sweep in `directory` as a Dataset: variables by run, the manifest in `attrs`.
+
+  Raises UserError if a part of it is missing or unreadable.
+  """
+  path = pathlib.Path(directory)
+  attributes = manifest(path)  # names what is wrong before xarray does
+  with readable(path):
+    dataset = xarray.open_zarr(os.fspath(path), chunks=None)
+    lost = _lost(path, attributes, dataset["completed"].values)
+  if lost:
+    name, rows = next(iter(lost.items()))
+    raise UserError(
+      f"{str(path)!r} is damaged: {name} of {len(rows)} completed runs is missing, from run"
+      f" {dataset['run'].values[rows[0]]} on; the sweep's command again trains them again"
+    )
+  return dataset
+
+
+@contextlib.contextmanager
+def readable(directory: str | os.PathLike) -> Iterator[None]:
+  """Names the store in errors about damaged parts, which reading may only meet late."""
+  try:
+    yield
+  except UserError:
+    raise
+  except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
+    raise UserError(
+      f"{os.fspath(directory)!r} is damaged ({type(error).__name__}:"
+      f" {str(error).splitlines()[0][:120]}); restore it, or train into another directory"
+    ) from error
+
+
+def _lost(
+  path: pathlib.Path, attributes: Mapping[str, Any], completed: np.ndarray
+) -> dict[str, np.ndarray]:
+  """Array -> completed rows whose chunk has no file; every chunk written has one."""
+  chunk, found = attributes["chunk"], {}
+  rows = np.flatnonzero(completed)
+  for name in attributes["by_run"]:
+    shape = json.loads((path / name / ".zarray").read_text())["chunks"]
+    if shape[0] == chunk:
+      there = {file.name for file in (path / name).iterdir()}
+      gone = [f"{row // chunk}{'.0' * (len(shape) - 1)}" not in there for row in rows]
+      if any(gone):
+        found[name] = rows[gone]
+  return found
 
 
 def exists(directory: str | os.PathLike) -> bool:
@@ -44,6 +88,10 @@ def exists(directory: str | os.PathLike) -> bool:
     raise UserError(f"out={str(path)!r} is a file; name a directory")
   if not path.exists() or not set(os.listdir(path)) - {".lock"} or _half_created(path):
     return False
+  if not (path / ".zmetadata").exists():
+    raise UserError(
+      f"out={str(path)!r} is not empty and holds no seedlab store; name a new directory"
+    )
   manifest(path)
   return True
 
@@ -67,9 +115,9 @@ def manifest(directory: str | os.PathLike) -> dict[str, Any]:
     metadata = json.loads((path / ".zmetadata").read_text())["metadata"]
     attributes = metadata[".zattrs"]
   except FileNotFoundError:
-    raise UserError(
-      f"{str(path)!r} holds no seedlab store (no .zmetadata); name the directory given to --out"
-    ) from None
+    cells = sorted(str(cell.parent) for cell in path.glob("*/.zmetadata"))
+    inside = f", but there are: {', '.join(cells)}" if cells else "; name what was given to --out"
+    raise UserError(f"{str(path)!r} holds no seedlab store (no .zmetadata){inside}") from None
   except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
     raise UserError(
       f"{str(path)!r}: .zmetadata is damaged; restore it, or train into another directory"
@@ -174,7 +222,7 @@ class Writer:
     self.path = pathlib.Path(directory)
     self.attributes = dict(manifest(directory))
     self.chunk: int = self.attributes["chunk"]
-    with _readable(self.path):
+    with readable(self.path):
       committed = zarr.open_consolidated(os.fspath(self.path), mode="r", zarr_format=2)
       self.runs: np.ndarray = committed["run"][:]
       self.completed: np.ndarray = committed["completed"][:]
@@ -183,11 +231,16 @@ class Writer:
       self._group = zarr.open_group(
         os.fspath(self.path), mode="r+", zarr_format=2, use_consolidated=False
       )
-      self._arrays = {name: self._group[name] for name in committed.array_keys()}
+      self._arrays = {
+        name: self._group[name].with_config({"write_empty_chunks": True})
+        for name in committed.array_keys()
+      }
       for name in self.attributes["by_run"]:
         array = self._arrays[name]
         if array.shape[0] != len(self.runs):
           array.resize((len(self.runs), *array.shape[1:]))
+      for rows in _lost(self.path, self.attributes, self.completed).values():
+        self.completed[rows] = False  # to be trained again
 
   def extend(self, runs: Sequence[int], seeds: np.ndarray) -> None:
     """Appends runs that are not yet completed."""
@@ -219,14 +272,26 @@ class Writer:
       _commit(self.path, self._arrays)
 
 
+def params_path(file: str | os.PathLike) -> pathlib.Path:
+  """Where parameters can be saved; raises UserError before anything is trained for them."""
+  path = pathlib.Path(file)
+  if path.suffix != ".safetensors" or not path.parent.is_dir():
+    raise UserError(
+      f"params={str(path)!r} must end in .safetensors and lie in an existing directory"
+    )
+  return path
+
+
 def save_params(file: str | os.PathLike, params: Mapping[str, np.ndarray]) -> None:
   """Writes {path: array} as safetensors, whole or not at all."""
-  path = pathlib.Path(file)
-  if path.suffix != ".safetensors":
-    raise UserError(f"params={str(path)!r} must end in .safetensors")
+  path = params_path(file)
   partial = path.with_suffix(".partial")
   with _space(path):
-    save_file(dict(params), partial)
+    try:
+      save_file(dict(params), partial)
+    except SafetensorError as error:  # what it makes of an OSError
+      partial.unlink(missing_ok=True)
+      raise UserError(f"params={str(path)!r} could not be written ({error})") from None
     os.replace(partial, path)
 
 
@@ -281,6 +346,7 @@ def _array(group, name, dims, shape, dtype, chunks) -> zarr.Array:
     chunks=tuple(max(1, size) for size in chunks),
     fill_value=fill,
     attributes={"_ARRAY_DIMENSIONS": list(dims)},
+    config={"write_empty_chunks": True},  # a chunk without a file is a lost one
   )
 
 
@@ -296,16 +362,4 @@ def _space(path: pathlib.Path) -> Iterator[None]:
     raise UserError(
       f"out={str(path)!r} could not be written ({error.strerror}): {remedy} and run the same"
       " command again; no finished run is lost"
-    ) from error
-
-
-@contextlib.contextmanager
-def _readable(path: pathlib.Path) -> Iterator[None]:
-  """Names the store in errors about damaged or missing parts."""
-  try:
-    yield
-  except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
-    raise UserError(
-      f"{str(path)!r} is damaged ({type(error).__name__}: {str(error).splitlines()[0][:120]});"
-      " restore it, or train into another directory"
     ) from error

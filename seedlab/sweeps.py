@@ -29,6 +29,8 @@ from seedlab.pool import WorkerPool
 from seedlab.progress import Progress
 
 _CHUNK_SECONDS = 10.0
+_MOST_IN_CHUNK = 1024
+_MOST_WORKERS = 4 * (os.cpu_count() or 1)
 _MOST_RUNS = 10_000_000
 _TOLERANCE = 0.01  # what other roundings do to the outcome of a short training
 _PATIENCE = 5.0  # seconds without a word
@@ -178,6 +180,7 @@ def sweep(
   """
   described = experiment(what, arguments, seeds, data_dir)
   wanted = run_numbers(runs, described.seeds)
+  _check_workers(workers)
   records.exists(out)  # refuses a foreign directory before anything is put into it
   with records.lock(out):
     known = records.manifest(out) if records.exists(out) else None
@@ -236,6 +239,7 @@ def plan(
   """What a sweep will cost, from its compiled programs and half a second of training."""
   described = experiment(what, arguments, seeds, data_dir)
   wanted = run_numbers(runs, described.seeds)
+  _check_workers(workers)
   with _executor(described, workers, None, quiet=True) as (pool, count):
     facts = _describe(pool, described, lanes, width, quiet=True)
   steps, evaluations, costs = facts["plan"][-1], len(facts["plan"]), facts["costs"]
@@ -271,7 +275,9 @@ def replay(
   """
   kept = records.manifest(directory)
   dataset = records.open(directory)
-  row = _row(dataset, run, directory)
+  with records.readable(directory):
+    row = _row(dataset, run, directory)
+    recorded = {name: dataset[name].values[row] for name in ["digest", *kept["outcome"]]}
   recorded_fingerprint = kept["fingerprints"][int(dataset["fingerprint"].values[row])]
   described = _recorded_experiment(kept, trainer, data_dir, directory)
   mode, width = recorded_fingerprint["mode"], recorded_fingerprint["width"]
@@ -280,12 +286,11 @@ def replay(
     seeds = [streams.seeds_of_run(run, described.seeds).tolist()]
     result = pool.submit(tasks.compute, spec, seeds, True).result()
   deviation = {
-    name: _deviation(dataset[name].values[row], result["outcome"][name][0])
-    for name in kept["outcome"]
+    name: _deviation(recorded[name], result["outcome"][name][0]) for name in kept["outcome"]
   }
   return Replay(
     run=run,
-    recorded=dataset["digest"].values[row].decode(),
+    recorded=recorded["digest"].decode(),
     computed=result["digest"][0].decode(),
     changed=config.differences(recorded_fingerprint, result["fingerprint"]),
     deviation=deviation,
@@ -314,10 +319,15 @@ def grid(
     (the cell's field values, its store) in order.
   """
   if isinstance(values, str) or callable(values):
-    raise UserError("--grid needs a config; a Trainer of your own takes its arguments itself")
+    raise UserError("--grid needs a config; run a Trainer of your own once for each --arguments")
+  _check_workers(workers)
   cells = grid_cells(values, fields, out)
   pool = contextlib.nullcontext(executor) if executor else local_pool(workers)
   with pool as shared:
+    for _, values, _ in cells:  # a mistake in the last cell is found before the first one trains
+      described = experiment(values, data_dir=options.get("data_dir"))
+      run_numbers(runs, described.seeds)
+      shared.submit(tasks.check, _spec(described, "auto", None)).result()
     for cell, values, directory in cells:
       _say(options.get("quiet", False), ", ".join(f"{name}={cell[name]}" for name in cell))
       sweep(values, runs, directory, executor=shared, workers=workers, **options)
@@ -330,6 +340,8 @@ def grid_cells(
   """(the cell's field values, its config, its store) for every combination; all of them checked."""
   cells: list[dict[str, Any]] = [{}]
   for field, choices in grid.items():
+    if len(set(map(str, choices))) != len(choices):
+      raise UserError(f"--grid={field} names a value twice: {','.join(map(str, choices))}")
     cells = [cell | {field: choice} for cell in cells for choice in choices]
   found = []
   for cell in cells:
@@ -355,14 +367,14 @@ def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, qui
   mode, width = fingerprint["mode"], fingerprint["width"]
   seeds_of = functools.partial(streams.seeds_of_run, seeds=described.seeds)
   if not known:
-    _create(described, wanted, out, facts, count)
+    _create(described, wanted, out, facts)
   writer = records.Writer(out)
   index = _fingerprint_index(writer, fingerprint, out, new_fingerprint)
   kept = set(writer.runs.tolist())
   new = [run for run in wanted if run not in kept]
   if new:
     writer.extend(new, np.stack([seeds_of(run) for run in new]))
-  pending = _pending(writer, set(wanted))
+  pending = _pending(writer, wanted, width, count)
   total = sum(len(rows) for rows in pending)
   headline = f"{total} runs, {count} workers, lanes={mode}" + f" x {width}" * (mode == "vmap")
   _say(quiet, f"{headline}; about {_duration(facts['seconds_per_run'] * total / count)}")
@@ -375,7 +387,7 @@ def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, qui
     for rows in pending:
       seeds = [seeds_of(int(run)).tolist() for run in writer.runs[rows]]
       running[pool.submit(tasks.compute, spec, seeds)] = rows
-    for task in concurrent.futures.as_completed(running):
+    for task in _as_completed(running):
       rows, result = running.pop(task), task.result()
       if result["fingerprint"] != fingerprint:
         raise UserError(
@@ -396,10 +408,10 @@ def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, qui
       progress.finished(getattr(task, "task", None), len(rows))
 
 
-def _create(described: Experiment, wanted, out, facts, workers: int) -> None:
-  """Makes the store; the chunk of work is fixed here."""
+def _create(described: Experiment, wanted, out, facts) -> None:
+  """Makes the store; its chunk is fixed here."""
   fingerprint = facts["fingerprint"]
-  chunk = _chunk(facts["seconds_per_run"], fingerprint["width"], len(wanted), workers)
+  chunk = _chunk(facts["seconds_per_run"], fingerprint["width"])
   metrics = [name for name, (dims, *_) in facts["outcome"].items() if "example" not in dims]
   environment = host.environment()
   records.create(
@@ -425,19 +437,37 @@ def _create(described: Experiment, wanted, out, facts, workers: int) -> None:
   )
 
 
-def _chunk(seconds_per_run: float, width: int, runs: int, workers: int) -> int:
-  """Runs per chunk, a multiple of `width`: ten seconds of work, and several chunks a worker."""
-  by_time = _CHUNK_SECONDS / max(seconds_per_run, 1e-6)
-  by_share = runs / (4 * workers)
-  return max(1, round(min(by_time, by_share) / width)) * width
+def _as_completed(
+  running: Mapping[concurrent.futures.Future, Any],
+) -> Iterator[concurrent.futures.Future]:
+  """The tasks as they finish; an exception or Ctrl-C leaves none of them queued."""
+  try:
+    yield from concurrent.futures.as_completed(list(running))
+  finally:
+    for task in running:
+      task.cancel()
 
 
-def _pending(writer: records.Writer, wanted: set[int]) -> list[np.ndarray]:
-  """The rows still to be computed, chunk by chunk."""
-  missing = ~writer.completed & np.isin(writer.runs, list(wanted))
-  rows = np.flatnonzero(missing)
+def _chunk(seconds_per_run: float, width: int) -> int:
+  """Runs per chunk, a multiple of `width`: about ten seconds of work."""
+  runs = min(_CHUNK_SECONDS / max(seconds_per_run, 1e-6), _MOST_IN_CHUNK)
+  return max(1, round(runs / width)) * width
+
+
+def _pending(
+  writer: records.Writer, wanted: Sequence[int], width: int, workers: int
+) -> list[np.ndarray]:
+  """The rows still to be computed, task by task.
+
+  A task lies within a chunk, and is shorter where there would be fewer than four
+  a worker, so that all workers end at about the same time.
+  """
+  rows = np.flatnonzero(~writer.completed & np.isin(writer.runs, wanted))
+  longest = max(1, math.ceil(len(rows) / (4 * workers * width))) * width
   edges = np.flatnonzero(np.diff(rows // writer.chunk)) + 1
-  return [part for part in np.split(rows, edges) if len(part)]
+  return [
+    part[at : at + longest] for part in np.split(rows, edges) for at in range(0, len(part), longest)
+  ]
 
 
 def _fingerprint_index(writer: records.Writer, fingerprint, out, accept: bool) -> int:
@@ -474,10 +504,8 @@ def _same_experiment(described: Experiment, known: Mapping[str, Any], out) -> No
 def _same_lanes(known: Mapping[str, Any], lanes: str, width: int | None, out):
   """The store's lane mode and width; another one asked for by name is refused."""
   first = known["fingerprints"][0]
-  if lanes in ("loop", "vmap") and (lanes, width or first["width"]) != (
-    first["mode"],
-    first["width"],
-  ):
+  asked = (lanes if lanes in ("loop", "vmap") else first["mode"], width or first["width"])
+  if asked != (first["mode"], first["width"]):
     raise UserError(
       f"lanes={lanes}{f', width={width}' if width else ''}: out={os.fspath(out)!r} was made with"
       f" lanes={first['mode']}, width={first['width']}, which is part of its numerics; leave lanes"
@@ -511,16 +539,20 @@ def _executor(
   described: Experiment, workers: int | None, executor, quiet: bool
 ) -> Iterator[tuple[concurrent.futures.Executor, int]]:
   """The executor for an experiment and how many tasks it runs at once."""
-  if workers is not None and workers < 1:
-    raise UserError(f"workers={workers} must be at least 1")
   if described.make:
     _say(quiet, f"{described.function} cannot be imported by worker processes: it runs in this one")
-    yield _InParent(described.make), 1
+    with _InParent(described.make) as pool:
+      yield pool, 1
   elif executor is not None:
     yield executor, getattr(executor, "size", workers or len(host.usable_cores()))
   else:
     with local_pool(workers) as pool:
       yield pool, pool.size
+
+
+def _check_workers(workers: int | None) -> None:
+  if workers is not None and not 1 <= workers <= _MOST_WORKERS:
+    raise UserError(f"workers={workers} must lie between 1 and {_MOST_WORKERS}")
 
 
 def local_pool(workers: int | None = None) -> WorkerPool:
@@ -535,23 +567,27 @@ def local_pool(workers: int | None = None) -> WorkerPool:
   return WorkerPool([None] * count, environment)
 
 
-class _InParent(concurrent.futures.Executor):
-  """Runs tasks in this process, for a Trainer that only it can build."""
+class _InParent(concurrent.futures.ThreadPoolExecutor):
+  """Runs tasks in a thread of this process, for a Trainer that only it can build."""
 
   def __init__(self, make: Callable[..., Any]):
+    super().__init__(1)
     self.make = make
 
-  def submit(self, fn, /, *args, **kwargs):
-    future: concurrent.futures.Future = concurrent.futures.Future()
-    future.set_running_or_notify_cancel()
-    future.set_result(fn(*args, make=self.make, **kwargs))
-    return future
+  def submit(self, fn, /, *args):
+    return super().submit(functools.partial(fn, make=self.make), *args)
 
 
 def _recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
   """The experiment of a store; its config must be one this version of seedlab knows."""
   if not kept.get("config"):
     known = kept["trainer"]
+    if not trainer and (known["function"].startswith("__main__:") or "<" in known["function"]):
+      raise UserError(
+        f"{os.fspath(directory)!r}: its Trainer was made by {known['function']}, in a notebook or"
+        " script that only it can import; there, pass the function:"
+        f" seedlab.replay({os.fspath(directory)!r}, run, trainer=make)"
+      )
     return experiment(trainer or known["function"], known["arguments"], known["seeds"])
   seeds = dict(kept["config"]["seeds"])
   seeds["levels"] = [1] * len(seeds["vary"]) if seeds["design"] == "crossed" else []

@@ -59,21 +59,30 @@ def compute(
   }
 
 
+def check(spec: Mapping[str, Any]) -> None:
+  """Builds the Trainer of a spec and nothing else; raises UserError for what cannot be."""
+  _trainer(spec, None)
+
+
 @functools.lru_cache(maxsize=1)
-def _program(spec: str, make: Callable[..., Any] | None):
+def _program(spec: str, make: Callable[..., Any] | None) -> engine.Program:
   """The compiled program of a spec, kept for the worker's next chunk."""
   values = json.loads(spec)
+  return engine.build(_trainer(values, make), values["mode"], values["width"])
+
+
+def _trainer(spec: Mapping[str, Any], make: Callable[..., Any] | None) -> Trainer:
   if not make:
     host.pin_if_needed()
   host.use_compilation_cache()
-  build = make or worker.resolve(values["function"])
+  build = make or worker.resolve(spec["function"])
   try:
-    inspect.signature(build).bind(**values["arguments"])
+    inspect.signature(build).bind(**spec["arguments"])
   except TypeError as error:
-    raise UserError(f"arguments={values['arguments']!r} of {values['function']}: {error}") from None
-  trainer = build(**values["arguments"])
+    raise UserError(f"arguments={spec['arguments']!r} of {spec['function']}: {error}") from None
+  trainer = build(**spec["arguments"])
   if not isinstance(trainer, Trainer):
     raise UserError(
-      f"{values['function']} returned a {type(trainer).__name__}, not a seedlab.Trainer"
+      f"{spec['function']} returned a {type(trainer).__name__}, not a seedlab.Trainer"
     )
-  return engine.build(trainer, values["mode"], values["width"])
+  return trainer

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from seedlab.config import UserError
+
 EVALUATION = "evaluation"
 
 State = Any  # a NamedTuple of arrays with a field `params`
@@ -53,6 +55,6 @@ class Trainer:
 
   def __post_init__(self):
     if not self.plan or list(self.plan) != sorted(set(self.plan)) or self.plan[0] < 0:
-      raise ValueError(f"plan={self.plan!r} must be ascending steps, at least one")
+      raise UserError(f"Trainer.plan={self.plan!r} must be ascending steps, at least one")
     if self.period is not None and self.period < 1:
-      raise ValueError(f"period={self.period!r} must be at least 1 or None")
+      raise UserError(f"Trainer.period={self.period!r} must be at least 1 or None")

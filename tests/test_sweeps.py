@@ -356,3 +356,27 @@ def test_importing_seedlab_and_sweeping_start_no_backend(tmp_path):
     "assert not xla_bridge.backends_are_initialized()\n"
   )
   subprocess.run([sys.executable, "-c", code], cwd=HERE, check=True)
+
+
+def test_what_finished_before_an_error_is_kept(tmp_path):
+  """In this process too: chunks are written as they come, and Ctrl-C waits for no queue."""
+
+  class Stop(BaseException):
+    pass
+
+  def make():
+    return toy.make()
+
+  original, written = records.Writer.write, []
+
+  def write(self, rows, columns):
+    original(self, rows, columns)
+    written.extend(rows.tolist())
+    raise Stop
+
+  with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+    patch.setattr(records.Writer, "write", write)
+    seedlab.sweep(make, 40, tmp_path / "s", lanes="loop", quiet=True)
+  kept = seedlab.open(tmp_path / "s").completed.values
+  assert np.flatnonzero(kept).tolist() == written and 0 < kept.sum() < 40
+  assert seedlab.sweep(make, 40, tmp_path / "s", lanes="loop", quiet=True).completed.values.all()
