@@ -158,7 +158,7 @@ def test_a_failed_precondition_still_counts_in_the_correction():
   ]
   shown = judge_family(family_of_two, evidence([2.1, 9.0]), {"X1": True}, "laptop")
   assert [v.outcome for v in shown] == ["shown", "shown"]
-  verdicts = judge_family(family_of_two, evidence([2.1, 9.0]), {"X1": False}, "laptop")
+  verdicts = judge_family(family_of_two, evidence([2.1]), {"X1": False}, "laptop")
   assert [v.outcome for v in verdicts] == ["open", "not testable here"]
   assert verdicts[1].reason == "precondition failed: 80 % of the runs reach t*"
   assert verdicts[1].evidence == () and math.isnan(verdicts[1].level)

@@ -248,7 +248,7 @@ def test_refuses(call, message):
 
 @pytest.mark.slow
 def test_coverage_tables():
-  """Prints the tables of docs/statistics-crossed.md."""
+  """Prints the tables of docs/statistics.md."""
   print("\n| levels | σ²_a | σ²_b | σ²_ab | S_a | T_a | S_b | T_b |\n" + "| --- " * 8 + "|")
   worlds = [(0.35, 0.1, 0.55), (0.05, 0.05, 0.9), (0.3, 0.3, 0.4), (0.8, 0.1, 0.1)]
   for size, variances in itertools.product((8, 16, 32), worlds):
@@ -264,3 +264,21 @@ def test_coverage_tables():
     coverage, naive = mean_coverage(rng, shape, variances, 10_000)
     print("|", " | ".join(map(str, (shape, *variances, round(coverage, 3), round(naive, 3)))), "|")
     assert coverage > 0.92
+
+
+@pytest.mark.slow
+def test_coverage_table_of_the_test_halves():
+  """Prints the third: chance errors of each half on top, as a share of one half's variance."""
+  print("\n| levels | chance | σ²_a | T_a | T_a undefined |\n" + "| --- " * 5 + "|")
+  for size, chance in itertools.product((8, 16), (0.5, 0.8)):
+    rng = np.random.default_rng([size, int(10 * chance)])
+    hits = []
+    for _ in range(1000):
+      values = draw(rng, (size, size), (0.35, 0.1, 0.55))
+      noise = math.sqrt(chance / (1 - chance)) * rng.normal(size=(2, size, size))
+      component = crossed.components(values + noise[0], "ab", values + noise[1])["a",]
+      effect = crossed.effects(values + noise[0], "ab", values + noise[1])["a"].total
+      hits.append([hit(component, 0.35), hit(effect, 0.9), math.isnan(effect.low)])
+    component, effect, undefined = np.mean(hits, axis=0)
+    print(f"| {size} | {chance} | {component:.3f} | {effect:.3f} | {undefined:.3f} |", flush=True)
+    assert component > 0.85 and effect + undefined > 0.9

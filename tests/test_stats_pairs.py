@@ -221,7 +221,7 @@ def test_thousands_of_runs_take_little_memory():
 
 @pytest.mark.slow
 def test_coverage_table():
-  """Prints the tables of docs/statistics-pairs.md."""
+  """Prints the tables of docs/statistics.md."""
   print("\n| unevenness | runs | jackknife | pairs as if independent |\n| --- | --- | --- | --- |")
   for uneven, runs in itertools.product((0.1, 0.25, 0.5), (8, 16, 32)):
     truth = restless_truth(uneven)

@@ -260,7 +260,7 @@ def test_refuses(call, message):
 
 @pytest.mark.slow
 def test_time_uniform_coverage_table():
-  """Prints the table of docs/statistics-sequential.md: 30 to 5,000 runs, 4,000 repetitions."""
+  """Prints the table of docs/statistics.md: 30 to 5,000 runs, 4,000 repetitions."""
   print("\n| values | every run | every 10 | t, every run |\n| --- | --- | --- | --- |")
   for number, (name, draw) in enumerate(DISTRIBUTIONS.items()):
     rng = np.random.default_rng(100 + number)
