@@ -37,6 +37,10 @@ def histogram(
   top, bottom = panels[0, 0], panels[-1, 0]
   top.hist(values_R, bins=edges, color=COLORS["main"], alpha=0.55, edgecolor="none", rwidth=0.94)
   top.axvline(mean, color=COLORS["ink"], linewidth=1)
+  top.annotate(
+    "mean", (mean, 1), (3, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
+    va="top", color=COLORS["ink"], fontsize=8.5,
+  )  # fmt: skip
   top.yaxis.set_major_locator(MaxNLocator(5, integer=True))
   top.set_ylabel("runs")
   _style(top)
@@ -86,8 +90,14 @@ def curves(
   margin = 0.08 * np.ptp(framed) or 0.5
   top.set_ylim(framed.min() - margin, framed.max() + margin)
   top.set_ylabel(label, parse_math=False)
-  top.legend(
-    frameon=False, fontsize=8, labelcolor=COLORS["ink"], borderaxespad=0.1, labelspacing=0.25
+  figure.legend(  # above the axes, where it hides nothing
+    loc="outside upper center",
+    ncols=3,
+    frameon=False,
+    fontsize=8,
+    labelcolor=COLORS["ink"],
+    columnspacing=1.2,
+    labelspacing=0.25,
   )
   bottom.plot(steps_E, sd_E, color=COLORS["main"], linewidth=1.4, marker=".", markersize=4)
   if 0 < 10 * np.min(sd_E) < np.max(sd_E):

@@ -219,7 +219,7 @@ def _examine(dataset: xarray.Dataset, metric: str | None) -> _Findings:
   if percent and classes:
     chance = scale * (1 - wrong if name.endswith("accuracy") else wrong)
   if chance is None and not len(sound):
-    raise UserError(f"metric={name!r}: every completed run diverged; lower the learning rate")
+    raise UserError(f"metric={name!r}: every completed run diverged; the store is whole")
 
   completed_sound = completed.copy()
   completed_sound[completed] = ~failed
@@ -324,7 +324,9 @@ def _headline(found: _Findings) -> list[str]:
       f"Luck alone ({streams} varied) moved {found.label} by {gap}{points} between the {high} and"
       f" the {low} of {s.n:,} {noun} (mean {mean}{unit}, sd {sd}{points})."
     )
-  return [first, *_split(found), *_without_diverged(found)]
+  missing = found.planned - found.completed
+  unfinished = [f"Not finished: {missing:,} of {found.planned:,} runs are missing."]
+  return [first, *unfinished * bool(missing), *_split(found), *_without_diverged(found)]
 
 
 def _split(found: _Findings) -> list[str]:
@@ -437,8 +439,9 @@ def _notes(found: _Findings) -> list[str]:
     )
   elif n > 1:
     held = ", the fixed streams as they are" if found.fixed else ""
+    scope = "this test set" if found.examples else "the same evaluation"
     notes.append(
-      f"The interval is Student's t: it speaks of the mean over all seeds (this test set{held})."
+      f"The interval is Student's t: it speaks of the mean over all seeds ({scope}{held})."
       " Minimum, maximum and gap are facts about these runs; the gap grows with their number."
     )
   if n > 1 and found.examples:
