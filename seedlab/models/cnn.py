@@ -50,4 +50,4 @@ class CNN(nn.Module):
       features *= 2
       x = unit(x, features, stride=2)
     x = x.reshape(x.shape[0], -1)
-    return nn.Dense(self.classes, dtype=x.dtype)(x).astype(jnp.float32)
+    return nn.Dense(self.classes)(x.astype(jnp.float32))

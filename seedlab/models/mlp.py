@@ -36,4 +36,4 @@ class MLP(nn.Module):
         dtype=x.dtype,
       )(x)
       x = self.activation(normalise(x, self.norm, train, mask))
-    return nn.Dense(self.classes, dtype=x.dtype)(x).astype(jnp.float32)
+    return nn.Dense(self.classes)(x.astype(jnp.float32))

@@ -61,5 +61,5 @@ class ResNet9(nn.Module):
     x = max_pool(unit(x, 4 * w))
     x += unit(unit(x, 4 * w), 4 * w)
     x = global_max_pool(unit(x, 2 * w, padding=0))
-    x = nn.Dense(self.classes, use_bias=False, kernel_init=pytorch, dtype=x.dtype)(x)
-    return _LOGIT_SCALE * x.astype(jnp.float32)
+    output = nn.Dense(self.classes, use_bias=False, kernel_init=pytorch)
+    return _LOGIT_SCALE * output(x.astype(jnp.float32))
