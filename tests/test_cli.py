@@ -174,7 +174,7 @@ def do(folder: pathlib.Path, action: str, **streams) -> subprocess.CompletedProc
   return call(folder, "--config=good.py", f"--do={action}", **streams)
 
 
-_FIELDS = "activation, activation_kwargs, convolution, depth, name, norm, width"
+_FIELDS = "activation, activation_kwargs, convolution, depth, name, norm, precision, width"
 _WRONG = {
   "--config is missing: the experiment": [],
   "--config.model.width changes a field of --config=FILE, which is missing": [
@@ -375,7 +375,7 @@ def test_a_bug_keeps_its_traceback(folder, action, error, output):
   *trace, last, closing = result.stderr.splitlines()
   assert trace[0] == "Traceback (most recent call last):"
   assert last.startswith(error)
-  bug = f"the lines above show a bug in seedlab {seedlab.__version__}; please report them"
+  bug = f"the lines above show a bug, in your own Trainer or in seedlab {seedlab.__version__}"
   assert closing == f"script.py: {bug}"
   assert (result.stdout, result.returncode) == (output, 70)
 
@@ -418,7 +418,7 @@ def test_a_reader_that_leaves_causes_no_words_of_its_own(folder, action):
   if action == "spam":
     assert (result.stderr, result.returncode) == ("", 141)
   else:
-    assert result.stderr.endswith("please report them\n")
+    assert result.stderr.endswith(f"in seedlab {seedlab.__version__}\n")
     assert result.returncode == 70
 
 

@@ -6,6 +6,8 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import warnings
 
 import numpy as np
@@ -117,12 +119,14 @@ def stop_after(monkeypatch, calls: int) -> None:
   from zarr.storage import _local
 
   original, left = _local._put, [calls]
+  alone = threading.Lock()  # zarr writes from several threads, and a kill stops them all
 
   def put(*arguments, **keywords):
-    if left[0] == 0:
-      raise Killed
-    left[0] -= 1
-    return original(*arguments, **keywords)
+    with alone:
+      if left[0] == 0:
+        raise Killed
+      left[0] -= 1
+      return original(*arguments, **keywords)
 
   monkeypatch.setattr(_local, "_put", put)
 
@@ -133,7 +137,7 @@ def test_a_stop_between_any_two_writes_leaves_a_readable_store(tmp_path, monkeyp
   writer = create(tmp_path / "template")
   write(writer, [0, 1, 2, 3])
   write(writer, [8, 9])
-  for calls in range(400):
+  for calls in range(0, 400, 3 if step == "create" else 1):
     path = tmp_path / str(calls)
     if step != "create":
       shutil.copytree(tmp_path / "template", path)
@@ -148,6 +152,7 @@ def test_a_stop_between_any_two_writes_leaves_a_readable_store(tmp_path, monkeyp
           create(path)
         finished = True
       except Killed:
+        time.sleep(0.05)  # writes that zarr had scheduled still meet the patch
         finished = False
     if step == "create":
       if not records.exists(path):
