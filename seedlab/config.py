@@ -74,7 +74,7 @@ class Training:
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
   every_epochs: float = 1.0  # the last step is always evaluated
-  batch_size: int = 500  # pictures held at once; does not change what is measured
+  batch_size: int = 250  # pictures held at once; does not change what is measured
   probabilities: bool = False  # keep the class probabilities of every test example at the end
 
 
