@@ -2,11 +2,16 @@
 
 import os
 import pathlib
+import signal
 
 ALL_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 if ALL_CORES:
   number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
   os.sched_setaffinity(0, {ALL_CORES[number % len(ALL_CORES)]})
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and every process that the
+# tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
