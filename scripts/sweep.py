@@ -25,6 +25,9 @@ _PLAN = flags.DEFINE_bool("plan", False, "train nothing; say what the sweep will
 _LANES = flags.DEFINE_enum("lanes", "auto", ["auto", "loop", "vmap", "measure"], "how runs share")
 _WIDTH = flags.DEFINE_integer("width", None, "runs in one program, with --lanes=vmap")
 _WORKERS = flags.DEFINE_integer("workers", None, "worker processes; else one a core or accelerator")
+_PLANNED = flags.DEFINE_integer("planned_n", None, "record the number of runs to be judged at")
+_STOP = flags.DEFINE_string("stop", None, 'rule, as in "ci_width(test_accuracy)<0.001"')
+_MOST = flags.DEFINE_integer("max_runs", None, "with --stop: the most runs to train")
 _NEW = flags.DEFINE_bool("new_fingerprint", False, "go on after programs or versions changed")
 
 
@@ -41,17 +44,19 @@ def main(argv: list[str]) -> int | None:
   if not what:
     raise UserError("--config is missing: name the experiment, e.g. --config=configs/digits.py")
   runs = _runs(_RUNS.value)
+  plans = {"planned_n": _PLANNED.value, "stop": _STOP.value, "max_runs": _MOST.value}
+  training = {**options, **plans, "new_fingerprint": _NEW.value}
   if _PLAN.value and _GRID.value:
     for cell, values, _ in sweeps.grid_cells(what, _grid(), _OUT.value):
       print(", ".join(f"{name}={value}" for name, value in cell.items()))
-      print(report.plan_text(sweeps.plan(values, runs, **options)) + "\n")
+      print(report.plan_text(sweeps.plan(values, runs or _MOST.value, **options)) + "\n")
   elif _PLAN.value:
-    print(report.plan_text(sweeps.plan(what, runs, **options)))
+    print(report.plan_text(sweeps.plan(what, runs or _MOST.value, **options)))
   elif _GRID.value:
-    cells = sweeps.grid(what, _grid(), runs, _OUT.value, new_fingerprint=_NEW.value, **options)
+    cells = sweeps.grid(what, _grid(), runs, _OUT.value, **training)
     print(report.grid_text(cells))
   else:
-    dataset = sweeps.sweep(what, runs, _OUT.value, new_fingerprint=_NEW.value, **options)
+    dataset = sweeps.sweep(what, runs, _OUT.value, **training)
     with records.readable(_OUT.value):
       print(report.headline(dataset))
     print(f"The whole picture: python scripts/report.py {_OUT.value}")

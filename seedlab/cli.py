@@ -51,7 +51,8 @@ def run(main: Callable[[list[str]], int | None], positional: Sequence[str] = ())
   Args:
     main: takes [script, *arguments that are no flags]. Reads its flags from their FlagHolders and
       raises UserError for what is wrong with them; may catch KeyboardInterrupt to tidy up.
-    positional: names of the arguments `main` needs beside the flags, e.g. ("DIR",).
+    positional: names of the arguments `main` needs beside the flags, e.g. ("DIR",); "..." at the
+      end allows more.
   """
   try:
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
@@ -163,10 +164,11 @@ def _arguments(positional: Sequence[str]) -> list[str]:
   except (flags.Error, ValueError) as error:
     raise _reworded(error) from None
   given = arguments[1:]
-  if len(given) > len(positional):
+  if len(given) > len(positional) and positional[-1:] != ("...",):
     raise UserError(f"argument {given[len(positional)]!r} is one too many; a flag is --NAME=VALUE")
-  if len(given) < len(positional):
-    raise UserError(f"{positional[len(given)]} is missing; --help shows the usage")
+  needed = [name for name in positional if name != "..."]
+  if len(given) < len(needed):
+    raise UserError(f"{needed[len(given)]} is missing; --help shows the usage")
   return arguments
 
 

@@ -53,8 +53,15 @@ def histogram(
     color = COLORS["worst" if row else "main"]
     bottom.plot([mean - half, mean + half], [-row, -row], color=color, linewidth=3.5)
     bottom.annotate(
-      text, (mean, -row), (0, 3), textcoords="offset points", ha="center", va="bottom",
-      color=COLORS["ink"], fontsize=8.5, parse_math=False,
+      text,
+      (mean, -row),
+      (0, 3),
+      textcoords="offset points",
+      ha="center",
+      va="bottom",
+      color=COLORS["ink"],
+      fontsize=8.5,
+      parse_math=False,
     )
   bottom.set_xlabel(label, parse_math=False)
   return figure

@@ -249,6 +249,26 @@ class Writer:
     self.runs = np.concatenate([self.runs, np.asarray(runs, np.int64)])
     self.completed = np.concatenate([self.completed, np.zeros(len(runs), bool)])
 
+  def truncate(self, total: int) -> None:
+    """Drops the rows from `total` on; none of them may be completed."""
+    if self.completed[total:].any():
+      raise ValueError(f"{self.completed[total:].sum()} of the runs to drop are completed")
+    with _space(self.path):
+      for name in self.attributes["by_run"]:
+        self._arrays[name].resize((total, *self._arrays[name].shape[1:]))
+      _commit(self.path, self._arrays)
+    self.runs, self.completed = self.runs[:total], self.completed[:total]
+
+  def metric(self, name: str) -> np.ndarray:
+    """float64[R]: a metric at the last evaluation, nan where a run diverged."""
+    values = self._arrays[name][:].astype(np.float64)
+    values = values.reshape(len(values), -1)[:, -1]
+    return np.where(self._arrays["diverged"][:] >= 0, np.nan, values)
+
+  def classes(self) -> int:
+    """How many classes the test labels have; 0 without labels."""
+    return len(np.unique(self._arrays["label"][:])) if "label" in self._arrays else 0
+
   def write(self, rows: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
     """Stores finished runs: `columns` for int[n] `rows`, all of one chunk."""
     first = rows[0] // self.chunk * self.chunk

@@ -23,12 +23,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seedlab import __version__, config, host, records, streams, tasks, worker
+from seedlab import __version__, config, findings, host, records, streams, tasks, worker
 from seedlab.config import Config, Seeds, UserError
 from seedlab.pool import WorkerPool
 from seedlab.progress import Progress
+from seedlab.stats import sequential
 
 _CHUNK_SECONDS = 10.0
+_LOOK = sequential.EVERY  # runs of a task that a stopping rule waits for
 _MOST_IN_CHUNK = 1024
 _MOST_WORKERS = 4 * (os.cpu_count() or 1)
 _MOST_RUNS = 10_000_000
@@ -157,6 +159,10 @@ def sweep(
   workers: int | None = None,
   executor: concurrent.futures.Executor | None = None,
   new_fingerprint: bool = False,
+  planned_n: int | None = None,
+  stop: str | None = None,
+  max_runs: int | None = None,
+  claims: Sequence[Mapping[str, Any]] = (),
   quiet: bool = False,
 ):
   """Trains every run not yet in the store and returns the whole sweep as an xarray.Dataset.
@@ -173,27 +179,41 @@ def sweep(
     workers: worker processes; None: one per core the container may use, or one per accelerator.
     executor: runs the chunks elsewhere, e.g. `distributed.Client().get_executor()`.
     new_fingerprint: go on although programs, versions or devices changed since the store was made.
+    planned_n: the number of runs at which the sweep will be judged, recorded before training: it
+      lets `comparisons.compare` judge at that fixed number.
+    stop: instead of `runs`, a rule such as "ci_width(test_accuracy)<0.001": trains runs 0, 1, ...
+      until the anytime-valid interval of the mean is that narrow (`stats.sequential`). Looks
+      happen after 30, 40, ... runs, in the order of their numbers, so that neither workers nor
+      kills move the stopping run.
+    max_runs: with `stop`, the most runs to train.
+    claims: `studies.claims.record(...)`, kept in the manifest before the first run; another
+      rule later is said, not stored.
     quiet: no progress on stderr.
 
   Raises:
     UserError: input that cannot be right; what is on disk stays as it was.
   """
   described = experiment(what, arguments, seeds, data_dir)
-  wanted = run_numbers(runs, described.seeds)
+  plans = _plans(planned_n, stop, max_runs, runs, described.seeds, claims)
+  wanted = run_numbers(max_runs if plans.rule else runs, described.seeds)
   _check_workers(workers)
   records.exists(out)  # refuses a foreign directory before anything is put into it
   with records.lock(out):
     known = records.manifest(out) if records.exists(out) else None
     if known:
       _same_experiment(described, known, out)
+      _same_plans(plans, known, out, quiet)
       lanes, width = _same_lanes(known, lanes, width, out)
+    if known and plans.rule and _already_stopped(out, plans.rule, quiet):
+      return records.open(out)
     done = set(_completed(out)) if known else set()
     if known and done.issuperset(wanted):
       _say(quiet, f"{os.fspath(out)} already has all {len(wanted)} runs")
       return records.open(out)
     try:
       with _executor(described, workers, executor, quiet) as (pool, count):
-        _run(described, wanted, out, known, (lanes, width), pool, count, new_fingerprint, quiet)
+        lane = (lanes, width)
+        _run(described, wanted, out, known, lane, pool, count, new_fingerprint, quiet, plans)
     except KeyboardInterrupt:
       kept = len(_completed(out)) if records.exists(out) else 0
       _say(
@@ -326,7 +346,9 @@ def grid(
   with pool as shared:
     for _, values, _ in cells:  # a mistake in the last cell is found before the first one trains
       described = experiment(values, data_dir=options.get("data_dir"))
-      run_numbers(runs, described.seeds)
+      asked = (options.get(name) for name in ("planned_n", "stop", "max_runs"))
+      _plans(*asked, runs, described.seeds, ())
+      run_numbers(options.get("max_runs") or runs, described.seeds)
       shared.submit(tasks.check, _spec(described, "auto", None)).result()
     for cell, values, directory in cells:
       _say(options.get("quiet", False), ", ".join(f"{name}={cell[name]}" for name in cell))
@@ -360,55 +382,203 @@ def grid_cells(
   return found
 
 
-def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, quiet) -> None:
+def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, quiet, plans) -> None:
   """Trains what is missing of `wanted` and writes it."""
   facts = _describe(pool, described, *lanes, quiet=quiet)
   fingerprint = facts["fingerprint"]
   mode, width = fingerprint["mode"], fingerprint["width"]
   seeds_of = functools.partial(streams.seeds_of_run, seeds=described.seeds)
   if not known:
-    _create(described, wanted, out, facts)
+    _check_metric(plans.rule, facts)
+    _create(described, wanted, out, facts, plans)
   writer = records.Writer(out)
   index = _fingerprint_index(writer, fingerprint, out, new_fingerprint)
   kept = set(writer.runs.tolist())
   new = [run for run in wanted if run not in kept]
   if new:
     writer.extend(new, np.stack([seeds_of(run) for run in new]))
-  pending = _pending(writer, wanted, width, count)
+  pending = _pending(writer, wanted, width, count, _LOOK if plans.rule else None)
   total = sum(len(rows) for rows in pending)
-  headline = f"{total} runs, {count} workers, lanes={mode}" + f" x {width}" * (mode == "vmap")
+  headline = f"{total} runs{' at most' * bool(plans.rule)}, {count} workers, lanes={mode}"
+  headline += f" x {width}" * (mode == "vmap")
   _say(quiet, f"{headline}; about {_duration(facts['seconds_per_run'] * total / count)}")
 
   spec = _spec(described, mode, width)
+
+  def submit(rows):
+    return pool.submit(
+      tasks.compute, spec, [seeds_of(int(run)).tolist() for run in writer.runs[rows]]
+    )
+
+  ahead = 2 * count if plans.rule else len(pending)
   with Progress(total, quiet) as progress:
     if isinstance(pool, WorkerPool):
       pool.on_progress = progress.part
-    running = {}
-    for rows in pending:
-      seeds = [seeds_of(int(run)).tolist() for run in writer.runs[rows]]
-      running[pool.submit(tasks.compute, spec, seeds)] = rows
-    for task in _as_completed(running):
-      rows, result = running.pop(task), task.result()
+    for rows, task in _finished(submit, pending, ahead, in_order=plans.rule is not None):
+      result = task.result()
       if result["fingerprint"] != fingerprint:
         raise UserError(
           "a worker computes other bits than the first one: "
           + _changes(config.differences(fingerprint, result["fingerprint"]))
           + "; use workers of one kind"
         )
-      writer.write(
-        rows,
-        {
-          **result["outcome"],
-          "digest": result["digest"],
-          "diverged": result["diverged"],
-          "seconds": np.full(len(rows), result["seconds"], np.float32),
-          "fingerprint": np.full(len(rows), index, np.int32),
-        },
-      )
+      columns = {
+        **result["outcome"],
+        "digest": result["digest"],
+        "diverged": result["diverged"],
+        "seconds": np.full(len(rows), result["seconds"], np.float32),
+        "fingerprint": np.full(len(rows), index, np.int32),
+      }
+      if plans.rule is None:
+        writer.write(rows, columns)
+        progress.finished(getattr(task, "task", None), len(rows))
+        continue
+      # Up to the next look and no further: nothing is kept beyond the run that stops the sweep.
+      for part in _to_looks(rows):
+        at = part - rows[0]
+        writer.write(part, {name: values[at] for name, values in columns.items()})
+        stopped = _stopping_run(writer, plans.rule, out)
+        if stopped is not None:
+          writer.truncate(stopped)
+          progress.finished(getattr(task, "task", None), len(part))
+          _say(quiet, f"{plans.rule.text} after {stopped:,} runs: stopped")
+          return
       progress.finished(getattr(task, "task", None), len(rows))
+  if plans.rule:
+    _say(quiet, f"{plans.rule.text} is not met after {len(wanted):,} runs; raise max_runs to go on")
 
 
-def _create(described: Experiment, wanted, out, facts) -> None:
+class _Rule(NamedTuple):
+  """When to stop, in the user's words and parsed."""
+
+  text: str
+  parsed: sequential.StopRule
+
+
+class _Plans(NamedTuple):
+  """What is fixed before training and kept in the manifest."""
+
+  planned_n: int | None
+  rule: _Rule | None
+  claims: list[dict[str, Any]]
+
+
+def _already_stopped(out, rule: _Rule, quiet: bool) -> bool:
+  """Whether the runs in the store meet the rule; drops what was made ready but never trained."""
+  writer = records.Writer(out)
+  stopped = _stopping_run(writer, rule, out)
+  if stopped is None:
+    return False
+  if not writer.completed[stopped:].any() and stopped < len(writer.runs):
+    writer.truncate(stopped)
+  _say(quiet, f"{os.fspath(out)}: {rule.text} after {stopped:,} runs; nothing left to train")
+  return True
+
+
+def _plans(planned_n, stop, max_runs, runs, seeds: Seeds, claims) -> _Plans:
+  """Checked; raises UserError for what does not go together."""
+  if stop is None:
+    if max_runs is not None:
+      raise UserError(f"max_runs={max_runs} is for stop; say how many with runs")
+    if planned_n is not None and planned_n < 2:
+      raise UserError(f"planned_n={planned_n} must be at least 2")
+    return _Plans(planned_n, None, list(claims))
+  if planned_n is not None:
+    raise UserError(
+      f"planned_n={planned_n} and stop={stop!r} exclude each other: a rule that looks at the"
+      " results has no planned number"
+    )
+  if runs is not None or max_runs is None:
+    raise UserError(f"stop={stop!r} decides how many runs; give max_runs instead of runs")
+  if seeds.design == "crossed":
+    raise UserError(f"stop={stop!r} needs independent runs, not a crossed design")
+  if max_runs < sequential.BURN_IN:
+    raise UserError(
+      f"max_runs={max_runs} is less than the {sequential.BURN_IN} runs before the first look"
+    )
+  return _Plans(None, _Rule(stop, sequential.parse_rule(stop)), list(claims))
+
+
+def _same_plans(plans: _Plans, known: Mapping[str, Any], out, quiet: bool) -> None:
+  """Refuses another planned number once runs exist; says which claims changed."""
+  recorded = known.get("planned_n")
+  if plans.planned_n is not None and plans.planned_n != recorded:
+    raise UserError(
+      f"planned_n={plans.planned_n}: out={os.fspath(out)!r} was begun with planned_n={recorded};"
+      " what was planned cannot be recorded afterwards"
+    )
+  hashes = {claim["id"]: claim["hash"] for claim in known.get("claims") or []}
+  changed = [claim["id"] for claim in plans.claims if hashes.get(claim["id"]) != claim["hash"]]
+  if changed:
+    _say(
+      quiet,
+      f"claims {', '.join(changed)} are not as they were before training; the store keeps those",
+    )
+
+
+def _check_metric(rule: _Rule | None, facts: Mapping[str, Any]) -> None:
+  if rule is None:
+    return
+  names = [name for name, (dims, *_) in facts["outcome"].items() if set(dims) <= {"evaluation"}]
+  if rule.parsed.metric not in names:
+    raise config.choice_error("stop's metric", rule.parsed.metric, names)
+
+
+def _stopping_run(writer: records.Writer, rule: _Rule, out) -> int | None:
+  """After how many runs the rule is met, by the runs before the first one that is missing."""
+  name = rule.parsed.metric
+  if name not in writer.attributes["metrics"]:
+    raise config.choice_error("stop's metric", name, writer.attributes["metrics"])
+  if not np.array_equal(writer.runs, np.arange(len(writer.runs))):
+    raise UserError(
+      f"stop={rule.text!r} needs the runs 0, 1, 2, ... in order, which out={os.fspath(out)!r} does"
+      " not hold; choose another directory"
+    )
+  values = writer.metric(name)
+  chance = findings.chance_level(name, writer.classes())
+  failed = ~np.isfinite(values) & writer.completed
+  if chance is not None:
+    values = np.where(failed, chance, values)
+  try:
+    return sequential.stopping_run(values, rule.parsed, writer.completed)
+  except ValueError:
+    raise UserError(
+      f"stop={rule.text!r}: run {np.argmax(failed)} diverged, and what that counts for is not known"
+      f" for {name}; choose an accuracy"
+    ) from None
+
+
+def _to_looks(rows: np.ndarray) -> list[np.ndarray]:
+  """`rows`, ascending and adjoining, cut after 10, 20, 30, ... runs."""
+  cuts = [at for at in range(1, len(rows)) if (rows[0] + at) % sequential.EVERY == 0]
+  return np.split(rows, cuts)
+
+
+def _finished(submit, pending, ahead: int, in_order: bool) -> Iterator[tuple[np.ndarray, Any]]:
+  """(rows, task) as tasks finish, or in their order, no more than `ahead` of them under way.
+
+  An exception or Ctrl-C leaves none of them queued.
+  """
+  waiting, running = list(pending)[::-1], {}
+  try:
+    while waiting or running:
+      while waiting and len(running) < ahead:
+        rows = waiting.pop()
+        running[submit(rows)] = rows
+      first = next(iter(running))
+      if in_order:
+        concurrent.futures.wait([first])
+        done = [first]
+      else:
+        done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+      for task in done:
+        yield running.pop(task), task
+  finally:
+    for task in running:
+      task.cancel()
+
+
+def _create(described: Experiment, wanted, out, facts, plans: _Plans) -> None:
   """Makes the store; its chunk is fixed here."""
   fingerprint = facts["fingerprint"]
   chunk = _chunk(facts["seconds_per_run"], fingerprint["width"])
@@ -429,23 +599,14 @@ def _create(described: Experiment, wanted, out, facts) -> None:
       "metrics": metrics,
       "vary": list(described.seeds.vary),
       "design": described.seeds.design,
-      "claims": [],
+      "planned_n": plans.planned_n,
+      "stop": plans.rule.text if plans.rule else None,
+      "claims": plans.claims,
       "fingerprints": [fingerprint],
       "data_digest": fingerprint["data"],
       **environment,
     },
   )
-
-
-def _as_completed(
-  running: Mapping[concurrent.futures.Future, Any],
-) -> Iterator[concurrent.futures.Future]:
-  """The tasks as they finish; an exception or Ctrl-C leaves none of them queued."""
-  try:
-    yield from concurrent.futures.as_completed(list(running))
-  finally:
-    for task in running:
-      task.cancel()
 
 
 def _chunk(seconds_per_run: float, width: int) -> int:
@@ -455,15 +616,21 @@ def _chunk(seconds_per_run: float, width: int) -> int:
 
 
 def _pending(
-  writer: records.Writer, wanted: Sequence[int], width: int, workers: int
+  writer: records.Writer,
+  wanted: Sequence[int],
+  width: int,
+  workers: int,
+  most: int | None = None,
 ) -> list[np.ndarray]:
   """The rows still to be computed, task by task.
 
   A task lies within a chunk, and is shorter where there would be fewer than four
-  a worker, so that all workers end at about the same time.
+  a worker, so that all workers end at about the same time, or where it would have
+  more than `most` runs (rounded up to the width).
   """
   rows = np.flatnonzero(~writer.completed & np.isin(writer.runs, wanted))
   longest = max(1, math.ceil(len(rows) / (4 * workers * width))) * width
+  longest = min(longest, math.ceil((most or longest) / width) * width)
   edges = np.flatnonzero(np.diff(rows // writer.chunk)) + 1
   return [
     part[at : at + longest] for part in np.split(rows, edges) for at in range(0, len(part), longest)

@@ -1,13 +1,14 @@
 """The report of synthetic stores: its numbers, its words, and a page that is safe and alone."""
 
 import html.parser
+import pathlib
 import re
 
 import numpy as np
 import pytest
 import xarray
 
-from seedlab import figures, report, stats
+from seedlab import findings, report, stats
 from seedlab.config import STREAMS, UserError
 
 CLASSES = 4
@@ -211,7 +212,7 @@ def test_one_run_and_equal_runs():
   assert page.startswith("Luck (every source of randomness varied) moved nothing")
   assert cells(page)["sd"] == "0.00"
   for dataset in (store(errors(runs=1)), store(np.zeros((3, 5), bool)), store(errors(runs=2))):
-    assert "<h1>" in report.html(dataset)
+    assert "<h1>" in report.sweep_page(dataset)
 
 
 def test_wrong_metric_names_the_choices():
@@ -232,11 +233,11 @@ def test_errors_are_counted_in_blocks_of_whole_chunks(monkeypatch, tmp_path):
   dataset = xarray.open_zarr(tmp_path / "store", chunks=None)
   sizes = []
   count = np.count_nonzero
-  monkeypatch.setattr(report, "_BLOCK", 20 * 200)
+  monkeypatch.setattr(findings, "_BLOCK", 20 * 200)
   monkeypatch.setattr(
     np, "count_nonzero", lambda array, axis: sizes.append(len(array)) or count(array, axis=axis)
   )
-  by_run, by_example = report._count_errors(dataset, chosen)
+  by_run, by_example = findings._count_errors(dataset, chosen)
   assert set(sizes) == {14, 4}  # two chunks of 7 fit into 20 rows
   np.testing.assert_array_equal(by_run, wrong[chosen].sum(axis=1))
   np.testing.assert_array_equal(by_example, wrong[chosen].sum(axis=0))
@@ -262,48 +263,65 @@ class Page(html.parser.HTMLParser):
 
 
 def test_page_is_alone_and_described():
-  page = report.html(store(errors(), diverged=(3,)), directory="out/digits")
+  page = report.sweep_page(store(errors(), diverged=(3,)), directory="out/digits")
   parsed = Page(page)
-  assert not parsed.outside and "script" not in parsed.tags and "url(http" not in page
+  assert not parsed.outside and "url(http" not in page.split("<script", 1)[0]
+  assert "default-src 'none'" in page
   assert len(parsed.ids) == len(set(parsed.ids))
-  assert len(parsed.labels) == parsed.tags.count("svg") == 2
+  assert len(parsed.labels) == 3  # distribution, ranked, curves
   assert parsed.labels[0].startswith("Histogram of test accuracy, % over 59 runs, from ")
-  assert not [color for color in figures.COLORS.values() if color in page.split("</style>", 1)[1]]
   assert "python scripts/replay.py out/digits --run=103" in page
   assert "package49==1.0" in page
-  assert page == report.html(store(errors(), diverged=(3,)), directory="out/digits")
+  assert 'http-equiv="refresh"' not in page
+  assert 'http-equiv="refresh"' in report.sweep_page(store(errors()), live=True)
 
 
 def test_everything_on_the_page_is_escaped():
   dataset = store(errors(), config={"data": {"name": "<b>&"}, "model": {"name": "<script>"}})
   dataset = dataset.rename({"test_accuracy": "<i>$x$_accuracy"})
   dataset.attrs |= {"metrics": ["<i>$x$_accuracy"], "<u>": "<s>", "nested": {"<em>": ["<q>" * 30]}}
-  page = report.html(dataset, directory="a b/<tt>$(c)")
+  page = report.sweep_page(dataset, directory="a b/<tt>$(c)</script>")
   parsed = Page(page)
-  assert not {"b", "script", "i", "u", "s", "em", "q", "tt"} & set(parsed.tags)
-  assert "replay.py &#x27;a b/&lt;tt&gt;$(c)&#x27; --run=" in page
-  # The label of an axis in each picture; dollars are no mathematics there.
-  assert page.count("&lt;i&gt;$x$ accuracy, %</text>") == 2
-  assert "b" not in Page(report.html(dataset, title="<b>")).tags
+  assert not {"i", "u", "s", "em", "q", "tt"} & set(parsed.tags)
+  assert parsed.tags.count("script") == 3  # data, library, the page's own
+  assert "replay.py &#x27;a b/&lt;tt&gt;$(c)&lt;/script&gt;&#x27; --run=" in page
+  assert "<u>" not in page.split("<script", 1)[0]
+  title = report.sweep_page(dataset, title="<tt>").split("<script", 1)[0]
+  assert "tt" not in Page(title).tags and "&lt;tt&gt;" in title
 
 
-def test_page_of_ten_thousand_runs_is_small():
-  dataset = store(errors(10_000, 20))
-  assert len(report.html(dataset).encode()) < 500_000
+def test_page_of_fifty_thousand_runs_is_small():
+  dataset = store(errors(50_000, 20))
+  dataset["digest"] = ("run", np.array([f"{run:064x}" for run in range(50_000)], "S64"))
+  page = report.sweep_page(dataset)
+  assert len(page.encode()) < 5_000_000
+  best, worst = (int(dataset.run[dataset.score.values.argmax()]), 0)
+  assert "20,000 of the runs are drawn, with all extremes" in page and best > worst
 
 
 def test_write_replaces_the_page_in_one_piece(monkeypatch, tmp_path):
-  monkeypatch.setattr(report.records, "open", lambda directory: store(errors()))
-  assert report.write(tmp_path) == tmp_path / "report.html"
-  assert str(tmp_path) in (tmp_path / "report.html").read_text(encoding="utf-8")
-  (tmp_path / "report.html").write_text("older")
+  path = tmp_path / "report.html"
+  assert report.write("page", path) == path
+  path.write_text("older")
 
   def full(self, *args, **kwargs):
     self.open("w").close()
     raise OSError(28, "No space left on device")
 
-  monkeypatch.setattr(report.pathlib.Path, "write_text", full)
+  monkeypatch.setattr(pathlib.Path, "write_text", full)
   with pytest.raises(UserError, match=r"report.html' cannot be written \(No space"):
-    report.write(tmp_path)
-  assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-  assert (tmp_path / "report.html").read_text() == "older"
+    report.write("newer", path)
+  assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+  assert path.read_text() == "older"
+
+
+def test_figures_are_saved_as_pdf_and_svg(tmp_path):
+  paths = report.save_figures(store(errors(), diverged=(3,)), tmp_path / "new")
+  assert [path.name for path in paths] == [
+    "histogram.pdf", "histogram.svg", "curves.pdf", "curves.svg",
+  ]  # fmt: skip
+  assert paths[0].read_bytes().startswith(b"%PDF") and b"<svg" in paths[1].read_bytes()
+  assert report.save_figures(store(errors(runs=1)), tmp_path) == []
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match=r"figures=.*file/below"):
+    report.save_figures(store(errors()), tmp_path / "file/below")

@@ -76,9 +76,9 @@ def _words(keys: jax.Array, kind: int, count: int) -> jax.Array:
   Their remainder modulo a span s is uniform to within s / 2^32, and depends on
   nothing but threefry itself, unlike `randint`.
   """
-  return jax.vmap(
-    lambda key: jax.random.bits(jax.random.fold_in(key, kind), (count,), jnp.uint32)
-  )(streams.check_key(keys))
+  return jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, kind), (count,), jnp.uint32))(
+    streams.check_key(keys)
+  )
 
 
 def _crop_and_flip(keys: jax.Array, images: jax.Array, data: Data) -> jax.Array:

@@ -29,7 +29,7 @@ _READABLE = ("array_record", "parquet", "bagz")  # what can be read without Tens
 _CONNECT_SECONDS = 10.0
 
 
-def find(name: str, data_dir: str | None) -> Any:
+def find(name: str, data_dir: str | None, download: bool = True) -> Any:
   """The tensorflow-datasets builder of an image classification set that is on disk.
 
   Downloads and prepares the set if it is not there yet; one line on stderr says so.
@@ -37,6 +37,7 @@ def find(name: str, data_dir: str | None) -> Any:
   Args:
     name: as tensorflow-datasets writes it, "set", "set/config" or "set:version".
     data_dir: its directory; None means SEEDLAB_DATA, else ~/tensorflow_datasets.
+    download: False refuses a set that is not there yet.
 
   Raises:
     UserError: if it is unknown, no image classification, or not to be had.
@@ -46,6 +47,8 @@ def find(name: str, data_dir: str | None) -> Any:
     builder = _builder(name, directory)
     _check_supervised(builder, name)
     prepared = builder.is_prepared()
+  if not prepared and not download:
+    raise UserError(f"data.name={name!r} is not in {directory}; name its directory with --data_dir")
   if not prepared:
     _download(builder, name, directory)
   if builder.info.file_format.value not in _READABLE:

@@ -33,7 +33,7 @@ class Dataset(NamedTuple):
   std: np.ndarray  # float32[C], likewise; that of the population, and 1 where it would be 0
 
 
-def load(data: Data, data_dir: str | None = None) -> Dataset:
+def load(data: Data, data_dir: str | None = None, download: bool = True) -> Dataset:
   """The pictures of `data.name`, resized to `data.image_size` if that is set.
 
   Whatever else `data` asks for (subset, order, augmentation) is applied later.
@@ -51,6 +51,7 @@ def load(data: Data, data_dir: str | None = None) -> Dataset:
     data_dir: a directory of tensorflow-datasets; None means that of the
       environment variable SEEDLAB_DATA, else ~/tensorflow_datasets. A set that is
       not there is downloaded to it. Not read for "digits".
+    download: False refuses a set that is not there.
 
   Raises:
     UserError: if the set is unknown, not to be had, unreadable, no image
@@ -58,17 +59,17 @@ def load(data: Data, data_dir: str | None = None) -> Dataset:
   """
   if data.name == "digits":
     return _digits(data.image_size)
-  builder = catalogue.find(data.name, data_dir)
+  builder = catalogue.find(data.name, data_dir, download)
   name = f"{builder.info.full_name.replace('/', '-')}-{data.image_size or 'native'}"
   places = cache.folders(pathlib.Path(builder.data_path), name)
   return _cached(places) or _decode_and_cache(builder, data, places)
 
 
-def class_names(data: Data, data_dir: str | None = None) -> tuple[str, ...]:
+def class_names(data: Data, data_dir: str | None = None, download: bool = True) -> tuple[str, ...]:
   """The names of the classes, in the order of their labels. Raises as `load` does."""
   if data.name == "digits":
     return tuple(map(str, range(10)))
-  info = catalogue.find(data.name, data_dir).info
+  info = catalogue.find(data.name, data_dir, download).info
   return tuple(info.features[info.supervised_keys[1]].names)
 
 

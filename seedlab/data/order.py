@@ -27,9 +27,7 @@ def subset(key: jax.Array, examples: int, size: int) -> jax.Array:
     raise UserError(
       f"data.train_examples={size} is more than the {examples} training examples there are"
     )
-  shuffled = jax.random.permutation(
-    streams.check_key(key), jnp.arange(examples, dtype=jnp.int32)
-  )
+  shuffled = jax.random.permutation(streams.check_key(key), jnp.arange(examples, dtype=jnp.int32))
   return jnp.sort(shuffled[:size])
 
 

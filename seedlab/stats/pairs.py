@@ -15,7 +15,7 @@ They speak of the given examples; new examples would have to be resampled as wel
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.stats
@@ -40,7 +40,22 @@ def matrix_rows(distances_RxR: ArrayLike) -> np.ndarray:
   return distances_RxR.sum(1)
 
 
-def churn_rows(labels_RxE: ArrayLike) -> np.ndarray:
+def votes(labels_RxE: ArrayLike) -> np.ndarray:
+  """int64[E, K]: how many of the runs say each class on each example.
+
+  Args:
+    labels_RxE: integers from 0, such as predicted classes; read in blocks of runs.
+  """
+  labels_RxE = _labels(labels_RxE)
+  examples, classes = labels_RxE.shape[1], int(labels_RxE.max()) + 1
+  offsets_E = np.arange(examples) * classes
+  counts = np.zeros(examples * classes, np.int64)
+  for block in _blocks_of_runs(labels_RxE):
+    counts += np.bincount((offsets_E + labels_RxE[block]).ravel(), minlength=len(counts))
+  return counts.reshape(examples, classes)
+
+
+def churn_rows(labels_RxE: ArrayLike, votes_ExK: np.ndarray | None = None) -> np.ndarray:
   """rows_R of the disagreement d(m, j) = fraction of the E examples with another label.
 
     rows_R[m] = (1/E) sum_e (R - n_e(y_me)),   n_e(y) = number of runs that say y on example e
@@ -48,24 +63,30 @@ def churn_rows(labels_RxE: ArrayLike) -> np.ndarray:
   Exact, from counts. (Churn: Milani Fard et al., "Launch and iterate", 2016.)
 
   Args:
-    labels_RxE: integers from 0, such as predicted classes; read in blocks of runs.
+    labels_RxE: as for `votes`.
+    votes_ExK: `votes(labels_RxE)`, if at hand.
   """
+  labels_RxE = _labels(labels_RxE)
+  counts_ExK = votes(labels_RxE) if votes_ExK is None else votes_ExK
+  runs, examples = labels_RxE.shape
+  offsets_E = np.arange(examples) * counts_ExK.shape[1]
+  rows_R = np.empty(runs)
+  for block in _blocks_of_runs(labels_RxE):
+    agreeing = counts_ExK.ravel()[offsets_E + labels_RxE[block]].sum(1)
+    rows_R[block] = runs - agreeing / examples
+  return rows_R
+
+
+def _labels(labels_RxE: ArrayLike) -> np.ndarray:
   labels_RxE = _runs_by_examples(labels_RxE)
   if labels_RxE.dtype.kind not in "bui" or labels_RxE.min() < 0:
     raise ValueError(f"labels must be integers from 0, not {labels_RxE.dtype}")
-  runs, examples = labels_RxE.shape
-  classes = int(labels_RxE.max()) + 1
-  offsets_E = np.arange(examples) * classes
-  step = max(1, _BLOCK // examples)
-  counts = np.zeros(examples * classes, np.int64)
-  for first in range(0, runs, step):
-    cells = (offsets_E + labels_RxE[first : first + step]).ravel()
-    counts += np.bincount(cells, minlength=len(counts))
-  rows_R = np.empty(runs)
-  for first in range(0, runs, step):
-    agreeing = counts[offsets_E + labels_RxE[first : first + step]].sum(1)
-    rows_R[first : first + step] = runs - agreeing / examples
-  return rows_R
+  return labels_RxE
+
+
+def _blocks_of_runs(labels_RxE: np.ndarray) -> Iterator[slice]:
+  step = max(1, _BLOCK // labels_RxE.shape[1])
+  return (slice(first, first + step) for first in range(0, len(labels_RxE), step))
 
 
 def l1_rows(predictions_RxE: ArrayLike) -> np.ndarray:

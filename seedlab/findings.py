@@ -1,0 +1,375 @@
+"""One metric over the runs of a sweep or a table of results: the numbers statements rest on.
+
+Judged is the metric at the last evaluation, over the completed runs, in display
+units: fractions in percent. A diverged run (or one whose value is not finite)
+counts as chance level where that is known (accuracy or error on a labelled test
+set), with the same numbers without such runs beside it; for any other metric it
+is left out.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray
+
+from seedlab import stats
+from seedlab.config import STREAMS, UserError, choice_error
+from seedlab.stats import pairs
+from seedlab.stats.single import Interval
+
+# Fractions, shown in percentage points and with a chance level when the classes are known.
+_FRACTIONS = ("accuracy", "soft_error", "hard_error")
+_BLOCK = 2**23  # predicted labels held at once
+_MOST_LABELS = 2**30  # more are not gone through a second time for disagreement
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """A set of runs and its statistics, in display units (percent for fractions)."""
+
+  name: str
+  runs: np.ndarray  # int64[R]
+  values: np.ndarray  # float64[R]
+  summary: stats.Summary
+  variance: float  # distribution-wise; nan where no labels were predicted
+  independent: float  # variance if the errors were independent; likewise
+
+  @property
+  def sd(self) -> float:
+    """The distribution-wise sd; 0 where its variance is estimated below zero."""
+    return math.nan if math.isnan(self.variance) else math.sqrt(max(self.variance, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+  """What is known of one metric of one sweep, R completed runs of it."""
+
+  name: str  # of the sweep, to tell it from others
+  metric: str  # as the store or table calls it
+  percent: bool
+  better: int  # 1: higher is better, -1: lower, 0: not known
+  columns: list[Column]  # one; with diverged runs at chance level two, the second without them
+  chance: float | None  # what a diverged run counts as; None leaves it out
+  failed_R: np.ndarray  # bool[R]: diverged, or not finite
+  run_R: np.ndarray  # int64[R]: run numbers
+  planned: int  # runs the store is for
+  planned_n: int | None  # the number recorded before training as the one to judge at
+  vary: list[str]  # streams; empty where nothing is known of them
+  seeds: dict[str, np.ndarray]  # stream -> uint32[R]
+  steps: np.ndarray  # int64[E]; empty for a metric without evaluations
+  curves: np.ndarray  # float64[R, E], the runs that did not diverge
+  label_E: np.ndarray  # labels of the test examples behind the distribution-wise variance, or none
+  fingerprints: int  # how many there are among the runs
+  seconds: float  # per run and worker; nan where unknown
+  record: Mapping[str, Any]  # config (or trainer) as in the manifest; empty for a table
+
+  @property
+  def label(self) -> str:
+    return self.metric.replace("_", " ")
+
+  @property
+  def examples(self) -> int:
+    return len(self.label_E)
+
+  @property
+  def diverged(self) -> int:
+    return int(self.failed_R.sum())
+
+  @property
+  def completed(self) -> int:
+    return len(self.run_R)
+
+  @property
+  def fixed(self) -> dict[str, int]:
+    """Seeds of the streams that do not vary."""
+    return {
+      stream: int(seed_R[0]) for stream, seed_R in self.seeds.items() if stream not in self.vary
+    }
+
+  @property
+  def independent(self) -> bool:
+    """No two runs share the seed of a varied stream."""
+    levels = [len(np.unique(self.seeds[stream])) for stream in self.vary]
+    return not levels or (self.completed in levels and set(levels) <= {1, self.completed})
+
+  @property
+  def unit(self) -> str:
+    """Of differences: "points" for fractions, nothing for other metrics."""
+    return " points" if self.percent else ""
+
+
+def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") -> Findings:
+  """The findings of a store as `records.open` gives it.
+
+  Args:
+    metric: a variable by run and perhaps evaluation; by default the first metric.
+    name: of the sweep.
+
+  Raises UserError for an unknown metric and for a store with nothing to summarise.
+  """
+  completed = dataset["completed"].values.astype(bool)
+  if not completed.any():
+    raise UserError(f"completed=0 of {len(completed)} runs: resume the sweep, then report on it")
+  metric = _metric(dataset, metric)
+  curves = dataset[metric].transpose("run", ...).values[completed].astype(np.float64)
+  steps = dataset["evaluation"].values if curves.ndim == 2 else np.zeros(0, np.int64)
+  curves = curves.reshape(len(curves), -1)
+  failed = (dataset["diverged"].values[completed] >= 0) | ~np.isfinite(curves[:, -1])
+  sound = completed.copy()
+  sound[completed] = ~failed
+  errors_R, errors_E = _count_errors(dataset, sound)
+  classes = dataset.sizes.get("class") or len(np.unique(dataset.get("label", [])))
+  kept = dataset.attrs
+  run_R = dataset["run"].values[completed]
+  return _found(
+    name,
+    metric,
+    run_R,
+    curves,
+    failed,
+    classes,
+    (errors_R, errors_E, dataset["label"].values if "label" in dataset else np.zeros(0, np.int64)),
+    planned=len(completed),
+    planned_n=kept.get("planned_n"),
+    vary=list(kept.get("vary", STREAMS)),
+    seeds={stream: dataset[f"seed_{stream}"].values[completed] for stream in STREAMS},
+    steps=steps,
+    fingerprints=len(np.unique(dataset["fingerprint"].values[completed])),
+    seconds=_mean_seconds(dataset, completed),
+    record={key: kept[key] for key in ("config", "trainer") if kept.get(key)},
+  )
+
+
+def read_table(file: str | os.PathLike) -> pd.DataFrame:
+  """A CSV file as a DataFrame; raises UserError for what is none."""
+  try:
+    return pd.read_csv(file)
+  except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+    reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+    raise UserError(
+      f"{str(file)!r} cannot be read as CSV ({reason}); its first line names the columns, as in"
+      " variant,seed,accuracy"
+    ) from None
+
+
+def examine_table(frame: pd.DataFrame, metric: str | None = None) -> list[Findings]:
+  """The findings of each variant of a table, in the order in which they first appear.
+
+  Args:
+    frame: one row a run: `seed` (a whole number; equal seeds of two variants are a pair),
+      a column a metric, and `variant` where there is more than one. An empty
+      cell or nan is a diverged run.
+    metric: the column to judge by; by default the first that is neither.
+
+  Raises UserError for missing columns, metrics that are not numbers, a seed that repeats.
+  """
+  columns = [str(name) for name in frame.columns if name not in ("variant", "seed")]
+  if "seed" not in frame or not columns or not len(frame):
+    raise UserError(
+      f"columns={', '.join(map(str, frame.columns))} of {len(frame)} rows: a table needs the"
+      " columns seed and a metric, and variant where there is more than one"
+    )
+  if metric is not None and metric not in columns:
+    raise choice_error("metric", metric, columns)
+  metric = metric or columns[0]
+  values = pd.to_numeric(frame[metric], errors="coerce").to_numpy(np.float64)
+  wrong = np.isnan(values) & frame[metric].notna().to_numpy()
+  if wrong.any():
+    row = int(np.argmax(wrong))
+    raise UserError(
+      f"{metric}={frame[metric].iloc[row]!r} in row {row + 1} is not a number; leave the cell empty"
+      " for a run that diverged"
+    )
+  seeds = pd.to_numeric(frame["seed"], errors="coerce").to_numpy(np.float64)
+  if not np.isfinite(seeds).all() or (seeds != np.floor(seeds)).any():
+    row = int(np.argmax(~(seeds == np.floor(seeds))))
+    raise UserError(
+      f"seed={frame['seed'].iloc[row]!r} in row {row + 1} is not a whole number; number the runs"
+    )
+  found = []
+  variants = frame["variant"].astype(str) if "variant" in frame else pd.Series([""] * len(frame))
+  for name in dict.fromkeys(variants):
+    rows = (variants == name).to_numpy()
+    run_R = seeds[rows].astype(np.int64)
+    order = np.argsort(run_R, kind="stable")
+    run_R, value_R = run_R[order], values[rows][order]
+    if len(np.unique(run_R)) < len(run_R):
+      repeated = run_R[np.flatnonzero(np.diff(run_R) == 0)[0]]
+      raise UserError(
+        f"seed={repeated} occurs more than once{f' in variant={name!r}' if name else ''}; give each"
+        " run a row and a number of its own"
+      )
+    found.append(_table_findings(name, metric, run_R, value_R))
+  return found
+
+
+def _table_findings(name: str, metric: str, run_R: np.ndarray, value_R: np.ndarray) -> Findings:
+  nothing = np.zeros(0, np.int64)
+  return _found(
+    name,
+    metric,
+    run_R,
+    value_R[:, None],
+    ~np.isfinite(value_R),
+    0,
+    (np.zeros((~np.isnan(value_R)).sum(), np.int64), nothing, nothing),
+    planned=len(run_R),
+    planned_n=None,
+    vary=[],
+    seeds={},
+    steps=nothing,
+    fingerprints=1,
+    seconds=math.nan,
+    record={},
+  )
+
+
+def _found(
+  name, metric, run_R, curves, failed, classes, errors, *, planned, steps, **known
+) -> Findings:
+  values = curves[:, -1]
+  sound = values[~failed]
+  percent = metric.endswith(_FRACTIONS) and bool(((sound >= 0) & (sound <= 1)).all())
+  scale = 100.0 if percent else 1.0
+  wrong = 1 - 1 / classes if classes else math.nan  # error of a diverged run on each example
+  chance = chance_level(metric, classes) if percent else None
+  chance = chance if chance is None else scale * chance
+  if chance is None and not len(sound):
+    raise UserError(
+      f"metric={metric!r}: every completed run{f' of {name}' * bool(name)} diverged; the store is"
+      " whole"
+    )
+
+  errors_R, errors_E, label_E = errors
+  error = errors_R / max(len(errors_E), 1)
+  if not any(np.allclose(error, hard, rtol=0, atol=1e-5) for hard in (sound, 1 - sound)):
+    errors_E = errors_E[:0]  # the predicted labels are not what this metric measures
+
+  def column(title: str, chosen: np.ndarray) -> Column:
+    numbers = np.where(failed, chance, scale * values)[chosen].astype(np.float64)
+    added = int(failed[chosen].sum())
+    variance = independent = math.nan
+    if len(errors_E):
+      totals_R = np.concatenate([errors_R, np.full(added, wrong * len(errors_E))])
+      totals_E, squares_E = errors_E + added * wrong, errors_E + added * wrong**2
+      variance = stats.distribution_wise_variance(totals_R, totals_E, squares_E)
+      independent = stats.independent_errors_variance(totals_E, len(totals_R), squares_E)
+    summary = stats.summary(numbers)
+    return Column(
+      title, run_R[chosen], numbers, summary, variance * scale**2, independent * scale**2
+    )
+
+  columns = []
+  if failed.any() and chance is not None:
+    columns.append(column("diverged at chance", np.full(len(failed), True)))
+  if len(sound):
+    columns.append(column("without diverged" if failed.any() else "", ~failed))
+  return Findings(
+    name=name,
+    metric=metric,
+    percent=percent,
+    better=1 if metric.endswith("accuracy") else -1 if metric.endswith(("loss", "error")) else 0,
+    columns=columns,
+    chance=chance,
+    failed_R=failed,
+    run_R=run_R,
+    planned=planned,
+    steps=steps,
+    curves=scale * curves[~failed],
+    label_E=label_E if len(errors_E) else label_E[:0],
+    **known,
+  )
+
+
+def chance_level(metric: str, classes: int) -> float | None:
+  """What a diverged run counts as, as a fraction; None for other metrics and unknown classes."""
+  if not metric.endswith(_FRACTIONS) or not classes:
+    return None
+  return 1 / classes if metric.endswith("accuracy") else 1 - 1 / classes
+
+
+def _mean_seconds(dataset: xarray.Dataset, completed: np.ndarray) -> float:
+  if "seconds" not in dataset:
+    return math.nan
+  return float(dataset["seconds"].values[completed].mean(dtype=np.float64))
+
+
+def _metric(dataset: xarray.Dataset, metric: str | None) -> str:
+  """The name of the metric asked for, or of the first."""
+  names = [
+    name
+    for name in dataset.attrs["metrics"]
+    if set(dataset[name].dims) in ({"run"}, {"run", "evaluation"})
+  ]
+  if not names:
+    raise UserError("metrics=[]: the store has no number per run; let `evaluate` return one")
+  if metric is not None and metric not in names:
+    raise choice_error("metric", metric, names)
+  return metric or names[0]
+
+
+def _count_errors(dataset: xarray.Dataset, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Wrong predictions of each chosen run and on each example; no examples without labels.
+
+  Whole chunks of storage are read one group after another: the matrix of
+  predictions may be larger than the memory.
+  """
+  if "predicted_label" not in dataset or "label" not in dataset:
+    return np.zeros(chosen.sum(), np.int64), np.zeros(0, np.int64)
+  labels_E = dataset["label"].values
+  predicted = dataset["predicted_label"].transpose("run", "example")
+  labels_E = labels_E.astype(predicted.dtype)  # compared in one byte, not in eight
+  chunk = predicted.encoding.get("chunks", (1,))[0]
+  rows = chunk * max(1, _BLOCK // (chunk * max(1, len(labels_E))))
+  errors_R, errors_E = np.zeros(len(chosen), np.int64), np.zeros(len(labels_E), np.int64)
+  for first in range(0, len(chosen), rows):
+    block = slice(first, first + rows)
+    wrong = (predicted[block].values != labels_E) & chosen[block, None]
+    errors_R[block] = np.count_nonzero(wrong, axis=1)
+    errors_E += np.count_nonzero(wrong, axis=0)
+  return errors_R[chosen], errors_E
+
+
+@dataclasses.dataclass(frozen=True)
+class Disagreement:
+  """How two seeds differ in what they predict for the same example, over the sound runs."""
+
+  churn: Interval  # share of examples on which two runs differ, mean over pairs
+  instability_E: np.ndarray  # float[E]: share of pairs of runs that differ on an example
+  votes_ExK: np.ndarray  # runs that predict each class
+  confusion_KxK: np.ndarray  # share of all (pair, example) with these two classes, symmetric
+  label_E: np.ndarray
+
+
+def disagreement(dataset: xarray.Dataset) -> Disagreement | None:
+  """Of the predicted labels of a store; None without them or with fewer than two sound runs."""
+  if "predicted_label" not in dataset or "label" not in dataset:
+    return None
+  sound = dataset["completed"].values.astype(bool) & (dataset["diverged"].values < 0)
+  predicted = dataset["predicted_label"].transpose("run", "example")
+  runs, examples = int(sound.sum()), predicted.sizes["example"]
+  if runs < 2 or not examples or runs * examples > _MOST_LABELS:
+    return None
+  labels_RxE = predicted.values if sound.all() else predicted.values[sound]
+  label_E = dataset["label"].values
+  votes_ExK = pairs.votes(labels_RxE)
+  unsaid = max(int(label_E.max()) + 1 - votes_ExK.shape[1], 0)  # classes no run predicts
+  votes_ExK = np.pad(votes_ExK, ((0, 0), (0, unsaid)))
+  churn = pairs.pair_mean(pairs.churn_rows(labels_RxE, votes_ExK))
+  counted = votes_ExK.astype(np.float64)
+  ordered = runs * (runs - 1)
+  confusion_KxK = counted.T @ counted / (ordered * examples)
+  np.fill_diagonal(confusion_KxK, 0)
+  instability_E = (runs**2 - (counted**2).sum(1)) / ordered
+  return Disagreement(churn, instability_E, votes_ExK, confusion_KxK, label_E)
+
+
+def named(directory: str | os.PathLike) -> str:
+  """A short name for the sweep in a directory: its last part."""
+  return pathlib.Path(os.path.abspath(directory)).name

@@ -1,0 +1,297 @@
+"""The interactive pictures of a page: findings in, Bokeh models out.
+
+Colours are roles (main, best, worst, ink, soft, faint) kept in the `tags` of a
+model as "property=role"; the page's script paints them from its own variables and
+again when light turns dark. Every model that the script looks for has a name.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy.stats
+from bokeh.layouts import column as stack
+from bokeh.models import (
+  Band,
+  ColumnDataSource,
+  FactorRange,
+  GlyphRenderer,
+  HoverTool,
+  Legend,
+  Range1d,
+  Span,
+  TapTool,
+)
+from bokeh.models.layouts import LayoutDOM
+from bokeh.plotting import figure
+
+from seedlab import stats
+from seedlab.findings import Findings
+from seedlab.stats.comparison import TwoSweeps
+
+MOST_POINTS = 20_000  # of a picture; more are thinned out between the extremes
+_EXTREMES = 200  # on each side always drawn
+_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+_HEIGHT = 300
+
+
+def runs(found: Findings, digests: Mapping[int, str]) -> ColumnDataSource:
+  """The runs as points, ascending by value: value, rank, jitter, run, digest, seeds."""
+  last = found.columns[0]
+  order = np.lexsort((last.runs, last.values))
+  rank = np.arange(len(order))
+  chosen = thinned(len(order))
+  order, rank = order[chosen], rank[chosen]
+  run_R = last.runs[order]
+  golden = (math.sqrt(5) - 1) / 2  # even and unlike any pattern in the numbers
+  return ColumnDataSource(
+    {
+      "value": last.values[order],
+      "rank": (rank + 1).astype(np.int32),
+      "jitter": (run_R * golden % 1).astype(np.float32),
+      "run": run_R.astype(np.int64),
+      "digest": [digests.get(int(run), "") for run in run_R],
+      "seeds": seeds_text(found, run_R),
+    },
+    name="runs",
+  )
+
+
+def thinned(count: int) -> np.ndarray:
+  """Positions to draw of `count` sorted ones: all, or the extremes and evenly between."""
+  if count <= MOST_POINTS:
+    return np.arange(count)
+  between = np.linspace(_EXTREMES, count - _EXTREMES - 1, MOST_POINTS - 2 * _EXTREMES)
+  ends = np.r_[np.arange(_EXTREMES), np.arange(count - _EXTREMES, count)]
+  return np.unique(np.r_[ends, between.astype(np.int64)])
+
+
+def seeds_text(found: Findings, run_R: np.ndarray) -> list[str]:
+  """For each run the seeds of the streams that vary; one number where they agree."""
+  if found.independent or not found.seeds:
+    return [str(run) for run in run_R]
+  order = np.argsort(found.run_R)
+  rows = order[np.searchsorted(found.run_R, run_R, sorter=order)]
+  columns = [found.seeds[stream][rows] for stream in found.vary]
+  return [
+    ", ".join(f"{stream} {seed}" for stream, seed in zip(found.vary, row, strict=True))
+    for row in zip(*columns, strict=True)
+  ]
+
+
+def distribution(found: Findings, source: ColumnDataSource, label: str) -> LayoutDOM:
+  """Histogram with density and mean, above the runs one by one."""
+  column = found.columns[-1]
+  s, values_R = column.summary, column.values
+  edges = stats.histogram_edges(values_R, 100 / found.examples if found.examples else 0.0)
+  counts, _ = np.histogram(values_R, edges)
+  top = _figure(label="", y_label="runs", height=_HEIGHT - 90)
+  bars = top.quad(
+    left=edges[:-1], right=edges[1:], bottom=0, top=counts, fill_alpha=0.5, line_width=0.5
+  )
+  _paint(bars, fill_color="main", line_color="page")
+  if s.gap > 0:
+    grid = np.linspace(edges[0], edges[-1], 200)
+    density = scipy.stats.gaussian_kde(values_R)(grid) * len(values_R) * (edges[1] - edges[0])
+    _paint(top.line(grid, density, line_width=2), line_color="main")
+  mean = Span(location=s.mean, dimension="height", line_width=1, tags=["line_color=ink"])
+  top.add_layout(mean)
+  top.y_range.start = 0
+  top.xaxis.visible = False
+  bottom = _figure(label=label, y_label="", height=110, x_range=top.x_range)
+  points = bottom.scatter("value", "jitter", source=source, size=7, fill_alpha=0.35, line_width=0)
+  _points(bottom, points, found)
+  bottom.yaxis.visible = bottom.ygrid.visible = False
+  bottom.y_range = Range1d(-0.15, 1.15)
+  for row, half in enumerate(_spreads(found)):
+    height = counts.max() * (1.08 + 0.07 * row)
+    bar = top.segment([s.mean - half], [height], [s.mean + half], [height], line_width=3)
+    _paint(bar, line_color="worst" if row else "main")
+  return stack(top, bottom, sizing_mode="stretch_width")
+
+
+def _spreads(found: Findings) -> list[float]:
+  """The sd, and where there is one the distribution-wise sd."""
+  column = found.columns[-1]
+  return [half for half in (column.summary.sd, column.sd) if math.isfinite(half)]
+
+
+def ranked(found: Findings, source: ColumnDataSource, label: str) -> LayoutDOM:
+  """The runs in order of their value, with what a normal sample would look like."""
+  column = found.columns[0]
+  s = column.summary
+  plot = _figure(label="runs, ascending", y_label=label)
+  if s.gap > 0:
+    rank = np.unique(np.geomspace(1, s.n, 120).round().astype(int))
+    rank = np.unique(np.r_[rank, s.n + 1 - rank])
+    # The i-th of n uniform values is Beta(i, n + 1 - i).
+    low, middle, high = (
+      s.mean + s.sd * scipy.stats.norm.ppf(scipy.stats.beta.ppf(q, rank, s.n + 1 - rank))
+      for q in (0.025, 0.5, 0.975)
+    )
+    normal = ColumnDataSource({"rank": rank, "low": low, "high": high})
+    band = Band(base="rank", lower="low", upper="high", source=normal, fill_alpha=0.25)
+    band.update(line_alpha=0, level="underlay", tags=["fill_color=soft"])
+    plot.add_layout(band)
+  points = plot.scatter("rank", "value", source=source, size=6, fill_alpha=0.6, line_width=0)
+  _points(plot, points, found)
+  if s.gap > 0:
+    _paint(plot.line(rank, middle, line_dash="dashed"), line_color="ink")
+  return plot
+
+
+def curves(found: Findings, label: str) -> LayoutDOM | None:
+  """Median and bands over training, and the sd below; None for fewer than two evaluations."""
+  whole = np.isfinite(found.curves).all(axis=1)
+  if len(found.steps) < 2 or whole.sum() < 2:
+    return None
+  (q5, q25, median, q75, q95), sd_E = stats.bands(found.curves[whole], _LEVELS)
+  source = ColumnDataSource(
+    {
+      "step": found.steps,
+      "q5": q5,
+      "q25": q25,
+      "median": median,
+      "q75": q75,
+      "q95": q95,
+      "sd": sd_E,
+    }
+  )
+  top = _figure(label="", y_label=label, height=_HEIGHT - 110)
+  outer = top.varea("step", "q5", "q95", source=source, fill_alpha=0.22)
+  inner = top.varea("step", "q25", "q75", source=source, fill_alpha=0.4)
+  middle = top.line("step", "median", source=source, line_width=2)
+  _paint(outer, fill_color="main")
+  _paint(inner, fill_color="main")
+  _paint(middle, line_color="main")
+  tips = [("step", "@step{0,0}"), ("median", "@median{0.000}"), ("90 % of runs", "@q5 to @q95")]
+  top.add_tools(HoverTool(renderers=[middle], mode="vline", tooltips=[*tips, ("sd", "@sd{0.000}")]))
+  framed = np.stack([q5, q95])[:, len(found.steps) // 4 :]  # the first steps would flatten the rest
+  margin = 0.08 * np.ptp(framed) or 0.5
+  top.y_range = Range1d(framed.min() - margin, framed.max() + margin)
+  top.xaxis.visible = False
+  bottom = _figure(label="training step", y_label="sd", height=140, x_range=top.x_range)
+  line = bottom.line("step", "sd", source=source, line_width=2)
+  _paint(line, line_color="main")
+  _paint(bottom.scatter("step", "sd", source=source, size=4), fill_color="main", line_color="main")
+  bottom.y_range.start = 0
+  return stack(top, bottom, sizing_mode="stretch_width")
+
+
+def densities(sweeps: Sequence[Findings], label: str) -> LayoutDOM:
+  """One density a sweep, over the same axis."""
+  plot = _figure(label=label, y_label="density")
+  roles = _roles(len(sweeps))
+  handles = []
+  for sweep, role in zip(sweeps, roles, strict=True):
+    values_R = sweep.columns[0].values
+    s = sweep.columns[0].summary
+    if not s.gap:
+      line = plot.line([s.mean, s.mean], [0, 1], line_width=2)
+    else:
+      grid = np.linspace(s.min - s.sd, s.max + s.sd, 200)
+      line = plot.line(grid, scipy.stats.gaussian_kde(values_R)(grid), line_width=2)
+    _paint(line, line_color=role)
+    handles.append((sweep.name, [line]))
+  legend = Legend(
+    items=handles, border_line_alpha=0, background_fill_alpha=0, orientation="horizontal"
+  )
+  legend.tags = ["label_text_color=ink"]
+  plot.add_layout(legend, "above")
+  plot.y_range.start = 0
+  return plot
+
+
+def differences(two: TwoSweeps, run_R: np.ndarray, label: str) -> LayoutDOM:
+  """Differences of pairs, ascending, around zero."""
+  values = two.a_R - two.b_S
+  order = np.argsort(values)
+  chosen = thinned(len(order))
+  source = ColumnDataSource(
+    {"rank": chosen + 1, "value": values[order][chosen], "run": run_R[order][chosen]}, name="pairs"
+  )
+  plot = _figure(label="pairs, ascending", y_label=label)
+  plot.add_layout(Span(location=0, dimension="width", tags=["line_color=soft"]))
+  points = plot.scatter("rank", "value", source=source, size=6, fill_alpha=0.6, line_width=0)
+  _paint(points, fill_color="main")
+  plot.add_tools(
+    HoverTool(renderers=[points], tooltips=[("seed", "@run"), (label, "@value{0.000}")])
+  )
+  return plot
+
+
+def intervals(
+  names: Sequence[str], rows: Sequence[tuple[float, float, float, float, float]], label: str
+) -> LayoutDOM:
+  """A row each: a thin line min to max, a thick one for the interval, a point at the mean.
+
+  Args:
+    rows: (mean, low, high, min, max); limits may be nan.
+  """
+  mean, low, high, least, most = np.array(rows, np.float64).T
+  shown = [str(name) for name in names]
+  source = ColumnDataSource(
+    {"name": shown, "mean": mean, "low": low, "high": high, "min": least, "max": most}
+  )
+  plot = _figure(
+    label=label, y_label="", height=70 + 28 * len(shown), y_range=FactorRange(*reversed(shown))
+  )
+  _paint(plot.segment("min", "name", "max", "name", source=source, line_width=1), line_color="soft")
+  _paint(
+    plot.segment("low", "name", "high", "name", source=source, line_width=5), line_color="main"
+  )
+  points = plot.scatter("mean", "name", source=source, size=8)
+  _paint(points, fill_color="ink", line_color="ink")
+  tips = [("", "@name"), ("mean", "@mean{0.000}"), ("95 %", "@low{0.000} to @high{0.000}")]
+  plot.add_tools(
+    HoverTool(renderers=[points], tooltips=[*tips, ("all", "@min{0.000} to @max{0.000}")])
+  )
+  return plot
+
+
+def _roles(count: int) -> list[str]:
+  """Colours for so many lines, from most to least distinct."""
+  known = ["main", "worst", "best", "ink", "soft"]
+  return [known[number % len(known)] for number in range(count)]
+
+
+def _points(plot, points: GlyphRenderer, found: Findings) -> None:
+  _paint(points, fill_color="main")
+  points.selection_glyph = points.glyph.clone()
+  points.selection_glyph.update(fill_alpha=1.0, size=11, tags=["fill_color=worst"])
+  points.nonselection_glyph = None
+  value = "@value{0.00}" if found.percent else "@value{0.0000}"
+  tips = [("seed", "@seeds"), ("run", "@run"), (found.label, value), ("final state", "@digest")]
+  plot.add_tools(HoverTool(renderers=[points], tooltips=tips), TapTool(renderers=[points]))
+
+
+def _paint(renderer: GlyphRenderer, **roles: str) -> None:
+  renderer.glyph.tags = [f"{name}={role}" for name, role in roles.items()]
+
+
+def _figure(label: str, y_label: str, height: int = _HEIGHT, **options):
+  plot = figure(
+    height=height,
+    sizing_mode="stretch_width",
+    tools="box_zoom,reset,save",
+    toolbar_location="above",
+    background_fill_alpha=0,
+    border_fill_alpha=0,
+    outline_line_alpha=0,
+    min_border=4,
+    min_border_left=62,  # so that the axes of stacked pictures are in line
+    **options,
+  )
+  plot.toolbar.autohide = True
+  plot.toolbar.logo = None
+  plot.xaxis.axis_label, plot.yaxis.axis_label = label, y_label
+  for axis in (*plot.xaxis, *plot.yaxis):
+    lines = ["axis_line_color=faint", "major_tick_line_color=faint"]
+    axis.tags = [*lines, "major_label_text_color=ink", "axis_label_text_color=ink"]
+    axis.minor_tick_line_alpha = 0
+    axis.axis_label_text_font_style = "normal"
+  plot.xgrid.visible = False
+  for grid in plot.ygrid:
+    grid.tags = ["grid_line_color=faint"]
+    grid.grid_line_alpha = 0.6
+  return plot

@@ -1,0 +1,340 @@
+"""What a comparison says, in words: for the terminal, for a paper (Markdown), for machines."""
+
+import math
+import textwrap
+from typing import Any
+
+import numpy as np
+
+from seedlab.comparisons import LEVEL, Comparison, Pair
+from seedlab.findings import Findings
+from seedlab.report import words
+from seedlab.stats import comparison, planning, sequential
+from seedlab.stats.comparison import TwoSweeps
+from seedlab.stats.single import Interval
+
+_FAR = 1_000_000  # runs beyond which a forecast is only "more than"
+
+
+def text(found: Comparison, details: bool = False) -> str:
+  """One screen: what differs, the sweeps, then for every variant difference, P(better), verdict."""
+  parts = [_lines(_differing(found)), _aligned(_sweep_rows(found))]
+  for pair in found.pairs:
+    lines = [_fill(" ".join(verdict(pair, found.margin)))]
+    lines += [f"  {name.ljust(34)}  {value}" for name, value in facts(pair, found.margin)]
+    lines += [_fill(note, "- ") for note in notes(pair)]
+    if details:
+      lines += [f"  {name.ljust(34)}  {value}" for name, value in on_request(pair)]
+    parts.append("\n".join(lines))
+  return "\n\n".join(part for part in parts if part)
+
+
+def _lines(rows: list[tuple[str, ...]]) -> str:
+  return _aligned([("what differs", *rows[0]), *[("", *row) for row in rows[1:]]]) if rows else ""
+
+
+def _differing(found: Comparison) -> list[tuple[str, ...]]:
+  return [
+    (field, " | ".join("none" if value is None else str(value) for value in values))
+    for field, values in found.differences
+  ]
+
+
+def sweep_table(found: Comparison) -> list[tuple[str, ...]]:
+  """Header and a row for each sweep: n, streams varied, mean, sd, range."""
+  return _sweep_rows(found)
+
+
+def _sweep_rows(found: Comparison) -> list[tuple[str, ...]]:
+  of = found.sweeps[0]
+  unit = ", %" * of.percent
+  head = (f"{of.label}{unit}", "runs", "mean", "sd", "distribution-wise sd", "min", "max", "varied")
+  rows = [head]
+  for sweep in found.sweeps:
+    column = sweep.columns[0]
+    s = column.summary
+    show = [words.number(sweep, value, s.sd) for value in (s.mean, s.sd, column.sd, s.min, s.max)]
+    diverged = f" ({sweep.diverged} diverged)" * bool(sweep.diverged)
+    rows.append((sweep.name, f"{s.n:,}{diverged}", *show, ", ".join(sweep.vary) or "?"))
+  if all(row[4] == "-" for row in rows[1:]):
+    rows = [row[:4] + row[5:] for row in rows]
+  return rows
+
+
+def verdict(pair: Pair, margin: float | None) -> list[str]:
+  """The verdict in plain sentences: what is concluded, on what it rests, what would settle it."""
+  name, base = pair.variant.name, pair.baseline.name
+  shown = difference(pair, pair.judged)
+  level = f"{100 * pair.judged.level:.4g} %"
+  interval = f"{level} interval {limits(pair, pair.judged)}"
+  better, worse = ("higher", "lower") if not pair.baseline.better else ("better", "worse")
+  settled = pair.settled
+  if settled in ("better", "worse"):
+    word = better if settled == "better" else worse
+    first = f"{name} is {word} than {base}: by {shown} ({interval})."
+  elif settled == "equal":
+    first = (
+      f"{name} and {base} are equal within {margin:g}{pair.baseline.unit}: they differ by {shown}"
+      f" ({interval})."
+    )
+  elif math.isfinite(pair.judged.low):
+    first = f"Open whether {name} is {better} than {base}: they differ by {shown} ({interval})."
+  else:
+    first = f"Open whether {name} is {better} than {base}: {_no_interval(pair)}"
+  not_worse = next((v for v in pair.verdicts if v.claim.id == "not worse"), None)
+  also = []
+  if not_worse and not_worse.outcome == "shown" and settled == "open":
+    also = [f"It is not worse by {margin:g}{pair.baseline.unit} or more."]
+  return [first, *also, _assumptions(pair), *_outlook(pair, margin)]
+
+
+def _no_interval(pair: Pair) -> str:
+  n = min(len(pair.two.a_R), len(pair.two.b_S))
+  if pair.judged_by == "anytime" and n < sequential.BURN_IN:
+    return (
+      f"{n} {_noun(pair)} are fewer than the {sequential.BURN_IN} from which an interval that"
+      " forgives looking again speaks; the number of seeds was not recorded before training"
+      " (planned_n), which alone would let the fixed-n interval judge."
+    )
+  return "nothing varies, or there is one run, so there is no spread to judge a difference by."
+
+
+def _assumptions(pair: Pair) -> str:
+  kind = {
+    "anytime": "valid however often one looks",
+    "fixed": "the number of runs was recorded before training",
+    "crossed": "jackknife over the levels of the crossed design",
+  }[pair.judged_by]
+  if pair.judged_by == "crossed":
+    runs = f"{len(pair.two.a_R):,} pairs of runs"
+  elif pair.two.paired:
+    runs = f"{len(pair.two.a_R):,} pairs with the same seed"
+  else:
+    runs = f"{len(pair.two.a_R):,} and {len(pair.two.b_S):,} independent runs"
+  where = "on this test set" if pair.baseline.examples else "under the same evaluation"
+  return f"It speaks of the means over new seeds {where}; from {runs}; {kind}."
+
+
+def _outlook(pair: Pair, margin: float | None) -> list[str]:
+  if pair.settled != "open" or pair.judged_by == "crossed":
+    return []
+  if pair.more is None:
+    n = min(len(pair.two.a_R), len(pair.two.b_S))
+    if n < 5:
+      return ["Too few runs to say how many more would settle it."]
+    hint = "" if margin else "; a --margin says which differences you care about"
+    return [f"No number of seeds that can be trained would settle it if that is the truth{hint}."]
+  if pair.more > _FAR:
+    hint = "" if margin else "; a --margin says which differences you care about"
+    return [f"More than {_FAR:,} further seeds a sweep would be needed{hint}."]
+  hours = [
+    planning.hours(pair.more, sweep.seconds)
+    for sweep in (pair.baseline, pair.variant)
+    if not math.isnan(sweep.seconds)
+  ]
+  cost = f" ({_duration(sum(hours))} on one worker)" if len(hours) == 2 else ""
+  return [
+    f"If the difference and the spread are what they seem, about {pair.more:,} more seeds a sweep"
+    f"{cost} would settle it four times in five."
+  ]
+
+
+def facts(pair: Pair, margin: float | None) -> list[tuple[str, str]]:
+  """Numbers beside the verdict; the interval that carries it is marked."""
+  listed = []
+  fixed = Interval(
+    pair.fixed.estimate, pair.fixed.low, pair.fixed.high, pair.fixed.level, pair.fixed.method
+  )
+  mark = {True: " <- judges", False: ""}
+  if pair.judged_by == "crossed":
+    listed.append(("difference, over new levels", _cell(pair, fixed) + mark[True]))
+  else:
+    if pair.anytime:
+      value = _cell(pair, pair.anytime) + mark[pair.judged_by == "anytime"]
+    else:
+      value = f"from {sequential.BURN_IN} runs on"
+    listed.append(("difference, anytime-valid 95 %", value))
+    p = f", p = {pair.fixed.p_value:.2g}" if not math.isnan(pair.fixed.p_value) else ""
+    value = _cell(pair, fixed) + p + mark[pair.judged_by == "fixed"]
+    listed.append((f"difference, {fixed.method} at fixed n 95 %", value))
+  if pair.better:
+    b = pair.better
+    listed.append(
+      (
+        f"P({pair.variant.name} better)",
+        f"{b.estimate:.2f} ({b.low:.2f} to {b.high:.2f}), {b.method}",
+      )
+    )
+    rule = comparison.bouthillier(_turned(pair), np.random.default_rng(0))
+    listed.append(
+      (
+        "Bouthillier's rule, no verdict",
+        f"{rule.conclusion} ({rule.low:.2f} to {rule.high:.2f}, 0.75)",
+      )
+    )
+  if margin and pair.better:
+    test = comparison.equivalence(pair.two, margin)
+    listed.append((f"equal within {margin:g} (TOST, fixed n)", f"p = {test.p_value:.2g}"))
+  if pair.without_diverged:
+    w = pair.without_diverged
+    interval = Interval(w.estimate, w.low, w.high, w.level, w.method)
+    listed.append(("difference without diverged runs", _cell(pair, interval)))
+  return listed
+
+
+def notes(pair: Pair) -> list[str]:
+  return list(pair.notes)
+
+
+def on_request(pair: Pair) -> list[tuple[str, str]]:
+  """Other methods, for who wants them, without a verdict; drawn from fixed seeds."""
+  if pair.judged_by == "crossed":
+    return []
+  two = _turned(pair)
+  ratio = comparison.sd_ratio(pair.two, LEVEL)
+  boot = comparison.bootstrap_difference(pair.two, np.random.default_rng(1), LEVEL)
+  order = comparison.almost_stochastic_order(two, np.random.default_rng(2))
+  listed = [
+    ("permutation p", f"{comparison.permutation_p(pair.two, np.random.default_rng(3)):.2g}"),
+    ("difference, BCa bootstrap 95 %", _cell(pair, boot)),
+    ("Cliff's delta", f"{comparison.cliffs_delta(two.a_R, two.b_S):.2f}"),
+    ("almost stochastic order, eps_min", f"{order.upper:.2f} (violation {order.violation:.2f})"),
+    ("ratio of sds", f"{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"),
+  ]
+  return listed
+
+
+def difference(pair: Pair, interval: Interval) -> str:
+  """Its size, signed as variant - baseline, with the unit."""
+  number = words.number(pair.baseline, interval.estimate, _scale(pair))
+  sign = "+" * (interval.estimate > 0)
+  return f"{sign}{number}{pair.baseline.unit}"
+
+
+def limits(pair: Pair, interval: Interval) -> str:
+  show = [
+    words.number(pair.baseline, value, _scale(pair)) for value in (interval.low, interval.high)
+  ]
+  return f"{show[0]} to {show[1]}"
+
+
+def _cell(pair: Pair, interval: Interval) -> str:
+  if not math.isfinite(interval.low):
+    return f"{difference(pair, interval)} (no interval)"
+  return f"{difference(pair, interval)} ({limits(pair, interval)})"
+
+
+def _scale(pair: Pair) -> float:
+  """The uncertainty of the difference, which sets the digits."""
+  if math.isfinite(pair.fixed.low):
+    return (pair.fixed.high - pair.fixed.low) / 4
+  return pair.baseline.columns[0].summary.sd
+
+
+def _turned(pair: Pair) -> TwoSweeps:
+  if pair.baseline.better >= 0:
+    return pair.two
+  return TwoSweeps(-pair.two.a_R, -pair.two.b_S, pair.two.paired, pair.two.left_out)
+
+
+def _noun(pair: Pair) -> str:
+  return "pairs" if pair.two.paired else "runs"
+
+
+def _duration(hours: float) -> str:
+  if hours < 1:
+    return f"{60 * hours:.2g} minutes"
+  return f"{hours:.2g} hours"
+
+
+def markdown(found: Comparison) -> str:
+  """A sentence for each variant and a table, ready for a paper."""
+  rows = _sweep_rows(found)
+  deltas = ["difference (95 %)", "-", *(_delta(pair) for pair in found.pairs)]
+  table = [(*row, delta) for row, delta in zip(rows, deltas, strict=True)]
+  lines = ["| " + " | ".join(row) + " |" for row in table]
+  lines.insert(1, "|" + " --- |" * len(table[0]))
+  sentences = [_sentence(pair, found.margin) for pair in found.pairs]
+  return "\n\n".join([*sentences, "\n".join(lines)])
+
+
+def _delta(pair: Pair) -> str:
+  return _cell(pair, pair.judged)
+
+
+def _sentence(pair: Pair, margin: float | None) -> str:
+  verdicts = verdict(pair, margin)
+  return " ".join(verdicts[:-1] if len(verdicts) > 2 and pair.settled == "open" else verdicts)
+
+
+def json_values(found: Comparison) -> dict[str, Any]:
+  """Everything as JSON values; differences are variant - baseline in `unit`, nan is null."""
+  return {
+    "metric": found.metric,
+    "unit": "%" if found.sweeps[0].percent else None,
+    "better": {1: "higher", -1: "lower", 0: None}[found.sweeps[0].better],
+    "margin": found.margin,
+    "config_differences": dict(found.differences),
+    "sweeps": [_sweep_json(sweep) for sweep in found.sweeps],
+    "comparisons": [_pair_json(pair) for pair in found.pairs],
+  }
+
+
+def _sweep_json(sweep: Findings) -> dict[str, Any]:
+  column = sweep.columns[0]
+  s = column.summary
+  return {
+    "name": sweep.name,
+    "runs": s.n,
+    "diverged": sweep.diverged,
+    "planned_n": sweep.planned_n,
+    "varied": sweep.vary,
+    **{key: _number(getattr(s, key)) for key in ("mean", "sd", "min", "median", "max")},
+    "distribution_wise_sd": _number(column.sd),
+  }
+
+
+def _pair_json(pair: Pair) -> dict[str, Any]:
+  return {
+    "variant": pair.variant.name,
+    "baseline": pair.baseline.name,
+    "outcome": pair.settled,
+    "judged_by": pair.judged_by,
+    "paired": pair.two.paired,
+    "pairs": len(pair.two.a_R) if pair.two.paired else None,
+    "judged": _interval_json(pair.judged),
+    "fixed_n": _interval_json(pair.fixed)
+    | {"p_value": _number(getattr(pair.fixed, "p_value", math.nan))},
+    "anytime": _interval_json(pair.anytime) if pair.anytime else None,
+    "probability_better": _interval_json(pair.better) if pair.better else None,
+    "without_diverged": _interval_json(pair.without_diverged) if pair.without_diverged else None,
+    "more_runs_a_sweep": pair.more,
+    "verdicts": {
+      v.claim.id: {"sentence": v.claim.sentence, "outcome": v.outcome, "level": _number(v.level)}
+      for v in pair.verdicts
+    },
+    "notes": list(pair.notes),
+  }
+
+
+def _interval_json(interval: Any) -> dict[str, Any]:
+  return {
+    "estimate": _number(interval.estimate),
+    "low": _number(interval.low),
+    "high": _number(interval.high),
+    "level": interval.level,
+    "method": interval.method,
+  }
+
+
+def _number(value: float) -> float | None:
+  return value if math.isfinite(value) else None
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> str:
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _fill(sentence: str, start: str = "") -> str:
+  return textwrap.fill(sentence, 96, initial_indent=start, subsequent_indent=" " * len(start))
