@@ -392,6 +392,8 @@ def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, qui
     _check_metric(plans.rule, facts)
     _create(described, wanted, out, facts, plans)
   writer = records.Writer(out)
+  if plans.rule and plans.rule.text != writer.attributes.get("stop"):
+    writer.set_attributes(stop=plans.rule.text)
   index = _fingerprint_index(writer, fingerprint, out, new_fingerprint)
   kept = set(writer.runs.tolist())
   new = [run for run in wanted if run not in kept]

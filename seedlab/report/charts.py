@@ -120,7 +120,7 @@ def ranked(found: Findings, source: ColumnDataSource, label: str) -> LayoutDOM:
   """The runs in order of their value, with what a normal sample would look like."""
   column = found.columns[0]
   s = column.summary
-  plot = _figure(label="runs, ascending", y_label=label)
+  plot = _figure(label="runs, ascending", y_label=label, name="ranked")
   if s.gap > 0:
     rank = np.unique(np.geomspace(1, s.n, 120).round().astype(int))
     rank = np.unique(np.r_[rank, s.n + 1 - rank])
@@ -273,17 +273,17 @@ def _figure(label: str, y_label: str, height: int = _HEIGHT, **options):
   plot = figure(
     height=height,
     sizing_mode="stretch_width",
-    tools="box_zoom,reset,save",
-    toolbar_location="above",
-    background_fill_alpha=0,
-    border_fill_alpha=0,
+    tools="",
+    toolbar_location=None,
     outline_line_alpha=0,
-    min_border=4,
+    border_fill_color=None,
+    background_fill_color=None,
+    min_border=10,
     min_border_left=62,  # so that the axes of stacked pictures are in line
+    # Not transparent: what was drawn before a resize would shine through.
+    tags=["background_fill_color=card", "border_fill_color=card"],
     **options,
   )
-  plot.toolbar.autohide = True
-  plot.toolbar.logo = None
   plot.xaxis.axis_label, plot.yaxis.axis_label = label, y_label
   for axis in (*plot.xaxis, *plot.yaxis):
     lines = ["axis_line_color=faint", "major_tick_line_color=faint"]
