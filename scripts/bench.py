@@ -4,6 +4,7 @@
                step in a loop beside the same step alone, memory of a worker
   --suite=gpu  lanes by vmap at widths 1 to 64 under each convolution lowering and precision,
                with the share of the matmul ceiling; one run replayed in a second process
+  --suite=pages  compare.py and report.py on two made-up sweeps of 10,000 runs x 10,000 examples
 
 Absolute times of a shared machine prove nothing; compare the ratios.
 """
@@ -13,6 +14,7 @@ import pathlib
 import platform
 import statistics
 import sys
+import tempfile
 import time
 
 import jax
@@ -23,7 +25,7 @@ from ml_collections import config_flags  # noqa: F401  (cli.run expects its pars
 from seedlab import cli, host, sweeps
 from seedlab.pool import TaskError, WorkerPool
 
-_SUITE = flags.DEFINE_enum("suite", "cpu", ["cpu", "gpu"], "what to measure")
+_SUITE = flags.DEFINE_enum("suite", "cpu", ["cpu", "gpu", "pages"], "what to measure")
 _JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timings per figure; the median counts")
 _MINUTES = flags.DEFINE_float("minutes", 9.0, "gpu: start no new measurement after this long")
@@ -32,7 +34,7 @@ _SMALL = flags.DEFINE_bool("small", False, "tiny sizes, to see that the suite ru
 
 def main(argv: list[str]) -> None:
   del argv
-  rows = _cpu() if _SUITE.value == "cpu" else _gpu()
+  rows = {"cpu": _cpu, "gpu": _gpu, "pages": _pages}[_SUITE.value]()
   facts = {"suite": _SUITE.value, "date": host.now(), "jax": jax.__version__,
            "python": platform.python_version(), "rows": rows}  # fmt: skip
   names = list(dict.fromkeys(name for row in rows for name in row))
@@ -127,6 +129,28 @@ def _gpu() -> list[dict]:
       digests.append(pool.submit(measure.gpu_digests, small).result())
   same = "same bits" if digests[0] == digests[1] else f"DIFFERENT: {digests}"
   rows.append({"what": "runs repeated in a second process", "note": same})
+  return rows
+
+
+def _pages() -> list[dict]:
+  size = 200 if _SMALL.value else 10_000
+  scripts, rows = pathlib.Path(__file__).parent, []
+  with tempfile.TemporaryDirectory() as folder:
+    stores = [pathlib.Path(folder) / name for name in "ab"]
+    _say(f"making two stores of {size:,} runs x {size:,} examples")
+    for number, store in enumerate(stores):
+      measure.made_up_store(store, size, size, number)
+    for name, arguments, target in (
+      ("compare.py", stores, "< 10 s, 1 GiB"),
+      ("report.py", stores[:1], "< 20 s"),
+    ):
+      _say(name)
+      command = [sys.executable, str(scripts / name), *map(str, arguments)]
+      found = [measure.seconds_and_memory(command) for _ in range(_REPEATS.value)]
+      rows.append({"what": name, "seconds": statistics.median(seconds for seconds, _ in found),
+                   "MiB": max(memory for _, memory in found), "target": target})  # fmt: skip
+    rows.append({"what": "report.html", "MiB": (stores[0] / "report.html").stat().st_size / 2**20,
+                 "target": "< 5 MB"})  # fmt: skip
   return rows
 
 

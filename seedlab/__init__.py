@@ -4,6 +4,7 @@
   dataset = seedlab.sweep(config, runs=range(1000), out="out/digits")
   seedlab.replay("out/digits", run=417).exact
   seedlab.open("out/digits")  # an xarray.Dataset
+  seedlab.compare(["out/a", "out/b"])
 
 Importing seedlab starts no JAX backend; the names below load on first use.
 """
@@ -17,12 +18,13 @@ _HOME = {
   "Config": "config",
   "Trainer": "trainer",
   "UserError": "config",
+  "compare": "comparisons",
   "open": "records",
   "plan": "sweeps",
   "replay": "sweeps",
   "sweep": "sweeps",
 }
-__all__ = ["Config", "Trainer", "UserError", "open", "plan", "replay", "sweep"]
+__all__ = ["Config", "Trainer", "UserError", "compare", "open", "plan", "replay", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

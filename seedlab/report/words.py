@@ -149,7 +149,10 @@ def _inference(found: Findings) -> list[tuple[str, str]]:
   listed = [
     ("mean, interval that forgives looking again", interval(found, again, s.sem)),
     ("interquartile mean", interval(found, single.interquartile_mean(values_R), s.sem)),
-    ("sd with its 95 % interval", interval(found, single.sd_interval(values_R), s.sd / math.sqrt(s.n))),
+    (
+      "sd with its 95 % interval",
+      interval(found, single.sd_interval(values_R), s.sd / math.sqrt(s.n)),
+    ),
   ]
   k = next((k for k in _SUBSETS if 5 * k <= s.n), None)
   if k:
