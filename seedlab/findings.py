@@ -68,6 +68,21 @@ class Findings:
   fingerprints: int  # how many there are among the runs
   seconds: float  # per run and worker; nan where unknown
   record: Mapping[str, Any]  # config (or trainer) as in the manifest; empty for a table
+  dataset: xarray.Dataset | None = None  # the store itself; None for a table
+
+  def correct(self, run_R: np.ndarray | None = None) -> np.ndarray | None:
+    """bool[R, E]: what the runs (default: those of the first column, ascending) get right.
+
+    None where the store has no predictions behind the metric; a diverged run gets nothing right.
+    """
+    if self.dataset is None or not self.examples:
+      return None
+    run_R = np.sort(self.columns[0].runs) if run_R is None else run_R
+    rows = np.flatnonzero(np.isin(self.dataset["run"].values, run_R))
+    rows = rows[np.argsort(self.dataset["run"].values[rows])]
+    predicted = self.dataset["predicted_label"].transpose("run", "example").values[rows]
+    sound = self.dataset["diverged"].values[rows] < 0
+    return (predicted == self.label_E.astype(predicted.dtype)) & sound[:, None]
 
   @property
   def label(self) -> str:
@@ -143,6 +158,7 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
     fingerprints=len(np.unique(dataset["fingerprint"].values[completed])),
     seconds=_mean_seconds(dataset, completed),
     record={key: kept[key] for key in ("config", "trainer") if kept.get(key)},
+    dataset=dataset,
   )
 
 

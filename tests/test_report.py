@@ -10,6 +10,8 @@ import xarray
 
 from seedlab import findings, report, stats
 from seedlab.config import STREAMS, UserError
+from seedlab.stats.single import Interval
+from seedlab.studies import claims
 
 CLASSES = 4
 
@@ -325,3 +327,105 @@ def test_figures_are_saved_as_pdf_and_svg(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match=r"figures=.*file/below"):
     report.save_figures(store(errors()), tmp_path / "file/below")
+
+
+def study() -> tuple[list[claims.Verdict], list[report.Table]]:
+  made = [
+    claims.Claim("T1", "A <beats> B", (claims.Part("A - B, points", "lo > x", (0.5,)),)),
+    claims.Claim("T2", "equal", (claims.Part("ratio", "within [a, b]", (0.8, 1.25)),)),
+    claims.Claim("T3", "tails", (claims.Part("kurtosis", "p < alpha"),), precondition="converged"),
+  ]
+  shown = Interval(1.0, 0.75, 1.25, 0.975, "t")
+  verdicts = [
+    claims.Verdict(made[0], "shown", 0.975, (shown,)),
+    claims.Verdict(made[1], "open", 0.95, (Interval(1.0, np.nan, np.nan, 0.95, "t"),)),
+    claims.Verdict(made[2], "not testable here", np.nan, (), "precondition failed: converged"),
+  ]
+  return verdicts, [report.Table("Rows", ("row", "ours"), [("sgd", "95.7")], "unconfirmed")]
+
+
+def test_a_study_shows_rule_numbers_and_outcome_of_each_claim():
+  verdicts, tables = study()
+  changed = {"T2": "changed since training: parts"}
+  text = report.study_text(verdicts, changed, tables)
+  assert "T1  shown: A <beats> B\n    rule lo > 0.5; found 1 (97.5 %: 0.75 to 1.25)" in text
+  assert "T2  open: equal\n    rule within [0.8, 1.25]; found 1 (no interval)" in text
+  assert "T3  not testable here (precondition failed: converged)" in text
+  assert (
+    "    changed since training: parts" in text
+    and "Rows\nrow  ours\nsgd  95.7\nunconfirmed" in text
+  )
+  page = report.study_page("study", "headline", ["lead"], verdicts, changed, tables, {})
+  assert "A &lt;beats&gt; B" in page and 'class="outcome shown">shown' in page
+  assert "A - B, points: lo &gt; 0.5" in page and "changed since training: parts" in page
+  assert Page(page).tags.count("tr") == 6
+
+
+def test_claims_fixed_before_training_are_on_the_page_of_the_sweep():
+  dataset = store(errors())
+  dataset.attrs["claims"] = claims.record([verdict.claim for verdict in study()[0]])
+  page = report.sweep_page(dataset)
+  assert "Claims fixed before training" in page and "ratio: within [0.8, 1.25]" in page
+
+
+def test_a_crossed_sweep_shows_who_is_to_blame_and_no_interval_as_if_independent():
+  init, order = np.arange(64) // 8, np.arange(64) % 8
+  skill = np.random.default_rng(3).uniform(0.05, 0.4, 8)[init][:, None]
+  wrong = np.random.default_rng(4).random((64, 400)) < skill
+  dataset = store(wrong, vary=("init", "order"), seeds={"init": init, "order": order})
+  table = cells(report.text(dataset))
+  first, total = (float(share.split()[0]) for share in re.split(r"  +", table["init"]))
+  assert first > 0.7 and total >= first - 0.05 and "mean over new levels of every stream" in table
+  assert float(table["order"].split()[0]) < 0.2
+  assert not {"sem", "expected gap of 10 new seeds", "interquartile mean"} & set(table)
+  page = report.sweep_page(dataset)
+  assert "Variance by source" in page and "init 3, order 5" in page
+  churn = re.search(r"Two seeds disagree on [^;]*", page)[0]
+  assert "interval" not in churn
+  joint = re.search(r"Two seeds disagree on [^;]*", report.sweep_page(store(wrong)))[0]
+  assert "95 % interval" in joint
+
+
+def test_churn_and_votes_by_hand():
+  wrong = np.zeros((3, 4), int)
+  wrong[0, 0] = wrong[1, 0] = wrong[2, 3] = (
+    1  # example 0: two say 1, one says 0; example 3: 3, 3, 0
+  )
+  found = findings.disagreement(store(wrong))
+  np.testing.assert_array_equal(found.votes_ExK[0], [1, 2, 0, 0])
+  np.testing.assert_allclose(found.instability_E, [2 / 3, 0, 0, 2 / 3])
+  assert found.churn.estimate == pytest.approx(1 / 3)
+  expected = np.zeros((4, 4))
+  expected[0, 1] = expected[1, 0] = 2 / (6 * 4)
+  expected[3, 0] = expected[0, 3] = 2 / (6 * 4)
+  np.testing.assert_allclose(found.confusion_KxK, expected)
+  assert findings.disagreement(store(wrong[:1])) is None
+  assert findings.disagreement(store(wrong).drop_vars("label")) is None
+
+
+def test_pictures_of_the_test_set_are_shown_where_it_is_at_hand():
+  from seedlab import config, data
+
+  label = data.load(config.Data()).test_label
+  dataset = store(errors(runs=12, examples=len(label)), config=config.to_dict(config.Config()))
+  predicted = np.where(dataset.predicted_label != dataset.label, (label + 1) % 10, label)
+  dataset = dataset.assign_coords(label=("example", label))
+  dataset["predicted_label"] = ("run", "example"), predicted
+  page = report.sweep_page(dataset, "test_accuracy")
+  assert page.count('<img src="data:image/png;base64,') == 24
+  assert "Test example" in page and "the runs say" in page
+  dataset.attrs["config"]["data"]["name"] = "mnist"  # not on this disk: no download, no pictures
+  assert "<img" not in report.sweep_page(dataset, "test_accuracy", data_dir="/nowhere")
+
+
+def test_a_grid_is_read_from_its_stores(tmp_path):
+  for name, seed in (("a", 0), ("b", 1)):
+    dataset = store(errors(seed=seed), config={"data": {"name": "x"}, "model": {"name": name}})
+    dataset.attrs |= {"seedlab_store": 1, "chunk": 60, "by_run": [], "outcome": []}
+    dataset.to_zarr(tmp_path / name, zarr_format=2, consolidated=True)
+  cells_of = report.grid_cells(tmp_path)
+  assert [values for values, _ in cells_of] == [{"model.name": "a"}, {"model.name": "b"}]
+  text = report.grid_text(cells_of)
+  assert text.splitlines()[1].split()[:5] == ["model.name", "runs", "mean", "sd", "min"]
+  page = report.grid_page(cells_of)
+  assert "model.name=a" in page and "<h2>Cells</h2>" in page

@@ -18,9 +18,21 @@ from seedlab import comparisons, figures, findings, records, stats
 from seedlab.config import UserError
 from seedlab.findings import Findings
 from seedlab.report import versus, words
-from seedlab.report.page import comparison_page, grid_page, sweep_page, table_page, write
+from seedlab.report.page import (
+  Table,
+  comparison_page,
+  evidence_text,
+  grid_page,
+  rule_text,
+  study_page,
+  sweep_page,
+  table_page,
+  write,
+)
+from seedlab.studies.claims import Verdict
 
 __all__ = [
+  "Table",
   "comparison_json",
   "comparison_markdown",
   "comparison_page",
@@ -31,6 +43,8 @@ __all__ = [
   "headline",
   "plan_text",
   "save_figures",
+  "study_page",
+  "study_text",
   "sweep_page",
   "table_page",
   "table_text",
@@ -78,17 +92,41 @@ def _text(found: Findings) -> str:
     textwrap.fill(note, 90, initial_indent="- ", subsequent_indent="  ")
     for note in words.notes(found)
   ]
-  effects = [f"{name.ljust(first)}  {own}   {total}" for name, own, total in words.effects(found)]
-  if effects:
-    effects.insert(0, "share of the variance".ljust(first) + "  alone   with all interactions")
+  effects = [("share of the variance", "alone", "with interactions"), *words.effects(found)]
+  effects = [f"{name.ljust(first)}  {own.ljust(22)}  {total}" for name, own, total in effects]
   parts = [
     [textwrap.fill(" ".join(words.headline(found)), 90)],
     [words.caption(found), *table],
     [f"{name.ljust(first)}  {value}" for name, value in facts],
-    effects,
+    effects[1:] and effects,
     notes,
   ]
   return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def study_text(
+  verdicts: Sequence[Verdict], changed: Mapping[str, str], tables: Sequence[Table]
+) -> str:
+  """The tables of a study and the outcome of each claim, for a terminal."""
+  parts = []
+  for table in tables:
+    rows = [tuple(table.head), *map(tuple, table.rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    parts.append(
+      "\n".join([table.title, *lines, *[textwrap.fill(table.note, 90)] * bool(table.note)])
+    )
+  lines = []
+  for verdict in verdicts:
+    claim = verdict.claim
+    rules = "; ".join(rule_text(part.rule, part.margin) for part in claim.parts)
+    found = "; ".join(evidence_text(item) for item in verdict.evidence)
+    reason = f" ({verdict.reason})" * bool(verdict.reason)
+    lines.append(f"{claim.id}  {verdict.outcome}{reason}: {claim.sentence}")
+    lines.append(f"    rule {rules}; found {found or 'nothing'}")
+    if claim.id in changed:
+      lines.append(f"    {changed[claim.id]}")
+  return "\n\n".join([*parts, "\n".join(lines)])
 
 
 def grid_text(

@@ -15,7 +15,7 @@ import os
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray
@@ -29,6 +29,8 @@ from seedlab.comparisons import Comparison
 from seedlab.config import UserError
 from seedlab.findings import Disagreement, Findings
 from seedlab.report import charts, versus, words
+from seedlab.stats.single import Interval
+from seedlab.studies.claims import Evidence, Verdict
 
 _PICTURES = 24  # test examples shown that flip between seeds
 _CLASSES = 12  # up to which the confusion between seeds is shown as a matrix
@@ -62,7 +64,7 @@ def sweep_page(
     _outcomes(dataset, found),
     f"python scripts/replay.py {shlex.quote(directory)} --run=RUN",
     [
-      _instability(findings.disagreement(dataset), dataset.attrs, data_dir),
+      _instability(findings.disagreement(dataset), found, dataset.attrs, data_dir),
       _claims(dataset.attrs.get("claims") or []),
     ],
     [_section("Provenance", _provenance(dataset.attrs))],
@@ -227,6 +229,77 @@ def grid_page(
   )
 
 
+class Table(NamedTuple):
+  """A table of text on a page: title, header, rows, and what must be said about it."""
+
+  title: str
+  head: Sequence[str]
+  rows: Sequence[Sequence[str]]
+  note: str = ""
+
+
+def study_page(
+  title: str,
+  headline: str,
+  lead: Sequence[str],
+  verdicts: Sequence[Verdict],
+  changed: Mapping[str, str],
+  tables: Sequence[Table],
+  pictures: Mapping[str, tuple[LayoutDOM, str, str]],
+) -> str:
+  """The page about a study.
+
+  Args:
+    verdicts: of its claims, in order.
+    changed: claim id -> what changed since training (`claims.changes`).
+    tables: below the claims.
+    pictures: id -> (model, alternative text, caption).
+  """
+  head = ("", "claim", "rule", "found", "outcome")
+  rows = "\n".join(_verdict_row(verdict, changed) for verdict in verdicts)
+  names = "".join(f"<th scope=col>{_escape(cell)}" for cell in head)
+  claims_table = (
+    f'<div class="card scroll"><table class="left claims"><thead><tr>{names}</thead><tbody>'
+    f"{rows}</table></div>"
+  )
+  body = [
+    _section("", _figures(pictures), "figures"),
+    _section("Claims", claims_table if verdicts else ""),
+    *(
+      _section(
+        table.title,
+        _plain_table(table.head, table.rows) + f"<p>{_escape(table.note)}</p>" * bool(table.note),
+      )
+      for table in tables
+    ),
+  ]
+  return _page(title, headline, lead, body, pictures, {})
+
+
+def _verdict_row(verdict: Verdict, changed: Mapping[str, str]) -> str:
+  claim = verdict.claim
+  rule = "; ".join(f"{part.estimand}: {rule_text(part.rule, part.margin)}" for part in claim.parts)
+  shown = "; ".join(evidence_text(item) for item in verdict.evidence)
+  outcome = verdict.outcome + f" ({verdict.reason})" * bool(verdict.reason)
+  warning = ""
+  if claim.id in changed:
+    warning = f'<p class="warn">{_escape(changed[claim.id])}</p>'
+  kind = verdict.outcome.split()[0]
+  return (
+    f"<tr><td>{_escape(claim.id)}<td>{_escape(claim.sentence)}{warning}<td>{_escape(rule)}"
+    f'<td>{_escape(shown)}<td class="outcome {kind}">{_escape(outcome)}'
+  )
+
+
+def evidence_text(item: Evidence) -> str:
+  """An interval with its level, or a p-value."""
+  if not isinstance(item, Interval):
+    return f"p = {item:.2g}"
+  if math.isnan(item.low):
+    return f"{item.estimate:.3g} (no interval)"
+  return f"{item.estimate:.3g} ({100 * item.level:.4g} %: {item.low:.3g} to {item.high:.3g})"
+
+
 def write(page: str, path: str | os.PathLike) -> pathlib.Path:
   """Writes a page, replaced in one piece; raises UserError where that cannot be."""
   path = pathlib.Path(path)
@@ -382,13 +455,17 @@ def _effects(found: Findings) -> str:
   )
 
 
-def _instability(found: Disagreement | None, attributes: Mapping[str, Any], data_dir) -> str:
+def _instability(
+  found: Disagreement | None, sweep: Findings, attributes: Mapping[str, Any], data_dir
+) -> str:
   """The test examples on which seeds differ, and which classes they take for each other."""
   if found is None:
     return ""
   names = _class_names(attributes, found.votes_ExK.shape[1], data_dir)
   c = found.churn
-  limits = "" if math.isnan(c.low) else f" (95 % interval {100 * c.low:.2f} to {100 * c.high:.2f})"
+  limits = ""
+  if sweep.independent and not math.isnan(c.low):
+    limits = f" (95 % interval {100 * c.low:.2f} to {100 * c.high:.2f})"
   unstable = int((found.instability_E > 0).sum())
   total = len(found.instability_E)
   text = (
@@ -486,19 +563,21 @@ def _claims(recorded: Sequence[Mapping[str, Any]]) -> str:
     (
       claim["id"],
       claim["sentence"],
-      "; ".join(f"{part['estimand']}: {rule_text(part)}" for part in claim["parts"]),
+      "; ".join(
+        f"{part['estimand']}: {rule_text(part['rule'], part['margin'])}" for part in claim["parts"]
+      ),
     )
     for claim in recorded
   ]
   return _section("Claims fixed before training", _plain_table(("", "claim", "rule"), rows))
 
 
-def rule_text(part: Mapping[str, Any]) -> str:
-  """A rule with its margins, as in "lo > 0"."""
-  rule, margin = part["rule"], [f"{value:g}" for value in part["margin"]]
+def rule_text(rule: str, margin: Sequence[float]) -> str:
+  """A rule with its margins, as in "lo > 0" or "within [0.8, 1.25]"."""
+  shown = [f"{value:g}" for value in margin]
   if rule.startswith("within"):
-    return f"within [{margin[0]}, {margin[1]}]"
-  return rule.replace("x", margin[0]) if margin else rule
+    return f"within [{', '.join(shown)}]"
+  return rule.replace("x", shown[0]) if shown else rule
 
 
 def _runs_table(columns: Sequence[Mapping[str, Any]]) -> str:

@@ -56,8 +56,9 @@ def _sweep_rows(found: Comparison) -> list[tuple[str, ...]]:
     show = [words.number(sweep, value, s.sd) for value in (s.mean, s.sd, column.sd, s.min, s.max)]
     diverged = f" ({sweep.diverged} diverged)" * bool(sweep.diverged)
     rows.append((sweep.name, f"{s.n:,}{diverged}", *show, ", ".join(sweep.vary) or "?"))
-  if all(row[4] == "-" for row in rows[1:]):
-    rows = [row[:4] + row[5:] for row in rows]
+  unknown = [at for at, blank in ((7, "?"), (4, "-")) if all(row[at] == blank for row in rows[1:])]
+  for at in unknown:
+    rows = [row[:at] + row[at + 1 :] for row in rows]
   return rows
 
 
@@ -71,7 +72,8 @@ def verdict(pair: Pair, margin: float | None) -> list[str]:
   settled = pair.settled
   if settled in ("better", "worse"):
     word = better if settled == "better" else worse
-    first = f"{name} is {word} than {base}: by {shown} ({interval})."
+    by = words.number(pair.baseline, abs(pair.judged.estimate), _scale(pair)) + pair.baseline.unit
+    first = f"{name} is {word} than {base} by {by} ({interval} of the difference)."
   elif settled == "equal":
     first = (
       f"{name} and {base} are equal within {margin:g}{pair.baseline.unit}: they differ by {shown}"
@@ -85,7 +87,8 @@ def verdict(pair: Pair, margin: float | None) -> list[str]:
   also = []
   if not_worse and not_worse.outcome == "shown" and settled == "open":
     also = [f"It is not worse by {margin:g}{pair.baseline.unit} or more."]
-  return [first, *also, _assumptions(pair), *_outlook(pair, margin)]
+  rests = [_assumptions(pair)] if math.isfinite(pair.judged.low) else []
+  return [first, *also, *rests, *_outlook(pair, margin)]
 
 
 def _no_interval(pair: Pair) -> str:
@@ -93,8 +96,8 @@ def _no_interval(pair: Pair) -> str:
   if pair.judged_by == "anytime" and n < sequential.BURN_IN:
     return (
       f"{n} {_noun(pair)} are fewer than the {sequential.BURN_IN} from which an interval that"
-      " forgives looking again speaks; the number of seeds was not recorded before training"
-      " (planned_n), which alone would let the fixed-n interval judge."
+      " forgives looking again speaks, and the fixed-n interval judges only where the number of"
+      " seeds was decided before training (--planned_n)."
     )
   return "nothing varies, or there is one run, so there is no spread to judge a difference by."
 
@@ -102,7 +105,8 @@ def _no_interval(pair: Pair) -> str:
 def _assumptions(pair: Pair) -> str:
   kind = {
     "anytime": "valid however often one looks",
-    "fixed": "the number of runs was recorded before training",
+    "fixed": "at the number of runs that was "
+    + ("recorded before training" if pair.baseline.record else "decided beforehand, as stated"),
     "crossed": "jackknife over the levels of the crossed design",
   }[pair.judged_by]
   if pair.judged_by == "crossed":
@@ -191,6 +195,9 @@ def on_request(pair: Pair) -> list[tuple[str, str]]:
   if pair.judged_by == "crossed":
     return []
   two = _turned(pair)
+  singles = _single_runs(pair)
+  if singles:
+    return singles
   ratio = comparison.sd_ratio(pair.two, LEVEL)
   boot = comparison.bootstrap_difference(pair.two, np.random.default_rng(1), LEVEL)
   order = comparison.almost_stochastic_order(two, np.random.default_rng(2))
@@ -201,7 +208,35 @@ def on_request(pair: Pair) -> list[tuple[str, str]]:
     ("almost stochastic order, eps_min", f"{order.upper:.2f} (violation {order.violation:.2f})"),
     ("ratio of sds", f"{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"),
   ]
-  return listed
+  return [*listed, *_new_examples(pair)]
+
+
+def _single_runs(pair: Pair) -> list[tuple[str, str]]:
+  """McNemar's test, if each sweep is one run on the same examples."""
+  if len(pair.two.a_R) > 1 or len(pair.two.b_S) > 1:
+    return []
+  a, b = (sweep.correct() for sweep in (pair.variant, pair.baseline))
+  if a is None or b is None:
+    return []
+  test = comparison.mcnemar(a[0], b[0])
+  value = (
+    f"p = {test.p_value:.2g} ({test.only_a} right by the first alone, {test.only_b} by the other)"
+  )
+  return [("McNemar, these two runs alone", value)]
+
+
+def _new_examples(pair: Pair) -> list[tuple[str, str]]:
+  """The multibootstrap over seeds and test examples, where predictions were kept."""
+  sweeps = (pair.variant, pair.baseline)
+  shared = None
+  if pair.two.paired:
+    shared = np.intersect1d(*(sweep.columns[0].runs for sweep in sweeps))
+  a, b = (sweep.correct(shared) for sweep in sweeps)
+  if a is None or b is None or not pair.baseline.metric.endswith("accuracy"):
+    return []
+  found = comparison.multibootstrap(a, b, pair.two.paired, np.random.default_rng(4), LEVEL)
+  scaled = Interval(100 * found.estimate, 100 * found.low, 100 * found.high, LEVEL, found.method)
+  return [("new seeds and new examples", f"{_cell(pair, scaled)}, multibootstrap")]
 
 
 def difference(pair: Pair, interval: Interval) -> str:

@@ -1,0 +1,784 @@
+"""Is B better than A: verdicts by hand and against scipy, degenerate input, tables, words."""
+
+import json
+import math
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import xarray
+from test_report import CLASSES, errors, store
+
+from seedlab import findings, records, report
+from seedlab.comparisons import compare
+from seedlab.config import STREAMS, UserError
+from seedlab.stats import comparison, crossed, sequential
+
+ROOT = pathlib.Path(__file__).parent.parent
+BASE = [1.0, 2.0, 3.0, 4.0]
+RAISED = [2.0, 4.0, 4.0, 6.0]  # by 1, 2, 1, 2
+
+
+def table(**variants) -> pd.DataFrame:
+  """Variants of a metric m, their runs numbered from 0."""
+  frames = [
+    pd.DataFrame({"variant": name, "seed": np.arange(len(values)), "m": values})
+    for name, values in variants.items()
+  ]
+  return pd.concat(frames, ignore_index=True)
+
+
+def sweep(values, metric="test_loss", *, first=0, planned_n=None, **options) -> xarray.Dataset:
+  """A store with these values of one metric, its runs numbered from `first`."""
+  dataset = store(np.zeros((len(values), CLASSES), bool), **options)
+  dataset[metric] = ("run", np.asarray(values, float))
+  dataset.attrs |= {"metrics": [metric], "planned_n": planned_n}
+  return dataset.assign_coords(run=first + np.arange(len(values)))
+
+
+def noisy(seed: int, runs: int = 40, shift: float = 0.0) -> np.ndarray:
+  return np.random.default_rng(seed).normal(shift, 1, runs)
+
+
+def only(*sources, **options):
+  return compare(sources[0] if len(sources) == 1 else sources, **options).pairs[0]
+
+
+def words(found) -> str:
+  return " ".join(report.comparison_text(found).split())
+
+
+def limits(interval) -> tuple[float, float]:
+  return interval.low, interval.high
+
+
+def test_paired_by_hand():
+  pair = only(table(A=BASE, B=RAISED), planned_n=4)
+  half = 3.182446 * math.sqrt(1 / 3) / 2  # t of 3 degrees of freedom, sd of 1, 2, 1, 2
+  assert (pair.baseline.name, pair.variant.name, pair.two.paired) == ("A", "B", True)
+  assert pair.judged.estimate == 1.5 and pair.settled == "better"
+  assert limits(pair.judged) == pytest.approx((1.5 - half, 1.5 + half), rel=1e-6)
+  test = scipy.stats.ttest_rel(RAISED, BASE)
+  assert limits(pair.fixed) == pytest.approx(tuple(test.confidence_interval()))
+  assert pair.fixed.p_value == pytest.approx(test.pvalue)
+  exact = scipy.stats.binomtest(4, 4).proportion_ci()
+  assert pair.better.estimate == 1 and limits(pair.better) == pytest.approx(tuple(exact))
+
+
+def test_without_shared_seeds_welch_and_brunner_munzel():
+  a, b = noisy(0, 45), 3 * noisy(1, 31, 0.5)
+  other = table(B=b).assign(seed=np.arange(500, 531))
+  pair = only(table(A=a), other)
+  test = scipy.stats.ttest_ind(b, a, equal_var=False)
+  assert not pair.two.paired and pair.fixed.method == "Welch t" and not pair.notes
+  assert limits(pair.fixed) == pytest.approx(tuple(test.confidence_interval()))
+  assert pair.fixed.estimate == pytest.approx(b.mean() - a.mean())
+  assert pair.better.p_value == pytest.approx(scipy.stats.brunnermunzel(b, a).pvalue)
+  assert "from 31 and 45 independent runs" in words(compare([table(A=a), other]))
+
+
+def test_partly_shared_seeds_are_compared_on_the_intersection():
+  a, b = noisy(0, 50), noisy(1, 50)
+  moved = table(B=b).assign(seed=np.arange(10, 60))
+  pair = only(table(A=a), moved)
+  assert pair.two.paired and len(pair.two.a_R) == 40
+  test = scipy.stats.ttest_rel(b[:40], a[10:])
+  assert limits(pair.fixed) == pytest.approx(tuple(test.confidence_interval()))
+  assert any("20 runs have no partner" in note for note in pair.notes)
+  assert "20 runs have no partner" in words(compare([table(A=a), moved]))
+  apart = only(table(A=a), moved, paired=False)
+  assert not apart.two.paired and not apart.notes
+
+
+def test_the_order_of_rows_says_nothing():
+  frame = table(A=noisy(0), B=noisy(1, 40, 1))
+  shuffled = frame.groupby("variant", sort=False).sample(frac=1, random_state=0)
+  assert not shuffled.seed.is_monotonic_increasing
+  assert report.comparison_text(compare(frame)) == report.comparison_text(compare(shuffled))
+  mixed = frame.sample(frac=1, random_state=1)
+  first = mixed.variant.iloc[0]
+  assert [s.name for s in compare(mixed).sweeps] == [first, {"A": "B", "B": "A"}[first]]
+
+
+def test_the_first_is_the_baseline_and_differences_are_variant_less_baseline():
+  forth, back = only(table(A=BASE, B=RAISED)), only(table(B=RAISED, A=BASE))
+  assert (back.baseline.name, back.variant.name) == ("B", "A")
+  assert (forth.fixed.estimate, back.fixed.estimate) == (1.5, -1.5)
+  assert (back.fixed.low, back.fixed.high) == (-forth.fixed.high, -forth.fixed.low)
+  assert (forth.better.estimate, back.better.estimate) == (1, 0)
+
+
+@pytest.mark.parametrize(
+  ("metric", "shift", "outcome", "share", "said"),
+  [
+    ("test_loss", -2, "better", 1, "B is better than A"),
+    ("test_loss", 2, "worse", 0, "B is worse than A"),
+    ("hard_error", -0.2, "better", 1, "B is better than A"),
+    ("test_accuracy", 0.2, "better", 1, "B is better than A"),
+    ("test_accuracy", -0.2, "worse", 0, "B is worse than A"),
+    ("score", 2, "better", 1, "B is higher than A"),
+    ("score", -2, "worse", 0, "B is lower than A"),
+  ],
+)
+def test_better_is_lower_for_a_loss_and_higher_for_an_accuracy(metric, shift, outcome, share, said):
+  scale = abs(shift) / 10
+  a, b = (0.5 + scale * np.random.default_rng(seed).uniform(-1, 1, 40) for seed in (0, 1))
+  found = compare([sweep(a, metric), sweep(b - b.mean() + a.mean() + shift, metric)])
+  (pair,) = found.pairs
+  assert pair.settled == outcome and pair.better.estimate == share
+  assert math.copysign(1, pair.judged.estimate) == math.copysign(1, shift)
+  assert said in words(found)
+  assert ("points" in words(found)) == (found.unit == " points") == (abs(shift) < 1)
+
+
+def test_without_a_plan_the_anytime_interval_judges():
+  a, b = noisy(0), noisy(1, 40, 0.2)
+  found = compare([sweep(a), sweep(b)])
+  (pair,) = found.pairs
+  low, high = sequential.asymptotic_sequence(b - a)
+  assert pair.judged_by == "anytime" and limits(pair.judged) == (low[-1], high[-1])
+  assert limits(pair.judged) == limits(pair.anytime) and not pair.notes
+  text = report.comparison_text(found)
+  assert re.search(r"anytime-valid 95 % .*<- judges", text) and text.count("<- judges") == 1
+  assert "valid however often one looks" in words(found)
+
+
+def test_unpaired_runs_are_judged_in_the_order_of_their_numbers():
+  a, b = noisy(0, 50), noisy(1, 40)
+  pair = only(sweep(a), sweep(b, first=1000))
+  low, high = sequential.asymptotic_sequence(b - a[:40])
+  assert not pair.two.paired and limits(pair.judged) == (low[-1], high[-1])
+
+
+@pytest.mark.parametrize("first", [0, 1000])
+def test_with_the_plan_kept_by_both_the_fixed_interval_judges(first):
+  a, b = noisy(0), noisy(1, 40, 0.2)
+  found = compare([sweep(a, planned_n=40), sweep(b, planned_n=40, first=first)])
+  (pair,) = found.pairs
+  test = scipy.stats.ttest_ind(b, a, equal_var=False) if first else scipy.stats.ttest_rel(b, a)
+  assert pair.judged_by == "fixed" and not pair.notes
+  assert limits(pair.judged) == pytest.approx(tuple(test.confidence_interval()))
+  assert limits(pair.anytime) != limits(pair.judged)
+  assert re.search(r"at fixed n 95 % .*<- judges", report.comparison_text(found))
+  assert "recorded before training" in words(found)
+
+
+@pytest.mark.parametrize(
+  ("plans", "missing"),
+  [((40, None), ()), ((None, 40), ()), ((40, 50), ()), ((50, 50), ()), ((40, 40), (7,))],
+)
+def test_a_plan_not_kept_is_no_plan(plans, missing):
+  a = sweep(noisy(0), planned_n=plans[0])
+  b = sweep(noisy(1), planned_n=plans[1], missing=missing)
+  found = compare([a, b])
+  (pair,) = found.pairs
+  assert pair.judged_by == "anytime"
+  (note,) = [note for note in pair.notes if note.startswith("Not judged at the planned number")]
+  for plan, count, name in zip(plans, (40, 40 - len(missing)), "AB", strict=True):
+    assert f"{name} planned {plan or 'nothing'} and holds {count}" in note
+  assert note in words(found)
+
+
+def test_a_table_takes_its_plan_as_an_argument():
+  frame = table(A=noisy(0), B=noisy(1))
+  assert only(frame).judged_by == "anytime"
+  assert only(frame, planned_n=40).judged_by == "fixed"
+  other = only(frame, planned_n=39)
+  assert other.judged_by == "anytime" and "planned 39 and holds 40" in other.notes[0]
+  with pytest.raises(UserError, match="planned_n=40 is for tables; 'A' is a store"):
+    compare([sweep(noisy(0)), sweep(noisy(1))], planned_n=40)
+
+
+def test_few_runs_without_a_plan_stay_open_however_clear():
+  found = compare(table(A=noisy(0, 29), B=noisy(1, 29, 50)))
+  (pair,) = found.pairs
+  assert pair.settled == "open" and pair.anytime is None and pair.fixed.p_value < 1e-20
+  assert "29 pairs are fewer than the 30" in words(found) and "planned_n" in words(found)
+  assert "from 30 runs on" in words(found)
+  assert only(table(A=noisy(0, 30), B=noisy(1, 30, 50))).settled == "better"
+  assert "Too few runs to say" in words(compare(table(A=BASE, B=RAISED)))
+
+
+def test_ten_wins_in_ten():
+  rng = np.random.default_rng(0)
+  a = rng.normal(size=10)
+  found = compare(table(A=a, B=a + rng.uniform(0.1, 1, 10)), planned_n=10)
+  (pair,) = found.pairs
+  assert pair.better.estimate == pair.better.high == 1
+  assert pair.better.low == pytest.approx(0.025**0.1)
+  assert "1.00 (0.69 to 1.00), exact binomial" in words(found)
+
+
+DEGENERATE = {
+  "all equal": (table(A=np.ones(40), B=np.ones(40)), {}),
+  "all equal, planned": (table(A=np.ones(4), B=np.ones(4)), {"planned_n": 4, "margin": 1.0}),
+  "equal within, apart": (table(A=np.ones(40), B=np.full(40, 3.0)), {"margin": 1.0}),
+  "one run each": (table(A=[1.0], B=[2.0]), {}),
+  "one run each, planned": (table(A=[1.0], B=[2.0]), {"planned_n": 1}),
+  "one run against many": (table(A=[1.0], B=noisy(0)), {}),
+  "two runs": (table(A=[1.0, 2.0], B=[2.0, 4.0]), {}),
+  "one sound run": (table(A=[1.0, math.nan], B=[math.nan, 2.0]), {}),
+  "one run in a store": ([store(errors(1)), store(errors(1, seed=1))], {}),
+  "no error at all": ([store(np.zeros((40, 8), bool))] * 2, {}),
+  "all diverged": ([store(errors(), diverged=tuple(range(60))), store(errors(seed=1))], {}),
+  "diverged in both": ([store(errors(3), diverged=(0, 1)), store(errors(3), diverged=(2,))], {}),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_input_has_an_answer_in_every_form(name):
+  sources, options = DEGENERATE[name]
+  found = compare(sources, **options)
+  (pair,) = found.pairs
+  values = report.comparison_json(found)
+  assert json.loads(json.dumps(values, allow_nan=False)) == values
+  (one,) = values["comparisons"]
+  assert one["outcome"] == pair.settled and "inf" not in json.dumps(values)
+  assert "is better" in words(found) or "Open whether B is" in words(found)
+  assert report.comparison_text(found, details=True).startswith(report.comparison_text(found)[:40])
+  assert report.comparison_markdown(found).count("\n| ") == 4
+
+
+@pytest.mark.parametrize(
+  "name", ["all equal", "all equal, planned", "equal within, apart", "one run each, planned"]
+)
+def test_nothing_is_concluded_without_spread(name):
+  sources, options = DEGENERATE[name]
+  found = compare(sources, **options)
+  assert found.pairs[0].settled == "open" and found.pairs[0].more is None
+  assert all(verdict.outcome == "open" for verdict in found.pairs[0].verdicts)
+  assert "nothing varies, or there is one run" in words(found)
+  assert report.comparison_json(found)["comparisons"][0]["judged"]["low"] is None
+
+
+def test_one_run_each_is_open():
+  found = compare(table(A=[1.0], B=[2.0]))
+  assert found.pairs[0].settled == "open" and found.pairs[0].fixed.estimate == 1
+  assert math.isnan(found.pairs[0].fixed.low) and "Open whether B is higher" in words(found)
+  assert "Too few runs to say" in words(found)
+
+
+def test_diverged_runs_count_as_chance_with_the_difference_without_them_beside():
+  wrong, other = errors(), errors(seed=1)
+  found = compare([store(wrong, diverged=(3, 5)), store(other)])
+  (pair,) = found.pairs
+  accuracy, better = (100 - 100 * matrix.mean(axis=1) for matrix in (wrong, other))
+  accuracy[[3, 5]] = 100 / CLASSES
+  assert pair.fixed.estimate == pytest.approx((better - accuracy).mean(), abs=1e-4)
+  sound = np.delete(better - accuracy, [3, 5])
+  test = scipy.stats.ttest_1samp(sound, 0).confidence_interval()
+  assert limits(pair.without_diverged) == pytest.approx(tuple(test), abs=1e-4)
+  assert "difference without diverged runs" in words(found) and "60 (2 diverged)" in words(found)
+  (one,) = report.comparison_json(found)["comparisons"]
+  assert one["without_diverged"]["estimate"] == pytest.approx(sound.mean(), abs=1e-4)
+  assert compare([store(wrong), store(other)]).pairs[0].without_diverged is None
+
+
+def test_diverged_runs_are_left_out_of_a_loss_with_their_partners():
+  wrong, other = errors(), errors(seed=1)
+  found = compare([store(wrong, diverged=(3, 5)), store(other)], "test_loss")
+  (pair,) = found.pairs
+  expected = np.delete(other.mean(axis=1) - wrong.mean(axis=1), [3, 5])
+  assert len(pair.two.a_R) == 58 and pair.without_diverged is None
+  assert pair.fixed.estimate == pytest.approx(expected.mean(), abs=1e-6)
+  assert "58 (2 diverged)" in words(found) and "2 runs have no partner" in words(found)
+
+
+def test_different_test_sets_are_refused():
+  first = store(errors())
+  message = "A and B were evaluated on different test sets"
+  with pytest.raises(UserError, match=rf"{message} \(200 and 160 examples\)"):
+    compare([first, store(errors(examples=160))])
+  moved = first.assign_coords(label=("example", np.roll(first.label.values, 1)))
+  moved["predicted_label"] = (first.predicted_label + moved.label - first.label) % CLASSES
+  with pytest.raises(UserError, match=message):
+    compare([first, moved])
+  unlabelled = store(errors(examples=160)).drop_vars(["label", "predicted_label"])
+  assert compare([first, unlabelled]).pairs
+
+
+@pytest.mark.parametrize(
+  ("sources", "options", "message"),
+  [
+    ([sweep(BASE)], {}, "1 sweep to compare; give two stores, or a table of two variants"),
+    (table(A=BASE), {}, "1 sweep to compare"),
+    ([], {}, "0 sweep"),
+    ([sweep(BASE), sweep(RAISED)], {"metric": "loss"}, r"metric='loss' is not known.*test_loss"),
+    ([sweep(BASE), sweep(BASE, "score")], {}, "metric='test_loss' is not known.*score"),
+    (table(A=BASE, B=RAISED), {"margin": 0.0}, "margin=0.0 must be a positive number"),
+    (table(A=BASE, B=RAISED), {"margin": -1.0}, "margin=-1.0 must be"),
+    (table(A=BASE, B=RAISED), {"margin": math.inf}, "margin=inf must be"),
+    (table(A=BASE, B=RAISED), {"margin": math.nan}, "margin=nan must be"),
+    ([sweep(BASE), sweep(BASE, first=50)], {"paired": True}, "paired=True: .* share 0"),
+    ([sweep(BASE), sweep(BASE)], {"names": ["x"]}, "names=x are 1 for 2 sources"),
+    ([sweep(BASE), sweep(BASE, missing=(0, 1, 2, 3))], {}, "completed=0 of 4 runs"),
+    (
+      [sweep([0.5, 0.6], "test_accuracy"), sweep([50, 60], "test_accuracy")],
+      {},
+      "metric='test_accuracy': A has fractions and B other numbers",
+    ),
+  ],
+)
+def test_what_cannot_be_compared_is_refused(sources, options, message):
+  with pytest.raises(UserError, match=message):
+    compare(sources, **options)
+
+
+GRID = {"init": np.arange(60) // 6, "order": np.arange(60) % 6}
+CROSSED = {"vary": ("init", "order"), "seeds": GRID}
+
+
+def test_crossed_sweeps_are_judged_by_the_jackknife_over_levels():
+  rng = np.random.default_rng(0)
+  levels = rng.normal(size=10)[:, None] + rng.normal(size=6) + 0.1 * rng.normal(size=(10, 6))
+  a = rng.normal(size=60)
+  found = compare([sweep(a, "score", **CROSSED), sweep(a + levels.ravel(), "score", **CROSSED)])
+  (pair,) = found.pairs
+  expected = crossed.mean(levels)
+  assert pair.judged_by == "crossed" and pair.settled == "open"
+  assert limits(pair.judged) == pytest.approx(limits(expected))
+  assert pair.judged.estimate == pytest.approx(expected.estimate)
+  forgetful = comparison.difference(pair.two)
+  assert pair.judged.high - pair.judged.low > 2 * (forgetful.high - forgetful.low)
+  assert pair.anytime is None and pair.better is None and pair.more is None
+  assert "difference, over new levels" in words(found) and "jackknife over the" in words(found)
+  assert "60 pairs of runs" in words(found) and "fixed n" not in words(found)
+  assert report.comparison_json(found)["comparisons"][0]["anytime"] is None
+  shifted = sweep(a + 10 + levels.ravel(), "score", **CROSSED)
+  assert only(sweep(a, "score", **CROSSED), shifted).settled == "better"
+
+
+def test_crossed_sweeps_over_other_levels_or_none_are_refused():
+  first = sweep(noisy(0, 60), **CROSSED)
+  other = CROSSED | {"seeds": GRID | {"init": GRID["init"] + 1}}
+  with pytest.raises(UserError, match="A and B are crossed designs over other levels"):
+    compare([first, sweep(noisy(1, 60), **other)])
+  joint = sweep(noisy(1, 60), vary=("init", "order"))
+  for pair, name in (([first, joint], "B"), ([joint, first], "A")):
+    with pytest.raises(UserError, match=f"^{name} has runs .* no full crossed design"):
+      compare(pair)
+  unfinished = sweep(noisy(1, 60), **CROSSED, missing=(8,))
+  with pytest.raises(UserError, match=r"B has runs.*0 runs with init=1, order=2.*finish the sweep"):
+    compare([first, unfinished])
+
+
+def test_sweeps_that_varied_other_streams_are_compared_with_a_note():
+  found = compare([sweep(noisy(0)), sweep(noisy(1), vary=("init", "order"))])
+  (note,) = found.pairs[0].notes
+  assert note.startswith("A varied init, sample, order, augment, noise, poke, B init, order:")
+  assert note in words(found)
+
+
+def test_equal_needs_a_margin_and_an_interval_inside_it():
+  a = noisy(0)
+  b = a + 0.1 * noisy(1)
+  assert only(table(A=a, B=b)).settled == "open"
+  found = compare(table(A=a, B=b), margin=0.2)
+  (pair,) = found.pairs
+  assert [v.claim.id for v in pair.verdicts] == ["better", "equal", "not worse"]
+  assert [v.outcome for v in pair.verdicts] == ["open", "shown", "shown"]
+  assert pair.settled == "equal" and -0.2 < pair.judged.low < pair.judged.high < 0.2
+  assert "B and A are equal within 0.2: they differ by" in words(found)
+  p = comparison.equivalence(pair.two, 0.2).p_value
+  assert f"equal within 0.2 (TOST, fixed n) p = {p:.2g}" in words(found)
+  assert "TOST" not in words(compare(table(A=a, B=b)))
+  assert only(table(A=a, B=b), margin=0.04).settled == "open"
+  assert only(table(A=a, B=b + 0.15), margin=0.3).settled == "better"  # and within the margin
+
+
+def test_not_worse_without_being_equal_or_better():
+  rng = np.random.default_rng(0)
+  d = rng.normal(size=40)
+  d += 0.4 - d.mean()
+  found = compare(table(A=np.zeros(40), B=d), margin=0.3)
+  (pair,) = found.pairs
+  assert pair.judged.low > -0.3 and pair.judged.high > 0.3 and pair.settled == "open"
+  assert [v.outcome for v in pair.verdicts] == ["open", "open", "shown"]
+  assert "Open whether" in words(found) and "It is not worse by 0.3 or more." in words(found)
+  lower = compare([sweep(np.zeros(40)), sweep(-d)], margin=0.3)
+  assert [v.outcome for v in lower.pairs[0].verdicts] == ["open", "open", "shown"]
+  raised = compare([sweep(np.zeros(40)), sweep(d)], margin=0.3)
+  assert [v.outcome for v in raised.pairs[0].verdicts] == ["open", "open", "open"]
+
+
+def with_p(seed: int, p: float, runs: int = 40) -> np.ndarray:
+  """Differences whose two-sided t test gives exactly p."""
+  d = noisy(seed, runs)
+  wanted = scipy.stats.t.isf(p / 2, runs - 1) * d.std(ddof=1) / math.sqrt(runs)
+  return d - d.mean() + wanted
+
+
+def test_several_variants_are_corrected_together():
+  zero = np.zeros(40)
+  alone = compare(table(A=zero, B=with_p(1, 0.03)), planned_n=40).pairs
+  assert (alone[0].settled, alone[0].judged.level) == ("better", 0.95)
+  null = with_p(2, 0.5)
+  for number in (2, 3):
+    names = {"B": with_p(1, 0.03)} | {f"C{n}": null for n in range(number - 1)}
+    pairs = compare(table(A=zero, **names), planned_n=40).pairs
+    assert [pair.settled for pair in pairs] == ["open"] * number
+    for pair, name in zip(pairs, names, strict=True):
+      assert pair.judged.level == pytest.approx(1 - 0.05 / number)
+      test = scipy.stats.ttest_1samp(names[name], 0).confidence_interval(1 - 0.05 / number)
+      assert limits(pair.judged) == pytest.approx(tuple(test))
+      assert pair.fixed.level == 0.95
+  assert "(97.5 % interval" in words(compare(table(A=zero, B=null, C=null)))
+
+
+def test_what_one_variant_settles_frees_the_level_of_the_others():
+  values = table(A=np.zeros(40), B=with_p(1, 0.03), C=with_p(2, 0.02), D=with_p(3, 0.4))
+  assert [p.settled for p in compare(values, planned_n=40).pairs] == ["open"] * 3
+  values = table(A=np.zeros(40), B=with_p(1, 0.03), C=with_p(2, 0.001))
+  b, c = compare(values, planned_n=40).pairs
+  assert (b.settled, c.settled) == ("better", "better")
+  assert (b.judged.level, c.judged.level) == pytest.approx((0.95, 0.975))
+
+
+@pytest.mark.parametrize("planned_n", [None, 40])
+def test_equal_methods_are_told_apart_in_five_of_a_hundred_at_most(planned_n):
+  rng = np.random.default_rng(7)
+  frame = table(A=np.zeros(40), B=np.zeros(40))
+  judged = []
+  for _ in range(400):
+    shared = rng.normal(size=40)
+    frame["m"] = np.concatenate([shared + rng.normal(size=40), shared + rng.normal(size=40)])
+    judged.append(only(frame, planned_n=planned_n))
+  assert {pair.judged_by for pair in judged} == {"fixed" if planned_n else "anytime"}
+  false = np.mean([pair.settled != "open" for pair in judged])
+  error = math.sqrt(0.05 * 0.95 / 400)
+  assert false < 0.05 + 3 * error
+  if planned_n:  # exact, so neither too often nor too rarely
+    assert false > 0.05 - 3 * error
+
+
+@pytest.mark.parametrize(("difference", "margin"), [(0.25, None), (0.0, 0.4)])
+def test_as_many_runs_as_forecast_settle_it_about_four_times_in_five(difference, margin):
+  rng = np.random.default_rng(8)
+  pilot = noisy(9)
+  pilot = (pilot - pilot.mean()) / pilot.std(ddof=1) + difference
+  more = only(table(A=np.zeros(40), B=pilot), margin=margin).more
+  assert 40 < more < 1000
+  total = 40 + more
+  settled = []
+  for _ in range(60):
+    later = np.concatenate([pilot, rng.normal(difference, 1, more)])
+    settled.append(only(table(A=np.zeros(total), B=later), margin=margin).settled)
+  assert set(settled) <= {"equal" if margin else "better", "open"}
+  assert 0.6 <= np.mean(np.array(settled) != "open") <= 0.97
+
+
+def test_the_forecast_is_said_with_its_cost_and_only_of_what_is_open():
+  a, b = sweep(noisy(0)), sweep(noisy(1, 40, 0.2))
+  for dataset in (a, b):
+    dataset["seconds"] = ("run", np.full(40, 36.0, np.float32))
+  found = compare([a, b])
+  more = found.pairs[0].more
+  assert f"about {more:,} more seeds a sweep ({2 * more / 100:.2g} hours on one worker)" in words(
+    found
+  )
+  settled = compare([a, sweep(noisy(1, 40, 5))])
+  assert settled.pairs[0].more is None and "more seeds" not in words(settled)
+  wide = only(sweep(noisy(0), first=0), sweep(noisy(1), first=1000))
+  assert wide.more is None or wide.more > 0
+
+
+def test_config_fields_that_differ_are_listed():
+  config = {"data": {"name": "digits"}, "model": {"name": "mlp", "width": 8}}
+  found = compare([sweep(BASE), sweep(RAISED, config=config)], names=["cnn", "mlp"])
+  assert found.differences == [("model.name", ["cnn", "mlp"]), ("model.width", [None, 8])]
+  text = report.comparison_text(found)
+  assert re.search(r"^what differs +model.name +cnn \| mlp$", text, re.MULTILINE)
+  assert re.search(r"^ +model.width +none \| 8$", text, re.MULTILINE)
+  differences = report.comparison_json(found)["config_differences"]
+  assert differences == {"model.name": ["cnn", "mlp"], "model.width": [None, 8]}
+  assert not compare([sweep(BASE), sweep(RAISED)]).differences
+
+
+def test_names_tell_sweeps_apart():
+  sources = [sweep(BASE)] * 3
+  assert [s.name for s in compare(sources).sweeps] == ["A", "B", "C"]
+  names = compare(sources, names=["x", "x", "x"]).sweeps
+  assert [s.name for s in names] == ["x", "x (2)", "x (3)"]
+  frames = [table(base=BASE), table(base=BASE, B=RAISED)]
+  assert [s.name for s in compare(frames).sweeps] == ["base", "base (2)", "B"]
+
+
+# Tables.
+
+
+def write(path: pathlib.Path, text: str) -> pathlib.Path:
+  path.write_text(text)
+  return path
+
+
+def test_a_table_reads_back_as_it_was_written(tmp_path):
+  frame = table(A=noisy(0, 7), B=noisy(1, 5))
+  path = tmp_path / "runs.csv"
+  frame.to_csv(path, index=False)
+  pd.testing.assert_frame_equal(findings.read_table(path), frame)
+  a, b = findings.examine_table(findings.read_table(path))
+  assert (a.name, b.name, a.metric, a.completed, b.completed) == ("A", "B", "m", 7, 5)
+  np.testing.assert_array_equal(a.columns[0].values, frame.m[:7])
+  np.testing.assert_array_equal(b.run_R, np.arange(5))
+  assert (a.vary, a.planned_n, a.examples, a.chance) == ([], None, 0, None)
+  assert report.comparison_text(compare([path])) == report.comparison_text(compare(frame))
+
+
+def test_rows_may_be_in_any_order_and_columns_too(tmp_path):
+  path = write(tmp_path / "t.csv", "m,seed,variant\n4,2,B\n1,0,A\n3,2,A\n2,1,A\n6,0,B\n5,1,B\n")
+  b, a = findings.examine_table(findings.read_table(path))
+  assert (b.name, a.name) == ("B", "A")
+  assert a.run_R.tolist() == b.run_R.tolist() == [0, 1, 2]
+  assert a.columns[0].values.tolist() == [1, 2, 3] and b.columns[0].values.tolist() == [6, 5, 4]
+
+
+def test_the_metric_is_the_first_column_or_the_one_asked_for():
+  frame = pd.DataFrame({"seed": [0, 1], "test_loss": [1, 2], "test_accuracy": [0.5, 0.75]})
+  (loss,), (accuracy,) = (findings.examine_table(frame, m) for m in (None, "test_accuracy"))
+  assert (loss.name, loss.metric, loss.better, loss.percent) == ("", "test_loss", -1, False)
+  assert (accuracy.better, accuracy.percent) == (1, True)
+  assert accuracy.columns[0].values.tolist() == [50, 75]
+
+
+def test_empty_cells_are_diverged_runs_and_left_out(tmp_path):
+  path = write(
+    tmp_path / "t.csv", "variant,seed,accuracy\nA,0,0.5\nA,1,\nA,2,0.7\nB,0,nan\nB,1,1\n"
+  )
+  a, b = findings.examine_table(findings.read_table(path))
+  assert (a.diverged, a.completed, b.diverged) == (1, 3, 1)
+  assert a.columns[0].runs.tolist() == [0, 2] and a.chance is None
+  found = compare([path])
+  assert not found.pairs[0].two.paired and "2 (1 diverged)" in words(found)
+  frame = table(A=[math.nan, math.nan], B=[1, 2])
+  with pytest.raises(UserError, match="every completed run of A diverged"):
+    findings.examine_table(frame)
+
+
+@pytest.mark.parametrize(
+  ("text", "metric", "message"),
+  [
+    (
+      "variant,run,m\nA,0,1\n",
+      None,
+      "columns=variant, run, m of 1 rows: a table needs the .* seed",
+    ),
+    ("variant,seed\nA,0\n", None, "columns=variant, seed of 1 rows: .* a metric"),
+    ("variant,seed,m\n", None, "of 0 rows"),
+    ("seed,m\n0,1\n1,high\n", None, "m='high' in row 2 is not a number; leave the cell empty"),
+    ("seed,m\n0,1\n1.5,2\n", None, r"seed=.*1\.5.* in row 2 is not a whole number"),
+    ("seed,m\n0,1\n,2\n", None, "seed=.*nan.* in row 2 is not a whole number"),
+    ("seed,m\nx,1\n1,2\n", None, "seed='x' in row 1 is not a whole number"),
+    ("seed,m\n4,1\n7,2\n4,3\n", None, "seed=4 occurs more than once; give each"),
+    ("variant,seed,m\nA,4,1\nB,4,2\nB,4,3\n", None, "seed=4 occurs more than once in variant='B'"),
+    ("seed,m,other\n0,1,2\n", "mm", "metric='mm' is not known; did you mean 'm'.* m, other"),
+    ("seed,m\n0,1\n", "seed", "metric='seed' is not known.*choices: m"),
+  ],
+)
+def test_a_wrong_table_is_named_with_its_place(tmp_path, text, metric, message):
+  path = write(tmp_path / "t.csv", text)
+  with pytest.raises(UserError, match=message) as caught:
+    findings.examine_table(findings.read_table(path), metric)
+  assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_is_no_table_is_named(tmp_path):
+  cases = {
+    "empty.csv": (b"", "No columns to parse"),
+    "binary.csv": (b"\xff\xfe\x00\x81" * 9, "cannot be read as CSV"),
+    "ragged.csv": (b"a,b\n1,2\n1,2,3,4\n", "Expected 2 fields in line 3"),
+  }
+  for name, (content, message) in cases.items():
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+      findings.read_table(tmp_path / name)
+    assert name in str(caught.value) and len(str(caught.value).splitlines()) == 1
+  with pytest.raises(UserError, match=r"gone.csv' cannot be read as CSV \(No such file"):
+    findings.read_table(tmp_path / "gone.csv")
+  with pytest.raises(UserError, match=r"cannot be read as CSV \(Is a directory"):
+    findings.read_table(tmp_path)
+
+
+def stored(path: pathlib.Path, accuracy_R, **attributes) -> pathlib.Path:
+  """A finished store on disk with one metric."""
+  runs = np.arange(len(accuracy_R))
+  path.mkdir()
+  records.create(
+    path,
+    runs=runs,
+    seeds=runs.astype(np.uint32)[:, None].repeat(len(STREAMS), axis=1),
+    plan=[10],
+    outcome={"test_accuracy": (("evaluation",), (1,), "f4")},
+    coords={},
+    chunk=len(runs),
+    attributes={
+      "seedlab_version": "0",
+      "metrics": ["test_accuracy"],
+      "vary": list(STREAMS),
+      "config": {"model": {"name": path.name}},
+      "fingerprints": [{}],
+      **attributes,
+    },
+  )
+  records.Writer(path).write(
+    runs,
+    {
+      "test_accuracy": np.asarray(accuracy_R, np.float32)[:, None],
+      "digest": np.full(len(runs), b"0" * 64),
+      "diverged": np.full(len(runs), -1),
+      "seconds": np.ones(len(runs), np.float32),
+      "fingerprint": np.zeros(len(runs), np.int32),
+    },
+  )
+  return path
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+  """Two stores, planned for 40 runs, and a table, of accuracies."""
+  folder = tmp_path_factory.mktemp("places")
+  a, b, c = (0.5 + 0.01 * noisy(seed, 40, shift) for seed, shift in ((0, 0), (1, 5), (2, -5)))
+  table(mine=c).rename(columns={"m": "test_accuracy"}).to_csv(folder / "mine.csv", index=False)
+  return (
+    stored(folder / "relu", a, planned_n=40),
+    stored(folder / "smelu", b, planned_n=40),
+    folder / "mine.csv",
+  )
+
+
+def test_directories_and_tables_may_be_mixed(places):
+  found = compare(places)
+  assert [sweep.name for sweep in found.sweeps] == ["relu", "smelu", "mine"]
+  assert [pair.settled for pair in found.pairs] == ["better", "worse"]
+  assert [pair.judged_by for pair in found.pairs] == ["fixed", "anytime"]
+  assert "mine planned nothing and holds 40" in " ".join(found.pairs[1].notes)
+  assert ("model.name", ["relu", "smelu", None]) in found.differences
+  first = compare([places[2], records.open(places[0])])
+  assert [sweep.name for sweep in first.sweeps] == ["mine", "B"]
+  with pytest.raises(UserError, match="gone' is not a directory"):
+    compare([places[0], places[0].parent / "gone"])
+
+
+# What is said.
+
+
+def test_text_holds_verdict_interval_assumptions_and_what_stands_beside():
+  found = compare(table(A=noisy(0), B=noisy(1, 40, 3)))
+  text, (pair,) = words(found), found.pairs
+  j = pair.judged
+  assert "B is higher than A" in text
+  assert re.search(rf"{j.estimate:.2f} .*95 % interval.* {j.low:.2f} to {j.high:.2f}\)", text)
+  assert (
+    "It speaks of the means over new seeds under the same evaluation; from 40 pairs with the same"
+    " seed; valid however often one looks."
+  ) in text
+  f, b = pair.fixed, pair.better
+  line = f"paired t at fixed n 95 % +{f.estimate:.2f} ({f.low:.2f} to {f.high:.2f}), p = "
+  assert line in text
+  assert f"P(B better) {b.estimate:.2f} ({b.low:.2f} to {b.high:.2f}), exact binomial" in text
+  assert "Bouthillier's rule, no verdict" in text and "permutation p" not in text
+  details = report.comparison_text(found, details=True)
+  for name in ("permutation p", "BCa bootstrap", "Cliff's delta", "almost stochastic", "of sds"):
+    assert name in details
+  assert "on this test set" not in text
+  assert "on this test set" in words(compare([store(errors()), store(errors(seed=1))]))
+
+
+@pytest.mark.parametrize(
+  "sources",
+  [
+    table(A=noisy(0), B=noisy(1), C=noisy(2, 40, 9)),
+    [store(errors()), store(errors(seed=1), diverged=(3,))],
+  ],
+)
+def test_markdown_is_a_sentence_a_variant_and_a_table_with_a_row_a_sweep(sources):
+  found = compare(sources)
+  *sentences, last = report.comparison_markdown(found).split("\n\n")
+  assert len(sentences) == len(found.pairs)
+  for sentence, pair in zip(sentences, found.pairs, strict=True):
+    assert f"{pair.variant.name} is " in sentence and "% interval" in sentence
+    assert "It speaks of the means over new seeds" in sentence and "\n" not in sentence
+  head, rule, *rows = last.splitlines()
+  width = head.count("|")
+  assert re.fullmatch(r"\|( --- \|)+", rule) and len(rows) == len(found.sweeps)
+  assert all(line[0] == line[-1] == "|" and line.count("|") == width for line in (rule, *rows))
+  assert [row.split("|")[1].strip() for row in rows] == [sweep.name for sweep in found.sweeps]
+  cells = [row.split("|")[-2].strip() for row in rows]
+  assert cells[0] == "-"
+  for cell, pair in zip(cells[1:], found.pairs, strict=True):
+    sign = "+" * (pair.judged.estimate > 0)
+    assert cell.startswith(f"{sign}{pair.judged.estimate:.2f}")
+
+
+def test_json_holds_the_numbers_of_the_comparison():
+  found = compare(table(A=noisy(0), B=noisy(1), C=noisy(2, 40, 9)), margin=0.5)
+  values = json.loads(json.dumps(report.comparison_json(found), allow_nan=False))
+  assert (values["metric"], values["margin"], values["better"]) == ("m", 0.5, None)
+  for one, of in zip(values["sweeps"], found.sweeps, strict=True):
+    s = of.columns[0].summary
+    assert (one["name"], one["runs"], one["mean"], one["sd"]) == (of.name, s.n, s.mean, s.sd)
+    assert one["distribution_wise_sd"] is None and one["planned_n"] is None
+  for one, pair in zip(values["comparisons"], found.pairs, strict=True):
+    assert (one["baseline"], one["variant"]) == ("A", pair.variant.name)
+    assert (one["outcome"], one["judged_by"]) == (pair.settled, "anytime")
+    assert (one["paired"], one["pairs"]) == (True, 40)
+    for key, interval in (
+      ("judged", pair.judged),
+      ("fixed_n", pair.fixed),
+      ("anytime", pair.anytime),
+      ("probability_better", pair.better),
+    ):
+      assert (one[key]["low"], one[key]["high"]) == limits(interval), key
+      assert (one[key]["estimate"], one[key]["level"]) == (interval.estimate, interval.level)
+    assert one["fixed_n"]["p_value"] == pair.fixed.p_value
+    assert one["more_runs_a_sweep"] == pair.more and one["notes"] == []
+    assert {k: v["outcome"] for k, v in one["verdicts"].items()} == {
+      v.claim.id: v.outcome for v in pair.verdicts
+    }
+  accuracy = report.comparison_json(compare([store(errors()), store(errors(seed=1))]))
+  assert (accuracy["unit"], accuracy["better"]) == ("%", "higher")
+  assert accuracy["sweeps"][0]["distribution_wise_sd"] > 0
+
+
+def test_the_same_runs_give_the_same_words():
+  frame = table(A=noisy(0), B=noisy(1, 40, 0.5))
+  texts = {report.comparison_text(compare(frame, margin=1), details=True) for _ in range(2)}
+  assert len(texts) == 1
+
+
+def test_a_page_of_a_comparison_holds_its_verdict():
+  page = report.comparison_page(compare(table(A=noisy(0), B=noisy(1, 40, 9))))
+  assert "<h1>" in page and "B is higher than A" in page
+
+
+# Through the command line.
+
+
+def run(name: str, *arguments, status: int = 0) -> subprocess.CompletedProcess:
+  done = subprocess.run(
+    [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == status, done.stderr
+  if status == 2:
+    assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+  return done
+
+
+def test_the_command_prints_json_of_stores_and_a_table(places):
+  values = json.loads(run("compare", *places, "--json", "--margin=1").stdout)
+  assert [one["outcome"] for one in values["comparisons"]] == ["better", "worse"]
+  expected = report.comparison_json(compare(places, margin=1))
+  assert values == json.loads(json.dumps(expected))
+
+
+def test_mistakes_at_the_command_line_are_one_line(places):
+  done = run("compare", places[0], places[0].parent / "gone", status=2)
+  assert "gone" in done.stderr and not done.stdout
+  done = run("compare", *places, "--json", "--markdown", status=2)
+  assert "--json and --markdown" in done.stderr and not done.stdout
