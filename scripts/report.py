@@ -20,7 +20,7 @@ _LIVE = flags.DEFINE_bool("live", False, "write the page again as runs land, unt
 _FIGURES = flags.DEFINE_string(
   "figures", None, "also write the figures to this directory, as PDF and SVG"
 )
-_SECONDS = 5.0  # between two looks at a growing store
+_SECONDS = 2.0  # between two looks at a growing store
 
 
 def main(argv: list[str]) -> None:

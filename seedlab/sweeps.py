@@ -23,14 +23,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seedlab import __version__, config, findings, host, records, streams, tasks, worker
+from seedlab import __version__, config, host, records, streams, tasks, worker
 from seedlab.config import Config, Seeds, UserError
 from seedlab.pool import WorkerPool
 from seedlab.progress import Progress
-from seedlab.stats import sequential
 
 _CHUNK_SECONDS = 10.0
-_LOOK = sequential.EVERY  # runs of a task that a stopping rule waits for
+_LOOK = 10  # runs of a task that a stopping rule waits for; its looks are as far apart
 _MOST_IN_CHUNK = 1024
 _MOST_WORKERS = 4 * (os.cpu_count() or 1)
 _MOST_RUNS = 10_000_000
@@ -454,7 +453,7 @@ class _Rule(NamedTuple):
   """When to stop, in the user's words and parsed."""
 
   text: str
-  parsed: sequential.StopRule
+  parsed: Any  # a stats.sequential.StopRule: scipy takes a second to import, so only rules do
 
 
 class _Plans(NamedTuple):
@@ -485,6 +484,8 @@ def _plans(planned_n, stop, max_runs, runs, seeds: Seeds, claims) -> _Plans:
     if planned_n is not None and planned_n < 2:
       raise UserError(f"planned_n={planned_n} must be at least 2")
     return _Plans(planned_n, None, list(claims))
+  from seedlab.stats import sequential
+
   if planned_n is not None:
     raise UserError(
       f"planned_n={planned_n} and stop={stop!r} exclude each other: a rule that looks at the"
@@ -528,6 +529,9 @@ def _check_metric(rule: _Rule | None, facts: Mapping[str, Any]) -> None:
 
 def _stopping_run(writer: records.Writer, rule: _Rule, out) -> int | None:
   """After how many runs the rule is met, by the runs before the first one that is missing."""
+  from seedlab import findings
+  from seedlab.stats import sequential
+
   name = rule.parsed.metric
   if name not in writer.attributes["metrics"]:
     raise config.choice_error("stop's metric", name, writer.attributes["metrics"])
@@ -542,7 +546,7 @@ def _stopping_run(writer: records.Writer, rule: _Rule, out) -> int | None:
   if chance is not None:
     values = np.where(failed, chance, values)
   try:
-    return sequential.stopping_run(values, rule.parsed, writer.completed)
+    return sequential.stopping_run(values, rule.parsed, writer.completed, every=_LOOK)
   except ValueError:
     raise UserError(
       f"stop={rule.text!r}: run {np.argmax(failed)} diverged, and what that counts for is not known"
@@ -552,7 +556,7 @@ def _stopping_run(writer: records.Writer, rule: _Rule, out) -> int | None:
 
 def _to_looks(rows: np.ndarray) -> list[np.ndarray]:
   """`rows`, ascending and adjoining, cut after 10, 20, 30, ... runs."""
-  cuts = [at for at in range(1, len(rows)) if (rows[0] + at) % sequential.EVERY == 0]
+  cuts = [at for at in range(1, len(rows)) if (rows[0] + at) % _LOOK == 0]
   return np.split(rows, cuts)
 
 

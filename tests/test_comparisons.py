@@ -671,7 +671,7 @@ def test_text_holds_verdict_interval_assumptions_and_what_stands_beside():
   text, (pair,) = words(found), found.pairs
   j = pair.judged
   assert "B is higher than A" in text
-  assert re.search(rf"{j.estimate:.2f} .*95 % interval.* {j.low:.2f} to {j.high:.2f}\)", text)
+  assert re.search(rf"{j.estimate:.2f} .*95 % interval.* {j.low:.2f} to {j.high:.2f}\b", text)
   assert (
     "It speaks of the means over new seeds under the same evaluation; from 40 pairs with the same"
     " seed; valid however often one looks."

@@ -1,10 +1,12 @@
 """The main commands through their real entry points, and what a person reads."""
 
+import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -18,12 +20,12 @@ DIGITS = f"--config={ROOT}/configs/digits.py:smoke"
 MLP = f"--config={ROOT}/configs/digits_mlp.py:smoke"
 
 
+def script(name: str, *arguments) -> list[str]:
+  return [str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
+
+
 def run(name: str, *arguments, status: int = 0) -> subprocess.CompletedProcess:
-  done = subprocess.run(
-    [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)],
-    capture_output=True,
-    text=True,
-  )
+  done = subprocess.run([sys.executable, *script(name, *arguments)], capture_output=True, text=True)
   assert done.returncode == status, done.stderr
   if status == 2:
     assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
@@ -48,8 +50,8 @@ def test_report_prints_a_table_and_writes_a_page(store):
   for word in ("mean", "sd", "95 %", "median", "gap", "init, sample, order, augment, noise, poke"):
     assert word in done.stdout, word
   page = (store / "report.html").read_text()
-  assert "<svg" in page and "scripts/replay.py" in page
-  assert not re.search(r"(src|href)=.?https?:", page)
+  assert 'id="ranked"' in page and "scripts/replay.py" in page and "data:image/png" in page
+  assert not re.search(r"(src|href)=.?https?:", page.split("<script", 1)[0])
 
 
 def test_replay_is_exact_and_saves_parameters(store, tmp_path):
@@ -167,3 +169,48 @@ def test_missing_data_says_how_to_get_it(tmp_path):
     "sweep", config, f"--data_dir={tmp_path}/none", "--runs=1", f"--out={tmp_path}/s", status=2
   )
   assert "SEEDLAB_DATA" in done.stderr
+
+
+def test_a_page_follows_a_sweep_that_is_still_running(tmp_path):
+  out = tmp_path / "sweep"
+  sweep = ("sweep", "--trainer=toy:make", f"--out={out}", "--lanes=loop", "--workers=1")
+  environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+  arguments = [sys.executable, *script(*sweep)]
+  subprocess.run([*arguments, "--runs=4"], check=True, capture_output=True, env=environment)
+  writer = records.Writer(out)  # two more are planned and not there yet
+  writer.extend([4, 5], np.array([[4] * 6, [5] * 6], np.uint32))
+  live = subprocess.Popen(
+    [sys.executable, *script("report", out, "--live")], stdout=subprocess.PIPE, text=True
+  )
+  page, refresh = out / "report.html", 'http-equiv="refresh"'
+  deadline = time.monotonic() + 60
+  while not page.exists() and time.monotonic() < deadline:
+    time.sleep(0.1)
+  assert refresh in page.read_text() and "2 of 6 runs are missing" in page.read_text()
+  subprocess.run([*arguments, "--runs=6"], check=True, capture_output=True, env=environment)
+  said, _ = live.communicate(timeout=60)
+  assert live.returncode == 0 and "of 6 seeds" in " ".join(said.split())
+  assert refresh not in page.read_text()
+
+
+def test_results_of_any_framework_as_csv(tmp_path):
+  rows = [
+    f"{v},{s},{0.9 + s * s / 5000 + (v == 'b') * (s + 5) / 750}" for v in "ab" for s in range(6)
+  ]
+  file = tmp_path / "results.csv"
+  file.write_text("\n".join(["variant,seed,accuracy", *rows]))
+  done = run("compare", file, "--planned_n=6", f"--page={tmp_path}/page.html")
+  assert "b is better than a by 1.00 points" in " ".join(done.stdout.split())
+  assert "decided beforehand, as stated" in " ".join(done.stdout.split())
+  assert "b - a, seed by seed" in (tmp_path / "page.html").read_text()
+  done = run("report", file)
+  assert "whatever the seed set" in done.stdout and (tmp_path / "results.html").exists()
+  file.write_text("variant,accuracy\na,1")
+  assert "needs the columns seed" in " ".join(run("report", file, status=2).stderr.split())
+
+
+def test_a_grid_has_a_page_of_its_own(tmp_path):
+  run("sweep", MLP, "--runs=4", "--grid=model.activation=relu,smelu", f"--out={tmp_path}/grid")
+  done = run("report", f"{tmp_path}/grid")
+  assert done.stdout.count("relu") == done.stdout.count("smelu") >= 2
+  assert "model.activation=smelu" in (tmp_path / "grid/report.html").read_text()

@@ -170,10 +170,11 @@ def facts(pair: Pair, margin: float | None) -> list[tuple[str, str]]:
       )
     )
     rule = comparison.bouthillier(_turned(pair), np.random.default_rng(0))
+    conclusion = rule.conclusion.replace("A is", f"{pair.variant.name} is")
     listed.append(
       (
         "Bouthillier's rule, no verdict",
-        f"{rule.conclusion} ({rule.low:.2f} to {rule.high:.2f}, 0.75)",
+        f"{conclusion} ({rule.low:.2f} to {rule.high:.2f}, 0.75)",
       )
     )
   if margin and pair.better:
