@@ -172,9 +172,10 @@ def test_with_the_plan_kept_by_both_the_fixed_interval_judges(first):
   ("plans", "missing"),
   [((40, None), ()), ((None, 40), ()), ((40, 50), ()), ((50, 50), ()), ((40, 40), (7,))],
 )
-def test_a_plan_not_kept_is_no_plan(plans, missing):
+@pytest.mark.parametrize("first", [0, 1000])
+def test_a_plan_not_kept_is_no_plan(plans, missing, first):
   a = sweep(noisy(0), planned_n=plans[0])
-  b = sweep(noisy(1), planned_n=plans[1], missing=missing)
+  b = sweep(noisy(1), planned_n=plans[1], missing=missing, first=first)
   found = compare([a, b])
   (pair,) = found.pairs
   assert pair.judged_by == "anytime"
