@@ -26,7 +26,7 @@ import xarray
 from seedlab import config, findings, records
 from seedlab.config import UserError
 from seedlab.findings import Findings
-from seedlab.stats import comparison, crossed, planning, sequential
+from seedlab.stats import comparison, crossed, many, planning, sequential
 from seedlab.stats.comparison import Contrast, TwoSweeps
 from seedlab.stats.single import Interval
 from seedlab.studies import claims
@@ -76,6 +76,7 @@ class Comparison:
   sweeps: list[Findings]
   pairs: list[Pair]
   differences: list[tuple[str, list[Any]]]  # config field -> its value in each sweep
+  ranks: many.Ranks | None  # of three or more sweeps of independent runs
 
 
 def compare(
@@ -132,7 +133,21 @@ def compare(
     sweeps=sweeps,
     pairs=[_pair(one, verdicts, margin) for one, verdicts in zip(judged, outcomes, strict=True)],
     differences=differing([sweep.record for sweep in sweeps]),
+    ranks=_ranks(sweeps),
   )
+
+
+def _ranks(sweeps: Sequence[Findings]) -> many.Ranks | None:
+  """Of the means; resampled together where all sweeps hold the same run numbers."""
+  used = [_used(sweep) for sweep in sweeps]
+  few = min(len(values_R) for values_R, _ in used) < 2
+  if len(sweeps) < 3 or few or not all(sweep.independent for sweep in sweeps):
+    return None
+  paired = all(np.array_equal(run_R, used[0][1]) for _, run_R in used[1:])
+  sign = -1 if sweeps[0].better < 0 else 1
+  draws = 2000 if max(len(values_R) for values_R, _ in used) <= 2000 else 400
+  values = [sign * values_R for values_R, _ in used]
+  return many.ranks(values, np.random.default_rng(0), paired, LEVEL, draws)
 
 
 def _read(source: Source, metric: str | None, name: str) -> list[Findings]:

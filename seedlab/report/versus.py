@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from seedlab.comparisons import LEVEL, Comparison, Pair
+from seedlab.config import STREAMS
 from seedlab.findings import Findings
 from seedlab.report import words
 from seedlab.stats import comparison, planning, sequential
@@ -21,10 +22,9 @@ def text(found: Comparison, details: bool = False) -> str:
   parts = [_lines(_differing(found)), _aligned(_sweep_rows(found))]
   for pair in found.pairs:
     lines = [_fill(" ".join(verdict(pair, found.margin)))]
-    lines += [f"  {name.ljust(34)}  {value}" for name, value in facts(pair, found.margin)]
+    beside = [*facts(pair, found.margin), *(on_request(pair) if details else [])]
+    lines += ["  " + line for line in _aligned(beside).splitlines()]
     lines += [_fill(note, "- ") for note in notes(pair)]
-    if details:
-      lines += [f"  {name.ljust(34)}  {value}" for name, value in on_request(pair)]
     parts.append("\n".join(lines))
   return "\n\n".join(part for part in parts if part)
 
@@ -55,10 +55,15 @@ def _sweep_rows(found: Comparison) -> list[tuple[str, ...]]:
     s = column.summary
     show = [words.number(sweep, value, s.sd) for value in (s.mean, s.sd, column.sd, s.min, s.max)]
     diverged = f" ({sweep.diverged} diverged)" * bool(sweep.diverged)
-    rows.append((sweep.name, f"{s.n:,}{diverged}", *show, ", ".join(sweep.vary) or "?"))
+    rows.append((sweep.name, f"{s.n:,}{diverged}", *show, _varied(sweep)))
   unknown = [at for at, blank in ((7, "?"), (4, "-")) if all(row[at] == blank for row in rows[1:])]
   for at in unknown:
     rows = [row[:at] + row[at + 1 :] for row in rows]
+  if found.ranks:
+    r = found.ranks
+    sets = zip(r.rank_S, r.low_S, r.high_S, strict=True)
+    cells = ["rank (95 %)", *(f"{rank} ({low} to {high})" for rank, low, high in sets)]
+    rows = [(*row[:2], cell, *row[2:]) for row, cell in zip(rows, cells, strict=True)]
   return rows
 
 
@@ -89,6 +94,12 @@ def verdict(pair: Pair, margin: float | None) -> list[str]:
     also = [f"It is not worse by {margin:g}{pair.baseline.unit} or more."]
   rests = [_assumptions(pair)] if math.isfinite(pair.judged.low) else []
   return [first, *also, *rests, *_outlook(pair, margin)]
+
+
+def _varied(sweep: Findings) -> str:
+  if set(sweep.vary) == set(STREAMS):
+    return "all streams"
+  return ", ".join(sweep.vary) or "?"
 
 
 def _no_interval(pair: Pair) -> str:
@@ -177,6 +188,9 @@ def facts(pair: Pair, margin: float | None) -> list[tuple[str, str]]:
         f"{conclusion} ({rule.low:.2f} to {rule.high:.2f}, 0.75)",
       )
     )
+  detectable = _detectable(pair)
+  if detectable:
+    listed.append(("found 4 times in 5 at this n (t test)", detectable))
   if margin and pair.better:
     test = comparison.equivalence(pair.two, margin)
     listed.append((f"equal within {margin:g} (TOST, fixed n)", f"p = {test.p_value:.2g}"))
@@ -185,6 +199,22 @@ def facts(pair: Pair, margin: float | None) -> list[tuple[str, str]]:
     interval = Interval(w.estimate, w.low, w.high, w.level, w.method)
     listed.append(("difference without diverged runs", _cell(pair, interval)))
   return listed
+
+
+def _detectable(pair: Pair) -> str:
+  """The smallest difference that so many runs would find, from the spread seen."""
+  two = pair.two
+  if pair.judged_by == "crossed" or min(len(two.a_R), len(two.b_S)) < 3:
+    return ""
+  if two.paired:
+    n, sd = len(two.a_R), float((two.a_R - two.b_S).std(ddof=1))
+  else:
+    n = min(len(two.a_R), len(two.b_S))
+    sd = math.sqrt((two.a_R.var(ddof=1) + two.b_S.var(ddof=1)) / 2)
+  if not sd > 0:
+    return ""
+  found = planning.detectable_difference(n, sd, two.paired)
+  return f"a difference of {words.number(pair.baseline, found, _scale(pair))}{pair.baseline.unit}"
 
 
 def notes(pair: Pair) -> list[str]:
@@ -312,6 +342,12 @@ def json_values(found: Comparison) -> dict[str, Any]:
     "margin": found.margin,
     "config_differences": dict(found.differences),
     "sweeps": [_sweep_json(sweep) for sweep in found.sweeps],
+    "ranks": found.ranks
+    and {
+      "rank": found.ranks.rank_S.tolist(),
+      "low": found.ranks.low_S.tolist(),
+      "high": found.ranks.high_S.tolist(),
+    },
     "comparisons": [_pair_json(pair) for pair in found.pairs],
   }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from seedlab.config import STREAMS
 from seedlab.findings import Column, Findings
-from seedlab.stats import crossed, sequential, single
+from seedlab.stats import crossed, planning, sequential, single
 from seedlab.stats.single import Interval
 
 WORDS = {True: ("worst", "best"), False: ("lowest", "highest")}
@@ -163,6 +163,9 @@ def _inference(found: Findings) -> list[tuple[str, str]]:
     limits = sorted([found.better * best.low, found.better * best.high])
     best = Interval(found.better * best.estimate, *limits, best.level, best.method)
     listed.append((f"expected best of {k} new seeds", interval(found, best, s.sd)))
+  half = number(found, s.sd / 2, s.sd) + found.unit
+  each = planning.runs_for_difference(s.sd / 2, s.sd)
+  listed.append((f"seeds a sweep to find a difference of {half}", f"{each} (4 times in 5, t test)"))
   return [*listed, ("tails", _tails(found, values_R))]
 
 
