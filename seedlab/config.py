@@ -43,9 +43,11 @@ class Data:
 @dataclasses.dataclass(frozen=True)
 class Model:
   name: str = "cnn"
-  width: int = 16  # hidden units (mlp), channels of the first layer (convolutional networks)
+  width: int = 16  # hidden units (mlp), channels of the first layer (others; 64 as published)
   depth: int = 2  # hidden layers; read by `mlp` alone
-  norm: Literal["none", "batch"] = "none"
+  norm: Literal["none", "batch", "group"] = "none"
+  shortcut: Literal["pool", "plain"] = "pool"  # ResNets where the size changes: average or stride
+  remat: bool = False  # ResNets, DenseNets, VGGs: less memory, blocks recomputed in the gradient
   activation: str = "relu"
   activation_kwargs: tuple[tuple[str, float], ...] = ()  # a dict (or its JSON) where it is written
   convolution: Literal["auto", "native", "patches"] = "auto"  # lowering; part of the numerics
