@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from seedlab.models.layers import Conv, Norm, global_max_pool, max_pool, normalise
 
-SMALLEST_SIDE = 11  # pixels: the last convolution, unpadded, then still finds its 3x3 window
 _LOGIT_SCALE = 0.2
 
 
