@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from seedlab.models.layers import Conv, Norm, average_pool, kaiming_fan_out, linear, normalise
 
-_STRIDES = (1, 2, 2, 2)
 _EXPANSION = 4  # of a bottleneck's last convolution
 
 
@@ -38,7 +37,7 @@ class ResNet(nn.Module):
   activation: Callable[[jax.Array], jax.Array]
   lowering: Literal["auto", "native", "patches"] = "auto"
   platform: str = "cpu"
-  blocks: tuple[int, int, int, int] = (2, 2, 2, 2)  # of each stage
+  blocks: tuple[int, ...] = (2, 2, 2, 2)  # of each stage
   bottleneck: bool = False
   shortcut: Literal["pool", "plain"] = "pool"
   remat: bool = False
@@ -64,8 +63,8 @@ class ResNet(nn.Module):
       platform=self.platform,
     )(images_BxHxWxC)
     x = self.activation(normalise(x, self.norm, train, mask))
-    for stage, (count, stride) in enumerate(zip(self.blocks, _STRIDES, strict=True)):
-      x = block(stage, stride, f"stage{stage}_first")(x, mask)
+    for stage, count in enumerate(self.blocks):
+      x = block(stage, 2 if stage > 0 else 1, f"stage{stage}_first")(x, mask)
       if count > 1:
         repeat = nn.scan(
           lambda block, x, mask: (block(x, mask), None),

@@ -32,7 +32,7 @@ class VGG(nn.Module):
   activation: Callable[[jax.Array], jax.Array]
   lowering: Literal["auto", "native", "patches"] = "auto"
   platform: str = "cpu"
-  convolutions: tuple[int, int, int, int, int] = (2, 2, 3, 3, 3)  # of each stage
+  convolutions: tuple[int, ...] = (2, 2, 3, 3, 3)  # of each stage, five at most
   remat: bool = False
 
   @nn.compact
@@ -42,8 +42,9 @@ class VGG(nn.Module):
     shared = (self.norm, self.activation, self.lowering, self.platform, train)
     cls = nn.remat(Stage) if self.remat else Stage
     x = images_BxHxWxC
-    for stage, (count, width) in enumerate(zip(self.convolutions, _WIDTHS, strict=True)):
-      x = max_pool(cls(count, width * self.width, *shared, name=f"stage{stage}")(x, mask))
+    for stage, count in enumerate(self.convolutions):
+      features = _WIDTHS[stage] * self.width
+      x = max_pool(cls(count, features, *shared, name=f"stage{stage}")(x, mask))
     x = x.reshape(x.shape[0], -1).astype(jnp.float32)
     return nn.Dense(self.classes, kernel_init=nn.initializers.normal(0.01))(x)
 
