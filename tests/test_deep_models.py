@@ -107,6 +107,12 @@ def gradient(module, variables, images):
   return logits, new, slope
 
 
+@functools.cache
+def trained(kind):
+  """`gradient` of a small network with batch norm, compiled once for all tests."""
+  return jax.jit(functools.partial(gradient, small(kind)))(*start(kind))
+
+
 def assert_near(found, expected, tolerance=1e-4):
   assert jax.tree.structure(found) == jax.tree.structure(expected)
   for (path, a), b in zip(
@@ -295,11 +301,10 @@ def torch_vgg(module, net, x):
     (ResNet(10, 4, "batch", jax.nn.relu), torch_resnet),
     (ResNet(10, 4, "batch", jax.nn.relu, shortcut="plain"), torch_resnet),
     (small("bottleneck"), torch_resnet),
-    (small("bottleneck", shortcut="plain"), torch_resnet),
     (small("dense", blocks=(2, 1, 2)), torch_dense),
     (small("vgg", convolutions=(1, 1, 2, 1)), torch_vgg),
   ],
-  ids=["resnet18", "resnet18-plain", "bottleneck", "bottleneck-plain", "dense", "vgg"],
+  ids=["resnet18", "resnet18-plain", "bottleneck", "dense", "vgg"],
 )
 def test_logits_are_pytorchs(module, network, train):
   torch = pytest.importorskip("torch", reason="needs PyTorch (pip install -e '.[reference]')")
@@ -338,9 +343,8 @@ def one_by_one(module, variables, images):
   return x.mean((1, 2)) @ output["kernel"] + output["bias"].reshape(1, -1), recorded
 
 
-@pytest.mark.parametrize("kind", ["basic", "bottleneck"])
-def test_the_loop_over_equal_blocks_is_the_blocks_one_by_one(kind):
-  module, (variables, images) = small(kind), start(kind)
+def test_the_loop_over_equal_blocks_is_the_blocks_one_by_one():
+  module, (variables, images) = small("basic"), start("basic")
 
   def taken_apart(variables, images):
     def loss(params):
@@ -353,14 +357,14 @@ def test_the_loop_over_equal_blocks_is_the_blocks_one_by_one(kind):
     return *rest, slope
 
   logits, recorded, slope = jax.jit(taken_apart)(variables, images)
-  found, new, found_slope = jax.jit(functools.partial(gradient, module))(variables, images)
+  found, new, found_slope = trained("basic")
   assert_near(found, logits)
   assert_near(found_slope, slope, 1e-3)
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *recorded)
   assert_near(new["batch_stats"]["stage0_rest"], stacked)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["basic", "dense", "vgg"])
 def test_recomputing_blocks_changes_nothing(kind):
   module, (variables, images) = small(kind), start(kind)
   again = small(kind, remat=True)
@@ -369,12 +373,9 @@ def test_recomputing_blocks_changes_nothing(kind):
     remat: primitives(functools.partial(gradient, m), variables, images)
     for remat, m in ((False, module), (True, again))
   }
-  print(names[True] - names[False])
-  assert "checkpoint" in names[True] - names[False]
-  expected, found = (
-    jax.jit(functools.partial(gradient, m))(variables, images) for m in (module, again)
-  )
-  assert_near(found, expected, 1e-5)
+  assert any("remat" in name or "checkpoint" in name for name in names[True] - names[False])
+  found = jax.jit(functools.partial(gradient, again))(variables, images)
+  assert_near(found, trained(kind), 1e-4)
 
 
 def equations(jaxpr):
@@ -406,41 +407,41 @@ def test_gradients_keep_to_convolutions_and_pools_that_are_fast_and_ordered(kind
   assert "conv_general_dilated" not in primitives(lanes, variables, images)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_lanes_are_two_runs(kind):
-  module, (variables, images) = small(kind, platform="gpu"), start(kind)
-  two = [variables, jax.tree.map(lambda leaf: 1.1 * leaf, variables)]
-  run = functools.partial(gradient, module)
-  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *two)
-  together = jax.jit(jax.vmap(run, (0, None)))(stacked, images)
-  alone = jax.jit(run)
-  for lane, variables in enumerate(two):
-    found = jax.tree.map(lambda leaf, lane=lane: leaf[lane], together)
-    assert_near(found, alone(variables, images), 1e-3)
+@pytest.mark.parametrize("kind", ["basic", "dense"])
+def test_each_of_two_lanes_is_a_run(kind):
+  variables, images = start(kind)
+  other = jax.tree.map(lambda leaf: 1.1 * leaf, variables)
+  lanes = jax.vmap(functools.partial(gradient, small(kind, platform="gpu")), (0, None))
+  lanes = jax.jit(lanes)
+  for lane, both in enumerate([(variables, other), (other, variables)]):
+    together = lanes(jax.tree.map(lambda *leaves: jnp.stack(leaves), *both), images)
+    assert_near(jax.tree.map(lambda leaf, n=lane: leaf[n], together), trained(kind), 1e-3)
 
 
-@pytest.mark.parametrize("kind", ["bottleneck", "dense"])
-def test_two_seeds_draw_the_first_weights_of_two_runs(kind):
-  def init(key):
-    return small(kind).init(key, pictures(1), False)
+def test_two_seeds_draw_the_first_weights_of_two_runs():
+  def init(seed):
+    return small("basic", blocks=(3,)).init(jax.random.key(seed), pictures(1), False)
 
   seeds = jnp.arange(2)
-  together = jax.jit(jax.vmap(lambda seed: init(jax.random.key(seed))))(seeds)
+  together, alone = jax.jit(jax.vmap(init))(seeds), jax.jit(init)
   for seed in seeds:
-    alone = jax.jit(lambda seed: init(jax.random.key(seed)))(seed)
     found = jax.tree.map(lambda leaf, seed=seed: leaf[seed], together)
-    jax.tree.map(np.testing.assert_array_equal, found, alone)
+    jax.tree.map(np.testing.assert_array_equal, found, alone(seed))
 
 
 # Fields
 
 
-@pytest.mark.parametrize("norm", ["none", "batch", "group"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+  "kind, norm", [*((kind, "batch") for kind in KINDS), ("basic", "none"), ("dense", "group")]
+)
 def test_every_parameter_has_a_gradient_and_statistics_are_recorded(kind, norm):
-  module, images = small(kind, norm, width=24), pictures()
-  variables = moved(module, side=8)
-  logits, new, slope = jax.jit(functools.partial(gradient, module))(variables, images)
+  if norm == "batch":
+    (variables, _), (logits, new, slope) = start(kind), trained(kind)
+  else:
+    module = small(kind, norm, width=8)
+    variables = moved(module, side=8)
+    logits, new, slope = jax.jit(functools.partial(gradient, module))(variables, pictures())
   assert logits.shape == (6, 10) and logits.dtype == jnp.float32
   for path, leaf in jax.tree_util.tree_leaves_with_path(slope):
     assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
@@ -482,7 +483,7 @@ def test_bfloat16_pictures_are_computed_in_bfloat16(kind):
   assert {leaf.dtype for leaf in jax.tree.leaves(new)} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["basic", "dense", "vgg"])
 def test_padding_of_an_incomplete_batch_changes_nothing(kind):
   module, (variables, images) = small(kind), start(kind)
   train = jax.jit(lambda x, mask: module.apply(variables, x, True, mask, mutable=["batch_stats"]))
@@ -524,7 +525,8 @@ def test_group_norm_refuses_groups_of_one_value():
 
 def first(module, side=32):
   images = jnp.zeros((1, side, side, 3))
-  return jax.jit(lambda key: module.init(key, images, False)["params"])(jax.random.key(0))
+  key = jax.random.key(0, impl="rbg")  # which XLA compiles ten times faster than threefry
+  return jax.jit(lambda key: module.init(key, images, False)["params"])(key)
 
 
 def variance_times(kernel, fan):
@@ -551,8 +553,8 @@ def test_first_weights_of_resnets_are_kaiming_normal_by_fan_out():
 
 
 def test_first_weights_of_linear_layers_are_pytorchs():
-  inputs = 8 * 32
-  dense = first(small("basic", width=32), 8)["Dense_0"]
+  inputs = 2 * 128
+  dense = first(small("basic", width=128), 8)["Dense_0"]
   for leaf in (dense["kernel"], dense["bias"]):
     assert float(jnp.abs(leaf).max()) <= inputs**-0.5
   assert float(jnp.abs(dense["kernel"]).max()) == pytest.approx(inputs**-0.5, rel=0.01)
@@ -562,7 +564,7 @@ def test_first_weights_of_linear_layers_are_pytorchs():
 
 def test_first_weights_of_densenets_and_vggs():
   params = first(small("dense", width=32), 8)
-  layer = params["block2_layer1"]
+  layer = params["block1_layer1"]
   for kernel in (layer["Conv_0"]["kernel"], layer["Conv_1"]["kernel"]):
     assert variance_times(kernel, math.prod(kernel.shape[:-1])) == pytest.approx(2, rel=0.06)
     assert float(jnp.abs(kernel).max()) > 3.2 * float(kernel.std())
