@@ -177,6 +177,12 @@ def test_max_pool_agrees_with_reduce_window():
   np.testing.assert_array_equal(layers.max_pool(x, 3), expected)
 
 
+def test_average_pool_by_hand():
+  x = jnp.array([[1.0, 2, 5, 9], [4, 3, 7, 8], [0, 0, 6, 6]]).reshape(1, 3, 4, 1)
+  assert layers.average_pool(x).reshape(-1).tolist() == [2.5, 7.25]
+  assert layers.average_pool(x, 1).tolist() == x.tolist()
+
+
 def test_conv_draws_the_numbers_of_its_initialiser():
   key, shape = jax.random.key(3), (3, 3, 5, 4)
   drawn = layers.Conv(4, 3)._draw(key, shape)

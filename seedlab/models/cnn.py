@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import Conv, normalise
+from seedlab.models.layers import Conv, Norm, normalise
 
 _SMALLEST_SIDE = 4
 
@@ -18,12 +18,12 @@ class CNN(nn.Module):
   8x8 pictures meet two convolutions, 32x32 ones four. Halving is by stride 2,
   which costs a fourth of a convolution followed by pooling. Convolutions are
   He-normal (He et al. 2015, arXiv 1502.01852, eq. 10), the output LeCun-normal,
-  biases zero. A batch norm takes over its layer's bias.
+  biases zero. A norm takes over its layer's bias.
   """
 
   classes: int
   width: int
-  norm: Literal["none", "batch"]
+  norm: Norm
   activation: Callable[[jax.Array], jax.Array]
   lowering: Literal["auto", "native", "patches"] = "auto"
   platform: str = "cpu"

@@ -1,4 +1,4 @@
-"""The layers all networks share: one convolution with its own derivative, pooling, batch norm.
+"""The layers all networks share: one convolution with its own derivative, pooling, norms.
 
 Why a convolution of our own: XLA:CPU runs the gradient convolutions made by
 automatic differentiation in a generic loop, up to hundreds of times slower, as
@@ -24,9 +24,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from seedlab.config import choice_error
+from seedlab.config import UserError, choice_error
 
 Lowering = Literal["native", "patches"]
+Norm = Literal["none", "batch", "group"]
 Padding = Literal["SAME", "VALID"] | Sequence[tuple[int, int]]
 
 _LOWERINGS = ("native", "patches")
@@ -35,6 +36,7 @@ _PIXELS = (0, 1, 2)  # the axes of NHWC that a kernel's gradient sums over
 # Up to this many input channels `patches` writes its products out as sums: XLA fuses them into
 # one loop, where a matrix product with so short an inner side would be mostly copying.
 _FEW_CHANNELS = 3
+_MOST_GROUPS = 32  # of a group norm
 
 
 def conv(
@@ -112,22 +114,66 @@ class Conv(nn.Module):
     return self.kernel_init(key, matrix, jnp.float32).reshape(shape)
 
 
-def normalise(
-  x: jax.Array, norm: Literal["none", "batch"], train: bool, mask: jax.Array | None
-) -> jax.Array:
-  """Batch norm as in PyTorch (running averages 0.9 old + 0.1 new, epsilon 1e-5), or `x` itself.
+def kaiming_fan_out(size: int, features: int) -> nn.initializers.Initializer:
+  """Normal draws of variance 2 / (size^2 features), for a square convolution of stride 1.
 
-  To be called inside a compact module, which will own the parameters. The
-  running variance is the biased one of flax, smaller than PyTorch's by the
-  factor (n - 1) / n for n values a channel.
+  He et al. 2015, arXiv 1502.01852, eq. 14 (PyTorch's kaiming_normal_, fan_out),
+  which keeps the variance of gradients. Fixed numbers, since `Conv` shows its
+  initialiser a matrix, from which the size of the kernel cannot be read.
+  """
+  return nn.initializers.normal(math.sqrt(2 / (size**2 * features)))
+
+
+def linear(features: int, x: jax.Array) -> jax.Array:
+  """A linear layer with bias that starts as PyTorch's: uniform within ±1/sqrt(inputs), both.
+
+  To be called inside a compact module, which will own the parameters.
 
   Args:
-    x: float[B, ..., C], normalised over all axes but the last.
+    features: width of the output.
+    x: float32[B, inputs].
+  """
+  bound = x.shape[-1] ** -0.5
+
+  def draw(key, shape, dtype):
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return nn.Dense(features, kernel_init=draw, bias_init=draw)(x)
+
+
+def normalise(x: jax.Array, norm: Norm, train: bool, mask: jax.Array | None) -> jax.Array:
+  """Batch norm or group norm as in PyTorch (epsilon 1e-5), or `x` itself.
+
+  To be called inside a compact module, which will own the parameters: a scale
+  (1 at first) and a shift (0) for each channel.
+
+  "batch" normalises each channel over all other axes. Running averages are
+  0.9 old + 0.1 new; the running variance is the biased one of flax, smaller
+  than PyTorch's by the factor (n - 1) / n for n values a channel.
+
+  "group" normalises each example alone, over its pixels and a group of
+  neighbouring channels (Wu & He 2018, arXiv 1803.08494): 32 groups, or the
+  largest number below that divides the channels. It neither knows `train` nor
+  records anything.
+
+  Args:
+    x: float[B, ..., C].
     train: use and record the statistics of this batch; else use the recorded ones.
     mask: bool[B], False for the padding of an incomplete batch; None means all real.
+
+  Raises:
+    UserError: groups of a single value, which would all turn into zero.
   """
   if norm == "none":
     return x
+  if norm == "group":
+    groups = max(n for n in range(1, _MOST_GROUPS + 1) if x.shape[-1] % n == 0)
+    if math.prod(x.shape[1:]) == groups:
+      raise UserError(
+        f"model.norm='group' meets {x.shape[-1]} channels of one pixel, {groups} groups of a single"
+        " value; take a larger model.width, larger pictures (data.image_size) or norm='batch'"
+      )
+    return nn.GroupNorm(groups, epsilon=1e-5, dtype=x.dtype)(x)
   layer = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=x.dtype)
   return layer(x, mask=None if mask is None else mask.reshape(-1, *[1] * (x.ndim - 1)))
 
@@ -139,15 +185,27 @@ def max_pool(x: jax.Array, window: int = 2) -> jax.Array:
   gradient of lax.reduce_window's maximum scatters (select-and-scatter), which
   GPUs do not add up in a fixed order; this one compares and multiplies.
   """
-  batch, height, width, channels = x.shape
-  h, w = height // window, width // window
-  squares = x[:, : h * window, : w * window].reshape(batch, h, window, w, window, channels)
-  return squares.max((2, 4))
+  return _squares(x, window).max((2, 4))
+
+
+def average_pool(x: jax.Array, window: int = 2) -> jax.Array:
+  """Means of disjoint squares: float[B, H, W, C] to float[B, H // window, W // window, C].
+
+  Rows and columns that do not fill a square are dropped, as PyTorch does.
+  """
+  return _squares(x, window).mean((2, 4))
 
 
 def global_max_pool(x: jax.Array) -> jax.Array:
   """float[B, H, W, C] to float[B, C]."""
   return x.max((1, 2))
+
+
+def _squares(x, window):
+  """float[B, H, W, C] as [B, h, window, w, window, C]."""
+  batch, height, width, channels = x.shape
+  h, w = height // window, width // window
+  return x[:, : h * window, : w * window].reshape(batch, h, window, w, window, channels)
 
 
 def _forward(x, kernel, strides, pads, lowering):

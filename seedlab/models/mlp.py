@@ -1,25 +1,24 @@
 """Multilayer perceptron on the flattened pixels."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import normalise
+from seedlab.models.layers import Norm, normalise
 
 
 class MLP(nn.Module):
   """`depth` hidden layers of `width` units: linear, norm, activation; then a linear output.
 
   Hidden weights are He-normal (He et al. 2015, arXiv 1502.01852, eq. 10), the
-  output's LeCun-normal, biases zero. A batch norm takes over its layer's bias.
+  output's LeCun-normal, biases zero. A norm takes over its layer's bias.
   """
 
   classes: int
   width: int
-  norm: Literal["none", "batch"]
+  norm: Norm
   activation: Callable[[jax.Array], jax.Array]
   depth: int
 

@@ -7,9 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import Conv, global_max_pool, max_pool, normalise
+from seedlab.models.layers import Conv, Norm, global_max_pool, max_pool, normalise
 
-SMALLEST_SIDE = 11  # pixels: the last convolution, unpadded, then still finds its 3x3 window
 _LOGIT_SCALE = 0.2
 
 
@@ -22,7 +21,7 @@ class ResNet9(nn.Module):
   where each convolution is followed by norm and activation, inside the
   residual branches too, and nothing follows the additions.
 
-  With batch norm the weights start as in PyTorch, and so in the published runs:
+  With a norm the weights start as in PyTorch, and so in the published runs:
   uniform of variance 1 / (3 fan-in). Without it that would shrink the signal
   sixfold a layer in variance, so convolutions are He-normal then (He et al.
   2015, arXiv 1502.01852, eq. 10) and have biases, zero at first.
@@ -30,7 +29,7 @@ class ResNet9(nn.Module):
 
   classes: int
   width: int
-  norm: Literal["none", "batch"]
+  norm: Norm
   activation: Callable[[jax.Array], jax.Array]
   lowering: Literal["auto", "native", "patches"] = "auto"
   platform: str = "cpu"
