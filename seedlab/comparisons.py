@@ -24,7 +24,7 @@ import scipy.stats
 import xarray
 
 from seedlab import config, findings, records
-from seedlab.config import UserError
+from seedlab.config import STREAMS, UserError
 from seedlab.findings import Findings
 from seedlab.stats import comparison, crossed, many, planning, sequential
 from seedlab.stats.comparison import Contrast, TwoSweeps
@@ -116,6 +116,8 @@ def compare(
   if len(sweeps) < 2:
     raise UserError(f"{len(sweeps)} sweep to compare; give two stores, or a table of two variants")
   if planned_n is not None:
+    if planned_n < 2:
+      raise UserError(f"planned_n={planned_n} must be at least 2")
     recorded = [sweep.name for sweep in sweeps if sweep.record]
     if recorded:
       raise UserError(
@@ -155,7 +157,7 @@ def _read(source: Source, metric: str | None, name: str) -> list[Findings]:
     return [findings.examine(source, metric, name)]
   if isinstance(source, pd.DataFrame):
     return findings.examine_table(source, metric)
-  if os.path.isfile(source):
+  if os.path.isfile(source) or os.fspath(source).endswith(".csv"):
     return findings.examine_table(findings.read_table(source), metric)
   with records.readable(source):
     return [findings.examine(records.open(source), metric, name or findings.named(source))]
@@ -183,11 +185,12 @@ def _same_test_set(sweeps: list[Findings]) -> None:
         f"metric={first.metric!r}: {first.name} has fractions and {sweep.name} other numbers; bring"
         " them to one unit"
       )
-    if first.examples and sweep.examples and not np.array_equal(first.label_E, sweep.label_E):
+    sets = (first.test_label_E, sweep.test_label_E)
+    if min(map(len, sets)) and not np.array_equal(*sets):
+      sizes = " and ".join(f"{len(labels):,}" for labels in sets)
       raise UserError(
-        f"{first.name} and {sweep.name} were evaluated on different test sets ({first.examples:,}"
-        f" and {sweep.examples:,} examples): a difference between them would not be one of the"
-        " methods; evaluate both on one set"
+        f"{first.name} and {sweep.name} were evaluated on different test sets ({sizes} examples): a"
+        " difference between them would not be one of the methods; evaluate both on one set"
       )
 
 
@@ -213,12 +216,14 @@ class _Judgement:
 def _judgement(
   baseline: Findings, variant: Findings, margin: float | None, paired: bool | None
 ) -> _Judgement:
+  if not (baseline.independent and variant.independent):
+    if paired is False:
+      raise UserError("paired=False: crossed sweeps are compared level by level; leave it out")
+    a, b = _crossed_values(baseline, variant)
+    two = TwoSweeps(a.ravel(), b.ravel(), True, 0)
+    return _Judgement(baseline, variant, two, "crossed", (a - b,), ())
   runs = [_used(sweep) for sweep in (variant, baseline)]
   notes = []
-  if not (baseline.independent and variant.independent):
-    grid = _crossed_difference(baseline, variant)
-    two = comparison.align(*runs[0], *runs[1], True)
-    return _Judgement(baseline, variant, two, "crossed", (grid,), ())
   if variant.vary != baseline.vary:
     notes.append(
       f"{baseline.name} varied {_streams(baseline)}, {variant.name} {_streams(variant)}: their"
@@ -238,7 +243,13 @@ def _judgement(
       f"{sweep.name} planned {sweep.planned_n or 'nothing'} and holds {sweep.completed:,}"
       for sweep in (baseline, variant)
     )
-    notes.append(f"Not judged at the planned number of runs: {plans}.")
+    used = f"; {len(two.a_R):,} pairs are used" if two.paired else ""
+    notes.append(f"Not judged at the planned number of runs: {plans}{used}.")
+  shorter = min(len(two.a_R), len(two.b_S))
+  if not (two.paired or as_planned) and len(two.a_R) != len(two.b_S):
+    notes.append(f"The anytime-valid interval rests on the first {shorter:,} runs of each.")
+  if (baseline.diverged or variant.diverged) and baseline.chance != variant.chance:
+    notes.append("Diverged runs count as chance level in one sweep and are left out of the other.")
   return _Judgement(baseline, variant, two, "fixed" if as_planned else "anytime", (), tuple(notes))
 
 
@@ -253,20 +264,27 @@ def _used(sweep: Findings) -> tuple[np.ndarray, np.ndarray]:
   return column.values[order], column.runs[order]
 
 
-def _crossed_difference(baseline: Findings, variant: Findings) -> np.ndarray:
-  """Variant - baseline for every combination of levels; both must hold the same ones."""
+def _crossed_values(baseline: Findings, variant: Findings) -> tuple[np.ndarray, np.ndarray]:
+  """Of the variant and of the baseline, over the same levels of the same streams."""
+  if baseline.independent or variant.independent:
+    joint, design = (baseline, variant) if baseline.independent else (variant, baseline)
+    raise UserError(
+      f"{design.name} is a crossed design and {joint.name} has independent runs: their means carry"
+      " other luck; compare two of one kind"
+    )
   arrays, levels = [], []
   for sweep in (variant, baseline):
     values_R, run_R = _used(sweep)
-    rows = np.searchsorted(sweep.run_R, run_R, sorter=np.argsort(sweep.run_R))
-    rows = np.argsort(sweep.run_R)[rows]
-    seeds = {stream: sweep.seeds[stream][rows] for stream in sweep.vary}
+    order = np.argsort(sweep.run_R)
+    rows = order[np.searchsorted(sweep.run_R, run_R, sorter=order)]
+    seeds = {stream: sweep.seeds[stream][rows] for stream in STREAMS if stream in sweep.vary}
     try:
       array, found = crossed.design(values_R, seeds)
     except ValueError as error:
       raise UserError(
-        f"{sweep.name} has runs that share seeds, and they are no full crossed design ({error});"
-        " finish the sweep, or compare sweeps of independent runs"
+        f"{sweep.name} has runs that share seeds, and those that are judged are no full crossed"
+        f" design ({error}); finish the sweep, judge by a metric that diverged runs have too, or"
+        " compare sweeps of independent runs"
       ) from None
     arrays.append(array)
     levels.append({stream: values.tolist() for stream, values in found.items()})
@@ -275,12 +293,20 @@ def _crossed_difference(baseline: Findings, variant: Findings) -> np.ndarray:
       f"{baseline.name} and {variant.name} are crossed designs over other levels; a crossed sweep"
       " is compared only with one over the same streams and levels"
     )
-  return arrays[0] - arrays[1]
+  return arrays[0], arrays[1]
 
 
 def _anytime(two: TwoSweeps, level: float) -> Interval:
-  """The last interval of the confidence sequence of the differences; infinite before the first."""
+  """The last interval of the confidence sequence of the differences; infinite before the first.
+
+  Of unpaired sweeps the n-th runs are subtracted, as many as the shorter one has.
+  """
   values = sequential.differences(two)
+  scale = max(abs(two.a_R).max(), abs(two.b_S).max())
+  if len(values) < sequential.BURN_IN or np.ptp(values) <= 1e-12 * scale:
+    # Nothing to judge by: then the estimate is that of all runs.
+    estimate = two.a_R.mean() - two.b_S.mean()
+    return Interval(float(estimate), -math.inf, math.inf, level, "anytime-valid")
   low, high = sequential.asymptotic_sequence(values, level)
   return Interval(float(values.mean()), float(low[-1]), float(high[-1]), level, "anytime-valid")
 
@@ -380,6 +406,8 @@ def _without_diverged(one: _Judgement) -> Contrast | None:
   sweeps = (one.variant, one.baseline)
   if not any(len(sweep.columns) > 1 for sweep in sweeps):
     return None
+  if any(sweep.failed_R.all() for sweep in sweeps):
+    return None
   columns = [sweep.columns[-1] for sweep in sweeps]
   values = [(column.values, column.runs) for column in columns]
   if any(len(column.values) < 2 for column in columns):
@@ -394,8 +422,9 @@ def _without_diverged(one: _Judgement) -> Contrast | None:
 def _more(one: _Judgement, margin: float | None, level: float) -> int | None:
   """Further runs a sweep after which the interval settles it four times in five.
 
-  If the difference and the sds are those seen so far. With a margin: settles it or shows
-  the two equal, whichever takes fewer. None where more than planning.MOST_RUNS are needed.
+  If the difference and the sds are those seen so far, by the anytime-valid interval: runs
+  beyond a planned number are judged by it. With a margin: settles it or shows the two
+  equal, whichever takes fewer. None where more than planning.MOST_RUNS are needed.
   """
   two = one.two
   n = min(len(two.a_R), len(two.b_S))
@@ -407,20 +436,15 @@ def _more(one: _Judgement, margin: float | None, level: float) -> int | None:
   else:
     sd = math.sqrt(two.a_R.var(ddof=1) + two.b_S.var(ddof=1))
   goals = [difference] + ([margin - difference] if margin and margin > difference else [])
-  needed = [_runs_to_settle(goal, float(sd), one.by, level) for goal in goals]
+  needed = [_runs_to_settle(goal, float(sd), level) for goal in goals]
   found = [runs for runs in needed if runs is not None]
   return max(min(found) - n, 1) if found else None
 
 
-def _runs_to_settle(distance: float, sd: float, by: str, level: float) -> int | None:
+def _runs_to_settle(distance: float, sd: float, level: float) -> int | None:
   """Runs (pairs) until the limit nearer to the edge, `distance` away, is clear of it."""
   if not distance > 0 or not sd > 0:
     return None
-  if by == "fixed":
-    try:
-      return planning.runs_for_difference(distance, sd, True, _POWER, 1 - level)
-    except ValueError:
-      return None
   slack = float(scipy.stats.norm.ppf(_POWER))
   n = sequential.BURN_IN
   while n < planning.MOST_RUNS:

@@ -65,6 +65,7 @@ class Findings:
   steps: np.ndarray  # int64[E]; empty for a metric without evaluations
   curves: np.ndarray  # float64[R, E], the runs that did not diverge
   label_E: np.ndarray  # labels of the test examples behind the distribution-wise variance, or none
+  test_label_E: np.ndarray  # those of the test set whatever the metric measures, or none
   fingerprints: int  # how many there are among the runs
   seconds: float  # per run and worker; nan where unknown
   record: Mapping[str, Any]  # config (or trainer) as in the manifest; empty for a table
@@ -185,11 +186,18 @@ def examine_table(frame: pd.DataFrame, metric: str | None = None) -> list[Findin
 
   Raises UserError for missing columns, metrics that are not numbers, a seed that repeats.
   """
-  columns = [str(name) for name in frame.columns if name not in ("variant", "seed")]
+  # Headers as people and pandas write them: blanks around them, an index without a name.
+  frame = frame.rename(columns=lambda name: str(name).strip())
+  frame = frame[[name for name in frame.columns if name and not name.startswith("Unnamed: ")]]
+  names = list(frame.columns)
+  columns = [name for name in names if name not in ("variant", "seed")]
+  if len(set(names)) < len(names):
+    repeated = next(name for name in names if names.count(name) > 1)
+    raise UserError(f"column {repeated!r} occurs more than once; give every column its own name")
   if "seed" not in frame or not columns or not len(frame):
     raise UserError(
-      f"columns={', '.join(map(str, frame.columns))} of {len(frame)} rows: a table needs the"
-      " columns seed and a metric, and variant where there is more than one"
+      f"columns={', '.join(names)} of {len(frame)} rows: a table needs the columns seed and a"
+      " metric, and variant where there is more than one (in small letters)"
     )
   if metric is not None and metric not in columns:
     raise choice_error("metric", metric, columns)
@@ -198,21 +206,23 @@ def examine_table(frame: pd.DataFrame, metric: str | None = None) -> list[Findin
   wrong = np.isnan(values) & frame[metric].notna().to_numpy()
   if wrong.any():
     row = int(np.argmax(wrong))
+    hint = "leave the cell empty for a run that diverged"
+    if wrong.all():
+      hint = "name the metric with --metric, and the column of the variants 'variant'"
     raise UserError(
-      f"{metric}={frame[metric].iloc[row]!r} in row {row + 1} is not a number; leave the cell empty"
-      " for a run that diverged"
+      f"{metric}={_cell(frame[metric], row)} in row {row + 1} is not a number; {hint}"
     )
-  seeds = pd.to_numeric(frame["seed"], errors="coerce").to_numpy(np.float64)
-  if not np.isfinite(seeds).all() or (seeds != np.floor(seeds)).any():
-    row = int(np.argmax(~(seeds == np.floor(seeds))))
-    raise UserError(
-      f"seed={frame['seed'].iloc[row]!r} in row {row + 1} is not a whole number; number the runs"
-    )
+  seeds = _seeds(frame["seed"])
   found = []
-  variants = frame["variant"].astype(str) if "variant" in frame else pd.Series([""] * len(frame))
+  variants = pd.Series([""] * len(frame))
+  if "variant" in frame:
+    missing = frame["variant"].isna().to_numpy()
+    if missing.any():
+      raise UserError(f"variant is empty in row {np.argmax(missing) + 1}; name it")
+    variants = frame["variant"].astype(str)
   for name in dict.fromkeys(variants):
     rows = (variants == name).to_numpy()
-    run_R = seeds[rows].astype(np.int64)
+    run_R = seeds[rows]
     order = np.argsort(run_R, kind="stable")
     run_R, value_R = run_R[order], values[rows][order]
     if len(np.unique(run_R)) < len(run_R):
@@ -225,6 +235,26 @@ def examine_table(frame: pd.DataFrame, metric: str | None = None) -> list[Findin
   return found
 
 
+def _seeds(column: pd.Series) -> np.ndarray:
+  """Whole numbers, int64 or uint64."""
+  if column.dtype.kind in "iu":
+    return column.to_numpy()
+  numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+  whole = np.isfinite(numbers) & (np.floor(numbers) == numbers) & (abs(numbers) < 2**53)
+  if not whole.all():
+    row = int(np.argmin(whole))
+    raise UserError(
+      f"seed={_cell(column, row)} in row {row + 1} is not a whole number below 2^53; number"
+      " the runs"
+    )
+  return numbers.astype(np.int64)
+
+
+def _cell(column: pd.Series, row: int) -> str:
+  value = column.iloc[row]
+  return repr(value) if isinstance(value, str) else str(value)
+
+
 def _table_findings(name: str, metric: str, run_R: np.ndarray, value_R: np.ndarray) -> Findings:
   nothing = np.zeros(0, np.int64)
   return _found(
@@ -234,7 +264,7 @@ def _table_findings(name: str, metric: str, run_R: np.ndarray, value_R: np.ndarr
     value_R[:, None],
     ~np.isfinite(value_R),
     0,
-    (np.zeros((~np.isnan(value_R)).sum(), np.int64), nothing, nothing),
+    (np.zeros(np.isfinite(value_R).sum(), np.int64), nothing, nothing),
     planned=len(run_R),
     planned_n=None,
     vary=[],
@@ -299,6 +329,7 @@ def _found(
     steps=steps,
     curves=scale * curves[~failed],
     label_E=label_E if len(errors_E) else label_E[:0],
+    test_label_E=label_E,
     **known,
   )
 

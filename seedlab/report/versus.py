@@ -191,7 +191,7 @@ def facts(pair: Pair, margin: float | None) -> list[tuple[str, str]]:
   detectable = _detectable(pair)
   if detectable:
     listed.append(("found 4 times in 5 at this n (t test)", detectable))
-  if margin and pair.better:
+  if margin and pair.better and math.isfinite(pair.fixed.low):
     test = comparison.equivalence(pair.two, margin)
     listed.append((f"equal within {margin:g} (TOST, fixed n)", f"p = {test.p_value:.2g}"))
   if pair.without_diverged:
@@ -232,6 +232,8 @@ def on_request(pair: Pair) -> list[tuple[str, str]]:
   ratio = comparison.sd_ratio(pair.two, LEVEL)
   boot = comparison.bootstrap_difference(pair.two, np.random.default_rng(1), LEVEL)
   order = comparison.almost_stochastic_order(two, np.random.default_rng(2))
+  if math.isnan(pair.fixed.low):
+    return []
   listed = [
     ("permutation p", f"{comparison.permutation_p(pair.two, np.random.default_rng(3)):.2g}"),
     ("difference, BCa bootstrap 95 %", _cell(pair, boot)),
@@ -318,7 +320,7 @@ def markdown(found: Comparison) -> str:
   rows = _sweep_rows(found)
   deltas = ["difference (95 %)", "-", *(_delta(pair) for pair in found.pairs)]
   table = [(*row, delta) for row, delta in zip(rows, deltas, strict=True)]
-  lines = ["| " + " | ".join(row) + " |" for row in table]
+  lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
   lines.insert(1, "|" + " --- |" * len(table[0]))
   sentences = [_sentence(pair, found.margin) for pair in found.pairs]
   return "\n\n".join([*sentences, "\n".join(lines)])
@@ -329,8 +331,9 @@ def _delta(pair: Pair) -> str:
 
 
 def _sentence(pair: Pair, margin: float | None) -> str:
-  verdicts = verdict(pair, margin)
-  return " ".join(verdicts[:-1] if len(verdicts) > 2 and pair.settled == "open" else verdicts)
+  """The verdict without what would settle it, which is no matter of a paper."""
+  outlook = _outlook(pair, margin)
+  return " ".join(sentence for sentence in verdict(pair, margin) if sentence not in outlook)
 
 
 def json_values(found: Comparison) -> dict[str, Any]:

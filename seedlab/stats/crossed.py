@@ -56,7 +56,12 @@ def design(
       places.append(place_R)
   if len(levels) < 2:
     raise ValueError(f"a crossed design varies at least two streams, not {list(levels)}")
-  counts = np.zeros([len(unique) for unique in levels.values()], int)
+  shape = [len(unique) for unique in levels.values()]
+  if math.prod(shape) > 2 * len(values_R) + 1000:  # far from full: no array for it
+    raise ValueError(
+      f"not a full crossed design: {len(values_R)} runs for {math.prod(shape)} combinations"
+    )
+  counts = np.zeros(shape, int)
   np.add.at(counts, tuple(places), 1)
   if (counts != 1).any():
     cell = np.argwhere(counts != 1)[0]

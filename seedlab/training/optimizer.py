@@ -55,9 +55,7 @@ def _cosine(peak: float, period: int) -> optax.Schedule:
   return lambda count: peak / 2 * (1 + jnp.cos(jnp.pi * jnp.clip(count / period, 0, 1)))
 
 
-def build(
-  optimizer: Optimizer, steps: int, epoch_steps: int = 1
-) -> optax.GradientTransformation:
+def build(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.GradientTransformation:
   """SGD as PyTorch defines it: g += decay p; v = momentum v + g; p -= lr (v, or g + momentum v).
 
   Weight decay is coupled: it enters the momentum, for every parameter. The
