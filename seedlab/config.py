@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,9 @@ class Data:
   crop: int = 0  # pixels of padding on each side before a random crop back to size
   crop_padding: Literal["zero", "reflect"] = "zero"
   cutout: int = 0  # side of the square filled with the mean colour
+  # None augments afresh in every epoch; N is a fixed pool of N augmented copies of each picture, of
+  # which a minibatch epoch visits one and a full-batch step all.
+  copies: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +60,11 @@ class Model:
 class Optimizer:
   name: Literal["sgd"] = "sgd"
   learning_rate: float = 0.1  # the peak of the schedule
-  schedule: Literal["constant", "linear", "cosine"] = "linear"  # to zero at the last step
+  # "linear" and "cosine" reach zero at the last step, "warmup_cosine" after `period`
+  schedule: Literal["constant", "linear", "cosine", "warmup_cosine"] = "linear"
   warmup_steps: int = 0  # linear from zero to the peak
+  period: int | None = None  # steps of the falling half cosine of "warmup_cosine"; None: all steps
+  per_epoch: bool = False  # constant within an epoch: the schedule's "steps" are epochs
   momentum: float = 0.9
   nesterov: bool = False
   weight_decay: float = 0.0  # coupled: added to the gradient of every parameter before momentum
@@ -65,10 +72,27 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-  batch_size: int = 50
+  batch_size: int = 50  # not read with `full_batch`
+  full_batch: bool = False  # one step takes the whole pool, which makes it an epoch
   epochs: int = 20
   steps: int | None = None  # overrides `epochs`
   label_smoothing: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradient:
+  """How the gradient of one update is formed: see `training/gradients.py`."""
+
+  block_size: int | None = None  # examples at a time; also batch norm's and the penalty's unit
+  last_block: Literal["drop", "keep", "error"] = "error"  # where blocks do not divide the update
+  accumulation: Literal["mean", "legacy"] = "mean"  # legacy: the weights of published code
+  penalty: float = 0.0  # strength of the penalty on the blocks' gradient norms
+  penalty_form: Literal["forward", "central", "exact"] = "forward"
+  penalty_probe: float = 0.01  # distance in parameter space of the finite difference
+  penalty_statistics: bool = True  # probe passes record batch norm's running statistics too
+  noise: Literal["none", "additive", "multiplicative"] = "none"
+  noise_scale: float = 0.0  # standard deviation a coordinate
+  clip_norm: float | None = None  # largest norm of the whole gradient; None does not clip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +100,8 @@ class Evaluation:
   every_epochs: float = 1.0  # the last step is always evaluated
   batch_size: int = 250  # pictures held at once; does not change what is measured
   probabilities: bool = False  # keep the class probabilities of every test example at the end
+  train: bool = False  # also loss and accuracy on the run's training examples, not augmented
+  gradient_norm: bool = False  # also the mean squared norm of the training blocks' gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +118,7 @@ class Config:
   model: Model = Model()
   optimizer: Optimizer = Optimizer()
   training: Training = Training()
+  gradient: Gradient = Gradient()
   evaluation: Evaluation = Evaluation()
   seeds: Seeds = Seeds()
 
@@ -102,16 +129,21 @@ _MINIMUM = {
   "data.train_examples": 1,
   "data.crop": 0,
   "data.cutout": 0,
+  "data.copies": 1,
   "model.width": 1,
   "model.depth": 0,
   "optimizer.learning_rate": 0,
   "optimizer.warmup_steps": 0,
+  "optimizer.period": 1,
   "optimizer.momentum": 0,
   "optimizer.weight_decay": 0,
   "training.batch_size": 1,
   "training.epochs": 1,
   "training.steps": 1,
   "training.label_smoothing": 0,
+  "gradient.block_size": 1,
+  "gradient.penalty": 0,
+  "gradient.noise_scale": 0,
   "evaluation.batch_size": 1,
   "seeds.fixed": 0,
 }
@@ -275,6 +307,7 @@ def _check(config: Config) -> None:
     raise UserError(f"training.label_smoothing={config.training.label_smoothing!r} must be below 1")
   if config.evaluation.every_epochs <= 0:
     raise UserError(f"evaluation.every_epochs={config.evaluation.every_epochs!r} must be above 0")
+  _check_update(config)
   seeds = config.seeds
   if seeds.fixed >= SEED_LIMIT:
     raise UserError(f"seeds.fixed={seeds.fixed} must lie in [0, 2^32)")
@@ -288,3 +321,36 @@ def _check(config: Config) -> None:
       )
   elif seeds.levels:
     raise UserError(f"seeds.levels={seeds.levels!r} is for seeds.design='crossed'")
+
+
+def _check_update(config: Config) -> None:
+  """What the fields of an update say together."""
+  data, optimizer, gradient = config.data, config.optimizer, config.gradient
+  if data.copies is not None and not (data.flip or data.crop or data.cutout):
+    raise UserError(
+      f"data.copies={data.copies} would all be the same picture; switch on data.flip, data.crop or"
+      " data.cutout, or leave data.copies empty"
+    )
+  if config.training.full_batch and data.order == "replacement":
+    raise UserError(
+      "data.order='replacement' does not visit the whole pool, as training.full_batch=True says;"
+      " set 'sequential' or 'permutation'"
+    )
+  if optimizer.period is not None and optimizer.schedule != "warmup_cosine":
+    raise UserError(
+      f"optimizer.period={optimizer.period} is for optimizer.schedule='warmup_cosine', not"
+      f" {optimizer.schedule!r}"
+    )
+  for field in ("clip_norm", "penalty_probe"):
+    value = getattr(gradient, field)
+    if value is not None and not 0 < value < math.inf:
+      raise UserError(f"gradient.{field}={value!r} must be above 0 and finite")
+  if gradient.penalty and not optimizer.learning_rate:
+    raise UserError(
+      f"gradient.penalty={gradient.penalty!r} is multiplied by the learning rate, and"
+      " optimizer.learning_rate=0.0: set it above 0"
+    )
+  if gradient.noise != "none" and not gradient.noise_scale:
+    raise UserError(
+      f"gradient.noise={gradient.noise!r} needs gradient.noise_scale above 0, not 0.0"
+    )

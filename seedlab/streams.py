@@ -5,7 +5,8 @@ the data set), never of history, so that a resumed run needs only its step and
 a changed stream leaves the others alone:
 
   order    fold_in(order, epoch)
-  augment  fold_in(fold_in(augment, epoch), index in the full data set)
+  augment  fold_in(fold_in(augment, epoch), index in the full data set); of a fixed pool of
+           augmented copies, the copy's number for the epoch
   noise    fold_in(noise, step); poke likewise
 """
 
@@ -58,7 +59,12 @@ def at_step(key: jax.Array, step: jax.Array | int) -> jax.Array:
 
 
 def for_examples(key: jax.Array, epoch: jax.Array | int, index: jax.Array) -> jax.Array:
-  """Keys of the examples `index` (int[B], positions in the full data set) in an epoch."""
+  """Keys of the examples `index` (int[B], positions in the full data set) in an epoch.
+
+  `epoch` may differ between examples (int[B]), as the copies of a fixed pool do.
+  """
+  if jnp.ndim(epoch):
+    return jax.vmap(lambda epoch, index: at_step(at_step(key, epoch), index))(epoch, index)
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(at_step(key, epoch), index)
 
 
