@@ -22,7 +22,7 @@ from jax import lax
 from seedlab import config as configs
 from seedlab import data as datasets
 from seedlab import models, streams
-from seedlab.config import Config, UserError
+from seedlab.config import Config, Gradient, UserError
 from seedlab.data import augmentation
 from seedlab.data import order as orders
 from seedlab.trainer import EVALUATION, Trainer
@@ -67,23 +67,8 @@ def on_dataset(config: Config, dataset: datasets.Dataset, classes: int) -> Train
       f"data.train_examples={examples} is more than the {total} of {config.data.name}"
     )
   copies, full_batch = config.data.copies, config.training.full_batch
-  batch_size = examples * (copies or 1) if full_batch else config.training.batch_size
-  if batch_size > examples and not full_batch:
-    raise UserError(
-      f"training.batch_size={batch_size} is more than the {examples} training examples"
-      f" of {config.data.name}"
-    )
-  epoch_steps = (
-    1 if full_batch else orders.steps_per_epoch(examples, batch_size, config.data.last_batch)
-  )
-  ragged = not full_batch and config.data.last_batch == "keep" and examples % batch_size != 0
-  blocks, block_size = gradients.blocks(config.gradient, batch_size)
-  if ragged and blocks > 1 and config.gradient.last_block != "keep":
-    raise UserError(
-      f"data.last_batch='keep' leaves a last batch of {examples % batch_size}, which blocks of"
-      f" gradient.block_size={block_size} cut: set gradient.last_block='keep' too"
-    )
-  masked = ragged or blocks * block_size > batch_size
+  batch_size, epoch_steps, blocks, block_size, ragged = _cut(config, examples)
+  masked = ragged or blocks * block_size > batch_size  # some block may be incomplete
   steps = config.training.steps or config.training.epochs * epoch_steps
   precision = config.model.precision
   module = models.build(config.model, classes, image_shape, jax.default_backend())
@@ -175,9 +160,7 @@ def on_dataset(config: Config, dataset: datasets.Dataset, classes: int) -> Train
       return gather(index, None, None, None, data)
 
     def form(batch_stats, block):
-      value_and_gradient = jax.value_and_grad(loss, has_aux=True)
-      (value, changed), gradient = value_and_gradient(state.params, batch_stats, block)
-      return gradients.Formed(gradient, value, changed)
+      return gradients.of_block(loss, Gradient(), state.params, batch_stats, block)
 
     return gradients.mean_squared_norm(form, state.batch_stats, examples // size, take)
 
@@ -211,6 +194,38 @@ def on_dataset(config: Config, dataset: datasets.Dataset, classes: int) -> Train
     period=-(-_SEGMENT_BLOCKS // blocks) if full_batch else epoch_steps,
     coords={"label": ("example", dataset.test_label)},
   )
+
+
+class _Cut(NamedTuple):
+  """How the examples of a run are cut into updates, and those into blocks."""
+
+  batch_size: int  # examples of an update
+  epoch_steps: int
+  blocks: int  # of an update
+  block_size: int
+  ragged: bool  # whether the last update of an epoch is incomplete
+
+
+def _cut(config: Config, examples: int) -> _Cut:
+  if config.training.full_batch:
+    pool = examples * (config.data.copies or 1)
+    return _Cut(pool, 1, *gradients.blocks(config.gradient, pool), ragged=False)
+  batch_size, last_batch = config.training.batch_size, config.data.last_batch
+  if batch_size > examples:
+    raise UserError(
+      f"training.batch_size={batch_size} is more than the {examples} training examples"
+      f" of {config.data.name}"
+    )
+  blocks, block_size = gradients.blocks(config.gradient, batch_size)
+  ragged = last_batch == "keep" and examples % batch_size != 0
+  if ragged and blocks > 1 and config.gradient.last_block != "keep":
+    raise UserError(
+      f"gradient.last_block={config.gradient.last_block!r} does not go with data.last_batch='keep',"
+      f" which leaves a last batch of {examples % batch_size} of {examples} examples: set it to"
+      " 'keep' too"
+    )
+  epoch_steps = orders.steps_per_epoch(examples, batch_size, last_batch)
+  return _Cut(batch_size, epoch_steps, blocks, block_size, ragged)
 
 
 def _plan(steps: int, every: float) -> tuple[int, ...]:
