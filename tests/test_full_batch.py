@@ -87,6 +87,15 @@ def test_a_dropped_block_is_as_if_its_examples_were_not_there():
   assert_close(ours.params, theirs.params)
 
 
+def test_a_full_batch_visits_the_runs_own_subset():
+  built = trainer(data={"train_examples": 15}, gradient={"block_size": 5})
+  state = built.init(keys_of(1), jax.device_put(DATASET))
+  own = DATASET._replace(
+    train_image=DATASET.train_image[state.subset], train_label=DATASET.train_label[state.subset]
+  )
+  assert_close(after(built).params, after(trainer(own), dataset=own).params)
+
+
 def test_a_minibatch_in_blocks_equals_the_minibatch():
   """10 + 10 + 2 examples, in blocks of 4, 4, 2 and one of 2."""
   sections = {
