@@ -33,6 +33,7 @@ class Data:
   name: str = "digits"  # or any image classification set of tensorflow-datasets
   image_size: int | None = None  # pixels a side, resized when decoding; None keeps the size
   train_examples: int | None = None  # subset drawn by the `sample` stream; None takes all
+  # "permutation" is drawn for every epoch; a full batch that is "sequential" keeps its blocks
   order: Literal["permutation", "replacement", "sequential"] = "permutation"
   last_batch: Literal["drop", "keep"] = "drop"  # the incomplete last batch of an epoch
   flip: bool = False  # horizontally, with probability 1/2

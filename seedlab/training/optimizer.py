@@ -43,6 +43,9 @@ def _by_count(optimizer: Optimizer, steps: int, unit: str) -> optax.Schedule:
     "cosine": lambda: optax.cosine_decay_schedule(peak, steps - warmup),
     "warmup_cosine": lambda: _cosine(peak, optimizer.period or steps),
   }[optimizer.schedule]()
+  if optimizer.schedule == "warmup_cosine":
+    rising = optax.linear_schedule(0.0, peak, warmup) if warmup else optax.constant_schedule(peak)
+    return optax.join_schedules([rising, after], [warmup + 1])
   if not warmup:
     return after
   rising = optax.linear_schedule(0.0, peak, warmup)
