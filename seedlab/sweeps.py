@@ -162,6 +162,7 @@ def sweep(
   stop: str | None = None,
   max_runs: int | None = None,
   claims: Sequence[Mapping[str, Any]] = (),
+  progress: Progress | None = None,
   quiet: bool = False,
 ):
   """Trains every run not yet in the store and returns the whole sweep as an xarray.Dataset.
@@ -187,6 +188,7 @@ def sweep(
     max_runs: with `stop`, the most runs to train.
     claims: `studies.claims.record(...)`, kept in the manifest before the first run; another
       rule later is said, not stored.
+    progress: counts the runs, finished ones included, in a display that serves several sweeps.
     quiet: no progress on stderr.
 
   Raises:
@@ -206,13 +208,18 @@ def sweep(
     if known and plans.rule and _already_stopped(out, plans.rule, quiet):
       return records.open(out)
     done = set(_completed(out)) if known else set()
+    if progress:
+      progress.finished(None, len(done.intersection(wanted)))
     if known and done.issuperset(wanted):
       _say(quiet, f"{os.fspath(out)} already has all {len(wanted)} runs")
       return records.open(out)
     try:
       with _executor(described, workers, executor, quiet) as (pool, count):
         lane = (lanes, width)
-        _run(described, wanted, out, known, lane, pool, count, new_fingerprint, quiet, plans)
+        display = contextlib.nullcontext(progress) if progress else None
+        _run(
+          described, wanted, out, known, lane, pool, count, new_fingerprint, quiet, plans, display
+        )
     except KeyboardInterrupt:
       kept = len(_completed(out)) if records.exists(out) else 0
       _say(
@@ -381,7 +388,9 @@ def grid_cells(
   return found
 
 
-def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, quiet, plans) -> None:
+def _run(
+  described, wanted, out, known, lanes, pool, count, new_fingerprint, quiet, plans, display
+) -> None:
   """Trains what is missing of `wanted` and writes it."""
   facts = _describe(pool, described, *lanes, quiet=quiet)
   fingerprint = facts["fingerprint"]
@@ -412,7 +421,7 @@ def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, qui
     )
 
   ahead = 2 * count if plans.rule else len(pending)
-  with Progress(total, quiet) as progress:
+  with display or Progress(total, quiet) as progress:
     if isinstance(pool, WorkerPool):
       pool.on_progress = progress.part
     for rows, task in _finished(submit, pending, ahead, in_order=plans.rule is not None):

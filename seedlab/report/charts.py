@@ -295,3 +295,19 @@ def _figure(label: str, y_label: str, height: int = _HEIGHT, **options):
     grid.tags = ["grid_line_color=faint"]
     grid.grid_line_alpha = 0.6
   return plot
+
+
+def labelled(
+  names: Sequence[str], x: Sequence[float], y: Sequence[float], x_label: str, y_label: str
+) -> LayoutDOM:
+  """Named points over a logarithmic axis."""
+  source = ColumnDataSource({"name": list(names), "x": list(x), "y": list(y)})
+  plot = _figure(label=x_label, y_label=y_label, x_axis_type="log")
+  points = plot.scatter("x", "y", source=source, size=9, fill_alpha=0.8)
+  _paint(points, fill_color="main", line_color="main")
+  text = plot.text("x", "y", "name", source=source, x_offset=7, y_offset=4, text_font_size="11px")
+  _paint(text, text_color="ink")
+  plot.add_tools(
+    HoverTool(renderers=[points], tooltips=[("", "@name"), (x_label, "@x"), (y_label, "@y{0.00}")])
+  )
+  return plot

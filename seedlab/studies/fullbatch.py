@@ -46,6 +46,7 @@ _EVALUATIONS = 30  # of a run, in every row
 # Words that may follow a row; each changes these fields.
 MODIFIERS: dict[str, dict[str, Any]] = {
   "no_augmentation": {"data.flip": False, "data.crop": 0},
+  "copies4": {"data.copies": 4},
   "copies10": {"data.copies": 10},
   "copies40": {"data.copies": 40},
   "shuffle": {"data.order": "permutation"},
@@ -110,14 +111,14 @@ _LAPTOP = _Scale(
     Data(name="digits", train_examples=480, crop=1),
     Model(name="cnn", width=8, norm="batch"),
     batch_size=32,
-    epochs=60,
+    epochs=40,
     warmup=1,
   ),
   block=32,
   strong_block=16,
-  steps=600,
-  warmup=80,
-  period=800,
+  steps=400,
+  warmup=54,
+  period=534,
   longer_peak=0.4,
   regularized_peak=0.8,
 )
@@ -126,7 +127,7 @@ _SMOKE = _Scale(
   dataclasses.replace(
     _LAPTOP.sgd,
     data=dataclasses.replace(_LAPTOP.sgd.data, train_examples=64),
-    model=dataclasses.replace(_LAPTOP.sgd.model, width=4),
+    model=Model(name="mlp", width=8, depth=1, norm="batch"),
     training=Training(batch_size=16, epochs=3),
   ),
   block=16,

@@ -1,0 +1,120 @@
+"""Runs a study: its sweeps into one directory, then its claims, tables and page.
+
+The claims go into every store before its first run, with the number of runs at which
+they are judged. Everything resumes: the same call again trains what is missing.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import xarray
+
+from seedlab import records, report, sweeps, tasks
+from seedlab.config import Config, UserError, to_dict
+from seedlab.progress import Progress
+from seedlab.studies import claims
+from seedlab.studies.claims import Claim, Evidence, Verdict
+
+SCALES = ("smoke", "laptop", "paper")
+
+
+class Sweep(NamedTuple):
+  """One sweep of a study; its store is the directory `name` below the study's."""
+
+  name: str
+  config: Config
+  runs: range
+
+
+class Analysis(NamedTuple):
+  """What the finished sweeps say."""
+
+  headline: str
+  lead: Sequence[str]
+  evidence: Mapping[str, Callable[[float], Sequence[Evidence]]]  # claim id -> of a level
+  preconditions: Mapping[str, bool]
+  tables: Sequence[report.Table]
+  pictures: Mapping[str, tuple[Any, str, str]]  # as `report.study_page` takes them
+
+
+class Study(NamedTuple):
+  title: str
+  claims: Callable[[str], Sequence[Claim]]  # of a scale
+  sweeps: Callable[[str, str | None], Sequence[Sweep]]  # of a scale and data_dir
+  analyse: Callable[[Mapping[str, xarray.Dataset], str], Analysis]  # by name of the sweep
+
+
+class Result(NamedTuple):
+  verdicts: list[Verdict]
+  text: str
+  page: pathlib.Path
+
+
+def run(
+  study: Study,
+  scale: str,
+  out: str | os.PathLike,
+  *,
+  data_dir: str | None = None,
+  workers: int | None = None,
+  quiet: bool = False,
+) -> Result:
+  """Trains what is missing, judges the claims and writes OUT/report.html.
+
+  Raises:
+    UserError: input that cannot be right; what is on disk stays as it was.
+  """
+  out = pathlib.Path(out)
+  made = list(study.claims(scale))
+  planned = list(study.sweeps(scale, data_dir))
+  total = sum(len(one.runs) for one in planned)
+  with sweeps.local_pool(workers) as pool, Progress(total, quiet) as progress:
+    for one in planned:  # a mistake in the last sweep is found before the first one trains
+      pool.submit(tasks.check, _spec(one.config, data_dir)).result()
+    for one in planned:
+      sweeps.sweep(
+        one.config,
+        one.runs,
+        out / one.name,
+        data_dir=data_dir,
+        executor=pool,
+        workers=workers,
+        planned_n=len(one.runs),
+        claims=claims.record(made),
+        progress=progress,
+        quiet=True,
+      )
+  datasets = {one.name: records.open(out / one.name) for one in planned}
+  found = study.analyse(datasets, scale)
+  verdicts = claims.judge_family(made, found.evidence, found.preconditions, scale)
+  changed = _changed(datasets, made)
+  page = report.study_page(
+    study.title, found.headline, found.lead, verdicts, changed, found.tables, found.pictures
+  )
+  text = "\n".join(
+    [found.headline, *found.lead, "", report.study_text(verdicts, changed, found.tables)]
+  )
+  return Result(verdicts, text, report.write(page, out / "report.html"))
+
+
+def _changed(datasets: Mapping[str, xarray.Dataset], made: Sequence[Claim]) -> dict[str, str]:
+  """Claim id -> what changed since the first of the sweeps began to train."""
+  changed: dict[str, str] = {}
+  for dataset in datasets.values():
+    changed |= claims.changes(dataset.attrs["claims"], made)
+  return changed
+
+
+def _spec(config: Config, data_dir: str | None) -> dict[str, Any]:
+  directory = os.path.abspath(data_dir) if data_dir else None
+  return {
+    "function": "seedlab.training:make_trainer",
+    "arguments": {"config": to_dict(config), "data_dir": directory},
+  }
+
+
+def check_scale(scale: str) -> None:
+  if scale not in SCALES:
+    raise UserError(f"scale={scale!r} is not known; scales: {', '.join(SCALES)}")
