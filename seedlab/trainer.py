@@ -33,7 +33,7 @@ class Trainer:
       parameter non-finite, or -1.
     evaluate: (state, data) -> {name: array}.
     dims: for every outcome of `evaluate` the dimensions it is stored under, after
-      `run`. One that begins with "evaluation" is kept at every evaluation, any
+      `run`. The first metric is the headline of reports. One that begins with "evaluation" is kept at every evaluation, any
       other at the end alone.
     feed: (seeds, first, steps) -> tree of host arrays, for data too large for the
       device: what `advance` gets as `fed`. A function of its arguments alone
