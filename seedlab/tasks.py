@@ -23,8 +23,9 @@ def describe(spec: Mapping[str, Any], make: Callable[..., Any] | None = None) ->
   trainer = program.trainer
   step, evaluation = engine.speed(program)
   outcome = {}
-  for name, struct in program.outcome.items():
-    dims = list(trainer.dims[name])
+  # In the order of `dims`, whose first metric is the headline: JAX has sorted the outcome's names.
+  for name, dims in trainer.dims.items():
+    dims, struct = list(dims), program.outcome[name]
     every = dims[:1] == [EVALUATION]
     sizes = [len(trainer.plan)] * every + list(struct.shape)
     outcome[name] = [dims, sizes, np.dtype(struct.dtype).str]

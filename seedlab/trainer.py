@@ -34,7 +34,7 @@ class Trainer:
     evaluate: (state, data) -> {name: array}.
     dims: for every outcome of `evaluate` the dimensions it is stored under, after
       `run`. One that begins with "evaluation" is kept at every evaluation, any
-      other at the end alone.
+      other at the end alone. The first number per run is the headline of reports.
     feed: (seeds, first, steps) -> tree of host arrays, for data too large for the
       device: what `advance` gets as `fed`. A function of its arguments alone
       (seeds: uint32, one per stream); called ahead of time from another thread.

@@ -226,7 +226,7 @@ _WRONG = {
     "--config.model.widht=3",
   ],
   "--config.modle.width: 'modle' is not a field; did you mean 'model'?; "
-  "fields: data, evaluation, model, optimizer, seeds, training": [
+  "fields: data, evaluation, gradient, model, optimizer, seeds, training": [
     "--config=good.py",
     "--config.modle.width=3",
   ],

@@ -596,6 +596,7 @@ def test_block_gradient_norm_by_hand(full_batch):
   ]
   outcome = jax.jit(built.evaluate)(state, data)
   assert float(outcome["block_gradient_norm"]) == pytest.approx(np.mean(squares), rel=1e-5)
+  assert next(iter(built.dims)) == "test_accuracy"  # the headline of reports
   assert "train_loss" not in outcome and "train_loss" not in built.dims
 
 
