@@ -4,6 +4,8 @@
                step in a loop beside the same step alone, memory of a worker
   --suite=gpu  lanes by vmap at widths 1 to 64 under each convolution lowering and precision,
                with the share of the matmul ceiling; one run replayed in a second process
+  --suite=fullbatch  a full-batch step beside as many minibatch steps, with each penalty; memory
+                     against the size of the pool; compilation of deep networks
   --suite=pages  compare.py and report.py on two made-up sweeps of 10,000 runs x 10,000 examples
 
 Absolute times of a shared machine prove nothing; compare the ratios.
@@ -25,7 +27,7 @@ from ml_collections import config_flags  # noqa: F401  (cli.run expects its pars
 from seedlab import cli, host, sweeps
 from seedlab.pool import TaskError, WorkerPool
 
-_SUITE = flags.DEFINE_enum("suite", "cpu", ["cpu", "gpu", "pages"], "what to measure")
+_SUITE = flags.DEFINE_enum("suite", "cpu", ["cpu", "gpu", "fullbatch", "pages"], "what to measure")
 _JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timings per figure; the median counts")
 _MINUTES = flags.DEFINE_float("minutes", 9.0, "gpu: start no new measurement after this long")
@@ -34,7 +36,7 @@ _SMALL = flags.DEFINE_bool("small", False, "tiny sizes, to see that the suite ru
 
 def main(argv: list[str]) -> None:
   del argv
-  rows = {"cpu": _cpu, "gpu": _gpu, "pages": _pages}[_SUITE.value]()
+  rows = {"cpu": _cpu, "gpu": _gpu, "fullbatch": _fullbatch, "pages": _pages}[_SUITE.value]()
   facts = {"suite": _SUITE.value, "date": host.now(), "jax": jax.__version__,
            "python": platform.python_version(), "rows": rows}  # fmt: skip
   names = list(dict.fromkeys(name for row in rows for name in row))
@@ -129,6 +131,29 @@ def _gpu() -> list[dict]:
       digests.append(pool.submit(measure.gpu_digests, small).result())
   same = "same bits" if digests[0] == digests[1] else f"DIFFERENT: {digests}"
   rows.append({"what": "runs repeated in a second process", "note": same})
+  return rows
+
+
+def _fullbatch() -> list[dict]:
+  small, rows = _SMALL.value, []
+  with sweeps.local_pool(1) as pool:
+    _say("full-batch steps beside minibatch steps")
+    costs = pool.submit(measure.full_batch_costs, _REPEATS.value, small).result()
+    targets = {"none": "<= 1.05", "forward": "<= 2.1"}
+    for form in ("none", "forward", "central", "exact"):
+      rows.append({"what": f"full-batch step, penalty {form}: ms", "seedlab": 1e3 * costs[form],
+                   "rival": 1e3 * costs["minibatch"], "ratio": costs[form] / costs["minibatch"],
+                   "target": targets.get(form)})  # fmt: skip
+    for name, memory in pool.submit(measure.full_batch_memory, small).result():
+      rows.append({"what": f"temporary memory, {name}: MiB", "seedlab": memory})
+    for name in ("resnet18",) if small else ("resnet18", "resnet152", "densenet121"):
+      _say(f"compiling {name}")
+      found = pool.submit(measure.compile_seconds, name, small).result()
+      rows.append({"what": f"{name}: s to compile a step of 32", "seedlab": found["compile"]})
+      rows.append(
+        {"what": f"{name}: s to compile and draw the weights", "seedlab": found["weights"]}
+      )
+      rows.append({"what": f"{name}: s a step of 32", "seedlab": found["step"]})
   return rows
 
 

@@ -1,18 +1,31 @@
 """What `bench.py` has its worker processes measure: functions of JSON, answering JSON."""
 
+import dataclasses
 import functools
 import importlib.util
 import itertools
+import math
 import os
 import pathlib
 import statistics
 import subprocess
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from seedlab import config, engine, host, records, training
-from seedlab.config import STREAMS, Config, Data, Evaluation, Model, Optimizer, Training
+from seedlab import config, engine, host, records, streams, training
+from seedlab.config import (
+  STREAMS,
+  Config,
+  Data,
+  Evaluation,
+  Gradient,
+  Model,
+  Optimizer,
+  Training,
+)
 from seedlab.data import Dataset, load
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
@@ -292,3 +305,102 @@ def seconds_and_memory(command: list[str]) -> tuple[float, float]:
   if status:
     raise RuntimeError(f"{command} ended with {status}")
   return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def full_batch_costs(repeats: int, small: bool) -> dict[str, float]:
+  """CPU seconds of as many blocks: as minibatch steps, as a full-batch step, with each penalty."""
+  pool = 96 if small else 1920
+  base = Config(
+    data=Data(order="sequential", crop=1),
+    model=Model(name="cnn", width=8, norm="batch"),
+    optimizer=Optimizer(schedule="constant", nesterov=True, weight_decay=5e-4),
+    training=Training(batch_size=32, steps=10**6),
+  )
+  whole = Training(full_batch=True, steps=10**6)
+  configs = {"minibatch": base}
+  for form in ("none", "forward", "central", "exact"):
+    gradient = Gradient(block_size=32, clip_norm=0.25)
+    if form != "none":
+      gradient = dataclasses.replace(gradient, penalty=0.5, penalty_form=form)
+    configs[form] = dataclasses.replace(base, training=whole, gradient=gradient)
+  programs = {
+    name: _advance(config, _noise_pictures(pool, 8, 1)) for name, config in configs.items()
+  }
+  found = dict.fromkeys(programs, math.inf)
+  for _ in range(repeats):
+    for name, (advance, _) in programs.items():
+      started = time.process_time()
+      advance(pool // 32 if name == "minibatch" else 1)
+      found[name] = min(found[name], time.process_time() - started)
+  return found
+
+
+def full_batch_memory(small: bool) -> list[tuple[str, float]]:
+  """MiB of temporary memory of a penalised full-batch step, by size of the pool."""
+  found = []
+  for examples, copies in ((500, None), (1000, 4)) if small else (
+    (1_000, None), (10_000, None), (50_000, None), (50_000, 40),
+  ):  # fmt: skip
+    config = Config(
+      data=Data(order="permutation", crop=4, flip=True, copies=copies),
+      model=Model(name="cnn", width=16, norm="batch"),
+      optimizer=Optimizer(schedule="constant"),
+      training=Training(full_batch=True, steps=100),
+      gradient=Gradient(block_size=125, penalty=0.5, clip_norm=0.25),
+    )
+    _, compiled = _advance(config, _noise_pictures(examples, 32, 3))
+    name = f"{examples:,} pictures" + f" x {copies} copies" * bool(copies)
+    found.append((name, compiled.memory_analysis().temp_size_in_bytes / 2**20))
+  return found
+
+
+def compile_seconds(name: str, small: bool) -> dict[str, float]:
+  """Seconds to compile the first weights and a training step of batch 32, and of one such step."""
+  config = Config(
+    model=Model(name=name, width=8 if small else 64, norm="batch"),
+    optimizer=Optimizer(schedule="constant"),
+    training=Training(batch_size=4 if small else 32, steps=2),
+    evaluation=Evaluation(batch_size=10),
+  )
+  trainer = training.on_dataset(config, _noise_pictures(64, 32, 3), 10)
+  data, keys = jax.device_put(trainer.load()), _keys()
+  jax.config.update("jax_enable_compilation_cache", False)
+  started = time.perf_counter()
+  state = jax.block_until_ready(jax.jit(trainer.init)(keys, data))
+  weights = time.perf_counter() - started
+  lowered = jax.jit(trainer.advance).lower(state, keys, data, None, jnp.int32(0), jnp.int32(1))
+  started = time.perf_counter()
+  advance = lowered.compile()
+  step = time.perf_counter() - started
+  seconds = []
+  for _ in range(2):
+    started = time.perf_counter()
+    jax.block_until_ready(advance(state, keys, data, None, np.int32(0), np.int32(1)))
+    seconds.append(time.perf_counter() - started)
+  return {"weights": weights, "compile": step, "step": min(seconds)}
+
+
+def _noise_pictures(examples: int, side: int, channels: int) -> Dataset:
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (examples, side, side, channels), np.uint8)
+  label = rng.integers(0, 10, examples).astype(np.int32)
+  mean, std = np.full(channels, 127, np.float32), np.full(channels, 70, np.float32)
+  return Dataset(image, label, image[:10], label[:10], mean, std)
+
+
+def _keys():
+  return streams.derive(jnp.arange(len(STREAMS), dtype=jnp.uint32))
+
+
+def _advance(config: Config, dataset: Dataset):
+  """A function of a number of steps that trains so many from the start, and its program."""
+  trainer = training.on_dataset(config, dataset, 10)
+  data, keys = jax.device_put(dataset), _keys()
+  state = jax.jit(trainer.init)(keys, data)
+  one = jnp.int32(1)
+  compiled = jax.jit(trainer.advance).lower(state, keys, data, None, one, one).compile()
+
+  def advance(steps: int):
+    jax.block_until_ready(compiled(state, keys, data, None, np.int32(0), np.int32(steps)))
+
+  return advance, compiled

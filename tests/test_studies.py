@@ -185,7 +185,7 @@ def test_rows_differ_from_the_baseline_as_published():
   assert (
     min(len(one.runs) for name, one in laptop.items() if "rate" not in name and "still" not in name)
     >= 20
-  )  # noqa: E501
+  )
 
 
 def test_passes_count_every_gradient():
