@@ -145,7 +145,7 @@ def test_full_batch_claims_follow_their_rules(no_pictures_at_hand):
   worse = outcomes(
     full_batch_sweeps(
       full_batch=(0.959, 0.0), longer=(0.97, 0.0), regularized=(0.94, 0.0),
-      noise_additive=(0.97, 0.0), sgd_replacement=(0.94, 0.0),
+      noise_multiplicative=(0.97, 0.0), sgd_replacement=(0.94, 0.0),
     )
   )  # fmt: skip
   assert {worse[name] for name in ("F1", "F2", "F3", "F5", "F6")} == {"contradicted"}
