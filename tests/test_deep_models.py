@@ -51,6 +51,7 @@ def small(kind, norm="batch", activation=jax.nn.relu, width=4, **fields):
   return cls(10, width, norm, activation, **{**sizes, **fields})
 
 
+SLOW = pytest.mark.slow  # seconds of XLA's compilation each, of code that another kind runs too
 KINDS = ["basic", "bottleneck", "dense", "vgg"]
 
 
@@ -364,7 +365,9 @@ def test_the_loop_over_equal_blocks_is_the_blocks_one_by_one():
   assert_near(new["batch_stats"]["stage0_rest"], stacked)
 
 
-@pytest.mark.parametrize("kind", ["basic", "dense", "vgg"])
+@pytest.mark.parametrize(
+  "kind", [pytest.param("basic", marks=SLOW), pytest.param("dense", marks=SLOW), "vgg"]
+)
 def test_recomputing_blocks_changes_nothing(kind):
   module, (variables, images) = small(kind), start(kind)
   again = small(kind, remat=True)
@@ -407,7 +410,7 @@ def test_gradients_keep_to_convolutions_and_pools_that_are_fast_and_ordered(kind
   assert "conv_general_dilated" not in primitives(lanes, variables, images)
 
 
-@pytest.mark.parametrize("kind", ["basic", "dense"])
+@pytest.mark.parametrize("kind", ["basic", pytest.param("dense", marks=SLOW)])
 def test_each_of_two_lanes_is_a_run(kind):
   variables, images = start(kind)
   other = jax.tree.map(lambda leaf: 1.1 * leaf, variables)
