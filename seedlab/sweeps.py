@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seedlab import __version__, config, host, records, streams, tasks, worker
+from seedlab import __version__, checkpoints, config, host, records, streams, tasks, worker
 from seedlab.config import Config, Seeds, UserError
 from seedlab.pool import WorkerPool
 from seedlab.progress import Progress
@@ -162,6 +162,7 @@ def sweep(
   stop: str | None = None,
   max_runs: int | None = None,
   claims: Sequence[Mapping[str, Any]] = (),
+  checkpoint_every: float = 600.0,
   quiet: bool = False,
 ):
   """Trains every run not yet in the store and returns the whole sweep as an xarray.Dataset.
@@ -187,6 +188,8 @@ def sweep(
     max_runs: with `stop`, the most runs to train.
     claims: `studies.claims.record(...)`, kept in the manifest before the first run; another
       rule later is said, not stored.
+    checkpoint_every: seconds after which runs under way are saved (again), so that a kill costs no
+      more of them; 0: never.
     quiet: no progress on stderr.
 
   Raises:
@@ -196,6 +199,7 @@ def sweep(
   plans = _plans(planned_n, stop, max_runs, runs, described.seeds, claims)
   wanted = run_numbers(max_runs if plans.rule else runs, described.seeds)
   _check_workers(workers)
+  _check_seconds(checkpoint_every)
   records.exists(out)  # refuses a foreign directory before anything is put into it
   with records.lock(out):
     known = records.manifest(out) if records.exists(out) else None
@@ -204,22 +208,23 @@ def sweep(
       _same_plans(plans, known, out, quiet)
       lanes, width = _same_lanes(known, lanes, width, out)
     if known and plans.rule and _already_stopped(out, plans.rule, quiet):
-      return records.open(out)
+      return _tidied(out)
     done = set(_completed(out)) if known else set()
     if known and done.issuperset(wanted):
       _say(quiet, f"{os.fspath(out)} already has all {len(wanted)} runs")
-      return records.open(out)
+      return _tidied(out)
     try:
       with _executor(described, workers, executor, quiet) as (pool, count):
         lane = (lanes, width)
-        _run(described, wanted, out, known, lane, pool, count, new_fingerprint, quiet, plans)
+        every = checkpoint_every
+        _run(described, wanted, out, known, lane, pool, count, new_fingerprint, quiet, plans, every)
     except KeyboardInterrupt:
       kept = len(_completed(out)) if records.exists(out) else 0
       _say(
         quiet, f"stopped with {kept} finished runs in {os.fspath(out)}; the same command goes on"
       )
       raise
-  return records.open(out)
+    return _tidied(out)
 
 
 def run_numbers(runs: Iterable[int] | int | None, seeds: Seeds) -> list[int]:
@@ -381,7 +386,9 @@ def grid_cells(
   return found
 
 
-def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, quiet, plans) -> None:
+def _run(
+  described, wanted, out, known, lanes, pool, count, new_fingerprint, quiet, plans, every
+) -> None:
   """Trains what is missing of `wanted` and writes it."""
   facts = _describe(pool, described, *lanes, quiet=quiet)
   fingerprint = facts["fingerprint"]
@@ -405,11 +412,11 @@ def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, qui
   _say(quiet, f"{headline}; about {_duration(facts['seconds_per_run'] * total / count)}")
 
   spec = _spec(described, mode, width)
+  saves = _saves(out, every)
 
   def submit(rows):
-    return pool.submit(
-      tasks.compute, spec, [seeds_of(int(run)).tolist() for run in writer.runs[rows]]
-    )
+    seeds = [seeds_of(int(run)).tolist() for run in writer.runs[rows]]
+    return pool.submit(tasks.compute, spec, seeds, False, saves)
 
   ahead = 2 * count if plans.rule else len(pending)
   with Progress(total, quiet) as progress:
@@ -432,6 +439,7 @@ def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, qui
       }
       if plans.rule is None:
         writer.write(rows, columns)
+        checkpoints.remove(out, result["saved"])
         progress.finished(getattr(task, "task", None), len(rows))
         continue
       # Up to the next look and no further: nothing is kept beyond the run that stops the sweep.
@@ -444,9 +452,28 @@ def _run(described, wanted, out, known, lanes, pool, count, new_fingerprint, qui
           progress.finished(getattr(task, "task", None), len(part))
           _say(quiet, f"{plans.rule.text} after {stopped:,} runs: stopped")
           return
+      checkpoints.remove(out, result["saved"])
       progress.finished(getattr(task, "task", None), len(rows))
   if plans.rule:
     _say(quiet, f"{plans.rule.text} is not met after {len(wanted):,} runs; raise max_runs to go on")
+
+
+def _saves(out, seconds: float) -> list[Any] | None:
+  """What tasks are told about checkpoints; their folder has to be there, or they cannot write."""
+  if not seconds:
+    return None
+  folder = checkpoints.folder(out)
+  with contextlib.suppress(OSError):  # a worker that has something to save will say it
+    folder.mkdir(exist_ok=True)
+  return [os.fspath(folder), seconds]
+
+
+def _tidied(out):
+  """The sweep, without checkpoints if no run of it is missing."""
+  dataset = records.open(out)
+  if dataset["completed"].values.all():
+    checkpoints.clear(out)
+  return dataset
 
 
 class _Rule(NamedTuple):
@@ -726,6 +753,14 @@ def _executor(
 def _check_workers(workers: int | None) -> None:
   if workers is not None and not 1 <= workers <= _MOST_WORKERS:
     raise UserError(f"workers={workers} must lie between 1 and {_MOST_WORKERS}")
+
+
+def _check_seconds(checkpoint_every: float) -> None:
+  number = isinstance(checkpoint_every, int | float) and not isinstance(checkpoint_every, bool)
+  if not number or not 0 <= checkpoint_every < math.inf:
+    raise UserError(
+      f"checkpoint_every={checkpoint_every!r} must be a number of seconds, 0 for no checkpoints"
+    )
 
 
 def local_pool(workers: int | None = None) -> WorkerPool:
