@@ -14,11 +14,11 @@ import pathlib
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-_NAME = ".checkpoints"
+NAME = ".checkpoints"
 _KEPT = 2  # the newest and, should that be damaged, the one before
 _HASHES = "hashes.json"
 _PARTIAL = "partial"
@@ -35,12 +35,12 @@ class Saves(NamedTuple):
 
 def folder(store: str | os.PathLike) -> pathlib.Path:
   """Where the checkpoints of a store lie; absolute, for workers elsewhere."""
-  return pathlib.Path(store).absolute() / _NAME
+  return pathlib.Path(store).absolute() / NAME
 
 
-def group_name(identity: Any, seeds: np.ndarray) -> str:
-  """The name of the group with these seeds; `identity` (JSON) is all else its bits depend on."""
-  sha = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
+def group_name(identity: str, seeds: np.ndarray) -> str:
+  """The name of the group with these seeds; `identity` says all else that its bits depend on."""
+  sha = hashlib.sha256(identity.encode())
   sha.update(f"{seeds.dtype.str} {seeds.shape}\n".encode())
   sha.update(np.ascontiguousarray(seeds).tobytes())
   return sha.hexdigest()
@@ -81,7 +81,7 @@ def restore(group: pathlib.Path) -> dict[str, np.ndarray] | None:
     shutil.rmtree(place, ignore_errors=True)
   if damaged:
     instead = "the training starts again" if found is None else "the one before is used"
-    _say(f"{damaged} damaged checkpoint{'s' * (damaged > 1)} in {group.parent}: {instead}")
+    say(f"{damaged} damaged checkpoint{'s' * (damaged > 1)} in {group.parent}: {instead}")
   return found
 
 
@@ -94,6 +94,11 @@ def remove(store: str | os.PathLike, groups: Iterable[str]) -> None:
 def clear(store: str | os.PathLike) -> None:
   """Removes all checkpoints of a store."""
   shutil.rmtree(folder(store), ignore_errors=True)
+
+
+def say(message: str) -> None:
+  """One line on stderr, a worker's too: what became of a checkpoint concerns the user."""
+  print(f"seedlab: {message}", file=sys.stderr, flush=True)
 
 
 def _states(group: pathlib.Path) -> list[pathlib.Path]:
@@ -134,8 +139,4 @@ def _checkpointer():
 def _say_once(message: str) -> None:
   if message not in _said:
     _said.add(message)
-    _say(message)
-
-
-def _say(message: str) -> None:
-  print(f"seedlab: {message}", file=sys.stderr, flush=True)
+    say(message)

@@ -14,10 +14,10 @@ segment and the bits cannot depend on how the steps are cut.
 import concurrent.futures
 import glob
 import hashlib
+import json
 import math
 import pathlib
 import re
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -191,7 +191,7 @@ def train(
   started = time.perf_counter()
   report = _rarely(report)
   parts, saved, step_seconds = [], [], math.nan
-  identity = [_LAYOUT, program.fingerprint, program.trainer.plan, program.trainer.period]
+  identity = _identity(program) if saves else ""
   for at in range(0, len(seeds), program.width):
     group = seeds[at : at + program.width]
     real = len(group)
@@ -295,7 +295,7 @@ def _train_group(
   if place and place.is_dir():
     under = _restored(program, under, place)
     if under.step:
-      print(f"seedlab: resumed at step {under.step:,} of {trainer.plan[-1]:,}", file=sys.stderr)
+      checkpoints.say(f"resumed at step {under.step:,} of {trainer.plan[-1]:,}")
       report(under.step / trainer.plan[-1])
   step, evaluated, state, kept, diverged = under
   with concurrent.futures.ThreadPoolExecutor(1) as ahead:
@@ -339,6 +339,13 @@ def _results(program: Program, under: _Underway, real: int):
     "S64",
   )
   return outcome, digests, np.where(under.diverged == _NEVER, -1, under.diverged)[:real]
+
+
+def _identity(program: Program) -> str:
+  """What decides the bits of a group besides its seeds."""
+  plan = [int(step) for step in program.trainer.plan]
+  period = program.trainer.period and int(program.trainer.period)
+  return json.dumps([_LAYOUT, program.fingerprint, plan, period], sort_keys=True)
 
 
 def _save(place: pathlib.Path, under: _Underway) -> None:

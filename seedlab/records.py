@@ -25,11 +25,12 @@ import zarr
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from seedlab import checkpoints
 from seedlab.config import STREAMS, UserError
 
 STORE_VERSION = 1
 _MARK = "seedlab_store"  # the attribute that tells our stores from other Zarr groups
-_NO_PART = {".lock", ".checkpoints"}  # what may lie in the directory before there is a store
+_NO_PART = {".lock", checkpoints.NAME}  # what may lie in the directory before there is a store
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
