@@ -28,6 +28,9 @@ _WORKERS = flags.DEFINE_integer("workers", None, "worker processes; else one a c
 _PLANNED = flags.DEFINE_integer("planned_n", None, "record the number of runs to be judged at")
 _STOP = flags.DEFINE_string("stop", None, 'rule, as in "ci_width(test_accuracy)<0.001"')
 _MOST = flags.DEFINE_integer("max_runs", None, "with --stop: the most runs to train")
+_SAVES = flags.DEFINE_float(
+  "checkpoint_minutes", 10.0, "save runs under way this often; 0: never", lower_bound=0.0
+)
 _NEW = flags.DEFINE_bool("new_fingerprint", False, "go on after programs or versions changed")
 
 
@@ -46,6 +49,7 @@ def main(argv: list[str]) -> int | None:
   runs = _runs(_RUNS.value)
   plans = {"planned_n": _PLANNED.value, "stop": _STOP.value, "max_runs": _MOST.value}
   training = {**options, **plans, "new_fingerprint": _NEW.value}
+  training["checkpoint_every"] = 60 * _SAVES.value
   if _PLAN.value and _GRID.value:
     for cell, values, _ in sweeps.grid_cells(what, _grid(), _OUT.value):
       print(", ".join(f"{name}={value}" for name, value in cell.items()))

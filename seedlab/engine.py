@@ -4,6 +4,7 @@
     state = init(seeds, data)
     for each segment up to the next evaluation: state = advance(state, ...)
     at each evaluation of the plan: outcome = evaluate(state)
+    every so many seconds, between two segments: a checkpoint
     digest of every lane's whole final state
 
 A segment's first step and length are traced, so one program serves every
@@ -13,19 +14,20 @@ segment and the bits cannot depend on how the steps are cut.
 import concurrent.futures
 import glob
 import hashlib
+import json
 import math
 import pathlib
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seedlab import host, streams
+from seedlab import checkpoints, host, streams
 from seedlab.config import STREAMS, UserError
 from seedlab.trainer import EVALUATION, Trainer
 
@@ -37,6 +39,9 @@ MODES: tuple[Mode, ...] = ("loop", "vmap")
 _SMALL_NETWORK = 100_000
 _CPU_WIDTH = 16
 _ACCELERATOR_WIDTH = 32
+
+_LAYOUT = 1  # of a checkpoint; another one is ignored
+_NEVER = np.int64(np.iinfo(np.int64).max)
 
 
 class Program(NamedTuple):
@@ -62,6 +67,17 @@ class Results(NamedTuple):
   diverged: np.ndarray  # int64[R], first non-finite step or -1
   seconds: float
   params: Any = None  # of the last run, when asked for
+  saved: tuple[str, ...] = ()  # the groups that have checkpoints
+
+
+class _Underway(NamedTuple):
+  """A group of lanes between two segments: what a checkpoint holds."""
+
+  step: int  # steps done
+  evaluated: int  # evaluations done
+  state: Any
+  kept: dict[str, list]  # of those evaluations, the values that count
+  diverged: np.ndarray  # int64[width], the first non-finite step or _NEVER
 
 
 def build(
@@ -162,6 +178,7 @@ def train(
   report: Callable[[float], None] = lambda runs: None,
   longest: int | None = None,
   keep_params: bool = False,
+  saves: checkpoints.Saves | None = None,
 ) -> Results:
   """Trains one run per row of `seeds`, uint32[R, streams].
 
@@ -169,22 +186,42 @@ def train(
     report: called with the (fractional) number of runs done, at most twice a second.
     longest: cut segments to at most this many steps; the bits stay the same.
     keep_params: return the last run's parameters as well.
+    saves: where to write checkpoints, and to go on from those that are there.
   """
   started = time.perf_counter()
   report = _rarely(report)
-  parts = []
+  parts, saved, step_seconds = [], [], math.nan
+  identity = _identity(program) if saves else ""
   for at in range(0, len(seeds), program.width):
     group = seeds[at : at + program.width]
-    parts.append(
-      _train_group(program, group, lambda done, at=at: report(at + done), longest, keep_params)
+    real = len(group)
+    group = np.concatenate([group, np.repeat(group[-1:], program.width - real, axis=0)])
+    place = None
+    if saves:
+      place = pathlib.Path(saves.folder, checkpoints.group_name(identity, group))
+    under, step_seconds = _train_group(
+      program,
+      group,
+      lambda done, at=at, real=real: report(at + done * real),
+      longest,
+      place,
+      saves.seconds if saves else math.inf,
+      step_seconds,
     )
-  outcomes, digests, diverged, params = zip(*parts, strict=True)
+    parts.append(_results(program, under, real))
+    if place and place.exists():
+      saved.append(place.name)
+  outcomes, digests, diverged = zip(*parts, strict=True)
+  params = None
+  if keep_params:
+    params = jax.tree.map(lambda leaf: _lanes(program, leaf)[real - 1], under.state.params)
   return Results(
     outcome={name: np.concatenate([part[name] for part in outcomes]) for name in outcomes[0]},
     digest=np.concatenate(digests),
     diverged=np.concatenate(diverged),
     seconds=time.perf_counter() - started,
-    params=params[-1],
+    params=params,
+    saved=tuple(saved),
   )
 
 
@@ -192,17 +229,23 @@ def speed(program: Program, seconds: float = 0.5) -> tuple[float, float]:
   """Seconds of one step and of one evaluation of all lanes together.
 
   The best segment among those that fit into about `seconds` of real training
-  (at least one): what disturbs a measurement only ever makes it longer.
+  (at least one, of one step): what disturbs a measurement only ever makes it longer.
   """
   seeds = np.arange(program.width, dtype=np.uint32)[:, None].repeat(len(STREAMS), axis=1)
   state = jax.block_until_ready(_start(program, seeds))
   step, started = math.inf, time.perf_counter()
-  for first, length in _segments(program.trainer, None):
-    if length:
-      fed = _fed(program, seeds, first, length)
-      before = time.perf_counter()
-      state, _ = jax.block_until_ready(_advance(program, state, seeds, fed, first, length))
-      step = min(step, (time.perf_counter() - before) / length)
+  position = 0, 0
+  while True:
+    longest = _fitting(program.trainer, seconds, step if math.isfinite(step) else math.nan)
+    upcoming = _upcoming(program.trainer, *position, longest)
+    if upcoming is None:
+      break
+    first, evaluated, length = upcoming
+    fed = _fed(program, seeds, first, length)
+    before = time.perf_counter()
+    state, _ = jax.block_until_ready(_advance(program, state, seeds, fed, first, length))
+    step = min(step, (time.perf_counter() - before) / length)
+    position = first + length, evaluated
     if time.perf_counter() - started > seconds:
       break
   before = time.perf_counter()
@@ -232,63 +275,141 @@ def _leaves_digest(leaves: dict[str, np.ndarray]) -> str:
   return sha.hexdigest()
 
 
-def _train_group(program, seeds, report, longest, keep_params):
-  """At most `width` runs from init to digest: outcome, digests, divergence steps, parameters."""
-  trainer, real = program.trainer, len(seeds)
-  seeds = np.concatenate([seeds, np.repeat(seeds[-1:], program.width - real, axis=0)])
-  state = _start(program, seeds)
+def _train_group(
+  program: Program,
+  seeds: np.ndarray,
+  report: Callable[[float], None],
+  longest: int | None,
+  place: pathlib.Path | None,
+  seconds: float,
+  step_seconds: float,
+) -> tuple[_Underway, float]:
+  """`width` runs from init, or from their checkpoint in `place`, to the end of the plan.
+
+  Also takes and returns how long a step lasts, nan if nobody knows yet: segments are cut such that
+  checkpoints are possible every so many `seconds`.
+  """
+  trainer = program.trainer
   kept: dict[str, list] = {name: [] for name in trainer.dims}
-  diverged = []
-  plan = list(_segments(trainer, longest))
+  under = _Underway(0, 0, _start(program, seeds), kept, np.full(program.width, _NEVER))
+  if place and place.is_dir():
+    under = _restored(program, under, place)
+    if under.step:
+      checkpoints.say(f"resumed at step {under.step:,} of {trainer.plan[-1]:,}")
+      report(under.step / trainer.plan[-1])
+  step, evaluated, state, kept, diverged = under
   with concurrent.futures.ThreadPoolExecutor(1) as ahead:
-    pending = _prefetch(ahead, program, seeds, plan, 0)
-    for position, (first, length) in enumerate(plan):
-      if length:
-        fed = pending.result() if pending else None
-        pending = _prefetch(ahead, program, seeds, plan, position + 1)
-        state, step = _advance(program, state, seeds, fed, first, length)
-        diverged.append(_lanes(program, step))  # waits, so that what is reported is done
-        report((first + length) / trainer.plan[-1] * real)
-      else:
+    pending = _prefetch(ahead, program, seeds, step, evaluated, longest)
+    saved = time.monotonic()
+    while evaluated < len(trainer.plan):
+      fitting = _fitting(trainer, seconds / 4, step_seconds) if place else None
+      length = _length(trainer, step, evaluated, longest, fitting)
+      if not length:
         for name, value in program.evaluate(state, program.data).items():
           if trainer.dims[name][:1] != (EVALUATION,):
             kept[name].clear()  # only the last one counts
           kept[name].append(value)
+        evaluated += 1
+        continue
+      fed = pending.result() if pending else None
+      pending = _prefetch(ahead, program, seeds, step + length, evaluated, longest)
+      before = time.monotonic()
+      state, bad = _advance(program, state, seeds, fed, step, length)
+      bad = _lanes(program, bad)  # waits, so that what is reported is done
+      step_seconds = (time.monotonic() - before) / length
+      diverged = np.minimum(diverged, np.where(bad >= 0, bad, _NEVER))
+      step += length
+      report(step / trainer.plan[-1])
+      if place and step < trainer.plan[-1] and time.monotonic() - saved >= seconds:
+        _save(place, _Underway(step, evaluated, state, kept, diverged))
+        saved = time.monotonic()
+  return _Underway(step, evaluated, state, kept, diverged), step_seconds
+
+
+def _results(program: Program, under: _Underway, real: int):
+  """Of a group at its end: outcome, digests and divergence steps of the first `real` lanes."""
   outcome = {}
-  for name, values in kept.items():
+  for name, values in under.kept.items():
     values = [_lanes(program, value)[:real] for value in values]
-    at_each = trainer.dims[name][:1] == (EVALUATION,)
+    at_each = program.trainer.dims[name][:1] == (EVALUATION,)
     outcome[name] = np.stack(values, axis=1) if at_each else values[0]
-  never = np.full(program.width, np.iinfo(np.int64).max)
-  first_bad = np.min([never, *(np.where(step >= 0, step, never) for step in diverged)], axis=0)
-  leaves = {path: _lanes(program, leaf) for path, leaf in named_leaves(state).items()}
+  leaves = {path: _lanes(program, leaf) for path, leaf in named_leaves(under.state).items()}
   digests = np.array(
     [_leaves_digest({path: leaf[lane] for path, leaf in leaves.items()}) for lane in range(real)],
     "S64",
   )
-  params = None
-  if keep_params:
-    params = jax.tree.map(lambda leaf: _lanes(program, leaf)[real - 1], state.params)
-  return outcome, digests, np.where(first_bad == never, -1, first_bad)[:real], params
+  return outcome, digests, np.where(under.diverged == _NEVER, -1, under.diverged)[:real]
 
 
-def _segments(trainer: Trainer, longest: int | None) -> Iterator[tuple[int, int]]:
-  """(first step, number of steps) in order; (step, 0) is an evaluation after `step` steps."""
-  first = 0
-  for target in trainer.plan:
-    while first < target:
-      length = target - first
-      if trainer.period:
-        length = min(length, trainer.period - first % trainer.period)
-      if longest:
-        length = min(length, longest)
-      yield first, length
-      first += length
-    yield first, 0
+def _identity(program: Program) -> str:
+  """What decides the bits of a group besides its seeds."""
+  plan = [int(step) for step in program.trainer.plan]
+  period = program.trainer.period and int(program.trainer.period)
+  return json.dumps([_LAYOUT, program.fingerprint, plan, period], sort_keys=True)
+
+
+def _save(place: pathlib.Path, under: _Underway) -> None:
+  leaves = jax.tree.leaves((under.state, under.kept, under.diverged))
+  arrays = {f"{number}": np.asarray(leaf) for number, leaf in enumerate(leaves) if leaf.size}
+  checkpoints.save(place, {"position": np.array([under.step, under.evaluated]), **arrays})
+
+
+def _restored(program: Program, fresh: _Underway, place: pathlib.Path) -> _Underway:
+  """What `_save` wrote last, or `fresh` if nothing there is whole."""
+  arrays = checkpoints.restore(place)
+  if arrays is None:
+    return fresh
+  step, evaluated = arrays["position"].tolist()
+  lane = (program.width,) if program.mode == "vmap" else ()
+  kept = {}
+  for name, struct in program.outcome.items():
+    count = evaluated if program.trainer.dims[name][:1] == (EVALUATION,) else min(evaluated, 1)
+    kept[name] = [jax.ShapeDtypeStruct((*lane, *struct.shape), struct.dtype)] * count
+  like, structure = jax.tree.flatten((fresh.state, kept, fresh.diverged))
+  leaves = [
+    arrays[f"{number}"] if leaf.size else np.zeros(leaf.shape, leaf.dtype)
+    for number, leaf in enumerate(like)
+  ]
+  state, kept, diverged = jax.tree.unflatten(structure, leaves)
+  return _Underway(step, evaluated, jax.tree.map(jnp.array, state), kept, diverged)
+
+
+def _length(trainer: Trainer, step: int, evaluated: int, *longest: int | None) -> int:
+  """How many steps the segment after `step` has; 0 if the next evaluation comes first."""
+  length = trainer.plan[evaluated] - step
+  if trainer.period:
+    length = min(length, trainer.period - step % trainer.period)
+  return min([length, *filter(None, longest)])
+
+
+def _upcoming(
+  trainer: Trainer, step: int, evaluated: int, longest: int | None
+) -> tuple[int, int, int] | None:
+  """(step, evaluations done before it, length) of the next segment; None after the last one."""
+  while evaluated < len(trainer.plan):
+    length = _length(trainer, step, evaluated, longest)
+    if length:
+      return step, evaluated, length
+    evaluated += 1
+  return None
+
+
+def _fitting(trainer: Trainer, seconds: float, step_seconds: float) -> int | None:
+  """How many steps fit into `seconds`; one while nobody knows how long a step lasts.
+
+  None for a Trainer that is fed: each length of what it is fed is another program, and what has to
+  fit into memory is not that long.
+  """
+  if trainer.feed or math.isinf(seconds):
+    return None
+  if math.isnan(step_seconds):
+    return 1
+  return max(1, int(seconds / max(step_seconds, 1e-9)))
 
 
 def _first_segment(trainer: Trainer) -> int:
-  return next((length for _, length in _segments(trainer, None) if length), 0)
+  upcoming = _upcoming(trainer, 0, 0, None)
+  return upcoming[2] if upcoming else 0
 
 
 def _start(program: Program, seeds: np.ndarray):
@@ -310,12 +431,12 @@ def _fed(program: Program, seeds: np.ndarray, first: int, length: int):
   return jax.tree.map(lambda *leaves: np.stack(leaves), *per_lane)
 
 
-def _prefetch(executor, program, seeds, plan, position):
-  """Starts reading for the next segment at or after `position`, while the device computes."""
+def _prefetch(executor, program, seeds, step, evaluated, longest):
+  """Starts reading for the first segment after `step`, while the device computes."""
   if not program.trainer.feed:
     return None
-  upcoming = next((item for item in plan[position:] if item[1]), None)
-  return upcoming and executor.submit(_fed, program, seeds, *upcoming)
+  upcoming = _upcoming(program.trainer, step, evaluated, longest)
+  return upcoming and executor.submit(_fed, program, seeds, upcoming[0], upcoming[2])
 
 
 def _lanes(program: Program, leaf) -> np.ndarray:
@@ -382,7 +503,7 @@ def _flops(lowered) -> float:
 
 def _rarely(report: Callable[[float], None]) -> Callable[[float], None]:
   """`report` at most twice a second."""
-  last = time.monotonic()
+  last = -math.inf  # at once: a resumed run has something to tell
 
   def limited(runs: float) -> None:
     nonlocal last

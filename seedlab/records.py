@@ -25,10 +25,12 @@ import zarr
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from seedlab import checkpoints
 from seedlab.config import STREAMS, UserError
 
 STORE_VERSION = 1
 _MARK = "seedlab_store"  # the attribute that tells our stores from other Zarr groups
+_NO_PART = {".lock", checkpoints.NAME}  # what may lie in the directory before there is a store
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -86,7 +88,7 @@ def exists(directory: str | os.PathLike) -> bool:
   path = pathlib.Path(directory)
   if path.exists() and not path.is_dir():
     raise UserError(f"out={str(path)!r} is a file; name a directory")
-  if not path.exists() or not set(os.listdir(path)) - {".lock"} or _half_created(path):
+  if not path.exists() or not set(os.listdir(path)) - _NO_PART or _half_created(path):
     return False
   if not (path / ".zmetadata").exists():
     raise UserError(

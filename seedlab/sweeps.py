@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seedlab import __version__, config, host, records, streams, tasks, worker
+from seedlab import __version__, checkpoints, config, host, records, streams, tasks, worker
 from seedlab.config import Config, Seeds, UserError
 from seedlab.pool import WorkerPool
 from seedlab.progress import Progress
@@ -163,6 +163,7 @@ def sweep(
   max_runs: int | None = None,
   claims: Sequence[Mapping[str, Any]] = (),
   progress: Progress | None = None,
+  checkpoint_every: float = 600.0,
   quiet: bool = False,
 ):
   """Trains every run not yet in the store and returns the whole sweep as an xarray.Dataset.
@@ -189,6 +190,8 @@ def sweep(
     claims: `studies.claims.record(...)`, kept in the manifest before the first run; another
       rule later is said, not stored.
     progress: counts the runs, finished ones included, in a display that serves several sweeps.
+    checkpoint_every: seconds after which runs under way are saved (again), so that a kill costs no
+      more of them; 0: never.
     quiet: no progress on stderr.
 
   Raises:
@@ -198,6 +201,7 @@ def sweep(
   plans = _plans(planned_n, stop, max_runs, runs, described.seeds, claims)
   wanted = run_numbers(max_runs if plans.rule else runs, described.seeds)
   _check_workers(workers)
+  _check_seconds(checkpoint_every)
   records.exists(out)  # refuses a foreign directory before anything is put into it
   with records.lock(out):
     known = records.manifest(out) if records.exists(out) else None
@@ -206,27 +210,25 @@ def sweep(
       _same_plans(plans, known, out, quiet)
       lanes, width = _same_lanes(known, lanes, width, out)
     if known and plans.rule and _already_stopped(out, plans.rule, quiet):
-      return records.open(out)
+      return _tidied(out)
     done = set(_completed(out)) if known else set()
     if progress:
       progress.finished(None, len(done.intersection(wanted)))
     if known and done.issuperset(wanted):
       _say(quiet, f"{os.fspath(out)} already has all {len(wanted)} runs")
-      return records.open(out)
+      return _tidied(out)
     try:
       with _executor(described, workers, executor, quiet) as (pool, count):
         lane = (lanes, width)
-        display = contextlib.nullcontext(progress) if progress else None
-        _run(
-          described, wanted, out, known, lane, pool, count, new_fingerprint, quiet, plans, display
-        )
+        options = _Options(new_fingerprint, checkpoint_every, progress, quiet)
+        _run(described, wanted, out, known, lane, pool, count, plans, options)
     except KeyboardInterrupt:
       kept = len(_completed(out)) if records.exists(out) else 0
       _say(
         quiet, f"stopped with {kept} finished runs in {os.fspath(out)}; the same command goes on"
       )
       raise
-  return records.open(out)
+    return _tidied(out)
 
 
 def run_numbers(runs: Iterable[int] | int | None, seeds: Seeds) -> list[int]:
@@ -388,10 +390,18 @@ def grid_cells(
   return found
 
 
-def _run(
-  described, wanted, out, known, lanes, pool, count, new_fingerprint, quiet, plans, display
-) -> None:
+class _Options(NamedTuple):
+  """How a sweep is run; nothing of it changes a result."""
+
+  new_fingerprint: bool
+  checkpoint_every: float
+  progress: Progress | None  # of the caller, for several sweeps
+  quiet: bool
+
+
+def _run(described, wanted, out, known, lanes, pool, count, plans, options) -> None:
   """Trains what is missing of `wanted` and writes it."""
+  quiet = options.quiet
   facts = _describe(pool, described, *lanes, quiet=quiet)
   fingerprint = facts["fingerprint"]
   mode, width = fingerprint["mode"], fingerprint["width"]
@@ -402,7 +412,7 @@ def _run(
   writer = records.Writer(out)
   if plans.rule and plans.rule.text != writer.attributes.get("stop"):
     writer.set_attributes(stop=plans.rule.text)
-  index = _fingerprint_index(writer, fingerprint, out, new_fingerprint)
+  index = _fingerprint_index(writer, fingerprint, out, options.new_fingerprint)
   kept = set(writer.runs.tolist())
   new = [run for run in wanted if run not in kept]
   if new:
@@ -414,14 +424,15 @@ def _run(
   _say(quiet, f"{headline}; about {_duration(facts['seconds_per_run'] * total / count)}")
 
   spec = _spec(described, mode, width)
+  saves = _saves(out, options.checkpoint_every)
 
   def submit(rows):
-    return pool.submit(
-      tasks.compute, spec, [seeds_of(int(run)).tolist() for run in writer.runs[rows]]
-    )
+    seeds = [seeds_of(int(run)).tolist() for run in writer.runs[rows]]
+    return pool.submit(tasks.compute, spec, seeds, False, saves)
 
   ahead = 2 * count if plans.rule else len(pending)
-  with display or Progress(total, quiet) as progress:
+  shared = options.progress and contextlib.nullcontext(options.progress)
+  with shared or Progress(total, quiet) as progress:
     if isinstance(pool, WorkerPool):
       pool.on_progress = progress.part
     for rows, task in _finished(submit, pending, ahead, in_order=plans.rule is not None):
@@ -441,6 +452,7 @@ def _run(
       }
       if plans.rule is None:
         writer.write(rows, columns)
+        checkpoints.remove(out, result["saved"])
         progress.finished(getattr(task, "task", None), len(rows))
         continue
       # Up to the next look and no further: nothing is kept beyond the run that stops the sweep.
@@ -453,9 +465,28 @@ def _run(
           progress.finished(getattr(task, "task", None), len(part))
           _say(quiet, f"{plans.rule.text} after {stopped:,} runs: stopped")
           return
+      checkpoints.remove(out, result["saved"])
       progress.finished(getattr(task, "task", None), len(rows))
   if plans.rule:
     _say(quiet, f"{plans.rule.text} is not met after {len(wanted):,} runs; raise max_runs to go on")
+
+
+def _saves(out, seconds: float) -> list[Any] | None:
+  """What tasks are told about checkpoints; their folder has to be there, or they cannot write."""
+  if not seconds:
+    return None
+  folder = checkpoints.folder(out)
+  with contextlib.suppress(OSError):  # a worker that has something to save will say it
+    folder.mkdir(exist_ok=True)
+  return [os.fspath(folder), seconds]
+
+
+def _tidied(out):
+  """The sweep, without checkpoints if no run of it is missing."""
+  dataset = records.open(out)
+  if dataset["completed"].values.all():
+    checkpoints.clear(out)
+  return dataset
 
 
 class _Rule(NamedTuple):
@@ -735,6 +766,14 @@ def _executor(
 def _check_workers(workers: int | None) -> None:
   if workers is not None and not 1 <= workers <= _MOST_WORKERS:
     raise UserError(f"workers={workers} must lie between 1 and {_MOST_WORKERS}")
+
+
+def _check_seconds(checkpoint_every: float) -> None:
+  number = isinstance(checkpoint_every, int | float) and not isinstance(checkpoint_every, bool)
+  if not number or not 0 <= checkpoint_every < math.inf:
+    raise UserError(
+      f"checkpoint_every={checkpoint_every!r} must be a number of seconds, 0 for no checkpoints"
+    )
 
 
 def local_pool(workers: int | None = None) -> WorkerPool:

@@ -7,12 +7,12 @@ carry it. `make` builds the Trainer where its function cannot be imported.
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from seedlab import engine, host, worker
+from seedlab import checkpoints, engine, host, worker
 from seedlab.config import UserError
 from seedlab.trainer import EVALUATION, Trainer
 
@@ -43,12 +43,17 @@ def compute(
   spec: Mapping[str, Any],
   seeds: list[list[int]],
   keep_params: bool = False,
+  saves: Sequence[Any] | None = None,
   make: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
-  """Trains one run per row of seeds; runs in a worker."""
+  """Trains one run per row of seeds, with checkpoints as `saves` says; runs in a worker."""
   program = _program(json.dumps(spec), make)
   results = engine.train(
-    program, np.array(seeds, np.uint32), report=worker.progress, keep_params=keep_params
+    program,
+    np.array(seeds, np.uint32),
+    report=worker.progress,
+    keep_params=keep_params,
+    saves=checkpoints.Saves(*saves) if saves else None,
   )
   return {
     "outcome": results.outcome,
@@ -57,6 +62,7 @@ def compute(
     "seconds": results.seconds / len(seeds),
     "fingerprint": program.fingerprint,
     "params": engine.named_leaves(results.params) if keep_params else None,
+    "saved": results.saved,
   }
 
 
