@@ -2,6 +2,9 @@
 
 import dataclasses
 import math
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from seedlab.stats.single import Interval
 from seedlab.studies import claims, fullbatch_study, study
 from seedlab.studies.claims import Claim, Part
 
+ROOT = pathlib.Path(__file__).parent.parent
 TINY = dataclasses.replace(
   Config(),
   data=config.Data(train_examples=20),
@@ -186,6 +190,22 @@ def test_rows_differ_from_the_baseline_as_published():
     min(len(one.runs) for name, one in laptop.items() if "rate" not in name and "still" not in name)
     >= 20
   )
+
+
+@pytest.mark.slow
+def test_the_smoke_scale_of_every_study_runs_and_judges_nothing(tmp_path):
+  done = subprocess.run(
+    [
+      sys.executable, str(ROOT / "scripts/study.py"), "--study=fullbatch", "--scale=smoke",
+      f"--out={tmp_path}/study", "--strict",
+    ],
+    capture_output=True,
+    text=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.count("not testable here (smoke scale judges nothing)") == 7
+  assert done.stdout.count("the same bits") == 4 and "DIFFERENT" not in done.stdout
+  assert (tmp_path / "study/report.html").exists()
 
 
 def test_passes_count_every_gradient():
