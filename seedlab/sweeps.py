@@ -326,6 +326,11 @@ def replay(
   )
 
 
+def check(described: Experiment, pool: concurrent.futures.Executor) -> None:
+  """Builds the Trainer in a worker and trains nothing; raises UserError for what cannot be."""
+  pool.submit(tasks.check, _spec(described, "auto", None)).result()
+
+
 def grid(
   values: Mapping[str, Any],
   fields: Mapping[str, Sequence[Any]],
@@ -357,7 +362,7 @@ def grid(
       asked = (options.get(name) for name in ("planned_n", "stop", "max_runs"))
       _plans(*asked, runs, described.seeds, ())
       run_numbers(options.get("max_runs") or runs, described.seeds)
-      shared.submit(tasks.check, _spec(described, "auto", None)).result()
+      check(described, shared)
     for cell, values, directory in cells:
       _say(options.get("quiet", False), ", ".join(f"{name}={cell[name]}" for name in cell))
       sweep(values, runs, directory, executor=shared, workers=workers, **options)

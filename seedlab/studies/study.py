@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 
 import xarray
 
-from seedlab import records, report, sweeps, tasks
-from seedlab.config import Config, UserError, to_dict
+from seedlab import records, report, sweeps
+from seedlab.config import Config
 from seedlab.progress import Progress
 from seedlab.studies import claims
 from seedlab.studies.claims import Claim, Evidence, Verdict
-
-SCALES = ("smoke", "laptop", "paper")
 
 
 class Sweep(NamedTuple):
@@ -72,7 +70,7 @@ def run(
   total = sum(len(one.runs) for one in planned)
   with sweeps.local_pool(workers) as pool, Progress(total, quiet) as progress:
     for one in planned:  # a mistake in the last sweep is found before the first one trains
-      pool.submit(tasks.check, _spec(one.config, data_dir)).result()
+      sweeps.check(sweeps.experiment(one.config, data_dir=data_dir), pool)
     for one in planned:
       sweeps.sweep(
         one.config,
@@ -105,16 +103,3 @@ def _changed(datasets: Mapping[str, xarray.Dataset], made: Sequence[Claim]) -> d
   for dataset in datasets.values():
     changed |= claims.changes(dataset.attrs["claims"], made)
   return changed
-
-
-def _spec(config: Config, data_dir: str | None) -> dict[str, Any]:
-  directory = os.path.abspath(data_dir) if data_dir else None
-  return {
-    "function": "seedlab.training:make_trainer",
-    "arguments": {"config": to_dict(config), "data_dir": directory},
-  }
-
-
-def check_scale(scale: str) -> None:
-  if scale not in SCALES:
-    raise UserError(f"scale={scale!r} is not known; scales: {', '.join(SCALES)}")
