@@ -356,7 +356,7 @@ def test_a_study_shows_rule_numbers_and_outcome_of_each_claim():
     and "Rows\nrow  ours\nsgd  95.7\nunconfirmed" in text
   )
   page = report.study_page("study", "headline", ["lead"], verdicts, changed, tables, {})
-  assert "A &lt;beats&gt; B" in page and 'class="outcome shown">shown' in page
+  assert "A &lt;beats&gt; B" in page and 'class="outcome shown">shown</span>' in page
   assert "A - B, points: lo &gt; 0.5" in page and "changed since training: parts" in page
   assert Page(page).tags.count("tr") == 6
 

@@ -280,14 +280,14 @@ def _verdict_row(verdict: Verdict, changed: Mapping[str, str]) -> str:
   claim = verdict.claim
   rule = "; ".join(f"{part.estimand}: {rule_text(part.rule, part.margin)}" for part in claim.parts)
   shown = "; ".join(evidence_text(item) for item in verdict.evidence)
-  outcome = verdict.outcome + f" ({verdict.reason})" * bool(verdict.reason)
+  reason = f"<p>{_escape(verdict.reason)}</p>" * bool(verdict.reason)
   warning = ""
   if claim.id in changed:
     warning = f'<p class="warn">{_escape(changed[claim.id])}</p>'
   kind = verdict.outcome.split()[0]
   return (
     f"<tr><td>{_escape(claim.id)}<td>{_escape(claim.sentence)}{warning}<td>{_escape(rule)}"
-    f'<td>{_escape(shown)}<td class="outcome {kind}">{_escape(outcome)}'
+    f'<td>{_escape(shown)}<td><span class="outcome {kind}">{_escape(verdict.outcome)}</span>{reason}'
   )
 
 
