@@ -287,7 +287,8 @@ def _verdict_row(verdict: Verdict, changed: Mapping[str, str]) -> str:
   kind = verdict.outcome.split()[0]
   return (
     f"<tr><td>{_escape(claim.id)}<td>{_escape(claim.sentence)}{warning}<td>{_escape(rule)}"
-    f'<td>{_escape(shown)}<td><span class="outcome {kind}">{_escape(verdict.outcome)}</span>{reason}'
+    f'<td>{_escape(shown)}<td><span class="outcome {kind}">{_escape(verdict.outcome)}</span>'
+    f"{reason}"
   )
 
 
