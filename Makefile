@@ -11,7 +11,7 @@ demo: env
 	$(BIN)/python scripts/replay.py $(OUT) --run=417
 
 test: env lint
-	$(BIN)/python -m pytest --numprocesses=2
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 lint: env
 	$(BIN)/ruff check .

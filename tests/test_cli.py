@@ -174,7 +174,9 @@ def do(folder: pathlib.Path, action: str, **streams) -> subprocess.CompletedProc
   return call(folder, "--config=good.py", f"--do={action}", **streams)
 
 
-_FIELDS = "activation, activation_kwargs, convolution, depth, name, norm, precision, width"
+_FIELDS = (
+  "activation, activation_kwargs, convolution, depth, name, norm, precision, remat, shortcut, width"
+)
 _WRONG = {
   "--config is missing: the experiment": [],
   "--config.model.width changes a field of --config=FILE, which is missing": [
