@@ -5,6 +5,10 @@ import pathlib
 import signal
 
 ALL_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+# The process that starts pytest-xdist's workers is bound to a core itself by then, and they would
+# all inherit that one.
+ALL_CORES = [int(core) for core in os.environ.get("SEEDLAB_TEST_CORES", "").split()] or ALL_CORES
+os.environ["SEEDLAB_TEST_CORES"] = " ".join(map(str, ALL_CORES))
 if ALL_CORES:
   number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
   os.sched_setaffinity(0, {ALL_CORES[number % len(ALL_CORES)]})
