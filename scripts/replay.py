@@ -39,5 +39,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-  sys.path.insert(0, "")
+  sys.path.append("")  # where the module of one's own Trainer lies
   cli.run(main, positional=("DIR",))

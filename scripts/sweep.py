@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int | None:
   from seedlab import records, report, sweeps  # after the flags: a mistake answers at once
 
   del argv
-  sys.path.insert(0, os.getcwd())  # where a --trainer's module lies
+  sys.path.append(os.getcwd())  # where a --trainer's module lies
   options = {"data_dir": _DATA.value, "lanes": _LANES.value, "width": _WIDTH.value}
   options |= {"workers": _WORKERS.value, **_own_trainer()}
   what = _TRAINER.value or (_CONFIG.value and _CONFIG.value.to_dict())

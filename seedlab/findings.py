@@ -11,6 +11,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from seedlab.stats.single import Interval
 # Fractions, shown in percentage points and with a chance level when the classes are known.
 _FRACTIONS = ("accuracy", "soft_error", "hard_error")
 _BLOCK = 2**23  # predicted labels held at once
+_LARGEST = 1e100  # of the values of a table
 _MOST_LABELS = 2**30  # more are not gone through a second time for disagreement
 
 
@@ -166,12 +168,15 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
 def read_table(file: str | os.PathLike) -> pd.DataFrame:
   """A CSV file as a DataFrame; raises UserError for what is none."""
   try:
-    return pd.read_csv(file)
-  except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+    with warnings.catch_warnings():
+      warnings.simplefilter("error", pd.errors.ParserWarning)
+      # An empty cell or nan alone is missing: "NA" may be a variant, "n/a" is no number.
+      return pd.read_csv(file, index_col=False, keep_default_na=False, na_values=["", "nan", "NaN"])
+  except (OSError, ValueError, pd.errors.ParserWarning) as error:  # its errors are ValueErrors
     reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
     raise UserError(
-      f"{str(file)!r} cannot be read as CSV ({reason}); its first line names the columns, as in"
-      " variant,seed,accuracy"
+      f"{str(file)!r} cannot be read as CSV ({reason}); save it as UTF-8 text whose first line"
+      " names the columns, as in variant,seed,accuracy, with as many cells in every row"
     ) from None
 
 
@@ -197,7 +202,8 @@ def examine_table(frame: pd.DataFrame, metric: str | None = None) -> list[Findin
   if "seed" not in frame or not columns or not len(frame):
     raise UserError(
       f"columns={', '.join(names)} of {len(frame)} rows: a table needs the columns seed and a"
-      " metric, and variant where there is more than one (in small letters)"
+      " metric, and variant where there is more than one (in small letters, with commas between),"
+      " and a row for each run"
     )
   if metric is not None and metric not in columns:
     raise choice_error("metric", metric, columns)
@@ -211,6 +217,13 @@ def examine_table(frame: pd.DataFrame, metric: str | None = None) -> list[Findin
       hint = "name the metric with --metric, and the column of the variants 'variant'"
     raise UserError(
       f"{metric}={_cell(frame[metric], row)} in row {row + 1} is not a number; {hint}"
+    )
+  huge = np.isfinite(values) & (abs(values) > _LARGEST)
+  if huge.any():
+    row = int(np.argmax(huge))
+    raise UserError(
+      f"{metric}={_cell(frame[metric], row)} in row {row + 1} is above {_LARGEST:g}: its square"
+      " overflows; rescale the metric"
     )
   seeds = _seeds(frame["seed"])
   found = []

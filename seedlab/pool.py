@@ -131,7 +131,7 @@ class _Slot:
       "TF_CPP_MIN_LOG_LEVEL": "2",  # XLA's remarks on cached programs are not the user's affair
     }
     return subprocess.Popen(
-      [sys.executable, "-c", _START, f"--parent={os.getpid()}", *place],
+      [sys.executable, "-P", "-c", _START, f"--parent={os.getpid()}", *place],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       env={**os.environ, **variables, **self.environment},

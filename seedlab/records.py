@@ -117,8 +117,10 @@ def manifest(directory: str | os.PathLike) -> dict[str, Any]:
     metadata = json.loads((path / ".zmetadata").read_text())["metadata"]
     attributes = metadata[".zattrs"]
   except FileNotFoundError:
-    cells = sorted(str(cell.parent) for cell in path.glob("*/.zmetadata"))
-    inside = f", but there are: {', '.join(cells)}" if cells else "; name what was given to --out"
+    found = [*path.glob("*/.zmetadata"), *path.glob("*/*/.zmetadata")]  # a grid, a study
+    cells = sorted(str(cell.parent) for cell in found)
+    listed = ", ".join(cells[:4]) + f" and {len(cells) - 4} more" * (len(cells) > 4)
+    inside = f", but there are: {listed}" if cells else "; name what was given to --out"
     raise UserError(f"{str(path)!r} holds no seedlab store (no .zmetadata){inside}") from None
   except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
     raise UserError(

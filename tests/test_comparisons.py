@@ -254,7 +254,8 @@ def test_nothing_is_concluded_without_spread(name):
   found = compare(sources, **options)
   assert found.pairs[0].settled == "open" and found.pairs[0].more is None
   assert all(verdict.outcome == "open" for verdict in found.pairs[0].verdicts)
-  assert "nothing varies, or there is one run" in words(found)
+  said = words(found)
+  assert "every run has the same value in both" in said or "in every run alike" in said
   assert report.comparison_json(found)["comparisons"][0]["judged"]["low"] is None
 
 
@@ -691,7 +692,7 @@ def test_text_holds_verdict_interval_assumptions_and_what_stands_beside():
   f, b = pair.fixed, pair.better
   line = f"paired t at fixed n 95 % +{f.estimate:.2f} ({f.low:.2f} to {f.high:.2f}), p = "
   assert line in text
-  assert f"P(B better) {b.estimate:.2f} ({b.low:.2f} to {b.high:.2f}), exact binomial" in text
+  assert f"P(B higher) {b.estimate:.2f} ({b.low:.2f} to {b.high:.2f}), exact binomial" in text
   assert "Bouthillier's rule, no verdict" in text and "permutation p" not in text
   details = report.comparison_text(found, details=True)
   for name in ("permutation p", "BCa bootstrap", "Cliff's delta", "almost stochastic", "of sds"):
@@ -901,3 +902,29 @@ def test_sweeps_all_diverged_have_no_difference_without_diverged_runs():
 def test_without_an_interval_the_estimate_shown_is_of_all_runs():
   pair = only(table(A=[1.0], B=noisy(0)))
   assert pair.judged.estimate == pytest.approx(pair.fixed.estimate)
+
+
+def test_a_verdict_with_a_margin_says_whether_it_is_more_than_that():
+  a = noisy(0)
+  far, near = (
+    only(table(A=a, B=noisy(1, 40, 9)), margin=1.0),
+    compare(table(A=a, B=a + 0.5 + 0.1 * noisy(2)), margin=1.0),
+  )
+  assert far.settled == "better"
+  assert "That is more than 1." in words(compare(table(A=a, B=noisy(1, 40, 9)), margin=1.0))
+  assert "Not shown to be by more than 1." in words(near)
+
+
+def test_intervals_of_several_variants_say_their_level():
+  frame = table(A=noisy(0), B=noisy(1), C=noisy(2))
+  found = compare(frame)
+  rows = report.comparison_markdown(found).splitlines()
+  judged = found.pairs[0].judged
+  assert f"({100 * judged.level:.4g} %: " in next(row for row in rows if row.startswith("| B"))
+  text = words(found)
+  assert "difference, anytime-valid 97.5 %" in text and "several are compared (Holm)" in text
+
+
+def test_values_whose_squares_overflow_are_refused():
+  with pytest.raises(UserError, match=r"m=.*e\+300 in row \d+ is above 1e\+100"):
+    compare(table(A=1e300 * noisy(0), B=1e300 * noisy(1)))

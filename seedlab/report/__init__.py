@@ -4,6 +4,7 @@ words    sentences and table cells about one sweep     versus   the same about a
 charts   interactive pictures                          page     what holds them together
 """
 
+import math
 import os
 import pathlib
 import textwrap
@@ -138,7 +139,7 @@ def grid_text(
     found = findings.examine(records.open(directory), metric)
     of = found.columns[0].summary
     numbers = [
-      f"{number:.2f}" if found.percent else f"{number:.4g}"
+      "-" if math.isnan(number) else f"{number:.2f}" if found.percent else f"{number:.4g}"
       for number in (of.mean, of.sd, of.min, of.max)
     ]
     rows.append([*map(str, values.values()), str(of.n), *numbers, os.fspath(directory)])
@@ -153,10 +154,10 @@ def grid_cells(
   """The stores in a directory, each with the config fields in which they differ."""
   places = sorted(file.parent for file in pathlib.Path(directory).glob("*/.zmetadata"))
   fields = comparisons.differing([records.manifest(place) for place in places])
-  return [
-    ({field: values[number] for field, values in fields} or {"store": place.name}, place)
-    for number, place in enumerate(places)
-  ]
+  cells = [{field: values[number] for field, values in fields} for number in range(len(places))]
+  if len({str(cell) for cell in cells}) < len(cells) or not fields:  # some differ in nothing
+    cells = [{**cell, "store": place.name} for cell, place in zip(cells, places, strict=True)]
+  return list(zip(cells, places, strict=True))
 
 
 def save_figures(

@@ -14,6 +14,7 @@ from seedlab.stats import comparison, planning, sequential
 from seedlab.stats.comparison import TwoSweeps
 from seedlab.stats.single import Interval
 
+_FEW = 5  # pairs below which a bootstrap of wins says nothing
 _FAR = 1_000_000  # runs beyond which a forecast is only "more than"
 
 
@@ -71,8 +72,7 @@ def verdict(pair: Pair, margin: float | None) -> list[str]:
   """The verdict in plain sentences: what is concluded, on what it rests, what would settle it."""
   name, base = pair.variant.name, pair.baseline.name
   shown = difference(pair, pair.judged)
-  level = f"{100 * pair.judged.level:.4g} %"
-  interval = f"{level} interval {limits(pair, pair.judged)}"
+  interval = f"{_level(pair.judged)} interval {limits(pair, pair.judged)}"
   better, worse = ("higher", "lower") if not pair.baseline.better else ("better", "worse")
   settled = pair.settled
   if settled in ("better", "worse"):
@@ -92,6 +92,12 @@ def verdict(pair: Pair, margin: float | None) -> list[str]:
   also = []
   if not_worse and not_worse.outcome == "shown" and settled == "open":
     also = [f"It is not worse by {margin:g}{pair.baseline.unit} or more."]
+  if margin and settled in ("better", "worse"):
+    near = min(abs(pair.judged.low), abs(pair.judged.high))
+    unit = f"{margin:g}{pair.baseline.unit}"
+    also = [
+      f"That is more than {unit}." if near > margin else f"Not shown to be by more than {unit}."
+    ]
   rests = [_assumptions(pair)] if math.isfinite(pair.judged.low) else []
   return [first, *also, *rests, *_outlook(pair, margin)]
 
@@ -110,7 +116,17 @@ def _no_interval(pair: Pair) -> str:
       " forgives looking again speaks, and the fixed-n interval judges only where the number of"
       " seeds was decided before training (--planned_n)."
     )
-  return "nothing varies, or there is one run, so there is no spread to judge a difference by."
+  if n > 1 and pair.two.paired and (pair.two.a_R == pair.two.b_S).all():
+    return (
+      "every run has the same value in both. These are the same runs, or what differs between them"
+      " changes nothing."
+    )
+  if n > 1:
+    return (
+      f"they differ by {difference(pair, pair.judged)} in every run alike, which leaves no spread"
+      " to judge by; check that the seed is used."
+    )
+  return "one run has no spread to judge a difference by."
 
 
 def _assumptions(pair: Pair) -> str:
@@ -127,16 +143,20 @@ def _assumptions(pair: Pair) -> str:
   else:
     runs = f"{len(pair.two.a_R):,} and {len(pair.two.b_S):,} independent runs"
   where = "on this test set" if pair.baseline.examples else "under the same evaluation"
-  return f"It speaks of the means over new seeds {where}; from {runs}; {kind}."
+  shared = (
+    "" if pair.judged.level == LEVEL else "; wider than 95 % since several are compared (Holm)"
+  )
+  return f"It speaks of the means over new seeds {where}; from {runs}; {kind}{shared}."
 
 
 def _outlook(pair: Pair, margin: float | None) -> list[str]:
   if pair.settled != "open" or pair.judged_by == "crossed":
     return []
   if pair.more is None:
-    n = min(len(pair.two.a_R), len(pair.two.b_S))
-    if n < 5:
+    if min(len(pair.two.a_R), len(pair.two.b_S)) < _FEW:
       return ["Too few runs to say how many more would settle it."]
+    if math.isnan(pair.fixed.low):  # no spread: said already
+      return []
     hint = "" if margin else "; a --margin says which differences you care about"
     return [f"No number of seeds that can be trained would settle it if that is the truth{hint}."]
   if pair.more > _FAR:
@@ -164,30 +184,32 @@ def facts(pair: Pair, margin: float | None) -> list[tuple[str, str]]:
   if pair.judged_by == "crossed":
     listed.append(("difference, over new levels", _cell(pair, fixed) + mark[True]))
   else:
-    if pair.anytime:
-      value = _cell(pair, pair.anytime) + mark[pair.judged_by == "anytime"]
+    anytime = pair.judged if pair.judged_by == "anytime" else pair.anytime
+    if pair.anytime and anytime:
+      value = _cell(pair, anytime) + mark[pair.judged_by == "anytime"]
+      listed.append((f"difference, anytime-valid {_level(anytime)}", value))
     else:
       value = f"from {sequential.BURN_IN} runs on"
-    listed.append(("difference, anytime-valid 95 %", value))
+      listed.append(("difference, anytime-valid 95 %", value))
+    fixed = pair.judged if pair.judged_by == "fixed" else fixed
     p = f", p = {pair.fixed.p_value:.2g}" if not math.isnan(pair.fixed.p_value) else ""
     value = _cell(pair, fixed) + p + mark[pair.judged_by == "fixed"]
-    listed.append((f"difference, {fixed.method} at fixed n 95 %", value))
+    listed.append((f"difference, {fixed.method} at fixed n {_level(fixed)}", value))
   if pair.better:
     b = pair.better
     listed.append(
       (
-        f"P({pair.variant.name} better)",
+        f"P({pair.variant.name} {'better' if pair.baseline.better else 'higher'})",
         f"{b.estimate:.2f} ({b.low:.2f} to {b.high:.2f}), {b.method}",
       )
     )
     rule = comparison.bouthillier(_turned(pair), np.random.default_rng(0))
-    conclusion = rule.conclusion.replace("A is", f"{pair.variant.name} is")
-    listed.append(
-      (
-        "Bouthillier's rule, no verdict",
-        f"{conclusion} ({rule.low:.2f} to {rule.high:.2f}, 0.75)",
-      )
-    )
+    if rule.pairs >= _FEW:
+      word = "better" if pair.baseline.better else "higher"
+      conclusion = rule.conclusion.replace("A is better", f"{pair.variant.name} is {word}")
+      limits_text = f"{rule.low:.2f} to {rule.high:.2f}, meaningful above 0.75"
+      name = f"Bouthillier's rule, no verdict, for {pair.variant.name}"
+      listed.append((name, f"{conclusion} ({limits_text})"))
   detectable = _detectable(pair)
   if detectable:
     listed.append(("found 4 times in 5 at this n (t test)", detectable))
@@ -318,7 +340,7 @@ def _duration(hours: float) -> str:
 def markdown(found: Comparison) -> str:
   """A sentence for each variant and a table, ready for a paper."""
   rows = _sweep_rows(found)
-  deltas = ["difference (95 %)", "-", *(_delta(pair) for pair in found.pairs)]
+  deltas = ["difference (interval)", "-", *(_delta(pair) for pair in found.pairs)]
   table = [(*row, delta) for row, delta in zip(rows, deltas, strict=True)]
   lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
   lines.insert(1, "|" + " --- |" * len(table[0]))
@@ -327,7 +349,11 @@ def markdown(found: Comparison) -> str:
 
 
 def _delta(pair: Pair) -> str:
-  return _cell(pair, pair.judged)
+  return _cell(pair, pair.judged).replace("(", f"({_level(pair.judged)}: ", 1)
+
+
+def _level(interval: Interval) -> str:
+  return f"{100 * interval.level:.4g} %"
 
 
 def _sentence(pair: Pair, margin: float | None) -> str:

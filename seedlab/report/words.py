@@ -285,6 +285,8 @@ def number(found: Findings, value: float, scale: float) -> str:
   """`value` to the second significant digit of `scale`, a spread; percentages to two decimals."""
   if math.isnan(value):
     return "-"
+  if not math.isfinite(scale):
+    return f"{value:.4g}"
   if not scale > 0:  # no spread to set the digits
     return f"{value:.2f}" if found.percent else f"{value:,.6g}"
   decimals = max(2 if found.percent else 0, 1 - math.floor(math.log10(scale)))

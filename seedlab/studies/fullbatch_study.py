@@ -279,8 +279,9 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
     f" {gap.low:.2f} to {gap.high:.2f})."
   )
   lead = [
-    f"{len(best)} seeds a row. Differences are between runs with the same seeds, on this test set;"
-    f" a row's train loss counts as not above SGD's within {_LOSS_SLACK} nats.",
+    f"{len(best)} seeds a row where the table says nothing else. Differences are between runs with"
+    " the same seeds, on this test set; a row's train loss counts as not above SGD's within"
+    f" {_LOSS_SLACK} nats.",
   ]
   if others != expected:
     missing = ", ".join(name for name in expected if name not in others)

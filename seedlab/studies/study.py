@@ -6,6 +6,7 @@ they are judged. Everything resumes: the same call again trains what is missing.
 
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -64,7 +65,15 @@ def run(
   Raises:
     UserError: input that cannot be right; what is on disk stays as it was.
   """
-  out = pathlib.Path(out)
+  try:
+    return _run(study, scale, pathlib.Path(out), data_dir, workers, quiet)
+  except KeyboardInterrupt:
+    if not quiet:
+      print(f"seedlab: stopped; the same command goes on from {out}", file=sys.stderr, flush=True)
+    raise
+
+
+def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) -> Result:
   made = list(study.claims(scale))
   planned = list(study.sweeps(scale, data_dir))
   total = sum(len(one.runs) for one in planned)
@@ -86,6 +95,8 @@ def run(
       )
   datasets = {one.name: records.open(out / one.name) for one in planned}
   found = study.analyse(datasets, scale)
+  if scale == "smoke":
+    found = found._replace(headline="Smoke scale: everything ran, and nothing is judged.")
   verdicts = claims.judge_family(made, found.evidence, found.preconditions, scale)
   changed = _changed(datasets, made)
   page = report.study_page(
