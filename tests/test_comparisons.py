@@ -926,5 +926,5 @@ def test_intervals_of_several_variants_say_their_level():
 
 
 def test_values_whose_squares_overflow_are_refused():
-  with pytest.raises(UserError, match=r"m=.*e\+300 in row \d+ is above 1e\+100"):
+  with pytest.raises(UserError, match=r"in row 1 is above 1e\+100: its square overflows"):
     compare(table(A=1e300 * noisy(0), B=1e300 * noisy(1)))
