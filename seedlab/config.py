@@ -30,7 +30,10 @@ class UserError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  name: str = "digits"  # or any image classification set of tensorflow-datasets
+  name: str = "digits"  # a world, or any image classification set of tensorflow-datasets
+  world_kwargs: tuple[tuple[str, float], ...] = ()  # of "glyphs", "gaussians": see data/worlds.py
+  # "real" reuses `train_examples` of them, "ideal" trains on each example once: see training
+  world: Literal["real", "ideal"] = "real"
   image_size: int | None = None  # pixels a side, resized when decoding; None keeps the size
   train_examples: int | None = None  # subset drawn by the `sample` stream; None takes all
   # "permutation" is drawn for every epoch; a full batch that is "sequential" keeps its blocks
@@ -38,11 +41,13 @@ class Data:
   last_batch: Literal["drop", "keep"] = "drop"  # the incomplete last batch of an epoch
   flip: bool = False  # horizontally, with probability 1/2
   crop: int = 0  # pixels of padding on each side before a random crop back to size
-  crop_padding: Literal["zero", "reflect"] = "zero"
+  crop_padding: Literal["zero", "black", "reflect"] = "zero"  # zero: the mean colour
   cutout: int = 0  # side of the square filled with the mean colour
   # None augments afresh in every epoch; N is a fixed pool of N augmented copies of each picture, of
   # which a minibatch epoch visits one and a full-batch step all.
   copies: int | None = None
+  normalisation: Literal["channels", "half"] = "channels"  # of each channel, or (x - 1/2) / (1/2)
+  label_noise: float = 0.0  # share of training labels replaced by a random other class, for good
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +66,18 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-  name: Literal["sgd"] = "sgd"
+  name: Literal["sgd", "adam", "rmsprop", "adagrad"] = "sgd"
   learning_rate: float = 0.1  # the peak of the schedule
-  # "linear" and "cosine" reach zero at the last step, "warmup_cosine" after `period`
-  schedule: Literal["constant", "linear", "cosine", "warmup_cosine"] = "linear"
+  # "linear" and "cosine" reach zero at the last step, "warmup_cosine" after `period`,
+  # "exponential" a thousandth of the peak at the last step; "three_step" is a tenth in each third
+  schedule: Literal[
+    "constant", "linear", "cosine", "warmup_cosine", "exponential", "three_step", "onecycle"
+  ] = "linear"
   warmup_steps: int = 0  # linear from zero to the peak
   period: int | None = None  # steps of the falling half cosine of "warmup_cosine"; None: all steps
   per_epoch: bool = False  # constant within an epoch: the schedule's "steps" are epochs
-  momentum: float = 0.9
+  hold_steps: int = 1  # the rate changes only every so many steps
+  momentum: float = 0.9  # of "sgd" alone, like `nesterov`
   nesterov: bool = False
   weight_decay: float = 0.0  # coupled: added to the gradient of every parameter before momentum
 
@@ -101,9 +110,14 @@ class Gradient:
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
   every_epochs: float = 1.0  # the last step is always evaluated
+  every_steps: int | None = None  # overrides `every_epochs`
+  log_dense: bool = False  # 16 times as often in the first 16 intervals, 8 times in the next 16
   batch_size: int = 250  # pictures held at once; does not change what is measured
   probabilities: bool = False  # keep the class probabilities of every test example at the end
-  train: bool = False  # also loss and accuracy on the run's training examples, not augmented
+  # also on the run's training examples; in an ideal world on those to be trained on next
+  train: bool = False
+  train_examples: int | None = None  # only the first so many; None: all, in an ideal world 500
+  train_augmented: bool = False  # one augmented copy of them instead of the pictures themselves
   gradient_norm: bool = False  # also the mean squared norm of the training blocks' gradients
 
 
@@ -133,11 +147,13 @@ _MINIMUM = {
   "data.crop": 0,
   "data.cutout": 0,
   "data.copies": 1,
+  "data.label_noise": 0,
   "model.width": 1,
   "model.depth": 0,
   "optimizer.learning_rate": 0,
   "optimizer.warmup_steps": 0,
   "optimizer.period": 1,
+  "optimizer.hold_steps": 1,
   "optimizer.momentum": 0,
   "optimizer.weight_decay": 0,
   "training.batch_size": 1,
@@ -147,6 +163,8 @@ _MINIMUM = {
   "gradient.block_size": 1,
   "gradient.penalty": 0,
   "gradient.noise_scale": 0,
+  "evaluation.every_steps": 1,
+  "evaluation.train_examples": 1,
   "evaluation.batch_size": 1,
   "seeds.fixed": 0,
 }
@@ -167,6 +185,7 @@ def to_dict(config: Config) -> dict[str, Any]:
   """Nested dicts of JSON values; `parse` takes them back."""
   values = dataclasses.asdict(config)
   values["model"]["activation_kwargs"] = dict(config.model.activation_kwargs)
+  values["data"]["world_kwargs"] = dict(config.data.world_kwargs)
   return json.loads(json.dumps(values))
 
 
@@ -235,7 +254,7 @@ def _without_none(hint: Any) -> Any:
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
   """("section.field", value) of nested dicts; a dict field such as activation_kwargs is a value."""
   for name, value in values.items():
-    if isinstance(value, Mapping) and name != "activation_kwargs":
+    if isinstance(value, Mapping) and not name.endswith("_kwargs"):
       yield from flatten(value, f"{prefix}{name}.")
     else:
       yield prefix + name, value
@@ -308,8 +327,10 @@ def _check(config: Config) -> None:
       raise UserError(f"{field}={values[field]!r} must be at least {minimum}")
   if config.training.label_smoothing >= 1:
     raise UserError(f"training.label_smoothing={config.training.label_smoothing!r} must be below 1")
-  if config.evaluation.every_epochs <= 0:
-    raise UserError(f"evaluation.every_epochs={config.evaluation.every_epochs!r} must be above 0")
+  if config.data.label_noise >= 1:
+    raise UserError(f"data.label_noise={config.data.label_noise!r} must be below 1")
+  _check_evaluation(config.evaluation)
+  _check_world(config)
   _check_update(config)
   seeds = config.seeds
   if seeds.fixed >= SEED_LIMIT:
@@ -324,6 +345,37 @@ def _check(config: Config) -> None:
       )
   elif seeds.levels:
     raise UserError(f"seeds.levels={seeds.levels!r} is for seeds.design='crossed'")
+
+
+def _check_evaluation(evaluation: Evaluation) -> None:
+  if evaluation.every_epochs <= 0:
+    raise UserError(f"evaluation.every_epochs={evaluation.every_epochs!r} must be above 0")
+  if evaluation.log_dense and (evaluation.every_steps or 1) % 16:
+    raise UserError(
+      "evaluation.log_dense=True divides evaluation.every_steps by 16: set it to a multiple of 16,"
+      f" not {evaluation.every_steps}"
+    )
+  for field in ("train_examples", "train_augmented"):
+    if getattr(evaluation, field) and not evaluation.train:
+      raise UserError(
+        f"evaluation.{field}={getattr(evaluation, field)!r} is for evaluation.train=True"
+      )
+
+
+def _check_world(config: Config) -> None:
+  """What an ideal world has not: a pool that is trained on again."""
+  if config.data.world == "real":
+    return
+  for field, set_, instead in (
+    ("training.full_batch", config.training.full_batch, "take data.world='real'"),
+    ("data.copies", config.data.copies is not None, "leave it empty"),
+    ("evaluation.gradient_norm", config.evaluation.gradient_norm, "switch it off"),
+  ):
+    if set_:
+      raise UserError(
+        f"{field} is about a set of examples that is reused, and data.world='ideal' reuses none:"
+        f" {instead}"
+      )
 
 
 def _check_update(config: Config) -> None:
@@ -344,6 +396,13 @@ def _check_update(config: Config) -> None:
       f"optimizer.period={optimizer.period} is for optimizer.schedule='warmup_cosine', not"
       f" {optimizer.schedule!r}"
     )
+  if optimizer.hold_steps > 1 and optimizer.per_epoch:
+    raise UserError(
+      f"optimizer.hold_steps={optimizer.hold_steps} and optimizer.per_epoch=True both say when the"
+      " rate changes: take one"
+    )
+  if optimizer.name != "sgd" and optimizer.nesterov:
+    raise UserError(f"optimizer.nesterov=True is for optimizer.name='sgd', not {optimizer.name!r}")
   for field in ("clip_norm", "penalty_probe"):
     value = getattr(gradient, field)
     if value is not None and not 0 < value < math.inf:

@@ -5,9 +5,12 @@ the data set), never of history, so that a resumed run needs only its step and
 a changed stream leaves the others alone:
 
   order    fold_in(order, epoch)
+  sample   which examples of a data set are the run's: one permutation; of a world, fold_in(sample,
+           number of the example)
   augment  fold_in(fold_in(augment, epoch), index in the full data set); of a fixed pool of
-           augmented copies, the copy's number for the epoch
-  noise    fold_in(noise, step); poke likewise
+           augmented copies, the copy's number for the epoch; in an ideal world the step for the
+           epoch and the slot for the index
+  noise    fold_in(noise, step); poke likewise; labels and dropout have branches of their own
 """
 
 from collections.abc import Sequence
@@ -20,6 +23,13 @@ import numpy as np
 from seedlab.config import SEED_LIMIT, STREAMS, Seeds, UserError
 
 IMPLEMENTATION = "threefry2x32"
+
+# Branches of the `noise` stream, beyond every number of a step. Append, never renumber.
+LABELS = 2**32 - 1
+DROPOUT = 2**32 - 2
+
+# In the place of a stream's number: what a world is tested on. No run has this key.
+TEST = 2**32 - 1
 
 
 class Keys(NamedTuple):

@@ -91,7 +91,8 @@ def test_a_full_batch_visits_the_runs_own_subset():
   built = trainer(data={"train_examples": 15}, gradient={"block_size": 5})
   state = built.init(keys_of(1), jax.device_put(DATASET))
   own = DATASET._replace(
-    train_image=DATASET.train_image[state.subset], train_label=DATASET.train_label[state.subset]
+    train_image=DATASET.train_image[state.examples.index],
+    train_label=DATASET.train_label[state.examples.index],
   )
   assert_close(after(built).params, after(trainer(own), dataset=own).params)
 
@@ -560,9 +561,10 @@ def test_train_outcomes_by_hand():
   state = built.init(keys_of(1), data)
   outcome = jax.jit(built.evaluate)(state, data)
   module = models.build(dataclasses.replace(BASE.model, norm="batch"), 3, (8, 8, 1))
-  images = augmentation.normalise(data.train_image, data.mean, data.std)[state.subset]
+  images = augmentation.normalise(data.train_image, data.mean, data.std)[state.examples.index]
   variables = {"params": state.params, "batch_stats": state.batch_stats}
-  logits, labels = module.apply(variables, images, train=False), data.train_label[state.subset]
+  logits = module.apply(variables, images, train=False)
+  labels = data.train_label[state.examples.index]
   assert float(outcome["train_loss"]) == pytest.approx(
     float(losses.cross_entropy(logits, labels).mean()), rel=1e-5
   )

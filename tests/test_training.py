@@ -149,7 +149,7 @@ def test_a_short_last_batch_is_averaged_over_its_real_examples():
   )
   alone = training.on_dataset(config, pair, 3)
   theirs, _ = alone.advance(
-    state._replace(subset=jnp.arange(2, dtype=jnp.int32)),
+    state._replace(examples=state.examples._replace(index=jnp.arange(2, dtype=jnp.int32))),
     keys_of(2), jax.device_put(pair), None, jnp.int32(4), jnp.int32(1),
   )  # fmt: skip
   assert whole.plan == (5,)
@@ -196,7 +196,7 @@ def test_order_moves_neither_initial_parameters_nor_the_subset():
   for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
     assert (a == b).all()
   other = built.init(keys_of(1, vary=("sample",)), data)
-  assert (other.subset != first.subset).any()
+  assert (other.examples.index != first.examples.index).any()
   assert all(map(jnp.array_equal, jax.tree.leaves(other.params), jax.tree.leaves(first.params)))
 
 

@@ -23,18 +23,22 @@ def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
   return (images.astype(jnp.float32) - mean) / std
 
 
-def augment(keys: jax.Array, images: jax.Array, data: Data) -> jax.Array:
+def augment(
+  keys: jax.Array, images: jax.Array, data: Data, black: jax.Array | None = None
+) -> jax.Array:
   """Randomly changed pictures of the same shape; `images` itself if nothing is switched on.
 
   Args:
     keys: typed keys [B], one per example: `streams.for_examples(augment, epoch, index)`.
     images: float[B, H, W, C], normalised, so that 0 is the mean colour.
-    data: `crop` pads that many pixels on each side, with 0 or by reflection
-      (without repeating the border), and cuts H x W back out at a uniform
-      offset; `flip` mirrors left and right with probability 1/2; `cutout` sets a
+    data: `crop` pads that many pixels on each side, with 0, with black or by
+      reflection (without repeating the border), and cuts H x W back out at a
+      uniform offset; `flip` mirrors left and right with probability 1/2; `cutout` sets a
       square of that side to 0 around a uniform pixel, clipped at the border
       (DeVries & Taylor 2017; here an odd side keeps its length, and an even one
       reaches one pixel further up and left of that pixel than down and right).
+    black: float[C], what black has become by normalisation; read with
+      `crop_padding` "black" alone.
 
   Raises:
     UserError: if a reflected border is wider than the picture allows.
@@ -46,7 +50,8 @@ def augment(keys: jax.Array, images: jax.Array, data: Data) -> jax.Array:
       " data.crop_padding=reflect"
     )
   if data.crop or data.flip:
-    images = _crop_and_flip(keys, images, data)
+    border = black if data.crop_padding == "black" else jnp.zeros(images.shape[-1:], images.dtype)
+    images = _crop_and_flip(keys, images, data, border)
   if data.cutout:
     first = cutout_centres(keys, height, width) - data.cutout // 2
     rows = jnp.arange(height)[None, :] - first[:, :1]
@@ -81,7 +86,9 @@ def _words(keys: jax.Array, kind: int, count: int) -> jax.Array:
   )
 
 
-def _crop_and_flip(keys: jax.Array, images: jax.Array, data: Data) -> jax.Array:
+def _crop_and_flip(
+  keys: jax.Array, images: jax.Array, data: Data, border: jax.Array
+) -> jax.Array:
   """Both as one gather: on a CPU twice as fast as padding, slicing, then mirroring."""
   batch, height, width = images.shape[:3]
   # The row and column of the picture that each pixel of the result comes from.
@@ -99,7 +106,7 @@ def _crop_and_flip(keys: jax.Array, images: jax.Array, data: Data) -> jax.Array:
     return image.at[row[:, None], column[None, :]].get(mode="clip")
 
   moved = jax.vmap(gather)(images, rows, columns)
-  return jnp.where(_inside(rows, columns, height, width), moved, 0)
+  return jnp.where(_inside(rows, columns, height, width), moved, border[None, None, None])
 
 
 def _reflect(place: jax.Array, length: int) -> jax.Array:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from seedlab.config import Data, UserError
-from seedlab.data import cache, catalogue
+from seedlab.data import cache, catalogue, worlds
 
 _DIGITS_PER_CLASS = 50
 _BULK = 1000  # records handled at a time
@@ -59,6 +59,8 @@ def load(data: Data, data_dir: str | None = None, download: bool = True) -> Data
   """
   if data.name == "digits":
     return _digits(data.image_size)
+  if data.name in worlds.NAMES:
+    raise UserError(f"data.name={data.name!r} is a world: its pictures are made, not read")
   builder = catalogue.find(data.name, data_dir, download)
   name = f"{builder.info.full_name.replace('/', '-')}-{data.image_size or 'native'}"
   places = cache.folders(pathlib.Path(builder.data_path), name)
@@ -69,6 +71,8 @@ def class_names(data: Data, data_dir: str | None = None, download: bool = True) 
   """The names of the classes, in the order of their labels. Raises as `load` does."""
   if data.name == "digits":
     return tuple(map(str, range(10)))
+  if data.name in worlds.NAMES:
+    return worlds.by_name(data.name, data.image_size, dict(data.world_kwargs)).class_names
   info = catalogue.find(data.name, data_dir, download).info
   return tuple(info.features[info.supervised_keys[1]].names)
 
@@ -181,10 +185,10 @@ def _pixels(picture: Image.Image, size: int | None) -> np.ndarray:
 def _dataset(
   train_image: np.ndarray, train_label: np.ndarray, test_image: np.ndarray, test_label: np.ndarray
 ) -> Dataset:
-  return Dataset(train_image, train_label, test_image, test_label, *_moments(train_image))
+  return Dataset(train_image, train_label, test_image, test_label, *moments(train_image))
 
 
-def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Mean and std of each channel, float32[C], exactly from how often each value occurs."""
   mean, std = [], []
   for channel in range(images.shape[-1]):

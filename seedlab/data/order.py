@@ -13,12 +13,10 @@ from seedlab import streams
 from seedlab.config import UserError
 
 
-def subset(key: jax.Array, examples: int, size: int) -> jax.Array:
-  """int32[size], ascending: the positions in the full set that a run trains on.
+def single_pass(key: jax.Array, examples: int, size: int) -> jax.Array:
+  """int32[size]: positions in the full set in the order in which an ideal world visits them.
 
-  Drawn without replacement from the `sample` stream's key. All of them is the
-  full set in its own order, and for one key a smaller subset lies within every
-  larger one (but is no prefix of it).
+  No two are equal: the head of a permutation drawn from the `sample` stream's key.
 
   Raises:
     UserError: if there are fewer than `size` examples.
@@ -27,8 +25,21 @@ def subset(key: jax.Array, examples: int, size: int) -> jax.Array:
     raise UserError(
       f"data.train_examples={size} is more than the {examples} training examples there are"
     )
-  shuffled = jax.random.permutation(streams.check_key(key), jnp.arange(examples, dtype=jnp.int32))
-  return jnp.sort(shuffled[:size])
+  positions = jnp.arange(examples, dtype=jnp.int32)
+  return jax.random.permutation(streams.check_key(key), positions)[:size]
+
+
+def subset(key: jax.Array, examples: int, size: int) -> jax.Array:
+  """int32[size], ascending: the positions in the full set that a run trains on.
+
+  Drawn without replacement from the `sample` stream's key: the first `size` of
+  `single_pass`. All of them is the full set in its own order, and for one key a
+  smaller subset lies within every larger one (but is no prefix of it).
+
+  Raises:
+    UserError: if there are fewer than `size` examples.
+  """
+  return jnp.sort(single_pass(key, examples, size))
 
 
 def epoch_order(

@@ -7,7 +7,9 @@ for each epoch
     the blocks' mean gradient, SGD
 at each evaluation: accuracy, loss and soft-error over the whole test set
 
-A minibatch is one block unless `gradient.block_size` cuts it (training/gradients.py).
+In an ideal world (`data.world`) no example comes twice, and a step's are those that are next on
+the run's list (training/examples.py). A minibatch is one block unless `gradient.block_size` cuts
+it (training/gradients.py).
 """
 
 import math
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -23,9 +26,10 @@ from seedlab import config as configs
 from seedlab import data as datasets
 from seedlab import models, streams
 from seedlab.config import Config, Gradient, UserError
-from seedlab.data import augmentation
+from seedlab.data import augmentation, worlds
 from seedlab.data import order as orders
 from seedlab.trainer import EVALUATION, Trainer
+from seedlab.training import examples as sources
 from seedlab.training import gradients, losses
 from seedlab.training import optimizer as optimizers
 
@@ -35,6 +39,8 @@ __all__ = ["EVALUATION", "State", "Trainer", "make_trainer"]
 # A segment of full-batch steps computes at least this many blocks, about as many as a minibatch
 # epoch has steps. Nothing is drawn for a segment; it ends to let the engine report and measure.
 _SEGMENT_BLOCKS = 400
+_BULK = 1000  # of them drawn at a time
+_TEST_EXAMPLES = 10_000  # of a world, unless data.test_examples says otherwise
 
 
 class State(NamedTuple):
@@ -43,7 +49,8 @@ class State(NamedTuple):
   params: Any
   batch_stats: Any  # empty without batch norm
   opt_state: optax.OptState
-  subset: jax.Array  # int32[N]: positions in the full data set of the run's examples
+  examples: sources.Held
+  measured: jax.Array  # uint32[2], the `augment` key if augmented examples are measured, else [0]
 
 
 def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None) -> Trainer:
@@ -54,19 +61,65 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
     data_dir: the tensorflow-datasets directory; None asks SEEDLAB_DATA.
   """
   config = configs.parse(config)
+  if config.data.name in worlds.NAMES:
+    return _on_world(config)
+  if config.data.world_kwargs:
+    raise UserError(
+      f"data.world_kwargs={dict(config.data.world_kwargs)!r} is for the worlds"
+      f" {', '.join(worlds.NAMES)}, not for data.name={config.data.name!r}"
+    )
   dataset = datasets.load(config.data, data_dir)
   return on_dataset(config, dataset, len(datasets.class_names(config.data, data_dir)))
 
 
-def on_dataset(config: Config, dataset: datasets.Dataset, classes: int) -> Trainer:
-  """The Trainer of a Config on pictures already in memory, e.g. your own."""
-  total, image_shape = dataset.train_image.shape[0], dataset.train_image.shape[1:]
+def _on_world(config: Config) -> Trainer:
+  world = worlds.by_name(
+    config.data.name, config.data.image_size, dict(config.data.world_kwargs)
+  )
+  if config.data.train_examples is None:
+    raise UserError(
+      f"data.train_examples=None does not do for data.name={config.data.name!r}, which has no end:"
+      " say how many examples a real world reuses (in an ideal one they make an epoch)"
+    )
+  test_image, test_label = _drawn(world, config.data.test_examples or _TEST_EXAMPLES)
+  no_image, no_label = np.zeros((0, *world.image_shape), np.uint8), np.zeros(0, np.int32)
+  # All pictures of a world are alike, so those it is tested on tell the mean and spread of a pixel.
+  moments = datasets.moments(test_image)
+  dataset = datasets.Dataset(no_image, no_label, test_image, test_label, *moments)
+  return on_dataset(config, dataset, len(world.class_names), world)
+
+
+def _drawn(world: worlds.World, examples: int) -> tuple[np.ndarray, np.ndarray]:
+  """Test pictures and labels, the same for every run, from a key that no run has."""
+  key = jax.random.fold_in(jax.random.key(0, impl=streams.IMPLEMENTATION), streams.TEST)
+  sample = jax.jit(world.sample)  # not a training: it only fills host arrays, once
+  parts = [
+    jax.device_get(sample(key, jnp.arange(start, start + _BULK, dtype=jnp.int32)))
+    for start in range(0, examples, _BULK)
+  ]
+  image, label = (np.concatenate(arrays)[:examples] for arrays in zip(*parts, strict=True))
+  return image, label
+
+
+def on_dataset(
+  config: Config, dataset: datasets.Dataset, classes: int, world: worlds.World | None = None
+) -> Trainer:
+  """The Trainer of a Config on pictures already in memory, e.g. your own.
+
+  With a `world` training pictures come from it, and `dataset` only says what they are tested on.
+  """
+  if config.data.normalisation == "half":
+    half = np.full(dataset.test_image.shape[-1], 127.5, np.float32)
+    dataset = dataset._replace(mean=half, std=half)
+  image_shape = dataset.test_image.shape[1:]
+  total = config.data.train_examples if world else dataset.train_label.shape[0]
   examples = config.data.train_examples or total
   if examples > total:
     raise UserError(
       f"data.train_examples={examples} is more than the {total} of {config.data.name}"
     )
   copies, full_batch = config.data.copies, config.training.full_batch
+  ideal = config.data.world == "ideal"
   batch_size, epoch_steps, blocks, block_size, ragged = _cut(config, examples)
   masked = ragged or blocks * block_size > batch_size  # some block may be incomplete
   steps = config.training.steps or config.training.epochs * epoch_steps
@@ -74,13 +127,21 @@ def on_dataset(config: Config, dataset: datasets.Dataset, classes: int) -> Train
   module = models.build(config.model, classes, image_shape, jax.default_backend())
   optimizer = optimizers.build(config.optimizer, steps, epoch_steps)
   schedule = optimizers.schedule(config.optimizer, steps, epoch_steps)
+  source = sources.build(config, dataset, world, classes, examples, batch_size, steps)
 
   def init(keys, data):
-    del data
     variables = module.init(keys.init, jnp.zeros((1, *image_shape), precision), train=False)
     params = variables["params"]
-    subset = orders.subset(keys.sample, total, examples)
-    return State(params, variables.get("batch_stats", {}), optimizer.init(params), subset)
+    measured = jnp.zeros(0, jnp.uint32)
+    if config.evaluation.train_augmented:
+      measured = jax.random.key_data(keys.augment)
+    return State(
+      params,
+      variables.get("batch_stats", {}),
+      optimizer.init(params),
+      source.init(keys, data),
+      measured,
+    )
 
   def loss(params, batch_stats, block):
     logits, changed = module.apply(
@@ -89,21 +150,25 @@ def on_dataset(config: Config, dataset: datasets.Dataset, classes: int) -> Train
       train=True,
       mask=block.mask,
       mutable=["batch_stats"],
+      rngs=None if block.key is None else {"dropout": block.key},
     )
     values = losses.cross_entropy(logits, block.label, config.training.label_smoothing)
     return losses.masked_mean(values, block.mask), changed.get("batch_stats", {})
 
-  def gather(index, mask, key, epoch, data):
-    images = augmentation.normalise(data.train_image[index], data.mean, data.std)
+  def prepare(image, index, key, epoch, data):
+    """Pictures as the network meets them, augmented if there is a key."""
+    image = augmentation.normalise(image, data.mean, data.std)
     if key is not None:
       keys = streams.for_examples(key, epoch, index)
-      images = augmentation.augment(keys, images, config.data)
-    return gradients.Block(images.astype(precision), data.train_label[index], mask)
+      image = augmentation.augment(keys, image, config.data, -data.mean / data.std)
+    return image.astype(precision)
 
-  def step(state, number, order, keys, data):
-    epoch = number // epoch_steps
+  def step(state, number, first, order, keys, data, fed):
+    epoch = number if ideal else number // epoch_steps
     if full_batch:
       positions, real = orders.epoch_order(keys.order, epoch, batch_size, config.data.order), None
+    elif ideal:
+      positions, real = jnp.arange(batch_size, dtype=jnp.int32), jnp.ones(batch_size, bool)
     else:
       positions, real = orders.batch(order, number % epoch_steps, batch_size)
 
@@ -117,7 +182,17 @@ def on_dataset(config: Config, dataset: datasets.Dataset, classes: int) -> Train
       if copies:
         copy = places // examples if full_batch else epoch % copies
         places = places % examples
-      return gather(state.subset[places], mask if masked else None, keys.augment, copy, data)
+      drawn = source.draw(state.examples, keys, data, fed, number, first, places)
+      dropout = None
+      if config.model.dropout:
+        branch = streams.at_step(keys.noise, streams.DROPOUT)
+        dropout = streams.at_step(streams.at_step(branch, number), block)
+      return gradients.Block(
+        prepare(drawn.image, drawn.index, keys.augment, copy, data),
+        drawn.label,
+        mask if masked else None,
+        dropout,
+      )
 
     rate = schedule(number) if config.gradient.penalty else None
     formed = gradients.of_update(
@@ -136,38 +211,47 @@ def on_dataset(config: Config, dataset: datasets.Dataset, classes: int) -> Train
     updates, opt_state = optimizer.update(whole, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     finite = jnp.isfinite(formed.loss) & jnp.isfinite(optax.tree.sum(params))
-    return State(params, formed.batch_stats, opt_state, state.subset), finite
+    state = state._replace(params=params, batch_stats=formed.batch_stats, opt_state=opt_state)
+    return state, finite
 
   def advance(state, keys, data, fed, first, steps):
-    del fed
     order = None
-    if not full_batch:
+    if not (full_batch or ideal):
       order = orders.epoch_order(keys.order, first // epoch_steps, examples, config.data.order)
 
     def body(number, carry):
       state, diverged = carry
-      state, finite = step(state, number, order, keys, data)
+      state, finite = step(state, number, first, order, keys, data, fed)
       return state, jnp.where((diverged < 0) & ~finite, number, diverged)
 
     state, diverged = lax.fori_loop(first, first + steps, body, (state, jnp.int32(-1)))
-    return state, {"diverged": diverged}
+    held = source.settle(state.examples, keys, data, fed, first + steps)
+    return state._replace(examples=held), {"diverged": diverged}
 
   def gradient_norm(state, data):
     size = min(block_size, examples)
 
     def take(block):
-      index, _ = orders.batch(state.subset, block, size)
-      return gather(index, None, None, None, data)
+      places, _ = orders.batch(jnp.arange(examples, dtype=jnp.int32), block, size)
+      image, label, _ = sources.look_up(state.examples, data, places)
+      return gradients.Block(prepare(image, None, None, None, data), label, None)
 
     def form(batch_stats, block):
       return gradients.of_block(loss, Gradient(), state.params, batch_stats, block)
 
     return gradients.mean_squared_norm(form, state.batch_stats, examples // size, take)
 
+  def train_block(state, data, places):
+    image, label, index = sources.look_up(state.examples, data, places)
+    key = None
+    if config.evaluation.train_augmented:
+      key = jax.random.wrap_key_data(state.measured, impl=streams.IMPLEMENTATION)
+    return prepare(image, index, key, sources.MEASURED, data), label
+
   def evaluate(state, data):
     outcome = _evaluate(module, state, data, config)
     if config.evaluation.train:
-      outcome |= _evaluate_train(module, state, data, config)
+      outcome |= _evaluate_train(module, state, data, config, source.measured, train_block)
     if config.evaluation.gradient_norm:
       outcome["block_gradient_norm"] = gradient_norm(state, data)
     return outcome
@@ -179,19 +263,21 @@ def on_dataset(config: Config, dataset: datasets.Dataset, classes: int) -> Train
     "predicted_label": ("example",),
   }
   if config.evaluation.train:
-    dims |= {"train_accuracy": (EVALUATION,), "train_loss": (EVALUATION,)}
+    dims |= {f"train_{name}": (EVALUATION,) for name in ("accuracy", "loss", "soft_error")}
   if config.evaluation.gradient_norm:
     dims["block_gradient_norm"] = (EVALUATION,)
   if config.evaluation.probabilities:
     dims["probability"] = ("example", "class")
+  period = -(-_SEGMENT_BLOCKS // blocks) if full_batch else epoch_steps
   return Trainer(
-    plan=_plan(steps, config.evaluation.every_epochs * epoch_steps),
-    load=lambda: dataset,
+    plan=_plan(config, steps, epoch_steps),
+    load=lambda: sources.on_device(dataset),
     init=init,
     advance=advance,
     evaluate=evaluate,
     dims=dims,
-    period=-(-_SEGMENT_BLOCKS // blocks) if full_batch else epoch_steps,
+    feed=source.feed,
+    period=source.period or period,
     coords={"label": ("example", dataset.test_label)},
   )
 
@@ -228,9 +314,20 @@ def _cut(config: Config, examples: int) -> _Cut:
   return _Cut(batch_size, epoch_steps, blocks, block_size, ragged)
 
 
-def _plan(steps: int, every: float) -> tuple[int, ...]:
-  """Every `every` steps, rounded, and the last step."""
-  marks = (round(every * n) for n in range(1, math.ceil(steps / every) + 1))
+def _plan(config: Config, steps: int, epoch_steps: int) -> tuple[int, ...]:
+  """The steps after which a run is evaluated: at intervals, rounded, and after the last one.
+
+  Log-dense with an interval of I: also every I / 16 up to 16 I and every I / 8 up to
+  32 I. The published moments (Nakkiran et al. 2021) have I = 64: every 4 steps up to
+  1,024, every 8 up to 2,048.
+  """
+  evaluation = config.evaluation
+  every = evaluation.every_steps or evaluation.every_epochs * epoch_steps
+  marks = {round(every * n) for n in range(1, math.ceil(steps / every) + 1)}
+  if evaluation.log_dense:
+    interval = int(every)
+    for part, end in ((16, 16), (8, 32)):
+      marks |= set(range(interval // part, end * interval + 1, interval // part))
   return tuple(sorted({mark for mark in marks if 0 < mark < steps} | {steps}))
 
 
@@ -271,21 +368,28 @@ def _evaluate(module, state: State, data, config: Config) -> dict[str, jax.Array
   return outcome
 
 
-def _evaluate_train(module, state: State, data, config: Config) -> dict[str, jax.Array]:
-  """Loss and accuracy on the run's own training examples, as they are in the data set."""
-  examples = state.subset.shape[0]
+def _evaluate_train(
+  module, state: State, data, config: Config, examples: int, take
+) -> dict[str, jax.Array]:
+  """Outcomes on the first `examples` training examples that `take` (state, data, places) gives."""
   block = min(config.evaluation.batch_size, examples)
   variables = {"params": state.params, "batch_stats": state.batch_stats}
 
-  def body(number, total):
-    index, mask = orders.batch(state.subset, number, block)
-    images = augmentation.normalise(data.train_image[index], data.mean, data.std)
-    logits = module.apply(variables, images.astype(config.model.precision), train=False)
-    labels = data.train_label[index]
-    right, loss = total
-    right += (mask & (logits.argmax(-1) == labels)).sum()
-    loss += jnp.where(mask, losses.cross_entropy(logits, labels), 0).sum()
-    return right, loss
+  def body(number, totals):
+    places, mask = orders.batch(jnp.arange(examples, dtype=jnp.int32), number, block)
+    images, labels = take(state, data, places)
+    logits = module.apply(variables, images, train=False)
+    chosen = jnp.take_along_axis(jax.nn.softmax(logits), labels[:, None], axis=-1)[:, 0]
+    values = (logits.argmax(-1) == labels, losses.cross_entropy(logits, labels), 1 - chosen)
+    return tuple(
+      total + jnp.where(mask, value, 0).sum(dtype=total.dtype)
+      for total, value in zip(totals, values, strict=True)
+    )
 
-  right, loss = lax.fori_loop(0, -(-examples // block), body, (jnp.int32(0), jnp.float32(0)))
-  return {"train_accuracy": right / examples, "train_loss": loss / examples}
+  start = (jnp.int32(0), jnp.float32(0), jnp.float32(0))
+  right, loss, soft = lax.fori_loop(0, -(-examples // block), body, start)
+  return {
+    "train_accuracy": right / examples,
+    "train_loss": loss / examples,
+    "train_soft_error": soft / examples,
+  }

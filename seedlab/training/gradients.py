@@ -37,6 +37,7 @@ class Block(NamedTuple):
   image: jax.Array  # float[B, H, W, C], normalised and augmented
   label: jax.Array  # int32[B]
   mask: jax.Array | None  # bool[B], False for padding; None means all real
+  key: jax.Array | None = None  # of dropout
 
 
 class Formed(NamedTuple):

@@ -5,6 +5,8 @@ import optax
 
 from seedlab.config import Optimizer, UserError
 
+_EXPONENTIAL_END = 1e-3  # of the peak, at the last step
+
 
 def schedule(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.Schedule:
   """Learning rate by step: warm-up from 0, then constant or falling to 0.
@@ -18,6 +20,11 @@ def schedule(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.Sc
 
   so the peak is held for two steps, and a T above steps - w cuts the cosine off.
 
+  Nakkiran et al. (2021, arXiv 2010.08127) publish "cosine" with `hold_steps` = 390,
+  and in their code "exponential" (to a thousandth), "three_step" (a tenth after each
+  third) and "onecycle" (Smith & Topin 2018: a rise over 30 % of the steps from a 25th
+  of the peak, then a fall to a 10,000th of that; both cosines).
+
   Args:
     optimizer: peak, warm-up, period and form.
     steps: of the whole training.
@@ -27,6 +34,9 @@ def schedule(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.Sc
   Raises:
     UserError: if the warm-up takes the whole training.
   """
+  if optimizer.hold_steps > 1:
+    changing, hold = _by_count(optimizer, steps, "steps"), optimizer.hold_steps
+    return lambda step: changing(step // hold * hold)
   if optimizer.per_epoch:
     by_epoch = _by_count(optimizer, -(-steps // epoch_steps), "epochs")
     return lambda step: by_epoch(step // epoch_steps)
@@ -37,21 +47,24 @@ def _by_count(optimizer: Optimizer, steps: int, unit: str) -> optax.Schedule:
   peak, warmup = optimizer.learning_rate, optimizer.warmup_steps
   if warmup >= steps:
     raise UserError(f"optimizer.warmup_steps={warmup} must be below the number of {unit}, {steps}")
+  rest = steps - warmup
   after = {
     "constant": lambda: optax.constant_schedule(peak),
-    "linear": lambda: optax.linear_schedule(peak, 0.0, steps - warmup),
-    "cosine": lambda: optax.cosine_decay_schedule(peak, steps - warmup),
+    "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
+    "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
     "warmup_cosine": lambda: _cosine(peak, optimizer.period or steps),
+    "exponential": lambda: optax.exponential_decay(peak, rest, _EXPONENTIAL_END),
+    "three_step": lambda: optax.piecewise_constant_schedule(
+      peak, {-(-rest * third // 3): 0.1 for third in (1, 2)}
+    ),
+    "onecycle": lambda: optax.cosine_onecycle_schedule(rest, peak),
   }[optimizer.schedule]()
   if optimizer.schedule == "warmup_cosine":
     rising = optax.linear_schedule(0.0, peak, warmup) if warmup else optax.constant_schedule(peak)
     return optax.join_schedules([rising, after], [warmup + 1])
   if not warmup:
     return after
-  rising = optax.linear_schedule(0.0, peak, warmup)
-  if optimizer.schedule == "warmup_cosine":
-    return optax.join_schedules([rising, after], [warmup + 1])
-  return optax.join_schedules([rising, after], [warmup])
+  return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
 
 def _cosine(peak: float, period: int) -> optax.Schedule:
@@ -59,14 +72,24 @@ def _cosine(peak: float, period: int) -> optax.Schedule:
 
 
 def build(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.GradientTransformation:
-  """SGD as PyTorch defines it: g += decay p; v = momentum v + g; p -= lr (v, or g + momentum v).
+  """The update rule by name, with the constants that PyTorch has by default.
 
-  Weight decay is coupled: it enters the momentum, for every parameter. The
-  learning rate multiplies last, so a change of it acts at once (Sutskever et al.
-  2013 fold it into v instead).
+    sgd      v = momentum v + g;  p -= lr (v, or g + momentum v)
+    adam     b1 0.9, b2 0.999, eps 1e-8 (Kingma & Ba 2015)
+    rmsprop  v = 0.99 v + 0.01 g^2;  p -= lr g / (sqrt v + 1e-8)
+    adagrad  v += g^2;  p -= lr g / sqrt(v + 1e-10), which PyTorch writes with eps outside the root
+
+  Weight decay is coupled: g += decay p comes first, for every parameter, and
+  enters the momentum. The learning rate multiplies last, so a change of it acts at
+  once (Sutskever et al. 2013 fold it into v instead).
   """
   rate = schedule(optimizer, steps, epoch_steps)
-  sgd = optax.sgd(rate, optimizer.momentum or None, optimizer.nesterov)
+  rule = {
+    "sgd": lambda: optax.sgd(rate, optimizer.momentum or None, optimizer.nesterov),
+    "adam": lambda: optax.adam(rate),
+    "rmsprop": lambda: optax.rmsprop(rate, decay=0.99, eps=1e-8, eps_in_sqrt=False),
+    "adagrad": lambda: optax.adagrad(rate, initial_accumulator_value=0.0, eps=1e-10),
+  }[optimizer.name]()
   if not optimizer.weight_decay:
-    return sgd
-  return optax.chain(optax.add_decayed_weights(optimizer.weight_decay), sgd)
+    return rule
+  return optax.chain(optax.add_decayed_weights(optimizer.weight_decay), rule)

@@ -1,0 +1,339 @@
+"""Which examples a step trains on: the same ones over and over, or never one twice.
+
+  real world   N examples are drawn once by the `sample` stream and reused in every epoch
+  ideal world  step t trains on examples t B, ..., t B + B - 1 of an endless list
+
+(Nakkiran et al. 2021, arXiv 2010.08127.) Both worlds go through one list, which the
+`sample` stream alone decides: a permutation of a finite pool, or example number i of a
+procedural world. The real world's N examples are the first N of it, so that two runs that
+differ in their world alone share what they can.
+
+Where the pictures come from depends on the data:
+
+  a pool on the device            looked up by position
+  a pool too large for a device   fed by the host, segment by segment
+  a world (data/worlds.py)        made by key; a real world keeps its N in the state
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seedlab import streams
+from seedlab.config import STREAMS, Config, UserError
+from seedlab.data import Dataset
+from seedlab.data import order as orders
+from seedlab.data.worlds import World
+
+# Larger pools stay on the host, mapped into memory.
+_LARGEST_ON_DEVICE = 4 * 2**30  # bytes
+
+_BULK = 4096  # pictures hashed at a time
+
+# Stands for the number of the epoch where augmented training examples are measured.
+MEASURED = 2**32 - 1
+
+_COMING = 500  # examples of an ideal world on which `evaluation.train` measures, by default
+_FED_STEPS = 64  # of a segment at most, where each of its pictures comes from the host
+
+
+class Held(NamedTuple):
+  """What the state of a run carries of its examples; unused arrays have no rows.
+
+  Of a real world the N examples, of an ideal one the list, and those that come next.
+  """
+
+  index: jax.Array  # int32[N], or of an ideal pool [all]: positions in the full data set
+  image: jax.Array  # uint8[N, H, W, C]
+  label: jax.Array  # int32[N]: as trained on, with label noise
+
+
+class Drawn(NamedTuple):
+  """Some examples."""
+
+  image: jax.Array  # uint8[B, H, W, C]
+  label: jax.Array  # int32[B]
+  index: jax.Array  # int32[B]: what names them to the `augment` stream
+
+
+class Source(NamedTuple):
+  """Functions of one run; all but `feed` are pure and traced."""
+
+  init: Callable[..., Held]  # (keys, data)
+  # (held, keys, data, fed, number, first, places) -> Drawn. `places`: int32[B], of a real world
+  # positions among its N, of an ideal one slots of step `number`; the segment began with `first`.
+  draw: Callable[..., Drawn]
+  # (held, keys, data, fed, step) -> held, at the end of a segment, with `step` steps done
+  settle: Callable[..., Held]
+  measured: int  # examples on which `evaluation.train` measures
+  feed: Callable[..., Any] | None = None
+  period: int | None = None  # the longest segment, where feeding bounds it
+
+
+def on_host(dataset: Dataset) -> bool:
+  """Whether the training pool stays on the host."""
+  return dataset.train_image.nbytes > _LARGEST_ON_DEVICE
+
+
+def on_device(dataset: Dataset) -> Dataset:
+  """What of a data set all runs share on the device: all of it, or all but too large a pool.
+
+  A digest stands for such a pool, so that no other one is taken for it.
+  """
+  if not on_host(dataset):
+    return dataset
+  image, label = dataset.train_image, dataset.train_label
+  sha = hashlib.sha256(np.ascontiguousarray(label).data)
+  for start in range(0, len(image), _BULK):
+    sha.update(np.ascontiguousarray(image[start : start + _BULK]).data)
+  digest = np.frombuffer(sha.digest(), np.uint8).astype(np.int32)
+  return dataset._replace(train_image=image[:0], train_label=digest)
+
+
+def build(
+  config: Config,
+  dataset: Dataset,
+  world: World | None,
+  classes: int,
+  examples: int,
+  batch_size: int,
+  steps: int,
+) -> Source:
+  """The source of a config's examples.
+
+  Args:
+    config: world, label noise, what is measured on training examples.
+    dataset: the pool; with a `world` only its test set is read.
+    world: a procedural world, or None for the pool.
+    classes: number of classes, of which label noise takes another one.
+    examples: N of a real world.
+    batch_size: examples of a step.
+    steps: of the whole training.
+
+  Raises:
+    UserError: an ideal world that asks for more examples than its pool has.
+  """
+  ideal = config.data.world == "ideal"
+  measured = 0
+  if config.evaluation.train:
+    measured = config.evaluation.train_examples or (_COMING if ideal else examples)
+    if not ideal and measured > examples:
+      raise UserError(
+        f"evaluation.train_examples={measured} is more than the {examples} of data.train_examples"
+      )
+  noisy = functools.partial(_noisy_labels, config.data.label_noise, classes)
+  if world:
+    if ideal:
+      return _ideal_world(world, noisy, batch_size, measured)
+    return _real_world(world, noisy, examples, measured)
+  if not ideal:
+    if on_host(dataset):
+      return _real_fed(dataset, noisy, examples, measured)
+    return _real_pool(dataset, config.data.label_noise > 0, noisy, examples, measured)
+  total, needed = dataset.train_label.shape[0], steps * batch_size + measured
+  if needed > total:
+    also = f" and {measured} to measure on" if measured else ""
+    raise UserError(
+      f"data.world='ideal' uses each example once: {steps:,} steps of {batch_size}{also} need"
+      f" {needed:,}, and {config.data.name} has {total:,}; set training.steps to"
+      f" {max(0, total - measured) // batch_size:,} or fewer, or data.name to a world"
+    )
+  if on_host(dataset):
+    return _ideal_fed(dataset, noisy, needed, batch_size, measured)
+  return _ideal_pool(dataset, noisy, needed, batch_size, measured)
+
+
+def _noisy_labels(share: float, classes: int, keys, index, label):
+  """Labels of which `share` are replaced by another class, by index: the same in every epoch."""
+  if not share:
+    return label
+  drawn = jax.vmap(
+    lambda i: jax.random.bits(
+      jax.random.fold_in(streams.at_step(keys.noise, streams.LABELS), i), (2,), jnp.uint32
+    )
+  )(index)
+  replaced = drawn[:, 0] < np.uint32(round(share * 2**32))
+  other = 1 + drawn[:, 1] % (classes - 1)  # 1, ..., classes - 1 further
+  return jnp.where(replaced, (label + other.astype(jnp.int32)) % classes, label)
+
+
+def _nothing(shape=(0,), dtype=jnp.int32):
+  return jnp.zeros(shape, dtype)
+
+
+def look_up(held: Held, data: Dataset, places: jax.Array) -> Drawn:
+  """Examples by place: of a real world among its N, of an ideal one among those that come next."""
+  if not held.image.shape[0]:
+    index = held.index[places]
+    label = held.label[places] if held.label.shape[0] else data.train_label[index]
+    return Drawn(data.train_image[index], label, index)
+  # Only an ideal pool's list is longer than what is held of it.
+  index = held.index[places] if held.index.shape[0] == held.image.shape[0] else places
+  return Drawn(held.image[places], held.label[places], index)
+
+
+def _reused(held, keys, data, fed, number, first, places):
+  del keys, fed, number, first
+  return look_up(held, data, places)
+
+
+def _settled(held, keys, data, fed, step):
+  del keys, data, fed, step
+  return held
+
+
+def _real_pool(dataset, noise, noisy, examples, measured):
+  total, shape = dataset.train_label.shape[0], dataset.train_image.shape[1:]
+
+  def init(keys, data):
+    index = orders.subset(keys.sample, total, examples)
+    label = noisy(keys, index, data.train_label[index]) if noise else _nothing()
+    return _empty(shape, index)._replace(label=label)
+
+  return Source(init, _reused, _settled, measured)
+
+
+def _real_world(world, noisy, examples, measured):
+  def init(keys, data):
+    del data
+    index = jnp.arange(examples, dtype=jnp.int32)
+    image, label = world.sample(keys.sample, index)
+    return Held(_nothing(), image, noisy(keys, index, label))
+
+  return Source(init, _reused, _settled, measured)
+
+
+def _ideal_world(world, noisy, batch_size, measured):
+  def drawn(keys, index):
+    image, label = world.sample(keys.sample, index)
+    return image, noisy(keys, index, label)
+
+  def coming(keys, step):
+    index = step * batch_size + jnp.arange(measured, dtype=jnp.int32)
+    return Held(_nothing(), *drawn(keys, index)) if measured else _empty(world.image_shape)
+
+  def draw(held, keys, data, fed, number, first, places):
+    del held, data, fed, first
+    return Drawn(*drawn(keys, number * batch_size + places), places)
+
+  def settle(held, keys, data, fed, step):
+    del held, data, fed
+    return coming(keys, step)
+
+  return Source(lambda keys, data: coming(keys, 0), draw, settle, measured)
+
+
+def _empty(shape, index=None):
+  return Held(_nothing() if index is None else index, _nothing((0, *shape), jnp.uint8), _nothing())
+
+
+def _ideal_pool(dataset, noisy, needed, batch_size, measured):
+  total = dataset.train_label.shape[0]
+
+  def coming(index, keys, data, step):
+    shape = data.train_image.shape[1:]
+    if not measured:
+      return _empty(shape, index)
+    at = index[step * batch_size + jnp.arange(measured, dtype=jnp.int32)]
+    return Held(index, data.train_image[at], noisy(keys, at, data.train_label[at]))
+
+  def init(keys, data):
+    index = orders.single_pass(keys.sample, total, needed)
+    return coming(index, keys, data, 0)
+
+  def draw(held, keys, data, fed, number, first, places):
+    del fed, first
+    at = held.index[number * batch_size + places]
+    return Drawn(data.train_image[at], noisy(keys, at, data.train_label[at]), places)
+
+  def settle(held, keys, data, fed, step):
+    del fed
+    return coming(held.index, keys, data, step)
+
+  return Source(init, draw, settle, measured)
+
+
+def _real_fed(dataset, noisy, examples, measured):
+  shape = dataset.train_image.shape[1:]
+
+  @functools.lru_cache(maxsize=64)
+  def chosen(seed):
+    index = np.asarray(
+      orders.subset(_sample_key(seed), dataset.train_label.shape[0], examples), np.int64
+    )
+    return {
+      "index": index.astype(np.int32),
+      "image": np.asarray(dataset.train_image[index]),
+      "label": np.asarray(dataset.train_label[index]),
+    }
+
+  def feed(seeds, first, steps):
+    del first, steps
+    return chosen(int(seeds[_SAMPLE]))
+
+  def init(keys, data):
+    del keys, data
+    return Held(
+      _nothing((examples,)), _nothing((examples, *shape), jnp.uint8), _nothing((examples,))
+    )
+
+  def draw(held, keys, data, fed, number, first, places):
+    index = fed["index"][places]
+    return Drawn(fed["image"][places], noisy(keys, index, fed["label"][places]), index)
+
+  def settle(held, keys, data, fed, step):
+    del held, data, step
+    return Held(fed["index"], fed["image"], noisy(keys, fed["index"], fed["label"]))
+
+  return Source(init, draw, settle, measured, feed)
+
+
+def _ideal_fed(dataset, noisy, needed, batch_size, measured):
+  shape = dataset.train_image.shape[1:]
+
+  @functools.lru_cache(maxsize=4)
+  def listed(seed):
+    return np.asarray(
+      orders.single_pass(_sample_key(seed), dataset.train_label.shape[0], needed), np.int64
+    )
+
+  def feed(seeds, first, steps):
+    end = (first + steps) * batch_size
+    index = listed(int(seeds[_SAMPLE]))[first * batch_size : end + measured]
+    return {
+      "index": index.astype(np.int32),
+      "image": np.asarray(dataset.train_image[index]),
+      "label": np.asarray(dataset.train_label[index]),
+    }
+
+  def init(keys, data):
+    del keys, data
+    if not measured:
+      return _empty(shape)
+    return Held(_nothing(), _nothing((measured, *shape), jnp.uint8), _nothing((measured,)))
+
+  def draw(held, keys, data, fed, number, first, places):
+    del held, data
+    at = (number - first) * batch_size + places
+    return Drawn(fed["image"][at], noisy(keys, fed["index"][at], fed["label"][at]), places)
+
+  def settle(held, keys, data, fed, step):
+    del data, step
+    if not measured:
+      return held
+    index, image, label = (fed[name][-measured:] for name in ("index", "image", "label"))
+    return Held(held.index, image, noisy(keys, index, label))
+
+  return Source(init, draw, settle, measured, feed, _FED_STEPS)
+
+
+_SAMPLE = STREAMS.index("sample")
+
+
+def _sample_key(seed: int) -> jax.Array:
+  return streams.derive(jnp.full(len(STREAMS), seed, jnp.uint32)).sample
