@@ -49,7 +49,7 @@ _GLYPHS = {
   "jitter": (0.1, 0.0, 0.5),  # of the glyph's half width, each control point either way
   "clutter": (2.0, 0.0, 3.0),  # mean number of distracting strokes, of at most 3
   "texture": (40.0, 0.0, 100.0),  # grey levels either way, of the stripes
-  "contrast": (40.0, 0.0, 127.0),  # least difference of lightness, glyph to ground, in grey levels
+  "contrast": (40.0, 0.0, 112.0),  # least difference of lightness, glyph to ground, in grey levels
   "blur": (1.0, 0.0, 3.0),  # widest soft edge, in 1/32 of the side
   "noise": (16.0, 0.0, 100.0),  # standard deviation of a pixel, in grey levels
 }
@@ -318,12 +318,13 @@ def _paint(
 ) -> jax.Array:
   """uint32[side, side]: red + 256 green + 65536 blue."""
   ground, share, sign, difference = draws["lightness"]
-  ground = _uniform(ground, 0, 255)
-  difference = _uniform(difference, round(values["contrast"]), 127)
-  upward = jnp.where(sign >> 31 == 1, ground + difference < 256, ground < difference)
+  ground = _uniform(ground, 16, 239)
+  difference = _uniform(difference, round(values["contrast"]), 112)
+  upward = jnp.where(sign >> 31 == 1, ground + difference < 240, ground < difference + 16)
   ink = jnp.where(upward, ground + difference, ground - difference)
   third = ground + ((ink - ground) * _uniform(share, 128, 256) >> 8)
   hues = _uniform(draws["hue"], -48, 48).reshape(3, 3)
+  hues = hues - hues.sum(1, keepdims=True) // 3  # they leave the lightness alone
 
   stripes = sum(_wave(words, place) for words in draws["wave"].reshape(2, 3))  # -256..256
   reach = round(values["texture"])
