@@ -30,7 +30,13 @@ class UserError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  name: str = "digits"  # or any image classification set of tensorflow-datasets
+  # or "cifar5m", "imagenet_dogbird", any image classification set of tensorflow-datasets
+  name: str = "digits"
+  train_split: str = "train"  # of a set of tensorflow-datasets; several are joined by "+"
+  # Appended to the training pool: an npz file or a folder of them, with keys X and Y; a path in the
+  # data directory, or an absolute one.
+  extra: str | None = None
+  test_examples: int | None = None  # the first so many of the test set; None takes all
   image_size: int | None = None  # pixels a side, resized when decoding; None keeps the size
   train_examples: int | None = None  # subset drawn by the `sample` stream; None takes all
   # "permutation" is drawn for every epoch; a full batch that is "sequential" keeps its blocks
@@ -130,6 +136,7 @@ class Config:
 _MINIMUM = {
   "data.image_size": 1,
   "data.train_examples": 1,
+  "data.test_examples": 1,
   "data.crop": 0,
   "data.cutout": 0,
   "data.copies": 1,
