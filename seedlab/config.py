@@ -30,10 +30,18 @@ class UserError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  name: str = "digits"  # a world, or any image classification set of tensorflow-datasets
-  world_kwargs: tuple[tuple[str, float], ...] = ()  # of "glyphs", "gaussians": see data/worlds.py
-  # "real" reuses `train_examples` of them, "ideal" trains on each example once: see training
+  # A world ("glyphs", "gaussians"), or pictures: "digits", "cifar5m", "imagenet_dogbird", or any
+  # image classification set of tensorflow-datasets
+  name: str = "digits"
+  world_kwargs: tuple[tuple[str, float], ...] = ()  # parameters of a world: see data/worlds.py
+  # "real" reuses `train_examples` of them, "ideal" trains on each example once
   world: Literal["real", "ideal"] = "real"
+  train_split: str = "train"  # of a set of tensorflow-datasets; several are joined by "+"
+  # Appended to the training pool: an npz file or a folder of them, with keys X and Y; a path in the
+  # data directory, or an absolute one.
+  extra: str | None = None
+  # The first so many of the test set; None takes all, of a world 10,000
+  test_examples: int | None = None
   image_size: int | None = None  # pixels a side, resized when decoding; None keeps the size
   train_examples: int | None = None  # subset drawn by the `sample` stream; None takes all
   # "permutation" is drawn for every epoch; a full batch that is "sequential" keeps its blocks
@@ -144,6 +152,7 @@ class Config:
 _MINIMUM = {
   "data.image_size": 1,
   "data.train_examples": 1,
+  "data.test_examples": 1,
   "data.crop": 0,
   "data.cutout": 0,
   "data.copies": 1,

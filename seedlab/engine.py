@@ -271,7 +271,9 @@ def _leaves_digest(leaves: dict[str, np.ndarray]) -> str:
   sha = hashlib.sha256()
   for path, leaf in sorted(leaves.items()):
     sha.update(f"{path} {leaf.dtype.name} {leaf.shape}\n".encode())
-    sha.update(np.ascontiguousarray(leaf).tobytes())
+    # In place: a leaf may be a mapped file larger than memory. As bytes, since not every dtype
+    # (bfloat16) is one that buffers know.
+    sha.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
   return sha.hexdigest()
 
 

@@ -42,15 +42,15 @@ def find(name: str, data_dir: str | None, download: bool = True) -> Any:
   Raises:
     UserError: if it is unknown, no image classification, or not to be had.
   """
-  directory = _directory(data_dir)
+  place = directory(data_dir)
   with quiet():
-    builder = _builder(name, directory)
+    builder = _builder(name, place)
     _check_supervised(builder, name)
     prepared = builder.is_prepared()
   if not prepared and not download:
-    raise UserError(f"data.name={name!r} is not in {directory}; name its directory with --data_dir")
+    raise UserError(f"data.name={name!r} is not in {place}; name its directory with --data_dir")
   if not prepared:
-    _download(builder, name, directory)
+    _download(builder, name, place)
   if builder.info.file_format.value not in _READABLE:
     raise UserError(
       f"data.name={name!r} lies in {builder.data_path} as {builder.info.file_format.value}, which"
@@ -58,6 +58,20 @@ def find(name: str, data_dir: str | None, download: bool = True) -> Any:
       " directory (--data_dir or SEEDLAB_DATA)"
     )
   return builder
+
+
+def directory(data_dir: str | None) -> pathlib.Path:
+  """`data_dir`, else SEEDLAB_DATA, else ~/tensorflow_datasets; UserError if a named one is none."""
+  named = data_dir or os.environ.get("SEEDLAB_DATA")
+  if not named:
+    return pathlib.Path.home() / "tensorflow_datasets"
+  path = pathlib.Path(named).expanduser().absolute()
+  if not path.is_dir():
+    raise UserError(
+      f"data_dir={named!r} is no directory; name one with --data_dir or SEEDLAB_DATA, or make it"
+      " and have the set downloaded there"
+    )
+  return path
 
 
 def one_line(error: Exception) -> str:
@@ -78,19 +92,6 @@ def quiet() -> Iterator[None]:
     logging.disable(disabled)
 
 
-def _directory(data_dir: str | None) -> pathlib.Path:
-  named = data_dir or os.environ.get("SEEDLAB_DATA")
-  if not named:
-    return pathlib.Path.home() / "tensorflow_datasets"
-  directory = pathlib.Path(named).expanduser().absolute()
-  if not directory.is_dir():
-    raise UserError(
-      f"data_dir={named!r} is no directory; name one with --data_dir or SEEDLAB_DATA, or make it"
-      " and have the set downloaded there"
-    )
-  return directory
-
-
 def _builder(name: str, directory: pathlib.Path) -> Any:
   import tensorflow_datasets as tfds
 
@@ -99,7 +100,8 @@ def _builder(name: str, directory: pathlib.Path) -> Any:
   except tfds.core.DatasetNotFoundError:
     # A set that somebody made is known by its folder alone.
     own = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-    names = {"digits", *tfds.list_builders(with_community_datasets=False), *own}
+    ours = ("digits", "cifar5m", "imagenet_dogbird")
+    names = {*ours, *tfds.list_builders(with_community_datasets=False), *own}
   except Exception as error:  # a wrong version or config, or anything in a set's own code
     raise UserError(f"data.name={name!r} cannot be opened: {one_line(error)}") from error
   stem = name.split("/")[0].split(":")[0]

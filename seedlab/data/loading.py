@@ -3,27 +3,35 @@
 Nothing here uses TensorFlow, or starts JAX.
 """
 
+import contextlib
+import functools
 import gzip
 import hashlib
 import importlib.util
 import io
 import math
 import pathlib
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from seedlab.config import Data, UserError
-from seedlab.data import cache, catalogue, worlds
+from seedlab.data import cache, catalogue, cifar5m, dogbird, npz, worlds
 
 _DIGITS_PER_CLASS = 50
 _BULK = 1000  # records handled at a time
+_LARGE = 2**30  # bytes of pictures; more are never held in memory
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names by number of channels
 
 
 class Dataset(NamedTuple):
-  """The whole of a set, as NumPy arrays; read-only where they come from the cache."""
+  """The whole of a set, as NumPy arrays; read-only where they come from the cache.
+
+  They are then mapped from files, and may be larger than memory.
+  """
 
   train_image: np.ndarray  # uint8[N, H, W, C]
   train_label: np.ndarray  # int32[N], 0 <= label < number of classes
@@ -31,6 +39,14 @@ class Dataset(NamedTuple):
   test_label: np.ndarray  # int32[M]
   mean: np.ndarray  # float32[C], of all pixels of the training pictures, on the 0..255 scale
   std: np.ndarray  # float32[C], likewise; that of the population, and 1 where it would be 0
+
+
+class _Pool(NamedTuple):
+  """Examples that can be read in pieces, in order, as often as asked."""
+
+  most: int  # no more examples than that
+  shape: tuple[int, int, int]  # height, width and channels of a picture
+  pieces: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]  # uint8[n, H, W, C], int32[n]
 
 
 def load(data: Data, data_dir: str | None = None, download: bool = True) -> Dataset:
@@ -43,11 +59,26 @@ def load(data: Data, data_dir: str | None = None, download: bool = True) -> Data
   training pictures after that, from exact integer counts, so that they depend on
   no order of summation.
 
+  A set of more than 1 GiB is converted once, in pieces, to files that are mapped
+  into memory (`cache`); lines on stderr say how far that is.
+
   Args:
-    data: `name` is "digits" (the 1,797 handwritten digits that come with
-      scikit-learn, 8x8 grey: 500 to train, 1,297 to test) or a set of
-      tensorflow-datasets, as in "cifar10" or "imagenet_resized/32x32:0.1.0".
-      Where that has no labelled split 'test', 'validation' takes its place.
+    data: `name` is one of
+      "digits": the 1,797 handwritten digits that come with scikit-learn, 8x8
+        grey, 500 to train and 1,297 to test;
+      "cifar5m": the archives part0.npz, ..., part5.npz in the folder cifar5m of
+        the data directory; the first five to train, in that order, and the first
+        10,000 pictures of the last to test (Nakkiran et al. 2021);
+      "imagenet_dogbird": hunting dogs (0) and birds (1) of imagenet2012 of
+        tensorflow-datasets (Nakkiran et al. 2021), from its splits 'train' and
+        'validation'; needs `image_size`, 224 as published;
+      a set of tensorflow-datasets, as in "cifar10" or
+        "imagenet_resized/32x32:0.1.0". Where that has no labelled split 'test',
+        'validation' takes its place.
+      For the last two, `train_split` names the splits to train with, as in
+      "train+extra", and `extra` archives with keys X and Y (`npz`), in the set's
+      order of classes and size of pictures, whose examples come after these.
+      `test_examples` keeps the first so many of the test set.
     data_dir: a directory of tensorflow-datasets; None means that of the
       environment variable SEEDLAB_DATA, else ~/tensorflow_datasets. A set that is
       not there is downloaded to it. Not read for "digits".
@@ -55,16 +86,23 @@ def load(data: Data, data_dir: str | None = None, download: bool = True) -> Data
 
   Raises:
     UserError: if the set is unknown, not to be had, unreadable, no image
-      classification, or if its pictures differ in size and no `image_size` is set.
+      classification, if its pictures differ in size and no `image_size` is set,
+      if it has no such splits or examples, or if no disk takes a large one.
   """
-  if data.name == "digits":
-    return _digits(data.image_size)
   if data.name in worlds.NAMES:
     raise UserError(f"data.name={data.name!r} is a world: its pictures are made, not read")
-  builder = catalogue.find(data.name, data_dir, download)
-  name = f"{builder.info.full_name.replace('/', '-')}-{data.image_size or 'native'}"
-  places = cache.folders(pathlib.Path(builder.data_path), name)
-  return _cached(places) or _decode_and_cache(builder, data, places)
+  dataset = _whole(data, data_dir, download)
+  count = data.test_examples
+  if count is None:
+    return dataset
+  if count > len(dataset.test_label):
+    raise UserError(
+      f"data.test_examples={count} is more than the {len(dataset.test_label)} of {data.name}; lower"
+      " it, or leave it empty to take them all"
+    )
+  return dataset._replace(
+    test_image=dataset.test_image[:count], test_label=dataset.test_label[:count]
+  )
 
 
 def class_names(data: Data, data_dir: str | None = None, download: bool = True) -> tuple[str, ...]:
@@ -73,8 +111,42 @@ def class_names(data: Data, data_dir: str | None = None, download: bool = True) 
     return tuple(map(str, range(10)))
   if data.name in worlds.NAMES:
     return worlds.by_name(data.name, data.image_size, dict(data.world_kwargs)).class_names
-  info = catalogue.find(data.name, data_dir, download).info
-  return tuple(info.features[info.supervised_keys[1]].names)
+  if data.name == "cifar5m":
+    return cifar5m.CLASS_NAMES
+  if data.name == "imagenet_dogbird":
+    return dogbird.CLASS_NAMES
+  return tuple(_source_names(catalogue.find(data.name, data_dir, download)))
+
+
+def _whole(data: Data, data_dir: str | None, download: bool) -> Dataset:
+  if data.name in ("digits", "cifar5m"):
+    for field, usual in (("extra", None), ("train_split", "train")):
+      if getattr(data, field) != usual:
+        raise UserError(
+          f"data.{field}={getattr(data, field)!r} is for sets of tensorflow-datasets, not for"
+          f" data.name={data.name!r}, which has the splits train, test; leave it at {usual!r}"
+        )
+  if data.name == "digits":
+    return _digits(data.image_size)
+  name = f"{data.image_size or 'native'}"
+  if data.name == "cifar5m":
+    parts = cifar5m.parts(catalogue.directory(data_dir))
+    places = cache.folders(parts[0].parent, f"cifar5m-{name}", parts)
+    return _cached(places) or _build(data, places, *_cifar5m_pools(data, parts))
+  builder = _builder(data, data_dir, download)
+  extra = _extra_archives(data, data_dir)
+  if data.name == "imagenet_dogbird":
+    name = f"dogbird-{name}"
+  if data.train_split != "train":
+    name = f"{name}-{data.train_split}"
+  if extra:
+    name = f"{name}-extra"
+  source = pathlib.Path(builder.data_path)
+  files = sorted(path for path in source.iterdir() if path.is_file())
+  places = cache.folders(
+    source, f"{builder.info.full_name.replace('/', '-')}-{name}", [*files, *extra]
+  )
+  return _cached(places) or _build(data, places, *_builder_pools(builder, data, extra))
 
 
 def _digits(image_size: int | None) -> Dataset:
@@ -108,34 +180,190 @@ def _cached(places: list[pathlib.Path]) -> Dataset | None:
   return next((Dataset(*arrays) for arrays in found if arrays), None)
 
 
-def _decode_and_cache(builder: Any, data: Data, places: list[pathlib.Path]) -> Dataset:
+def _build(data: Data, places: list[pathlib.Path], train: _Pool, test: _Pool) -> Dataset:
+  """Reads both pools and keeps them in the cache; a large set must find room there."""
+  size = sum(pool.most * (math.prod(pool.shape) + 4) for pool in (train, test))
+  if size <= _LARGE:
+    dataset = _dataset(*_in_memory(train), *_in_memory(test))
+    cache.write(places, dataset._asdict())
+    return _cached(places) or dataset
+  problems = []
+  for folder in places:
+    try:
+      with cache.room(folder, size):
+        # Another process may have been at it.
+        return _cached([folder]) or _convert(data, folder, train, test, size)
+    except OSError as error:  # those of reading have become UserErrors
+      problems.append(f"{folder}: {error.strerror or catalogue.one_line(error)}")
+  raise UserError(
+    f"data.name={data.name!r} takes {size:,} bytes on disk when decoded, for which there is no room"
+    f" ({'; '.join(problems)}); free a disk or name another with --data_dir, SEEDLAB_DATA or"
+    " XDG_CACHE_HOME"
+  )
+
+
+def _in_memory(pool: _Pool) -> tuple[np.ndarray, np.ndarray]:
+  images = np.empty((pool.most, *pool.shape), np.uint8)
+  labels = np.empty(pool.most, np.int32)
+  end = 0
+  for image, label in pool.pieces():
+    start, end = end, end + len(label)
+    images[start:end], labels[start:end] = image, label
+  return images[:end], labels[:end]
+
+
+def _convert(data: Data, folder: pathlib.Path, train: _Pool, test: _Pool, size: int) -> Dataset:
+  _say(f"converting {data.name} once, {size / 1e9:,.1f} GB, to {folder}")
+  counts = np.zeros((train.shape[-1], 256), np.int64)
+  done, total = 0, train.most + test.most
+  for split, pool in (("train", train), ("test", test)):
+    image_path, label_path = (folder / f"{split}_{part}.npy" for part in ("image", "label"))
+    with (
+      cache.growing(image_path, pool.shape, np.uint8) as append_images,
+      cache.growing(label_path, (), np.int32) as append_labels,
+    ):
+      for images, labels in pool.pieces():
+        append_images(images)
+        append_labels(labels)
+        if pool is train:
+          counts += _counts(images)
+        before, done = done, done + len(labels)
+        if 10 * before // total < 10 * done // total:
+          _say(f"{data.name}: {done:,} of {total:,} pictures converted")
+  # The last to be written: without them nothing is read.
+  for name, array in zip(("mean", "std"), _moments_of(counts), strict=True):
+    cache.save(folder / f"{name}.npy", array)
+  return _cached([folder])
+
+
+def _say(message: str) -> None:
+  print(f"seedlab: {message}", file=sys.stderr, flush=True)
+
+
+def _joined(pools: list[_Pool]) -> _Pool:
+  """One after the other."""
+
+  def pieces() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for pool in pools:
+      yield from pool.pieces()
+
+  return _Pool(sum(pool.most for pool in pools), pools[0].shape, pieces)
+
+
+def _cifar5m_pools(data: Data, parts: list[pathlib.Path]) -> tuple[_Pool, _Pool]:
+  *train, test = (
+    _archive_pool("data.name='cifar5m'", part, cifar5m.SHAPE, 10, data.image_size, first)
+    for part, first in zip(parts, [None] * 5 + [cifar5m.TEST_EXAMPLES], strict=True)
+  )
+  return _joined(train), test
+
+
+def _archive_pool(
+  field: str,
+  path: pathlib.Path,
+  expected: tuple[int | None, int | None, int],
+  classes: int,
+  size: int | None,
+  first: int | None = None,
+) -> _Pool:
+  """Of an npz archive, whose pictures must have the shape `expected` before they are resized."""
+  count, *found = npz.shape(field, path)
+  if any(want not in (None, has) for want, has in zip(expected, found, strict=True)):
+    wanted = "x".join("any" if side is None else str(side) for side in expected)
+    raise UserError(
+      f"{field}: the pictures in {path} are {'x'.join(map(str, found))}; they must be {wanted}"
+    )
+
+  def pieces() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for images, labels in npz.pieces(field, path, _BULK, classes, first):
+      if size:
+        pictures = images[..., 0] if images.shape[-1] == 1 else images
+        images = np.stack([_pixels(Image.fromarray(picture), size) for picture in pictures])
+      yield images, labels
+
+  height, width, channels = found
+  most = count if first is None else min(count, first)
+  return _Pool(most, (size or height, size or width, channels), pieces)
+
+
+def _extra_archives(data: Data, data_dir: str | None) -> list[pathlib.Path]:
+  """The archives that `data.extra` names, in the order of their names."""
+  if data.extra is None:
+    return []
+  path = catalogue.directory(data_dir) / pathlib.Path(data.extra).expanduser()
+  archives = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+  if "," in data.extra or not archives or not all(archive.is_file() for archive in archives):
+    raise UserError(
+      f"data.extra={data.extra!r} names no npz file and no folder of them ({path}); give a path in"
+      " the data directory, or an absolute one, without commas"
+    )
+  return archives
+
+
+def _builder(data: Data, data_dir: str | None, download: bool) -> Any:
+  if data.name != "imagenet_dogbird":
+    return catalogue.find(data.name, data_dir, download)
+  try:
+    return catalogue.find(dogbird.SOURCE, data_dir, download)
+  except UserError as error:
+    raise UserError(f"data.name={data.name!r} is a part of {dogbird.SOURCE}: {error}") from error
+
+
+def _builder_pools(builder: Any, data: Data, extra: list[pathlib.Path]) -> tuple[_Pool, _Pool]:
+  with _reading(builder, data):
+    train, test = _splits(builder, data)
+    shape = _shape(builder, data)
+    pools = {}
+    for split in (*train, test):
+      most = len(_source(builder, split))
+      if data.name == "imagenet_dogbird":
+        most = min(most, dogbird.MOST.get(split, most))
+      pools[split] = _Pool(most, shape, functools.partial(_decode, builder, split, data))
+    height, width, _ = builder.info.features[builder.info.supervised_keys[0]].shape
+  names = class_names(data) if data.name == "imagenet_dogbird" else _source_names(builder)
+  archives = [
+    _archive_pool(
+      f"data.extra={data.extra!r}", path, (height, width, shape[-1]), len(names), data.image_size
+    )
+    for path in extra
+  ]
+  return _joined([*(pools[split] for split in train), *archives]), pools[test]
+
+
+@contextlib.contextmanager
+def _reading(builder: Any, data: Data) -> Iterator[None]:
+  """Silence, and one kind of error: the readers of record files raise what they like."""
   try:
     with catalogue.quiet():
-      train, test = (
-        _decode(builder, split, data) for split in ("train", _test_split(builder, data))
-      )
+      yield
   except UserError:
     raise
-  except Exception as error:  # the readers of record files raise what they like
+  except Exception as error:
     raise UserError(
       f"data.name={data.name!r} cannot be read from {builder.data_path}"
       f" ({catalogue.one_line(error)}); if it is damaged, move that folder away and fetch it again"
     ) from error
-  dataset = _dataset(*train, *test)
-  cache.write(places, dataset._asdict())
-  return _cached(places) or dataset
 
 
-def _test_split(builder: Any, data: Data) -> str:
-  label_key, splits = builder.info.supervised_keys[1], builder.info.splits
-  for split in ("test", "validation"):
+def _splits(builder: Any, data: Data) -> tuple[list[str], str]:
+  """Those to train with, and the one to test with."""
+  splits, train = builder.info.splits, data.train_split.split("+")
+  has = f"data.name={data.name!r} has the splits {', '.join(splits)}"
+  unknown = [split for split in train if split not in splits]
+  if unknown and train != ["train"]:
+    raise UserError(f"data.train_split={data.train_split!r}: there is no {unknown[0]!r}; {has}")
+  if len(set(train)) < len(train):
+    raise UserError(f"data.train_split={data.train_split!r} must name each split once")
+  label_key = builder.info.supervised_keys[1]
+  for split in ("validation",) if data.name == "imagenet_dogbird" else ("test", "validation"):
     # The test splits of contests carry -1 for a label.
-    if "train" in splits and split in splits and _source(builder, split)[0][label_key] >= 0:
-      return split
-  raise UserError(
-    f"data.name={data.name!r} has the splits {', '.join(splits)}; choose a set with 'train' and a"
-    " labelled 'test' or 'validation'"
-  )
+    if not unknown and split in splits and _source(builder, split)[0][label_key] >= 0:
+      if split in train:
+        raise UserError(
+          f"data.train_split={data.train_split!r} holds {split!r}, which is the test set; {has}"
+        )
+      return train, split
+  raise UserError(f"{has}; choose a set with 'train' and a labelled 'test' or 'validation'")
 
 
 def _source(builder: Any, split: str) -> Any:
@@ -147,29 +375,47 @@ def _source(builder: Any, split: str) -> Any:
   )
 
 
-def _decode(builder: Any, split: str, data: Data) -> tuple[np.ndarray, np.ndarray]:
-  """uint8[N, H, W, C] and int32[N], in the order of the records."""
-  image_key, label_key = builder.info.supervised_keys
-  height, width, channels = builder.info.features[image_key].shape
+def _source_names(builder: Any) -> list[str]:
+  return builder.info.features[builder.info.supervised_keys[1]].names
+
+
+def _shape(builder: Any, data: Data) -> tuple[int, int, int]:
+  """Height, width and channels of a picture, after it is resized."""
+  height, width, channels = builder.info.features[builder.info.supervised_keys[0]].shape
   if data.image_size:
     height = width = data.image_size
   if not (height and width):
+    usual = 224 if data.name == "imagenet_dogbird" else 64
     raise UserError(
       f"data.image_size=None does not do for data.name={data.name!r}, whose pictures differ in"
-      " size; set it, as in data.image_size=64"
+      f" size; set it, as in data.image_size={usual}"
     )
-  mode = _MODES[channels or 3]
-  source = _source(builder, split)
-  images = np.empty((len(source), height, width, len(mode)), np.uint8)
-  labels = np.empty(len(source), np.int32)
+  return height, width, channels or 3
+
+
+def _decode(builder: Any, split: str, data: Data) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Pieces uint8[n, H, W, C] and int32[n], in the order of the records."""
+  image_key, label_key = builder.info.supervised_keys
+  shape = _shape(builder, data)
+  mode = _MODES[shape[-1]]
+  names = _source_names(builder)
+  kinds = dogbird.relabel(names) if data.name == "imagenet_dogbird" else np.arange(len(names))
+  with _reading(builder, data):
+    source = _source(builder, split)
   for start in range(0, len(source), _BULK):
-    # Records are compressed in groups: one by one, each would unpack a whole group.
-    records = source.__getitems__(range(start, min(start + _BULK, len(source))))
-    for place, record in enumerate(records, start):
-      picture = Image.open(io.BytesIO(record[image_key])).convert(mode)
-      images[place] = _pixels(picture, data.image_size)
-      labels[place] = record[label_key]
-  return images, labels
+    with _reading(builder, data):
+      # Records are compressed in groups: one by one, each would unpack a whole group.
+      records = source.__getitems__(range(start, min(start + _BULK, len(source))))
+      labels = np.array([record[label_key] for record in records], np.int32)
+      if labels.min() < 0:
+        raise UserError(f"data.name={data.name!r} has a split {split!r} without labels")
+      labels = kinds[labels].astype(np.int32)
+      kept = np.flatnonzero(labels >= 0)
+      images = np.empty((len(kept), *shape), np.uint8)
+      for image, place in zip(images, kept, strict=True):
+        picture = Image.open(io.BytesIO(records[place][image_key])).convert(mode)
+        image[...] = _pixels(picture, data.image_size)
+    yield images, labels[kept]
 
 
 def _pixels(picture: Image.Image, size: int | None) -> np.ndarray:
@@ -190,15 +436,22 @@ def _dataset(
 
 def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Mean and std of each channel, float32[C], exactly from how often each value occurs."""
+  pieces = (images[start : start + _BULK] for start in range(0, len(images), _BULK))
+  return _moments_of(sum(map(_counts, pieces)))
+
+
+def _counts(images: np.ndarray) -> np.ndarray:
+  """int64[C, 256]: how often each value occurs in each channel."""
+  channels = (images[..., channel].ravel() for channel in range(images.shape[-1]))
+  return np.stack([np.bincount(pixels, minlength=256) for pixels in channels])
+
+
+def _moments_of(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   mean, std = [], []
-  for channel in range(images.shape[-1]):
-    counts = np.zeros(256, np.int64)
-    for start in range(0, len(images), _BULK):
-      pixels = images[start : start + _BULK, ..., channel]
-      counts += np.bincount(pixels.ravel(), minlength=256)
+  for channel in counts:
     # Python's integers, which neither round nor overflow, divided once.
     n, total, squares = (
-      sum(int(count) * value**power for value, count in enumerate(counts)) for power in (0, 1, 2)
+      sum(int(count) * value**power for value, count in enumerate(channel)) for power in (0, 1, 2)
     )
     mean.append(total / n)
     std.append(math.sqrt((n * squares - total**2) / n**2) or 1.0)
