@@ -22,6 +22,7 @@ from ml_collections import config_dict
 Stream = Literal["init", "sample", "order", "augment", "noise", "poke"]
 STREAMS: tuple[str, ...] = typing.get_args(Stream)
 SEED_LIMIT = 2**32
+WORLDS = ("glyphs", "gaussians")  # values of data.name that are sampled by key: data/worlds.py
 
 
 class UserError(ValueError):

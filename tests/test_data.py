@@ -159,7 +159,7 @@ def test_moments_are_exact(own_set):
   np.testing.assert_allclose(loaded.mean, pixels.mean(0), rtol=1e-7)
   np.testing.assert_allclose(loaded.std, pixels.std(0), rtol=1e-7)
   assert loaded.mean.dtype == loaded.std.dtype == np.float32
-  mean, std = loading._moments(np.full((2, 3, 3, 1), 7, np.uint8))
+  mean, std = loading.moments(np.full((2, 3, 3, 1), 7, np.uint8))
   assert (mean, std) == ([7], [1])  # a constant channel does not divide by zero
 
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from seedlab.config import Data, UserError
-from seedlab.data import cache, catalogue, cifar5m, dogbird, npz, worlds
+from seedlab.config import WORLDS, Data, UserError
+from seedlab.data import cache, catalogue, cifar5m, dogbird, npz
 
 _DIGITS_PER_CLASS = 50
 _BULK = 1000  # records handled at a time
@@ -89,7 +89,7 @@ def load(data: Data, data_dir: str | None = None, download: bool = True) -> Data
       classification, if its pictures differ in size and no `image_size` is set,
       if it has no such splits or examples, or if no disk takes a large one.
   """
-  if data.name in worlds.NAMES:
+  if data.name in WORLDS:
     raise UserError(f"data.name={data.name!r} is a world: its pictures are made, not read")
   dataset = _whole(data, data_dir, download)
   count = data.test_examples
@@ -109,7 +109,9 @@ def class_names(data: Data, data_dir: str | None = None, download: bool = True) 
   """The names of the classes, in the order of their labels. Raises as `load` does."""
   if data.name == "digits":
     return tuple(map(str, range(10)))
-  if data.name in worlds.NAMES:
+  if data.name in WORLDS:
+    from seedlab.data import worlds  # here, since it imports JAX, which reading files does without
+
     return worlds.by_name(data.name, data.image_size, dict(data.world_kwargs)).class_names
   if data.name == "cifar5m":
     return cifar5m.CLASS_NAMES

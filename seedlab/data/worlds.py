@@ -21,9 +21,8 @@ import numpy as np
 from scipy import special
 
 from seedlab import streams
-from seedlab.config import UserError, choice_error
+from seedlab.config import WORLDS, UserError, choice_error
 
-NAMES = ("glyphs", "gaussians")
 _SIDES = (8, 256)  # least and largest image_size
 
 
@@ -61,15 +60,15 @@ def by_name(name: str, image_size: int | None, kwargs: Mapping[str, float]) -> W
   """The world of a config.
 
   Args:
-    name: one of NAMES.
+    name: one of WORLDS.
     image_size: pixels a side; None takes the world's own (32 for glyphs, 8 for gaussians).
     kwargs: parameters of the world, by name; the others keep their defaults.
 
   Raises:
     UserError: an unknown name or parameter, or a value out of range.
   """
-  if name not in NAMES:
-    raise choice_error("data.name", name, NAMES)
+  if name not in WORLDS:
+    raise choice_error("data.name", name, WORLDS)
   values = {key: default for key, (default, _, _) in _PARAMETERS[name].items()}
   for key, value in kwargs.items():
     if key not in values:

@@ -61,12 +61,12 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
     data_dir: the tensorflow-datasets directory; None asks SEEDLAB_DATA.
   """
   config = configs.parse(config)
-  if config.data.name in worlds.NAMES:
+  if config.data.name in configs.WORLDS:
     return _on_world(config)
   if config.data.world_kwargs:
     raise UserError(
       f"data.world_kwargs={dict(config.data.world_kwargs)!r} is for the worlds"
-      f" {', '.join(worlds.NAMES)}, not for data.name={config.data.name!r}"
+      f" {', '.join(configs.WORLDS)}, not for data.name={config.data.name!r}"
     )
   dataset = datasets.load(config.data, data_dir)
   return on_dataset(config, dataset, len(datasets.class_names(config.data, data_dir)))
