@@ -50,6 +50,14 @@ def smelu(x: jax.Array, beta: jax.typing.ArrayLike = 1.0) -> jax.Array:
   return _smelu(x, jnp.asarray(beta, x.dtype))
 
 
+def gelu(x: jax.Array) -> jax.Array:
+  """x P(Z <= x) for a standard normal Z (Hendrycks & Gimpel 2016, arXiv 1606.08415), by erfc.
+
+  PyTorch's nn.GELU(); not its approximation by tanh.
+  """
+  return jax.nn.gelu(x, approximate=False)
+
+
 def by_name(name: str, kwargs: Mapping[str, float]) -> Callable[[jax.Array], jax.Array]:
   """The activation called `name` with its parameters bound to `kwargs`.
 
@@ -75,7 +83,7 @@ def by_name(name: str, kwargs: Mapping[str, float]) -> Callable[[jax.Array], jax
 
 
 # Every activation a config can name; parameters after the first are its activation_kwargs.
-_BY_NAME = {"relu": relu, "smelu": smelu}
+_BY_NAME = {"relu": relu, "smelu": smelu, "gelu": gelu}
 
 
 @jax.custom_jvp

@@ -63,10 +63,15 @@ class Data:
 class Model:
   name: str = "cnn"
   width: int = 16  # hidden units (mlp), channels of the first layer (others; 64 as published)
-  depth: int = 2  # hidden layers; read by `mlp` alone
-  norm: Literal["none", "batch", "group"] = "none"
-  shortcut: Literal["pool", "plain"] = "pool"  # ResNets where the size changes: average or stride
+  depth: int = 2  # hidden layers (mlp, mlp_pytorch), blocks (vit); not read by others
+  norm: Literal["none", "batch", "group"] = "none"  # vit has its own
+  # resnet18, resnet50, resnet152, where the size changes: average or stride
+  shortcut: Literal["pool", "plain"] = "pool"
   remat: bool = False  # ResNets, DenseNets, VGGs: less memory, blocks recomputed in the gradient
+  dropout: float = 0.0  # mlp*, dconv*: share of hidden units set to zero; dconv's paper has 0.5
+  patch: int = 4  # vit: pixels a side of what becomes a token
+  heads: int = 4  # vit: must divide width
+  cell_seed: int = 0  # cells: which random network (not its weights)
   activation: str = "relu"
   activation_kwargs: tuple[tuple[str, float], ...] = ()  # a dict (or its JSON) where it is written
   convolution: Literal["auto", "native", "patches"] = "auto"  # lowering; part of the numerics
@@ -160,6 +165,10 @@ _MINIMUM = {
   "data.label_noise": 0,
   "model.width": 1,
   "model.depth": 0,
+  "model.dropout": 0,
+  "model.patch": 1,
+  "model.heads": 1,
+  "model.cell_seed": 0,
   "optimizer.learning_rate": 0,
   "optimizer.warmup_steps": 0,
   "optimizer.period": 1,

@@ -4,18 +4,37 @@ import flax.linen as nn
 
 from seedlab import activations
 from seedlab.config import Model, UserError, choice_error
+from seedlab.models import chain
+from seedlab.models.cells import Cells
+from seedlab.models.chain import Chain
 from seedlab.models.cnn import CNN
 from seedlab.models.densenet import DenseNet
 from seedlab.models.mlp import MLP
 from seedlab.models.resnet import ResNet
 from seedlab.models.resnet9 import ResNet9
 from seedlab.models.vgg import VGG
+from seedlab.models.vit import ViT
 
-# Blocks of each stage, and whether they are bottlenecks.
+# Those that average or stride in their shortcut, as `model.shortcut` says.
 _RESNETS = {
-  "resnet18": ((2, 2, 2, 2), False),
-  "resnet50": ((3, 4, 6, 3), True),
-  "resnet152": ((3, 8, 36, 3), True),
+  "resnet18": {"blocks": (2, 2, 2, 2)},
+  "resnet50": {"blocks": (3, 4, 6, 3), "bottleneck": True},
+  "resnet152": {"blocks": (3, 8, 36, 3), "bottleneck": True},
+}
+_STRIDED_RESNETS = {
+  "preresnet18": {"blocks": (2, 2, 2, 2), "preactivation": True, "pytorch": True},
+  "wrn28": {
+    "blocks": (4, 4, 4),
+    "preactivation": True,
+    "final_norm": True,
+    "stem": 16,
+    "zero_bias": True,
+  },
+  "resnext29": {"blocks": (3, 3, 3), "bottleneck": True, "groups": 8, "zero_bias": True},
+}
+_DENSENETS = {
+  "densenet40": {"blocks": (12, 12, 12), "compact": False},
+  "densenet121": {"blocks": (6, 12, 24, 16)},
 }
 # Convolutions of each stage.
 _VGGS = {
@@ -24,14 +43,30 @@ _VGGS = {
   "vgg16": (2, 2, 3, 3, 3),
   "vgg19": (2, 2, 4, 4, 4),
 }
+_CHAINS = {
+  "mcnn": {"layers": chain.MCNN, "biases": True, "global_max": True},
+  "alexnet": {"layers": chain.ALEXNET, "biases": True},
+  "dconv": {"layers": chain.DCONV, "hidden": 64},
+  "dconv_fc": {"layers": chain.DCONV, "hidden": 64, "connection": "full"},
+  "dconv_l": {"layers": chain.DCONV, "hidden": 64, "connection": "local"},
+}
+_WITH_DROPOUT = ("mlp", "mlp_pytorch", "dconv", "dconv_fc", "dconv_l")
 # Pixels a side that leave at least one pixel behind every halving, for all names there are.
 _SMALLEST_SIDE = {
   "mlp": 1,
+  "mlp_pytorch": 1,
   "cnn": 1,
   "resnet9": 11,  # its last convolution, unpadded, then still finds its 3x3 window
   **dict.fromkeys(_RESNETS, 8),
+  **dict.fromkeys(_STRIDED_RESNETS, 1),
+  "densenet40": 4,
   "densenet121": 8,
   **dict.fromkeys(_VGGS, 32),
+  **dict.fromkeys(_CHAINS, 1),
+  "mcnn": 4,
+  "alexnet": 29,  # the first convolution leaves a fourth of it, rounded up
+  "vit": 1,
+  "cells": 1,
 }
 
 
@@ -46,6 +81,7 @@ def build(
   (batch norm uses the batch's statistics, and records them in the collection
   `batch_stats` when that is mutable), `mask` bool[B] or None (False for the
   padding of an incomplete batch; batch norm skips it), logits float32[B, classes].
+  With model.dropout above 0, training needs rngs={"dropout": key} too.
 
   Args:
     model: names, sizes and the activation.
@@ -61,20 +97,30 @@ def build(
   if model.name not in _SMALLEST_SIDE:
     raise choice_error("model.name", model.name, _SMALLEST_SIDE)
   _check_sizes(model, *image_shape[:2])
+  _check_dropout(model)
   activation = activations.by_name(model.activation, dict(model.activation_kwargs))
-  if model.name == "mlp":
-    return MLP(classes, model.width, model.norm, activation, depth=model.depth)
+  if model.name in ("mlp", "mlp_pytorch"):
+    pytorch = model.name == "mlp_pytorch"
+    hidden = (model.width, model.norm, activation, model.depth)
+    return MLP(classes, *hidden, pytorch=pytorch, dropout=model.dropout)
+  if model.name == "vit":
+    return ViT(classes, model.width, activation, model.depth, model.heads, model.patch)
   shared = (classes, model.width, model.norm, activation, model.convolution, platform)
   if model.name == "cnn":
     return CNN(*shared)
   if model.name == "resnet9":
     return ResNet9(*shared)
-  if model.name == "densenet121":
-    return DenseNet(*shared, blocks=(6, 12, 24, 16), remat=model.remat)
+  if model.name == "cells":
+    return Cells(*shared, cell_seed=model.cell_seed)
+  if model.name in _CHAINS:
+    return Chain(*shared, **_CHAINS[model.name], dropout=model.dropout)
+  if model.name in _DENSENETS:
+    return DenseNet(*shared, **_DENSENETS[model.name], remat=model.remat)
   if model.name in _VGGS:
     return VGG(*shared, convolutions=_VGGS[model.name], remat=model.remat)
-  blocks, bottleneck = _RESNETS[model.name]
-  return ResNet(*shared, blocks, bottleneck, shortcut=model.shortcut, remat=model.remat)
+  if model.name in _STRIDED_RESNETS:
+    return ResNet(*shared, **_STRIDED_RESNETS[model.name], shortcut="plain", remat=model.remat)
+  return ResNet(*shared, **_RESNETS[model.name], shortcut=model.shortcut, remat=model.remat)
 
 
 def _check_sizes(model: Model, height: int, width: int) -> None:
@@ -90,8 +136,35 @@ def _check_sizes(model: Model, height: int, width: int) -> None:
       f"model.shortcut='pool' needs pictures whose sides are multiples of 8 pixels, not"
       f" {height}x{width}; set data.image_size={-(-max(height, width) // 8) * 8} or take 'plain'"
     )
-  if model.name == "densenet121" and model.width % 2:
+  if model.name in _DENSENETS and model.width % 2:
     raise UserError(
-      f"model.width={model.width} must be even for 'densenet121', whose layers add width / 2"
+      f"model.width={model.width} must be even for {model.name!r}, whose layers add width / 2"
       f" features each; take {model.width + 1}"
+    )
+  if model.name == "vit":
+    _check_vit(model, height, width)
+
+
+def _check_vit(model: Model, height: int, width: int) -> None:
+  if height % model.patch or width % model.patch:
+    larger = -(-max(height, width) // model.patch) * model.patch
+    raise UserError(
+      f"model.patch={model.patch} must divide both sides of the pictures, {height}x{width} pixels;"
+      f" set data.image_size={larger} or another model.patch"
+    )
+  if model.width % model.heads:
+    fewer = max(n for n in range(1, model.heads) if model.width % n == 0)
+    raise UserError(
+      f"model.heads={model.heads} must divide model.width={model.width}; take {fewer} heads or"
+      f" model.width={-(-model.width // model.heads) * model.heads}"
+    )
+
+
+def _check_dropout(model: Model) -> None:
+  if model.dropout >= 1:
+    raise UserError(f"model.dropout={model.dropout!r} must be below 1")
+  if model.dropout and model.name not in _WITH_DROPOUT:
+    raise UserError(
+      f"model.dropout={model.dropout!r} is not read by model.name={model.name!r}, only by"
+      f" {', '.join(_WITH_DROPOUT)}; set it to 0"
     )

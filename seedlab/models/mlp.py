@@ -6,14 +6,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import Norm, normalise
+from seedlab.models.layers import Norm, dropout, linear, normalise
 
 
 class MLP(nn.Module):
-  """`depth` hidden layers of `width` units: linear, norm, activation; then a linear output.
+  """`depth` hidden layers of `width` units: linear, norm, activation, dropout; linear output.
 
   Hidden weights are He-normal (He et al. 2015, arXiv 1502.01852, eq. 10), the
   output's LeCun-normal, biases zero. A norm takes over its layer's bias.
+
+  `pytorch` is the network as PyTorch makes it, and so as Nakkiran et al. 2021
+  (arXiv 2010.08127) trained it: weights and biases uniform within
+  ±1/sqrt(inputs), and biases under the norm too, where batch norm cancels them.
+  Of depth 3 with batch norm, 32x32x3 pictures and 10 classes, it has 428,426
+  parameters at width 128 and 14,718,986 at 2048.
   """
 
   classes: int
@@ -21,6 +27,8 @@ class MLP(nn.Module):
   norm: Norm
   activation: Callable[[jax.Array], jax.Array]
   depth: int
+  pytorch: bool = False
+  dropout: float = 0.0
 
   @nn.compact
   def __call__(
@@ -28,11 +36,15 @@ class MLP(nn.Module):
   ) -> jax.Array:
     x = images_BxHxWxC.reshape(images_BxHxWxC.shape[0], -1)
     for _ in range(self.depth):
-      x = nn.Dense(
-        self.width,
-        use_bias=self.norm == "none",
-        kernel_init=nn.initializers.he_normal(),
-        dtype=x.dtype,
-      )(x)
-      x = self.activation(normalise(x, self.norm, train, mask))
-    return nn.Dense(self.classes)(x.astype(jnp.float32))
+      if self.pytorch:
+        x = linear(self.width, x)
+      else:
+        x = nn.Dense(
+          self.width,
+          use_bias=self.norm == "none",
+          kernel_init=nn.initializers.he_normal(),
+          dtype=x.dtype,
+        )(x)
+      x = dropout(self.activation(normalise(x, self.norm, train, mask)), self.dropout, train)
+    x = x.astype(jnp.float32)
+    return linear(self.classes, x) if self.pytorch else nn.Dense(self.classes)(x)

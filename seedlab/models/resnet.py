@@ -1,4 +1,4 @@
-"""ResNet-18, -50, -152 and their like for small pictures, as in Geiping et al.'s study."""
+"""Residual networks for small pictures: ResNet, pre-activation and wide ResNet, ResNeXt."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -7,24 +7,47 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import Conv, Norm, average_pool, kaiming_fan_out, linear, normalise
+from seedlab.models.layers import (
+  Conv,
+  Norm,
+  average_pool,
+  kaiming_fan_out,
+  linear,
+  normalise,
+  pytorch_uniform,
+)
 
 _EXPANSION = 4  # of a bottleneck's last convolution
 
 
 class ResNet(nn.Module):
-  """The residual networks of Geiping et al. 2022 (arXiv 2109.14119), published at width 64.
+  """Residual networks with a stem for small pictures, which neither strides nor pools.
 
-    3x3 w - stages of blocks of w, 2w, 4w, 8w features, the first block of the
-    last three with stride 2 - mean over pixels - linear
+    3x3 w - stages of blocks of w, 2w, 4w, 8w features, the first block of all
+    stages but the first with stride 2 - mean over pixels - linear
 
-  He et al.'s (arXiv 1512.03385) with a stem for small pictures: neither stride
-  nor pooling. At width 64 with batch norm and 10 classes, ResNet-18 has
-  11,173,962 parameters, ResNet-50 23,520,842, ResNet-152 58,156,618.
+  ResNet: He et al.'s (arXiv 1512.03385) as in Geiping et al. 2022 (arXiv
+  2109.14119). At width 64 with batch norm and 10 classes, ResNet-18 has
+  11,173,962 parameters, ResNet-50 23,520,842, ResNet-152 58,156,618. No branch
+  starts at zero (that study's configs ask for it under a name its code does not
+  read).
 
-  Convolutions are Kaiming-normal by fan-out; no branch starts at zero (the
-  study's configs ask for it under a name its code does not read). Without a norm
-  convolutions have biases, zero at first.
+  As in Nakkiran et al. 2021 (arXiv 2010.08127), all with `shortcut` "plain":
+
+  Pre-activation ResNet-18 (He et al., arXiv 1603.05027): `preactivation`, first
+  weights `pytorch`; no norm or activation between the last block and the mean.
+  11,171,146 parameters at width 64.
+
+  Wide ResNet-28 (Zagoruyko & Komodakis, arXiv 1605.07146): `preactivation`, three
+  stages of four blocks, a stem of 16 features, `final_norm`. WRN-28-k is width
+  16 k: 5,849,050 parameters at 64, 36,479,194 at 160.
+
+  ResNeXt-29 (Xie et al., arXiv 1611.05431, section 5.3, 8x64d): three stages of
+  three bottlenecks with 8 `groups` of w, 2w, 4w features. 34,426,698 parameters at
+  width 64; the paper says 34.4 M.
+
+  Convolutions are Kaiming-normal by fan-out, or with `pytorch` uniform within
+  ±1/sqrt(fan-in). Without a norm they have biases, zero at first.
 
   The blocks of a stage after its first are equal. They run as one loop over
   parameters with a leading axis, so that a deep network compiles as fast as a
@@ -41,28 +64,37 @@ class ResNet(nn.Module):
   bottleneck: bool = False
   shortcut: Literal["pool", "plain"] = "pool"
   remat: bool = False
+  groups: int = 1  # of a bottleneck's 3x3 convolution, each as wide as it would be alone
+  preactivation: bool = False
+  final_norm: bool = False  # norm and activation behind the last block
+  stem: int | None = None  # features of the first convolution; None: width
+  pytorch: bool = False
+  zero_bias: bool = False  # the linear layer's bias at first; else uniform
 
   @nn.compact
   def __call__(
     self, images_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
   ) -> jax.Array:
     shared = (self.norm, self.activation, self.lowering, self.platform, train)
+    kind = (self.groups, self.preactivation, self.pytorch)
     cls = nn.remat(Block) if self.remat else Block
 
     def block(stage, stride, name):
       features = 2**stage * self.width
-      return cls(features, stride, self.bottleneck, self.shortcut, *shared, name=name)
+      return cls(features, stride, self.bottleneck, self.shortcut, *shared, *kind, name=name)
 
+    stem = self.stem or self.width
     x = Conv(
-      self.width,
+      stem,
       size=3,
       padding=((1, 1), (1, 1)),
       bias=self.norm == "none",
-      kernel_init=kaiming_fan_out(3, self.width),
+      kernel_init=_first_weights(3, images_BxHxWxC.shape[-1], stem, self.pytorch),
       lowering=self.lowering,
       platform=self.platform,
     )(images_BxHxWxC)
-    x = self.activation(normalise(x, self.norm, train, mask))
+    if not self.preactivation:
+      x = self.activation(normalise(x, self.norm, train, mask))
     for stage, count in enumerate(self.blocks):
       x = block(stage, 2 if stage > 0 else 1, f"stage{stage}_first")(x, mask)
       if count > 1:
@@ -74,18 +106,25 @@ class ResNet(nn.Module):
           length=count - 1,
         )
         x, _ = repeat(block(stage, 1, f"stage{stage}_rest"), x, mask)
-    return linear(self.classes, x.astype(jnp.float32).mean((1, 2)))
+    if self.final_norm:
+      x = self.activation(normalise(x, self.norm, train, mask))
+    pooled = x.astype(jnp.float32).mean((1, 2))
+    return linear(self.classes, pooled, zero_bias=self.zero_bias)
 
 
 class Block(nn.Module):
   """activation(shortcut + branch), where every convolution is followed by its norm.
 
     basic        3x3 f - activation - 3x3 f
-    bottleneck   1x1 f - activation - 3x3 f - activation - 1x1 4f
+    bottleneck   1x1 gf - activation - 3x3 gf in g groups - activation - 1x1 4f
 
   with the stride on the first 3x3. The shortcut is the input itself, or where
   size or width change a 1x1 convolution with norm: after an average over squares
   ("pool") or with the stride ("plain").
+
+  With `preactivation` it is shortcut + branch, where norm and activation come
+  before every convolution; a 1x1 convolution of the shortcut, bare and with the
+  stride, then starts behind the first norm and activation.
   """
 
   features: int
@@ -97,34 +136,54 @@ class Block(nn.Module):
   lowering: Literal["auto", "native", "patches"]
   platform: str
   train: bool
+  groups: int = 1
+  preactivation: bool = False
+  pytorch: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    def unit(x, features, size, stride=1):
+    def conv(x, features, size, stride=1, groups=1, bias=self.norm == "none"):
       pad = size // 2
-      x = Conv(
+      return Conv(
         features,
         size,
         stride,
         padding=((pad, pad), (pad, pad)),
-        bias=self.norm == "none",
-        kernel_init=kaiming_fan_out(size, features),
+        bias=bias,
+        kernel_init=_first_weights(size, x.shape[-1] // groups, features, self.pytorch),
         lowering=self.lowering,
         platform=self.platform,
+        groups=groups,
       )(x)
+
+    def norm(x):
       return normalise(x, self.norm, self.train, mask)
 
     f, act = self.features, self.activation
     if self.bottleneck:
-      y = act(unit(x, f, 1))
-      y = act(unit(y, f, 3, self.stride))
-      y = unit(y, _EXPANSION * f, 1)
+      inner = self.groups * f
+      branch = [(inner, 1), (inner, 3, self.stride, self.groups), (_EXPANSION * f, 1)]
     else:
-      y = act(unit(x, f, 3, self.stride))
-      y = unit(y, f, 3)
+      branch = [(f, 3, self.stride), (f, 3)]
+
+    if self.preactivation:
+      first = y = act(norm(x))
+      for number, convolution in enumerate(branch):
+        y = conv(act(norm(y)) if number else y, *convolution)
+      if y.shape != x.shape:
+        x = conv(first, y.shape[-1], 1, self.stride, bias=False)
+      return x + y
+
+    y = x
+    for number, convolution in enumerate(branch):
+      y = norm(conv(act(y) if number else y, *convolution))
     if y.shape != x.shape:
       if self.shortcut == "pool":
-        x = unit(average_pool(x, self.stride), y.shape[-1], 1)
+        x = norm(conv(average_pool(x, self.stride), y.shape[-1], 1))
       else:
-        x = unit(x, y.shape[-1], 1, self.stride)
+        x = norm(conv(x, y.shape[-1], 1, self.stride))
     return act(x + y)
+
+
+def _first_weights(size, inputs, features, pytorch):
+  return pytorch_uniform(size**2 * inputs) if pytorch else kaiming_fan_out(size, features)
