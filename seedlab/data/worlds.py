@@ -130,14 +130,15 @@ _WORDS = {
   "tint": 3,
 }
 _RESERVED = 96
+assert sum(_WORDS.values()) <= _RESERVED
 
 
 def glyph_labels(key: jax.Array, index: jax.Array, ambiguity: float) -> tuple[jax.Array, jax.Array]:
   """Labels int32[n] of samples of glyphs, and bool[n]: which are half-way shapes.
 
   A half-way shape is drawn without looking at which of its two classes the
-  label names, so no rule does better there than 1/2, and none does better on
-  all of them than an error of ambiguity / 2.
+  label names: there every rule errs half the time, and on all samples at least
+  in ambiguity / 2 of them.
   """
   draws = _named(_words(key, index, _RESERVED))
   return _label(draws), _ambiguous(draws, ambiguity)
