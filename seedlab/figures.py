@@ -123,6 +123,38 @@ def curves(
   return figure
 
 
+def contact_sheet(
+  images_NxHxWxC: np.ndarray, labels_N: np.ndarray, class_names: Sequence[str], per_class: int
+) -> Figure:
+  """The first `per_class` pictures of each class, a row a class; a place without one stays white.
+
+  Pictures are uint8 with one or three channels. Saved at its own resolution, the
+  figure shows every pixel as a square of the same whole number of pixels.
+  """
+  height, width, channels = images_NxHxWxC.shape[1:]
+  gap = max(1, width // 16)
+  sheet = np.full(
+    (len(class_names) * (height + gap) - gap, per_class * (width + gap) - gap, channels),
+    255,
+    np.uint8,
+  )
+  for row in range(len(class_names)):
+    for column, image in enumerate(images_NxHxWxC[labels_N == row][:per_class]):
+      top, left = row * (height + gap), column * (width + gap)
+      sheet[top : top + height, left : left + width] = image
+  enlarged = max(1, 840 // sheet.shape[1])
+  sheet = np.repeat(sheet, enlarged, 0).repeat(enlarged, 1)
+  margin, (rows, columns) = 72, sheet.shape[:2]
+  figure = Figure(figsize=((columns + margin) / 100, rows / 100), dpi=100)
+  axes = figure.add_axes((margin / (columns + margin), 0, columns / (columns + margin), 1))
+  axes.imshow(sheet.repeat(3 // channels, 2), interpolation="none", extent=(0, columns, rows, 0))
+  axes.set(xticks=[], yticks=(np.arange(len(class_names)) + 0.5) * rows / len(class_names))
+  axes.set_yticklabels(class_names, parse_math=False)
+  axes.tick_params(length=0, labelsize=8.5, labelcolor=COLORS["ink"])
+  axes.spines[:].set_visible(False)
+  return figure
+
+
 def _style(axes: Axes) -> None:
   for side in ("top", "right"):
     axes.spines[side].set_visible(False)

@@ -11,6 +11,7 @@ that a sample is the same bytes in every lane, batch, loop and program, and on
 every device.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -31,7 +32,8 @@ class World(NamedTuple):
 
   sample(key, index): from a typed threefry key (a run's `sample` stream) and
   sample numbers int32[n] or uint32[n], pictures uint8[n, H, W, C] and labels
-  int32[n]. Sample i is a function of fold_in(key, i).
+  int32[n]. Sample i is a function of fold_in(key, i). Drawing takes up to 30 kB
+  of memory a picture of 32x32x3.
   """
 
   sample: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -49,7 +51,7 @@ _GLYPHS = {
   "clutter": (2.0, 0.0, 3.0),  # mean number of distracting strokes, of at most 3
   "texture": (40.0, 0.0, 100.0),  # grey levels either way, of the stripes
   "contrast": (40.0, 0.0, 112.0),  # least difference of lightness, glyph to ground, in grey levels
-  "blur": (1.0, 0.0, 3.0),  # widest soft edge, in 1/32 of the side
+  "blur": (1.0, 0.0, 3.0),  # how far edges soften either way at most, in 1/32 of the side
   "noise": (16.0, 0.0, 100.0),  # standard deviation of a pixel, in grey levels
 }
 _GAUSSIANS = {"distance": (2.0, 0.0, 10.0)}  # between the classes' means, in standard deviations
@@ -106,7 +108,9 @@ _PIECES = 4  # line segments that stand for one curve
 _STROKES = 3  # distracting curves
 _ONE = 4096  # 1.0, in factors and directions
 
-# The words of 32 bits that each part of a sample draws. Append, never reorder.
+# The words of 32 bits that each part of a sample draws. Append, never reorder. The first _RESERVED
+# words of a sample's key are for these, the following ones for the noise, one a pixel: a single
+# draw, since each takes XLA a sixth of a second to compile.
 _WORDS = {
   "label": 1,
   "ambiguous": 1,
@@ -124,44 +128,40 @@ _WORDS = {
   "wave": 6,
   "tint": 3,
 }
+_RESERVED = 96
+assert sum(_WORDS.values()) <= _RESERVED
 
 
 def glyph_labels(key: jax.Array, index: jax.Array, ambiguity: float) -> tuple[jax.Array, jax.Array]:
   """Labels int32[n] of samples of glyphs, and bool[n]: which are half-way shapes.
 
   A half-way shape is drawn without looking at which of its two classes the
-  label names, so no rule does better there than 1/2, and none does better on
-  all of them than an error of ambiguity / 2.
+  label names: there every rule errs half the time, and on all samples at least
+  in ambiguity / 2 of them.
   """
-  draws = _draws(_sample_keys(key, index))
+  draws = _named(_words(key, index, _RESERVED))
   return _label(draws), _ambiguous(draws, ambiguity)
 
 
 def _glyphs(side: int, **values: float) -> World:
   def sample(key, index):
-    keys = _sample_keys(key, index)
-    draws = _draws(keys)
-    speckle = jax.vmap(lambda key: jax.random.bits(key, (side * side,), jnp.uint32))(
-      jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
-    )
-    images = jax.vmap(lambda draws, speckle: _picture(side, values, draws, speckle))(draws, speckle)
-    return images, _label(draws)
+    words = _words(key, index, _RESERVED + side * side)
+    images = jax.vmap(functools.partial(_picture, side, values))(words)
+    return images, _label(_named(words))
 
   return World(sample, (side, side, 3), tuple(_CURVES), None)
 
 
-def _sample_keys(key: jax.Array, index: jax.Array) -> jax.Array:
-  return jax.vmap(jax.random.fold_in, (None, 0))(streams.check_key(key), index)
+def _words(key: jax.Array, index: jax.Array, count: int) -> jax.Array:
+  """uint32[n, count]: the first random words of each sample; more words leave these alone."""
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(streams.check_key(key), index)
+  return jax.vmap(lambda key: jax.random.bits(key, (count,), jnp.uint32))(keys)
 
 
-def _draws(keys: jax.Array) -> dict[str, jax.Array]:
-  """uint32[n, count] for each name in _WORDS."""
-  total = sum(_WORDS.values())
-  words = jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, 0), (total,), jnp.uint32))(
-    keys
-  )
-  ends = np.cumsum(list(_WORDS.values()))
-  return dict(zip(_WORDS, jnp.split(words, ends[:-1], axis=1), strict=True))
+def _named(words: jax.Array) -> dict[str, jax.Array]:
+  """uint32[..., count] for each name in _WORDS."""
+  *ends, last = np.cumsum(list(_WORDS.values()))
+  return dict(zip(_WORDS, jnp.split(words[..., :last], ends, axis=-1), strict=True))
 
 
 def _label(draws: dict[str, jax.Array]) -> jax.Array:
@@ -177,8 +177,9 @@ def _uniform(words: jax.Array, low: int | jax.Array, high: int | jax.Array) -> j
   return low + ((words >> 16).astype(jnp.int32) * (high - low + 1) >> 16)
 
 
-def _picture(side: int, values: dict, draws: dict, speckle: jax.Array) -> jax.Array:
+def _picture(side: int, values: dict, words: jax.Array) -> jax.Array:
   """uint8[side, side, 3], from one sample's words."""
+  draws, speckle = _named(words), words[_RESERVED:].reshape(side, side)
   place = (2 * np.arange(side) + 1 - side) * 1024 // side
   pixel = 1024 // side
   width = _uniform(draws["width"], 55, 120)
@@ -194,7 +195,7 @@ def _picture(side: int, values: dict, draws: dict, speckle: jax.Array) -> jax.Ar
   strokes = strokes + jnp.where(absent, 1 << 14, 0)[:, None, None]
   clutter = _coverage(_segments(strokes, 2), place, width[1], soft)
 
-  packed = _paint(side, values, draws, place, glyph, clutter, speckle.reshape(side, side))
+  packed = _paint(side, values, draws, place, glyph, clutter, speckle)
   # Three channels are made from one word a pixel, once it is there: a fused program would compute
   # everything above for each channel.
   packed = jax.lax.optimization_barrier(packed)
@@ -370,18 +371,15 @@ def _gaussians(side: int, distance: float) -> World:
   mean = distance * math.sqrt(_SD**2 + 1 / 12) / (2 * side)
   levels = np.arange(-127, 127)
   below = special.ndtr((levels + 0.5 - mean) / _SD)  # P(q <= level)
-  thresholds = jnp.asarray(np.minimum(np.round(below * 2**32), 2**32 - 1).astype(np.uint32))
+  thresholds = np.minimum(np.round(below * 2**32), 2**32 - 1).astype(np.uint32)
   half = np.arange(side) * 2 < side
-  signs = jnp.asarray(np.where(half[:, None] == half[None], 1, -1).astype(np.int32).reshape(-1))
-
-  def one(key):
-    words = jax.random.bits(key, (side * side + 1,), jnp.uint32)
-    label = (words[0] >> 31).astype(jnp.int32)
-    level = -127 + (words[1:, None] >= thresholds[None]).sum(-1, dtype=jnp.int32)
-    pixels = 128 + (2 * label - 1) * signs * level
-    return pixels.astype(jnp.uint8).reshape(side, side, 1), label
+  signs = np.where(half[:, None] == half[None], 1, -1).astype(np.int32).reshape(-1)
 
   def sample(key, index):
-    return jax.vmap(one)(_sample_keys(key, index))
+    words = _words(key, index, 1 + side * side)
+    label = (words[:, 0] >> 31).astype(jnp.int32)
+    level = -127 + jnp.searchsorted(thresholds, words[:, 1:], side="right").astype(jnp.int32)
+    pixels = 128 + (2 * label[:, None] - 1) * signs[None] * level
+    return pixels.astype(jnp.uint8).reshape(-1, side, side, 1), label
 
   return World(sample, (side, side, 1), ("minus", "plus"), float(special.ndtr(-distance / 2)))
