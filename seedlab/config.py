@@ -226,6 +226,17 @@ def digest(config: Config) -> str:
   return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+  """`config` with {"section.field": value} in place of what was there, checked."""
+  values = to_dict(config)
+  known = dict(flatten(values))
+  for name, value in changes.items():
+    assert name in known, name
+    section, field = name.split(".")
+    values[section][field] = value
+  return parse(values)
+
+
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
   """(field, value in a, value in b) for the fields in which two `to_dict` results differ."""
   flat_a, flat_b = dict(flatten(a)), dict(flatten(b))

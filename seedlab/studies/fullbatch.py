@@ -36,10 +36,8 @@ from seedlab.config import (
   Model,
   Optimizer,
   Training,
+  changed,
   choice_error,
-  flatten,
-  parse,
-  to_dict,
 )
 
 _EVALUATIONS = 30  # of a run at most, in every row
@@ -195,15 +193,10 @@ def config(scale: str = "laptop", row: str = "strong", *modifiers: str) -> Confi
     if modifier not in MODIFIERS:
       raise choice_error("modifier", modifier, MODIFIERS)
     changes |= MODIFIERS[modifier]
-  values = to_dict(_scale(scale).sgd)
-  epochs = changes.get("training.epochs", values["training"]["epochs"])
+  sgd = _scale(scale).sgd
+  epochs = changes.get("training.epochs", sgd.training.epochs)
   changes["evaluation.every_epochs"] = -(-epochs // _EVALUATIONS)
-  known = dict(flatten(values))
-  for name, value in changes.items():
-    assert name in known, name
-    section, field = name.split(".")
-    values[section][field] = value
-  return parse(values)
+  return changed(sgd, changes)
 
 
 def _scale(scale: str) -> _Scale:

@@ -18,7 +18,7 @@ import numpy as np
 import xarray
 
 from seedlab import data, findings, report
-from seedlab.config import Config, Data, UserError, parse, to_dict
+from seedlab.config import Config, Data, UserError, changed, parse
 from seedlab.report import charts
 from seedlab.stats import comparison, single
 from seedlab.stats.single import Interval
@@ -179,13 +179,13 @@ def sweeps(scale: str, data_dir: str | None) -> list[Sweep]:
   first = _places(scale)[0]
   for row in ("sgd", "regularized"):
     for factor in _RATES:
-      changed = _config(scale, row, first)
-      peak = {"optimizer.learning_rate": factor * changed.optimizer.learning_rate}
+      usual = _config(scale, row, first)
+      peak = {"optimizer.learning_rate": factor * usual.optimizer.learning_rate}
       name = f"{first.name}/{row},rate_x{factor:g}"
-      made.append(Sweep(name, _changed(changed, peak), range(sensitivity)))
+      made.append(Sweep(name, changed(usual, peak), range(sensitivity)))
   for row in _STILL:
     only = {"seeds.vary": ["order", "augment"], "seeds.fixed": 0}
-    still = _changed(_config(scale, f"{row},no_augmentation", first), only)
+    still = changed(_config(scale, f"{row},no_augmentation", first), only)
     made.append(Sweep(f"{first.name}/{row},no_augmentation,still", still, range(3)))
   return made
 
@@ -202,23 +202,15 @@ def _config(scale: str, row: str, place: _Place) -> Config:
   name, *modifiers = row.split(",")
   if "copies" in modifiers:  # at paper scale 10 copies; at the laptop's 4, for half as many steps
     modifiers[modifiers.index("copies")] = "copies10" if scale == "paper" else "copies4"
-  changed = _changed(fullbatch.config(scale, name, *modifiers), place.changes)
-  if "copies4" in modifiers and changed.training.full_batch:
-    half = {"training.epochs": changed.training.epochs // 2}
-    half |= {"optimizer.warmup_steps": changed.optimizer.warmup_steps // 2}
-    half |= {"optimizer.period": changed.optimizer.period // 2}
-    changed = _changed(changed, half)
+  made = changed(fullbatch.config(scale, name, *modifiers), place.changes)
+  if "copies4" in modifiers and made.training.full_batch:
+    half = {"training.epochs": made.training.epochs // 2}
+    half |= {"optimizer.warmup_steps": made.optimizer.warmup_steps // 2}
+    half |= {"optimizer.period": made.optimizer.period // 2}
+    made = changed(made, half)
   if "no_augmentation" in modifiers:
-    changed = _changed(changed, {"data.crop": 0, "data.flip": False})
-  return changed
-
-
-def _changed(config: Config, changes: Mapping[str, object]) -> Config:
-  values = to_dict(config)
-  for name, value in changes.items():
-    section, field = name.split(".")
-    values[section][field] = value
-  return parse(values)
+    made = changed(made, {"data.crop": 0, "data.flip": False})
+  return made
 
 
 def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
