@@ -55,6 +55,7 @@ class Data:
   # None augments afresh in every epoch; N is a fixed pool of N augmented copies of each picture, of
   # which a minibatch epoch visits one and a full-batch step all.
   copies: int | None = None
+  plain_copy: bool = False  # the first of them is the picture itself
   normalisation: Literal["channels", "half"] = "channels"  # of each channel, or (x - 1/2) / (1/2)
   label_noise: float = 0.0  # share of training labels replaced by a random other class, for good
 
@@ -416,6 +417,8 @@ def _check_update(config: Config) -> None:
       f"data.copies={data.copies} would all be the same picture; switch on data.flip, data.crop or"
       " data.cutout, or leave data.copies empty"
     )
+  if data.plain_copy and data.copies is None:
+    raise UserError("data.plain_copy=True is about the first of data.copies, which is empty")
   if config.training.full_batch and data.order == "replacement":
     raise UserError(
       "data.order='replacement' does not visit the whole pool, as training.full_batch=True says;"

@@ -420,7 +420,7 @@ def test_corners_of_the_schedule():
 # --- fixed pools of augmented copies
 
 
-def stored_copies(copies: int, keys: streams.Keys) -> Dataset:
+def stored_copies(copies: int, keys: streams.Keys, plain: bool = False) -> Dataset:
   """The pool written out: pictures only move, and what is uncovered becomes the mean, 127."""
   index = jnp.arange(EXAMPLES, dtype=jnp.int32)
   data = configs.Data(**AUGMENTED)
@@ -433,16 +433,20 @@ def stored_copies(copies: int, keys: streams.Keys) -> Dataset:
     for copy in range(copies)
   ]
   pixels = np.rint(np.concatenate(rounds) * DATASET.std + DATASET.mean)
+  if plain:
+    pixels[:EXAMPLES] = DATASET.train_image
   return DATASET._replace(
     train_image=pixels.astype(np.uint8), train_label=np.tile(DATASET.train_label, copies)
   )
 
 
-def test_a_pool_of_copies_equals_augmenting_once_and_storing():
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_pool_of_copies_equals_augmenting_once_and_storing(plain):
   keys = keys_of(1)
-  stored = stored_copies(3, keys)
+  stored = stored_copies(3, keys, plain)
   gradient = {"block_size": 8, "last_block": "drop"}  # 66 examples; blocks span two copies
-  ours = after(trainer(data={**AUGMENTED, "copies": 3}, gradient=gradient), steps=2)
+  pool = {**AUGMENTED, "copies": 3, "plain_copy": plain}
+  ours = after(trainer(data=pool, gradient=gradient), steps=2)
   theirs = after(trainer(stored, gradient=gradient), steps=2, dataset=stored)
   assert_close(ours.params, theirs.params, rtol=1e-6)
   assert (np.diff(stored.train_image.reshape(3, -1).astype(int), axis=0) != 0).mean() > 0.5
@@ -462,6 +466,12 @@ def test_minibatches_visit_one_copy_an_epoch():
   built = trainer(data={**AUGMENTED, "copies": 2}, **sections)
   digests = [engine.tree_digest(after(built, first=2 * e, steps=2).params) for e in range(4)]
   assert digests[0] == digests[2] != digests[1] == digests[3]
+  plain = trainer(data={**AUGMENTED, "copies": 2, "plain_copy": True}, **sections)
+  none = trainer(**sections)
+  for epoch, same in ((0, True), (1, False), (2, True)):
+    ours, theirs = (after(one, first=2 * epoch, steps=2).params for one in (plain, none))
+    gap = max(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.abs(a - b).max(), ours, theirs)))
+    assert (gap < 1e-6) == same
 
 
 # --- exactness
@@ -619,6 +629,7 @@ def test_block_gradient_norm_by_hand(full_batch):
     ({"gradient": {"penalty": 0.5}, "optimizer": {"learning_rate": 0.0}}, "learning_rate=0.0"),
     ({"optimizer": {"period": 9}}, "period=9 is for .*warmup_cosine"),
     ({"data": {"copies": 2}}, "copies=2 would all be the same picture"),
+    ({"data": {"plain_copy": True}}, "plain_copy=True is about the first of data.copies"),
     ({"data": {"order": "replacement"}}, "order='replacement' does not visit the whole pool"),
     (
       {

@@ -45,7 +45,7 @@ _EVALUATIONS = 30  # of a run at most, in every row
 # Words that may follow a row; each changes these fields.
 MODIFIERS: dict[str, dict[str, Any]] = {
   "no_augmentation": {"data.flip": False, "data.crop": 0},
-  "copies4": {"data.copies": 4},
+  "copies4": {"data.copies": 4, "data.plain_copy": True},
   "copies10": {"data.copies": 10},
   "copies40": {"data.copies": 40},
   "shuffle": {"data.order": "permutation"},

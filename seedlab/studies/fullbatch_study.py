@@ -159,8 +159,10 @@ def _places(scale: str) -> list[_Place]:
   digits = _Place("digits", {}, (*_ROWS, *_FIXED))
   if scale == "smoke":
     return [digits]
+  glyphs = {"data.flip": False, "data.test_examples": 5000}  # mirrored they would be others
   return [
     digits,
+    _Place("glyphs", {"data.name": "glyphs", **small, **glyphs, **network}, _CARRIED, seeds=32),
     _Place("cifar10", {"data.name": "cifar10", **small, **network}, _CARRIED, seeds=32),
   ]
 

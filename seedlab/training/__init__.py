@@ -160,7 +160,11 @@ def on_dataset(
     image = augmentation.normalise(image, data.mean, data.std)
     if key is not None:
       keys = streams.for_examples(key, epoch, index)
-      image = augmentation.augment(keys, image, config.data, -data.mean / data.std)
+      changed = augmentation.augment(keys, image, config.data, -data.mean / data.std)
+      if config.data.plain_copy:
+        first = jnp.broadcast_to(epoch == 0, index.shape)[:, None, None, None]
+        changed = jnp.where(first, image, changed)
+      image = changed
     return image.astype(precision)
 
   def step(state, number, first, order, keys, data, fed):
