@@ -15,6 +15,7 @@ import zipfile
 import ml_dtypes
 import numpy as np
 import pytest
+import scipy.io
 import tensorflow_datasets as tfds
 from test_data import (
   ALL_FILES,
@@ -397,6 +398,30 @@ def test_a_large_set_is_decoded_like_a_small_one(tmp_path, monkeypatch, capfd):
   monkeypatch.setattr(loading, "_LARGE", 0)
   assert_same(load(OWN, str(tmp_path)), small)
   assert "converting own_set once" in capfd.readouterr().err
+
+
+def test_svhn_is_prepared_from_its_matrices_with_its_extra_split(tmp_path, monkeypatch):
+  """tensorflow-datasets' own code, on small files; the digit 0 is 10 in them."""
+  sizes = {"train": 5, "test": 3, "extra": 4}
+  images = {}
+  for number, (split, count) in enumerate(sizes.items()):
+    images[split] = archive(number, count)["X"]
+    arrays = {"X": images[split].transpose(1, 2, 3, 0), "y": np.arange(10, 10 - count, -1)[:, None]}
+    scipy.io.savemat(tmp_path / f"{split}.mat", arrays)
+  monkeypatch.setattr(catalogue, "_check_network", lambda builder: None)
+  monkeypatch.setattr(
+    tfds.download.DownloadManager,
+    "download",
+    lambda self, urls: {split: tmp_path / f"{split}.mat" for split in urls},
+  )
+  loaded = load(Data(name="svhn_cropped", train_split="train+extra"), str(tmp_path))
+  for held, label, splits in [
+    (loaded.train_image, loaded.train_label, ("train", "extra")),
+    (loaded.test_image, loaded.test_label, ("test",)),
+  ]:
+    expected = np.concatenate([images[split] for split in splits])
+    digits = np.concatenate([np.arange(10, 10 - sizes[split], -1) % 10 for split in splits])
+    assert as_multiset(held, label) == as_multiset(expected, digits)
 
 
 def test_unknown_and_forbidden_splits(own, tmp_path):
