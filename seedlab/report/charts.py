@@ -7,6 +7,7 @@ again when light turns dark. Every model that the script looks for has a name.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -19,6 +20,7 @@ from bokeh.models import (
   HoverTool,
   Legend,
   Range1d,
+  Slope,
   Span,
   TapTool,
 )
@@ -178,6 +180,44 @@ def curves(found: Findings, label: str) -> LayoutDOM | None:
   return stack(top, bottom, sizing_mode="stretch_width")
 
 
+class Line(NamedTuple):
+  """A curve with a band around it; nan leaves a gap."""
+
+  name: str
+  role: int  # lines of one role share a colour
+  dash: str  # solid, dashed, dotted
+  x: np.ndarray
+  middle: np.ndarray
+  low: np.ndarray
+  high: np.ndarray
+
+
+def lines(drawn: Sequence[Line], x_label: str, y_label: str) -> LayoutDOM:
+  """Curves with bands over a logarithmic axis, one colour a role."""
+  plot = _figure(label=x_label, y_label=y_label, height=_HEIGHT + 80, x_axis_type="log")
+  roles = _roles(1 + max(line.role for line in drawn))
+  items = []
+  for line in drawn:
+    source = ColumnDataSource(
+      {"x": line.x, "middle": line.middle, "low": line.low, "high": line.high}
+    )
+    band = plot.varea("x", "low", "high", source=source, fill_alpha=0.18)
+    curve = plot.line("x", "middle", source=source, line_width=2, line_dash=line.dash)
+    _paint(band, fill_color=roles[line.role])
+    _paint(curve, line_color=roles[line.role])
+    tips = [("", line.name), (x_label, "@x{0,0}"), (y_label, "@middle{0.000}")]
+    plot.add_tools(
+      HoverTool(renderers=[curve], tooltips=[*tips, ("band", "@low{0.000} to @high{0.000}")])
+    )
+    items.append((line.name, [curve, band]))
+  legend = Legend(items=items, border_line_alpha=0, background_fill_alpha=0, ncols=3)
+  legend.click_policy = "hide"
+  legend.tags = ["label_text_color=ink"]
+  plot.add_layout(legend, "above")
+  plot.y_range.start = 0
+  return plot
+
+
 def densities(sweeps: Sequence[Findings], label: str) -> LayoutDOM:
   """One density a sweep, over the same axis."""
   plot = _figure(label=label, y_label="density")
@@ -294,6 +334,22 @@ def _figure(label: str, y_label: str, height: int = _HEIGHT, **options):
   for grid in plot.ygrid:
     grid.tags = ["grid_line_color=faint"]
     grid.grid_line_alpha = 0.6
+  return plot
+
+
+def against(
+  names: Sequence[str], x: Sequence[float], y: Sequence[float], x_label: str, y_label: str
+) -> LayoutDOM:
+  """Named points around the line on which x and y are equal."""
+  source = ColumnDataSource({"name": list(names), "x": list(x), "y": list(y)})
+  plot = _figure(label=x_label, y_label=y_label, height=_HEIGHT + 80)
+  plot.add_layout(Slope(gradient=1, y_intercept=0, line_dash="dashed", tags=["line_color=soft"]))
+  points = plot.scatter("x", "y", source=source, size=9, fill_alpha=0.8)
+  _paint(points, fill_color="main", line_color="main")
+  text = plot.text("x", "y", "name", source=source, x_offset=7, y_offset=4, text_font_size="11px")
+  _paint(text, text_color="ink")
+  tips = [("", "@name"), (x_label, "@x{0.000}"), (y_label, "@y{0.000}")]
+  plot.add_tools(HoverTool(renderers=[points], tooltips=tips))
   return plot
 
 

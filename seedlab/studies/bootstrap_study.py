@@ -1,0 +1,526 @@
+"""The study "The Deep Bootstrap framework" (Nakkiran, Neyshabur & Sedghi 2021, arXiv 2010.08127).
+
+Does a network that trains on N examples over and over generalise like one that never sees
+an example twice? Settings of `studies.bootstrap`, each in a real and in an ideal world,
+from many seeds; claims B1 to B4. The bootstrap error of a run is its test error in the
+real world less that of the run with the same seeds in the ideal one: they share `init`,
+and their examples as far as the real world has any. The paper gives curves and no table of numbers,
+so no reported number stands beside ours.
+
+Settings of scale `laptop` were chosen on runs 1,000,000 and up (docs/bootstrap.md);
+verdicts use runs 0, 1, 2, ...
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+import xarray
+
+from seedlab import data, report
+from seedlab.config import Config, Data, UserError, parse
+from seedlab.report import charts
+from seedlab.stats import comparison, curves
+from seedlab.stats.curves import Band
+from seedlab.stats.single import Interval, jackknife_interval
+from seedlab.studies import bootstrap
+from seedlab.studies.claims import Claim, Part
+from seedlab.studies.study import Analysis, Study, Sweep
+
+METRICS = ("soft", "hard")  # errors: 1 - p(label), and whether the label is missed
+_CONVERGED = 0.01  # hard train error, not augmented, in evaluation mode: t* is the first such moment
+_SMALL = 0.03  # of a bootstrap error
+_REACH = 0.8  # share of the runs that must converge for a setting to be judged
+_RANK_RATIO = 0.5  # B3: mean |gap| beside the sd between settings
+_IDEAL_HARM = 0.02  # B4: most that augmentation may add to the ideal world's error
+_SEEDS = {"smoke": 3, "laptop": 10, "paper": 10}
+
+
+class _Place(NamedTuple):
+  """A data set with its settings. The last size is the one that further settings use."""
+
+  name: str
+  networks: Sequence[str]
+  sizes: Sequence[int]  # N, ascending
+  # Settings "network,modifier,..." of the last size alone.
+  further: Sequence[str] = ()
+  augmented: str = ""  # the modifier of B4; empty: none
+
+
+class Pair(NamedTuple):
+  """A setting in both worlds: error curves of the runs that both have."""
+
+  name: str
+  size: int
+  runs: np.ndarray  # int64[R]
+  steps: np.ndarray  # int64[E]
+  real: Mapping[str, np.ndarray]  # metric -> float[R, E], test error
+  ideal: Mapping[str, np.ndarray]
+  train: np.ndarray  # float[R, E], hard train error in the real world
+  converged: np.ndarray  # float[R], t*, or nan
+
+  def gap(self, metric: str) -> np.ndarray:
+    """float[R, E]: the bootstrap error."""
+    return self.real[metric] - self.ideal[metric]
+
+  def before(self, metric: str) -> np.ndarray:
+    """float[R, E]: the bootstrap error up to t*, nan after it."""
+    end = np.where(np.isnan(self.converged), np.inf, self.converged)
+    return np.where(self.steps[None, :] <= end[:, None], self.gap(metric), np.nan)
+
+  def stopped(self) -> np.ndarray:
+    """int64[R]: the evaluation at t*, or the last one where it is not reached."""
+    at = np.searchsorted(self.steps, np.where(np.isnan(self.converged), np.inf, self.converged))
+    return np.minimum(at, len(self.steps) - 1)
+
+  @property
+  def reached(self) -> float:
+    return float(np.isfinite(self.converged).mean())
+
+
+def _places(scale: str) -> list[_Place]:
+  """The first one carries B3 and B4."""
+  if scale == "smoke":
+    return [_Place("glyphs", ("mlp", "cnn"), (64,), ("mlp,shifts",), "shifts")]
+  if scale == "laptop":
+    networks = ("mlp", "resnet", "vit")
+    shifted = tuple(f"{network},shifts" for network in networks)
+    return [
+      _Place("glyphs", networks, (500, 2000), (*shifted, "mlp,adam", "resnet,momentum"), "shifts"),
+      _Place("cifar10", networks, (500, 2000)),
+    ]
+  main = ("mlp2048", "preresnet18", "vgg11")
+  others = ("mlp128", "mcnn", "alexnet", "densenet40_12", "densenet40_32", "cells0", "cells1")
+  augmented = tuple(f"{network},aug2" for network in main)
+  optimisers = ("mlp2048,adam", "preresnet18,adam", "preresnet18,momentum", "preresnet18,noise20")
+  sizes = (5000, 10_000, 25_000, 50_000)
+  return [_Place("cifar5m", main, sizes, (*augmented, *others, *optimisers), "aug2")]
+
+
+def claims(scale: str) -> list[Claim]:
+  """B1 to B4, fixed before training."""
+  made = []
+  for place in _places(scale):
+    settled = (
+      f"at least {100 * _REACH:g} % of the runs of every setting reach a hard train error of"
+      f" {100 * _CONVERGED:g} %"
+    )
+    for metric in METRICS:
+      made += [
+        Claim(
+          f"B1 {metric}, {place.name}",
+          f"until the real world has converged, its {metric} test error is the ideal world's",
+          tuple(
+            Part(
+              f"largest |bootstrap {metric}-error| up to t*, {network}, N = {size}",
+              "hi < x",
+              (_SMALL,),
+            )
+            for network in place.networks
+            for size in place.sizes
+          ),
+          f"B2 {metric}, {place.name} holds, and {settled}",
+        ),
+        Claim(
+          f"B2 {metric}, {place.name}",
+          "control: long after it has converged, the real world is worse",
+          tuple(
+            Part(
+              f"bootstrap {metric}-error at the end, {network}, N = {place.sizes[0]}",
+              "lo > x",
+              (_SMALL,),
+            )
+            for network in place.networks
+          ),
+        ),
+      ]
+  first = _places(scale)[0]
+  made += [
+    Claim(
+      "B3",
+      "what is fast online is good offline: settings rank alike in both worlds",
+      (
+        Part("Kendall's tau of real and ideal soft-error at t* over settings", "lo > x", (0.0,)),
+        Part(
+          "mean |bootstrap soft-error| at t* over the sd between settings", "hi < x", (_RANK_RATIO,)
+        ),
+      ),
+      "at least 8 settings",
+    ),
+    Claim(
+      "B4",
+      "augmentation helps by delaying the real world's convergence, without harm to the ideal one",
+      (
+        *(
+          Part(f"log of t* with over t* without augmentation, {network}", "lo > x", (0.0,))
+          for network in first.networks
+        ),
+        *(
+          Part(
+            f"change of the ideal world's hard error by augmentation, {network}",
+            "hi < x",
+            (_IDEAL_HARM,),
+          )
+          for network in first.networks
+        ),
+      ),
+      f"at least {100 * _REACH:g} % of the runs without augmentation reach t*",
+    ),
+  ]
+  return [dataclasses.replace(claim, family="bootstrap") for claim in made]
+
+
+def sweeps(scale: str, data_dir: str | None) -> list[Sweep]:
+  """Every setting in both worlds, on the data that are at hand (at scale paper all)."""
+  runs = range(_SEEDS[scale])
+  made = []
+  for place in _places(scale):
+    if scale != "paper" and not _at_hand(place, data_dir):
+      continue
+    for setting, sizes in _settings(place):
+      for size in sizes:
+        made.append(Sweep(_name(place, setting, size), _config(scale, place, setting, size), runs))
+      ideal = _config(scale, place, setting, sizes[-1], "ideal")
+      made.append(Sweep(_name(place, setting), ideal, runs))
+  return made
+
+
+def _settings(place: _Place) -> list[tuple[str, Sequence[int]]]:
+  plain = [(network, place.sizes) for network in place.networks]
+  return plain + [(setting, place.sizes[-1:]) for setting in place.further]
+
+
+def _name(place: _Place, setting: str, size: int | None = None) -> str:
+  return f"{place.name}/{setting},{f'n{size}' if size else 'ideal'}"
+
+
+def _config(scale: str, place: _Place, setting: str, size: int, world: str = "real") -> Config:
+  network, *modifiers = setting.split(",")
+  return bootstrap.config(scale, network, place.name, *modifiers, f"n{size}", world)
+
+
+def _at_hand(place: _Place, data_dir: str | None) -> bool:
+  try:
+    data.class_names(Data(name=place.name), data_dir, False)
+  except UserError:
+    return False
+  return True
+
+
+def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
+  """Claims, tables and pictures from the finished sweeps."""
+  places = [p for p in _places(scale) if _name(p, p.networks[0]) in datasets]
+  pairs = {
+    place.name: {
+      (setting, size): pair(
+        datasets[_name(place, setting, size)], datasets[_name(place, setting)], setting, size
+      )
+      for setting, sizes in _settings(place)
+      for size in sizes
+    }
+    for place in places
+  }
+  first = places[0]
+  evidence, preconditions = {}, {}
+  for place in _places(scale):
+    for metric in METRICS:
+      ids = [f"{claim} {metric}, {place.name}" for claim in ("B1", "B2")]
+      if place not in places:
+        preconditions |= dict.fromkeys(ids, False)
+        continue
+      at = pairs[place.name]
+      evidence[ids[0]] = functools.partial(_largest_gaps, at, place, metric)
+      evidence[ids[1]] = functools.partial(_late_gaps, at, place, metric)
+      control = all(gap.low > _SMALL for gap in _late_gaps(at, place, metric, 0.95))
+      plain = [at[network, size] for network in place.networks for size in place.sizes]
+      preconditions[ids[0]] = control and all(one.reached >= _REACH for one in plain)
+  last = {
+    setting: pairs[first.name][setting, sizes[-1]] for setting, sizes in _settings(first)
+  }
+  evidence["B3"] = functools.partial(_ranks, list(last.values()))
+  preconditions["B3"] = len(last) >= 8
+  evidence["B4"] = functools.partial(_augmentation, last, first)
+  preconditions["B4"] = all(last[network].reached >= _REACH for network in first.networks)
+  tables = [_gaps_table(place, pairs[place.name]) for place in places]
+  tables += [_augmentation_table(last, first), _online_table(datasets, places)]
+  missing = [place.name for place in _places(scale) if place not in places]
+  lead = [
+    f"{_SEEDS[scale]} seeds a setting and world; runs with the same seed are pairs. t* is the first"
+    f" evaluation with a hard train error of at most {100 * _CONVERGED:g} % (not augmented, in"
+    " evaluation mode). Bands hold at all moments together, on this test set.",
+  ]
+  if missing:
+    lead.append(f"Not at hand, so left out: {', '.join(missing)} (name its directory: --data_dir).")
+  pictures = {}
+  if scale != "smoke":
+    for place in places:
+      pictures[f"curves-{place.name}"] = _curves_picture(place, pairs[place.name])
+    pictures["scatter"] = _scatter(last, first)
+  return Analysis(_headline(first, last), lead, evidence, preconditions, tables, pictures)
+
+
+def pair(real: xarray.Dataset, ideal: xarray.Dataset, name: str, size: int) -> Pair:
+  """Two stores as a pair; raises UserError if more than their world differs.
+
+  A diverged run counts as chance level from the evaluation after its divergence on.
+  """
+  bootstrap.check_pair(parse(real.attrs["config"]), parse(ideal.attrs["config"]))
+  runs = np.intersect1d(*(_completed(one) for one in (real, ideal)))
+  steps = real["evaluation"].values
+  worlds = []
+  for dataset in (real, ideal):
+    rows = np.searchsorted(dataset["run"].values, runs)
+    chance = 1 - 1 / len(np.unique(dataset["label"].values))
+    bad = dataset["diverged"].values[rows]
+    gone = (bad[:, None] >= 0) & (steps[None, :] > bad[:, None])
+    soft = dataset["test_soft_error"].values[rows].astype(np.float64)
+    hard = 1 - dataset["test_accuracy"].values[rows].astype(np.float64)
+    train = 1 - dataset["train_accuracy"].values[rows].astype(np.float64)
+    worlds.append([np.where(gone, chance, error) for error in (soft, hard, train)])
+  (soft, hard, train), (ideal_soft, ideal_hard, _) = worlds
+  return Pair(
+    name,
+    size,
+    runs,
+    steps,
+    {"soft": soft, "hard": hard},
+    {"soft": ideal_soft, "hard": ideal_hard},
+    train,
+    curves.first_at_most(train, steps, _CONVERGED),
+  )
+
+
+def _completed(dataset: xarray.Dataset) -> np.ndarray:
+  return dataset["run"].values[dataset["completed"].values.astype(bool)]
+
+
+def _band(values: np.ndarray, level: float) -> Band:
+  return curves.simultaneous_band(values, level, np.random.default_rng(0))
+
+
+def _largest_gaps(at, place: _Place, metric: str, level: float) -> list[Interval]:
+  return [
+    curves.largest_deviation(_band(at[network, size].before(metric), level))
+    for network in place.networks
+    for size in place.sizes
+  ]
+
+
+def _late_gaps(at, place: _Place, metric: str, level: float) -> list[Interval]:
+  return [_mean(at[n, place.sizes[0]].gap(metric)[:, -1], level) for n in place.networks]
+
+
+def _mean(values: np.ndarray, level: float) -> Interval:
+  """The mean of paired differences with its t interval."""
+  return _t_interval(values, np.zeros(len(values)), level)
+
+
+def _t_interval(a: np.ndarray, b: np.ndarray, level: float) -> Interval:
+  runs = np.arange(len(a))
+  found = comparison.difference(comparison.align(a, runs, b, runs), level)
+  return Interval(found.estimate, found.low, found.high, level, found.method)
+
+
+def _at_stop(one: Pair, metric: str) -> tuple[np.ndarray, np.ndarray]:
+  """float[R] twice: the error of each run at its t* (or the end), real and ideal."""
+  rows, at = np.arange(len(one.runs)), one.stopped()
+  return one.real[metric][rows, at], one.ideal[metric][rows, at]
+
+
+def _ranks(settings: Sequence[Pair], level: float) -> list[Interval]:
+  """Kendall's tau between the worlds, and mean |gap| over the sd between settings (jackknife)."""
+  shared = functools.reduce(np.intersect1d, [one.runs for one in settings])
+  both = [_at_stop(one, "soft") for one in settings]
+  real, ideal = (
+    np.array(
+      [
+        errors[world][np.isin(one.runs, shared)]
+        for errors, one in zip(both, settings, strict=True)
+      ]
+    )
+    for world in (0, 1)
+  )
+
+  def ratio(real_SxR, ideal_SxR):
+    real_S, ideal_S = real_SxR.mean(1), ideal_SxR.mean(1)
+    return math.log(np.abs(real_S - ideal_S).mean() / ideal_S.std(ddof=1))
+
+  whole = ratio(real, ideal)
+  left_out = [
+    ratio(np.delete(real, run, 1), np.delete(ideal, run, 1)) for run in range(len(shared))
+  ]
+  low, high = jackknife_interval(whole, left_out, level)
+  return [
+    curves.kendall_tau(real.mean(1), ideal.mean(1), level),
+    Interval(math.exp(whole), math.exp(low), math.exp(high), level, "run jackknife of the log"),
+  ]
+
+
+def _augmentation(last: Mapping[str, Pair], place: _Place, level: float) -> list[Interval]:
+  delays, harms = [], []
+  for network in place.networks:
+    plain, augmented = last[network], last[f"{network},{place.augmented}"]
+    delays.append(_mean(np.log(_stops(augmented) / _stops(plain)), level))
+    harms.append(_t_interval(augmented.ideal["hard"][:, -1], plain.ideal["hard"][:, -1], level))
+  return delays + harms
+
+
+def _stops(one: Pair) -> np.ndarray:
+  """float[R]: t*, or the last step, which is a lower bound, where it is not reached."""
+  return np.where(np.isnan(one.converged), one.steps[-1], one.converged)
+
+
+def _headline(place: _Place, last: Mapping[str, Pair]) -> str:
+  words = []
+  for network in place.networks:
+    gaps = [np.subtract(*_at_stop(last[network], metric)).mean() for metric in METRICS]
+    words.append(f"{network} {100 * gaps[0]:+.1f} and {100 * gaps[1]:+.1f}")
+  return (
+    f"When the real world has fitted its {place.sizes[-1]:,} {place.name}, its soft- and hard-error"
+    f" differ from the ideal world's by, in points: {'; '.join(words)}."
+  )
+
+
+def _points(interval: Interval) -> str:
+  if math.isnan(interval.low):
+    return f"{100 * interval.estimate:+.2f}"
+  low, high = 100 * interval.low, 100 * interval.high
+  return f"{100 * interval.estimate:+.2f} ({low:.2f} to {high:.2f})"
+
+
+def _gaps_table(place: _Place, pairs: Mapping[tuple[str, int], Pair]) -> report.Table:
+  head = ["setting", "N", "seeds", "t*", "reached, %"]
+  for metric in METRICS:
+    head += [f"{metric}: largest |gap| to t*", "at t*", "at the end", "ideal, end, %"]
+  rows = []
+  for (setting, size), one in pairs.items():
+    reached = one.converged[np.isfinite(one.converged)]
+    cells = [
+      setting,
+      f"{size:,}",
+      str(len(one.runs)),
+      f"{np.median(reached):,.0f}" if len(reached) else "-",
+      f"{100 * one.reached:.0f}",
+    ]
+    for metric in METRICS:
+      largest = curves.largest_deviation(_band(one.before(metric), 0.95))
+      low, high = 100 * largest.low, 100 * largest.high
+      cells += [
+        f"{100 * largest.estimate:.2f} ({low:.2f} to {high:.2f})",
+        _points(_t_interval(*_at_stop(one, metric), 0.95)),
+        _points(_mean(one.gap(metric)[:, -1], 0.95)),
+        f"{100 * one.ideal[metric][:, -1].mean():.2f}",
+      ]
+    rows.append(tuple(cells))
+  note = (
+    "Bootstrap errors, real less ideal, in points with 95 % intervals (simultaneous over the"
+    " evaluations where it says largest). t*: the median of the runs that reach it, in steps; the"
+    " gaps at t* take the last evaluation of a run that does not."
+  )
+  return report.Table(f"Bootstrap errors on {place.name}", tuple(head), rows, note)
+
+
+def _augmentation_table(last: Mapping[str, Pair], place: _Place) -> report.Table:
+  rows = []
+  for network in place.networks:
+    if f"{network},{place.augmented}" not in last:
+      continue
+    plain, augmented = last[network], last[f"{network},{place.augmented}"]
+    ends = [one.ideal["hard"][:, -1] for one in (augmented, plain)]
+    tests = [one.real["hard"][:, -1] for one in (augmented, plain)]
+    delay = _mean(np.log(_stops(augmented) / _stops(plain)), 0.95)
+    times = (math.exp(delay.estimate), math.exp(delay.low), math.exp(delay.high))
+    rows.append(
+      (
+        network,
+        f"{100 * augmented.reached:.0f}",
+        f"{times[0]:.2f} ({times[1]:.2f} to {times[2]:.2f})",
+        _points(_t_interval(*ends, 0.95)),
+        _points(_t_interval(*tests, 0.95)),
+      )
+    )
+  head = (
+    "network", "reached t*, %", "t* with over t* without", "ideal hard error, change",
+    "real hard error, change",
+  )  # fmt: skip
+  note = (
+    f"Augmentation: {place.augmented}, N = {place.sizes[-1]:,}. A run that does not reach t* counts"
+    " with the last step, a lower bound. Changes of the error at the end, in points."
+  )
+  return report.Table("Augmentation", head, rows, note)
+
+
+def _online_table(
+  datasets: Mapping[str, xarray.Dataset], places: Sequence[_Place]
+) -> report.Table:
+  """Whether, where nothing is reused, errors on what is trained on next are test errors."""
+  rows = []
+  for place in places:
+    for network in place.networks:
+      dataset = datasets[_name(place, network)]
+      sound = (dataset["diverged"].values < 0) & dataset["completed"].values.astype(bool)
+      losses, errors = (
+        (dataset[f"train_{name}"] - dataset[f"test_{name}"]).values[sound].mean(1)
+        for name in ("loss", "accuracy")
+      )
+      error = 1 - float(dataset["test_accuracy"].values[sound].mean())
+      spread = scipy.stats.norm.ppf(0.975) * math.sqrt(
+        error * (1 - error) / len(dataset["label"]) + errors.var(ddof=1) / len(errors)
+      )
+      gap = _mean(losses, 0.95)
+      rows.append(
+        (
+          f"{place.name}, {network}",
+          f"{gap.estimate:+.4f} ({gap.low:.4f} to {gap.high:.4f})",
+          f"{-100 * errors.mean():+.2f} ± {100 * spread:.2f}",
+          "yes" if abs(errors.mean()) <= spread else "NO",
+        )
+      )
+  head = ("ideal world of", "online less test loss", "online less test error, points", "equal")
+  note = (
+    "Check: in an ideal world the loss on examples about to be trained on is a test loss, whatever"
+    " the step. Means over all evaluations; the interval of the loss speaks of these test examples,"
+    " that of the error of new ones too, which makes it the one to judge by."
+  )
+  return report.Table("Online loss is test loss", head, rows, note)
+
+
+def _curves_picture(place: _Place, pairs: Mapping[tuple[str, int], Pair]):
+  lines = []
+  size = place.sizes[-1]
+  for role, network in enumerate(place.networks):
+    one = pairs[network, size]
+    for label, values, dash in (
+      (f"{network}, real test", one.real["soft"], "solid"),
+      (f"{network}, ideal test", one.ideal["soft"], "dashed"),
+      (f"{network}, real train (hard)", one.train, "dotted"),
+    ):
+      band = _band(values, 0.95)
+      lines.append(charts.Line(label, role, dash, one.steps, band.mean, band.low, band.high))
+  label = f"error on {place.name}"
+  model = charts.lines(lines, "training step", label)
+  ends = "; ".join(f"{line.name} {line.middle[-1]:.3f}" for line in lines)
+  caption = (
+    f"Soft test error in the real world (N = {size:,}, solid) and in the ideal one (dashed), and the"
+    " real world's hard train error (dotted), with simultaneous 95 % bands over seeds."
+  )
+  return model, f"{label} at the end of training: {ends}.", caption
+
+
+def _scatter(last: Mapping[str, Pair], place: _Place):
+  both = {name: [values.mean() for values in _at_stop(one, "soft")] for name, one in last.items()}
+  real, ideal = ([values[world] for values in both.values()] for world in (0, 1))
+  model = charts.against(list(both), ideal, real, "ideal world", "real world")
+  alt = "; ".join(f"{name} {x:.3f}, {y:.3f}" for name, x, y in zip(both, ideal, real, strict=True))
+  caption = (
+    f"Soft test error at t* of all settings on {place.name}, N = {place.sizes[-1]:,}: on the line"
+    " both worlds agree."
+  )
+  return model, f"Ideal and real soft-error: {alt}.", caption
+
+
+STUDY = Study("Real World or Ideal World?", claims, sweeps, analyse)
