@@ -32,8 +32,8 @@ class World(NamedTuple):
 
   sample(key, index): from a typed threefry key (a run's `sample` stream) and
   sample numbers int32[n] or uint32[n], pictures uint8[n, H, W, C] and labels
-  int32[n]. Sample i is a function of fold_in(key, i). Drawing takes up to 30 kB
-  of memory a picture of 32x32x3.
+  int32[n]. Sample i is a function of fold_in(key, i). Drawing takes some 25 kB of
+  memory a picture of 32x32x3.
   """
 
   sample: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -42,7 +42,8 @@ class World(NamedTuple):
   bayes_error: float | None  # the least error there is, where it is known in closed form
 
 
-# Of each parameter: default, least and largest value.
+# Of each parameter: default, least and largest value. A glyph's size, proportions, slant, thickness
+# and colours vary whatever these are.
 _GLYPHS = {
   "ambiguity": (0.05, 0.0, 1.0),  # share of half-way shapes, labelled as either class at random
   "rotation": (25.0, 0.0, 180.0),  # degrees either way
@@ -185,8 +186,9 @@ def _picture(side: int, values: dict, words: jax.Array) -> jax.Array:
   width = _uniform(draws["width"], 55, 120)
   soft = pixel + _uniform(draws["soft"], 0, round(64 * values["blur"]))[0]
 
-  glyph = _coverage(_segments(_pose(_control_points(values, draws), values, draws)), place,
-                    width[0], soft)  # fmt: skip
+  curves = _pose(_control_points(values, draws), values, draws)
+  glyph = _coverage(_segments(curves), place, width[0], soft)
+
   ends = _uniform(draws["stroke"], -1300, 1300).reshape(_STROKES, 3, 2)
   bend = jnp.array([[[1, 1], [0, 0], [1, 1]]], jnp.int32)
   # The ends of a stroke lie around its middle; one that is not to be seen lies far off.
@@ -364,14 +366,15 @@ def _gaussians(side: int, distance: float) -> World:
   distribution function, so exactly. Such a word reaches 6.3 standard deviations
   at most, so nothing is ever clipped. Rounding adds 1/12 to the variance, and m
   is chosen so that the class means are `distance` standard deviations apart with
-  it. The optimal rule is the sign of sum_p s_p (pixel - 128), to within what the
-  rounding of a Gaussian with sd 16 hides (below 1e-6 of error), and errs with
-  probability Phi(-distance / 2).
+  it. The optimal rule of the Gaussians is the sign of sum_p s_p (pixel - 128); on
+  the rounded ones its error, computed by convolution, is Phi(-distance / 2) to
+  within 2e-6 at 8x8.
   """
   mean = distance * math.sqrt(_SD**2 + 1 / 12) / (2 * side)
   levels = np.arange(-127, 127)
   below = special.ndtr((levels + 0.5 - mean) / _SD)  # P(q <= level)
-  thresholds = np.minimum(np.round(below * 2**32), 2**32 - 1).astype(np.uint32)
+  thresholds = np.round(below * 2**32)
+  thresholds = thresholds[thresholds < 2**32].astype(np.uint32)
   half = np.arange(side) * 2 < side
   signs = np.where(half[:, None] == half[None], 1, -1).astype(np.int32).reshape(-1)
 
