@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from seedlab import figures, streams
-from seedlab.config import UserError
+from seedlab.config import WORLDS, UserError
 from seedlab.data import worlds
 
 SIDE, COUNT = 16, 400
@@ -41,7 +41,7 @@ def gaussians(side: int, count: int, distance: float) -> tuple[np.ndarray, np.nd
   return tuple(map(np.asarray, jax.jit(world.sample)(sample_key(0), jnp.arange(count))))
 
 
-@pytest.mark.parametrize("name", worlds.NAMES)
+@pytest.mark.parametrize("name", WORLDS)
 def test_the_same_bytes_in_every_batch_lane_loop_and_program(name):
   world = worlds.by_name(name, SIDE, {})
   keys = jax.vmap(jax.random.fold_in, (None, 0))(sample_key(3), jnp.arange(3))
@@ -92,7 +92,7 @@ GOLDEN = {  # the pictures' SHA-256 and the labels of sixteen samples of two see
 }
 
 
-@pytest.mark.parametrize("name", worlds.NAMES)
+@pytest.mark.parametrize("name", WORLDS)
 def test_golden_samples(name):
   world = worlds.by_name(name, None, {})
   digest, labels = hashlib.sha256(), []
@@ -306,7 +306,7 @@ def test_what_is_refused(name, size, kwargs, says):
     worlds.by_name(name, size, kwargs)
 
 
-@pytest.mark.parametrize("name", worlds.NAMES)
+@pytest.mark.parametrize("name", WORLDS)
 def test_other_keys_are_refused(name):
   sample = worlds.by_name(name, None, {}).sample
   for key in (jax.random.PRNGKey(0), jax.random.key(0, impl="rbg")):
@@ -316,8 +316,8 @@ def test_other_keys_are_refused(name):
 
 def test_choosing_a_world_starts_no_backend():
   code = (
-    "from jax._src import xla_bridge; from seedlab.data import worlds;"
-    " [worlds.by_name(name, None, {}) for name in worlds.NAMES];"
+    "from jax._src import xla_bridge; from seedlab.config import WORLDS;"
+    " from seedlab.data import worlds; [worlds.by_name(name, None, {}) for name in WORLDS];"
     " assert not xla_bridge.backends_are_initialized()"
   )
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

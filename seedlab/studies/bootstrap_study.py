@@ -32,7 +32,8 @@ from seedlab.studies.claims import Claim, Part
 from seedlab.studies.study import Analysis, Study, Sweep
 
 METRICS = ("soft", "hard")  # errors: 1 - p(label), and whether the label is missed
-_CONVERGED = 0.01  # hard train error, not augmented, in evaluation mode: t* is the first such moment
+# Hard train error, not augmented, in evaluation mode, at which a run has converged: at its t*.
+_CONVERGED = 0.01
 _SMALL = 0.03  # of a bootstrap error
 _REACH = 0.8  # share of the runs that must converge for a setting to be judged
 _RANK_RATIO = 0.5  # B3: mean |gap| beside the sd between settings
@@ -505,8 +506,8 @@ def _curves_picture(place: _Place, pairs: Mapping[tuple[str, int], Pair]):
   model = charts.lines(lines, "training step", label)
   ends = "; ".join(f"{line.name} {line.middle[-1]:.3f}" for line in lines)
   caption = (
-    f"Soft test error in the real world (N = {size:,}, solid) and in the ideal one (dashed), and the"
-    " real world's hard train error (dotted), with simultaneous 95 % bands over seeds."
+    f"Soft test error in the real world (N = {size:,}, solid) and in the ideal one (dashed), and"
+    " the real world's hard train error (dotted), with simultaneous 95 % bands over seeds."
   )
   return model, f"{label} at the end of training: {ends}.", caption
 
