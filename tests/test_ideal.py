@@ -176,9 +176,7 @@ def test_both_worlds_draw_from_one_list():
 
 def test_an_ideal_pool_equals_one_epoch_of_the_pool_in_its_order():
   listed = np.asarray(orders.single_pass(keys_of(1).sample, POOL, POOL))
-  stored = DATASET._replace(
-    train_image=IMAGES[listed], train_label=DATASET.train_label[listed]
-  )
+  stored = DATASET._replace(train_image=IMAGES[listed], train_label=DATASET.train_label[listed])
   once = config(data={"world": "real", "order": "sequential", "train_examples": None})
   theirs = after(training.on_dataset(configs.parse(once), stored, 3))
   assert_close(after(on_pool()).params, theirs.params)
@@ -333,9 +331,7 @@ def test_label_noise_trains_on_the_noisy_labels():
 
 
 def test_the_published_moments_of_evaluation():
-  settings = config(
-    training={"steps": 39_000}, evaluation={"every_steps": 64, "log_dense": True}
-  )
+  settings = config(training={"steps": 39_000}, evaluation={"every_steps": 64, "log_dense": True})
   plan = training._plan(settings, 39_000, 390)
   expected = {*range(4, 1025, 4), *range(8, 2049, 8), *range(64, 39_000, 64), 39_000}
   assert list(plan) == sorted(expected)
@@ -364,9 +360,7 @@ def test_other_schedules_by_hand(schedule, expected):
   rate = optimizers.schedule(Optimizer(learning_rate=2.0, schedule=schedule), 30)
   for step, value in expected.items():
     assert float(rate(step)) == pytest.approx(2 * value, rel=1e-3), step
-  risen = optimizers.schedule(
-    Optimizer(learning_rate=2.0, schedule=schedule, warmup_steps=10), 40
-  )
+  risen = optimizers.schedule(Optimizer(learning_rate=2.0, schedule=schedule, warmup_steps=10), 40)
   assert float(risen(5)) == pytest.approx(1.0)
   assert float(risen(10)) == pytest.approx(2 * expected[0], rel=1e-3)
 
@@ -489,4 +483,3 @@ def test_only_the_sample_stream_decides_what_an_ideal_world_shows():
   assert engine.tree_digest(base) == engine.tree_digest(same)
   other = seen(vary=("init", "order", "augment", "noise", "poke"))
   assert (np.asarray(other.image) != np.asarray(base.image)).any()
-

@@ -73,9 +73,7 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
 
 
 def _on_world(config: Config) -> Trainer:
-  world = worlds.by_name(
-    config.data.name, config.data.image_size, dict(config.data.world_kwargs)
-  )
+  world = worlds.by_name(config.data.name, config.data.image_size, dict(config.data.world_kwargs))
   if config.data.train_examples is None:
     raise UserError(
       f"data.train_examples=None does not do for data.name={config.data.name!r}, which has no end:"

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from seedlab import streams
 from seedlab.config import STREAMS, Config, UserError
@@ -210,7 +211,7 @@ def _real_world(world, noisy, examples, measured):
 
 def _ideal_world(world, noisy, batch_size, measured):
   def drawn(keys, index):
-    image, label = world.sample(keys.sample, index)
+    image, label = _once(world.sample, keys.sample, index)
     return image, noisy(keys, index, label)
 
   def coming(keys, step):
@@ -226,6 +227,19 @@ def _ideal_world(world, noisy, batch_size, measured):
     return coming(keys, step)
 
   return Source(lambda keys, data: coming(keys, 0), draw, settle, measured)
+
+
+def _once(sample, key, index):
+  """sample(key, index), computed once.
+
+  XLA:CPU would fuse the drawing of a picture into each of its uses, forward and backward, and
+  so draw it many times over (6 times as slow for an MLP). What a loop leaves behind is computed
+  once; this one has a single round, which XLA cannot know: numbers of examples are not negative.
+  """
+  like = jax.eval_shape(sample, key, index)
+  nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+  rounds = jnp.where(index[0] < 0, 0, 1)
+  return lax.fori_loop(0, rounds, lambda _, drawn: sample(key, index), nothing)
 
 
 def _empty(shape, index=None):

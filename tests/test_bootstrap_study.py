@@ -1,0 +1,313 @@
+"""The Deep Bootstrap study: its settings, its pairs, and its numbers on made-up curves."""
+
+import dataclasses
+import importlib.util
+import json
+import math
+import pathlib
+
+import numpy as np
+import pytest
+import xarray
+
+from seedlab import config as configs
+from seedlab.config import UserError, changed
+from seedlab.studies import bootstrap, bootstrap_study, claims
+
+STEPS = np.array([10, 20, 30, 40])
+
+
+def store(settings, soft, accuracy, train, diverged=None, label=None) -> xarray.Dataset:
+  """What `records.open` gives, as far as the study reads it. Curves: float[R, E]."""
+  runs = len(soft)
+  label = np.arange(50) % 10 if label is None else label
+  curve = ("run", "evaluation")
+  return xarray.Dataset(
+    {
+      "test_soft_error": (curve, soft),
+      "test_accuracy": (curve, accuracy),
+      "train_accuracy": (curve, train),
+      "test_loss": (curve, soft),
+      "train_loss": (curve, soft),
+      "completed": ("run", np.ones(runs, bool)),
+      "diverged": ("run", np.full(runs, -1) if diverged is None else diverged),
+      "label": ("example", label),
+    },
+    {"run": np.arange(runs), "evaluation": STEPS},
+    {"config": configs.to_dict(settings)},
+  )
+
+
+REAL, IDEAL = bootstrap.pair(bootstrap.config("smoke", "mlp"))
+
+
+def curves_of(runs, *values):
+  """float[R, E], runs that differ a little."""
+  return np.array(values) + 1e-3 * np.arange(runs)[:, None]
+
+
+# --- settings and pairs
+
+
+def test_every_setting_of_every_scale_is_an_experiment():
+  for scale in ("smoke", "laptop", "paper"):
+    for network in bootstrap.networks(scale):
+      bootstrap.config(scale, network, "ideal", "adam")
+    names = [sweep.name for sweep in bootstrap_study.sweeps(scale, None)]
+    assert len(set(names)) == len(names)
+    kept = json.dumps([configs.to_dict(s.config) for s in bootstrap_study.sweeps(scale, None)])
+    assert kept
+  paper = {sweep.name: sweep.config for sweep in bootstrap_study.sweeps("paper", None)}
+  main = paper["cifar5m/preresnet18,n50000"]
+  assert (main.data.name, main.training.batch_size, main.training.steps) == (
+    "cifar5m",
+    128,
+    39_000,
+  )
+  assert (main.optimizer.learning_rate, main.optimizer.momentum, main.optimizer.weight_decay) == (
+    0.1,
+    0.0,
+    0.0,
+  )
+  assert main.optimizer.hold_steps == 390 and main.data.normalisation == "half"
+  augmented = paper["cifar5m/vgg11,aug2,ideal"]
+  assert (augmented.data.crop, augmented.data.flip, augmented.data.world) == (4, True, "ideal")
+
+
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    (("laptop", "mpl"), "network='mpl' is not known; did you mean 'mlp'"),
+    (("laptop", "mlp", "aug4"), "modifier='aug4' is not known"),
+    (("huge",), "scale='huge' is not known"),
+  ],
+)
+def test_unknown_words_are_named(arguments, words):
+  with pytest.raises(UserError, match=words):
+    bootstrap.config(*arguments)
+
+
+def test_the_pairs_of_the_study_are_pairs():
+  for scale in ("smoke", "laptop", "paper"):
+    for place in bootstrap_study._places(scale):
+      for setting, sizes in bootstrap_study._settings(place):
+        ideal = bootstrap_study._config(scale, place, setting, sizes[-1], "ideal")
+        for size in sizes:
+          real = bootstrap_study._config(scale, place, setting, size)
+          bootstrap.check_pair(real, ideal)
+
+
+@pytest.mark.parametrize(
+  "change, words",
+  [
+    ({"model.width": 9}, "model.width=8 beside 9"),
+    ({"optimizer.learning_rate": 0.2}, "optimizer.learning_rate=0.1 beside 0.2"),
+    ({"data.flip": True}, "data.flip=False beside True"),
+    ({"evaluation.every_steps": 3}, "evaluation.every_steps=6 beside 3"),
+    ({"seeds.fixed": 1}, "seeds.fixed=0 beside 1"),
+  ],
+)
+def test_worlds_that_differ_in_anything_else_are_no_pair(change, words):
+  bootstrap.check_pair(REAL, IDEAL)
+  with pytest.raises(UserError, match=words):
+    bootstrap.check_pair(REAL, changed(IDEAL, change))
+  data = [store(one, *[np.ones((3, 4))] * 3) for one in (REAL, changed(IDEAL, change))]
+  with pytest.raises(UserError, match=words):
+    bootstrap_study.pair(*data, "mlp", 64)
+
+
+def test_the_worlds_of_a_pair_have_their_places():
+  with pytest.raises(UserError, match=r"data.world='ideal' and 'real'"):
+    bootstrap.check_pair(IDEAL, REAL)
+  with pytest.raises(UserError, match=r"data.world='real' and 'real'"):
+    bootstrap.check_pair(REAL, REAL)
+
+
+def test_numbers_of_examples_may_differ_unless_something_counts_epochs():
+  bootstrap.check_pair(changed(REAL, {"data.train_examples": 32}), IDEAL)
+  for field in ("training.steps", "evaluation.every_steps"):
+    both = [changed(one, {field: None}) for one in (REAL, IDEAL)]
+    bootstrap.check_pair(*both)
+    with pytest.raises(UserError, match=f"{field}=None counts in epochs"):
+      bootstrap.check_pair(changed(both[0], {"data.train_examples": 32}), both[1])
+
+
+# --- numbers
+
+
+def made(real_soft, ideal_soft, train, runs=4, **kept) -> bootstrap_study.Pair:
+  soft, ideal = (curves_of(runs, *values) for values in (real_soft, ideal_soft))
+  real = store(REAL, soft, 1 - soft - 0.01, train, **kept)
+  return bootstrap_study.pair(real, store(IDEAL, ideal, 1 - ideal - 0.01, train), "mlp", 64)
+
+
+def test_gaps_count_up_to_each_runs_own_stop():
+  train = np.array([[0.5, 0.995, 1, 1], [0.5, 0.5, 0.99, 1], [0.5, 0.6, 0.7, 0.8], [1.0, 1, 1, 1]])
+  one = made([0.8, 0.7, 0.6, 0.9], [0.79, 0.68, 0.59, 0.5], train)
+  np.testing.assert_array_equal(one.converged, [20, 30, np.nan, 10])
+  assert one.reached == 0.75
+  gap = [0.01, 0.02, 0.01, 0.4]
+  expected = np.array([gap] * 4)
+  expected[0, 2:] = expected[1, 3:] = expected[3, 1:] = np.nan
+  np.testing.assert_allclose(one.before("soft"), expected, atol=1e-12)
+  np.testing.assert_allclose(one.gap("hard"), [gap] * 4, atol=1e-12)
+  real, ideal = bootstrap_study._at_stop(one, "soft")
+  np.testing.assert_allclose(real - ideal, [0.02, 0.01, 0.4, 0.01], atol=1e-12)
+  np.testing.assert_array_equal(bootstrap_study._stops(one), [20, 30, 40, 10])
+
+
+def test_a_diverged_run_is_at_chance_from_then_on():
+  train = np.full((4, 4), 0.5)
+  bad = np.array([-1, 25, -1, -1])
+  one = made([0.8, 0.7, 0.6, 0.5], [0.8, 0.7, 0.6, 0.5], train, diverged=bad)
+  np.testing.assert_allclose(one.real["soft"][1], [0.801, 0.701, 0.9, 0.9])
+  np.testing.assert_allclose(one.real["hard"][1, 2:], 0.9)
+  np.testing.assert_allclose(one.real["soft"][0], [0.8, 0.7, 0.6, 0.5])
+
+
+def test_only_runs_of_both_worlds_are_paired():
+  soft = curves_of(5, 0.8, 0.7, 0.6, 0.5)
+  real = store(REAL, soft, 1 - soft, soft).isel(run=[0, 1, 3, 4])
+  ideal = store(IDEAL, soft, 1 - soft, soft).isel(run=[0, 1, 2, 3])
+  ideal["completed"][0] = False
+  one = bootstrap_study.pair(real, ideal, "mlp", 64)
+  assert one.runs.tolist() == [1, 3]
+  np.testing.assert_allclose(one.gap("soft"), 0)
+
+
+def noisy(rng, real_soft, ideal_soft, stop=30, runs=10) -> bootstrap_study.Pair:
+  """A pair whose curves have the given means, with noise of 0.002 between runs."""
+  soft, ideal = (
+    np.array(values) + 0.002 * rng.normal(size=(runs, 4)) for values in (real_soft, ideal_soft)
+  )
+  train = np.tile(np.where(STEPS >= stop, 1.0, 0.5), (runs, 1))
+  return bootstrap_study.pair(
+    store(REAL, soft, 1 - soft, train), store(IDEAL, ideal, 1 - ideal, train), "mlp", 64
+  )
+
+
+def test_a_gap_is_judged_until_convergence_and_the_control_after_it():
+  rng = np.random.default_rng(0)
+  place = bootstrap_study._Place("glyphs", ("mlp",), (64,))
+  at = {("mlp", 64): noisy(rng, [0.8, 0.7, 0.61, 0.6], [0.8, 0.7, 0.6, 0.5])}
+  (largest,) = bootstrap_study._largest_gaps(at, place, "soft", 0.95)
+  assert largest.estimate == pytest.approx(0.01, abs=0.002) and largest.high < 0.03
+  (late,) = bootstrap_study._late_gaps(at, place, "soft", 0.95)
+  assert late.low > 0.09 and late.estimate == pytest.approx(0.1, abs=0.003)
+  # Nested, as the correction for several claims needs them.
+  levels = [0.9, 0.95, 0.99, 0.999]
+  highs = [bootstrap_study._largest_gaps(at, place, "soft", level)[0].high for level in levels]
+  assert highs == sorted(highs)
+
+
+def test_ranks_by_hand():
+  rng = np.random.default_rng(1)
+  ideal_end = [0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55]
+  settings = [noisy(rng, [0.8, 0.7, end + 0.02, 0.9], [0.8, 0.7, end, end]) for end in ideal_end]
+  tau, ratio = bootstrap_study._ranks(settings, 0.95)
+  assert tau.estimate == pytest.approx(1) and tau.low > 0.5
+  assert ratio.estimate == pytest.approx(0.02 / np.std(ideal_end, ddof=1), rel=0.05)
+  assert ratio.low < ratio.estimate < ratio.high < 0.5
+  turned = [noisy(rng, [0.8, 0.7, 1 - end, 0.9], [0.8, 0.7, end, end]) for end in ideal_end]
+  assert bootstrap_study._ranks(turned, 0.95)[0].high < 0
+
+
+def test_augmentation_delays_and_does_no_harm():
+  rng = np.random.default_rng(2)
+  place = bootstrap_study._Place("glyphs", ("mlp",), (64,), ("mlp,shifts",), "shifts")
+  falling = [0.8, 0.7, 0.6, 0.5]
+  last = {
+    "mlp": noisy(rng, falling, falling, stop=20),
+    "mlp,shifts": noisy(rng, falling, [0.8, 0.7, 0.6, 0.51], stop=40),
+  }
+  last["mlp,shifts"].converged[3] = np.nan  # never: counts with the last step
+  delay, harm = bootstrap_study._augmentation(last, place, 0.95)
+  assert delay.estimate == pytest.approx(math.log(2))
+  assert harm.estimate == pytest.approx(0.01, abs=0.002) and 0 < harm.low < harm.high < 0.02
+
+
+def test_the_claims_of_the_study():
+  for scale in ("smoke", "laptop", "paper"):
+    made_ = bootstrap_study.claims(scale)
+    ids = [claim.id for claim in made_]
+    assert len(set(ids)) == len(ids) and {"B3", "B4"} <= set(ids)
+    places = bootstrap_study._places(scale)
+    for place in places:
+      (b1,) = (claim for claim in made_ if claim.id == f"B1 soft, {place.name}")
+      assert len(b1.parts) == len(place.networks) * len(place.sizes)
+      assert all((part.rule, part.margin) == ("hi < x", (0.03,)) for part in b1.parts)
+  laptop = bootstrap_study._places("laptop")[0]
+  assert len(bootstrap_study._settings(laptop)) >= 8
+
+
+def laptop_stores(gap: float) -> dict[str, xarray.Dataset]:
+  """All stores of the laptop's glyphs: real worlds above their ideal ones by `gap` at t*."""
+  rng = np.random.default_rng(3)
+  datasets = {}
+  for number, sweep in enumerate(bootstrap_study.sweeps("laptop", None)):
+    ideal = sweep.config.data.world == "ideal"
+    slow = "shifts" in sweep.name
+    network = ("mlp", "resnet", "vit").index(sweep.name.split("/")[1].split(",")[0])
+    end = 0.2 + 0.1 * network + 0.03 * slow + 0.015 * ("momentum" in sweep.name)
+    means = [0.8, 0.7, end + (0 if ideal else gap), end + (0 if ideal else 0.1)]
+    soft = np.array(means) + 0.001 * rng.normal(size=(10, 4))
+    stop = 40 if slow else 30
+    train = np.tile(np.where(STEPS >= stop, 1.0, 0.5), (10, 1))
+    if ideal:  # what is trained on next is as hard as a test
+      train = 1 - soft
+    datasets[sweep.name] = store(sweep.config, soft, 1 - soft, train)
+    assert number < 100
+  return datasets
+
+
+@pytest.mark.parametrize("gap, outcome", [(0.005, "shown"), (0.08, "contradicted")])
+def test_verdicts_on_made_up_stores(gap, outcome):
+  datasets = laptop_stores(gap)
+  found = bootstrap_study.analyse(datasets, "laptop")
+  made_ = bootstrap_study.claims("laptop")
+  verdicts = {
+    verdict.claim.id: verdict
+    for verdict in claims.judge_family(made_, found.evidence, found.preconditions, "laptop")
+  }
+  assert verdicts["B1 soft, glyphs"].outcome == outcome
+  assert verdicts["B1 hard, glyphs"].outcome == outcome
+  assert verdicts["B2 soft, glyphs"].outcome == "shown"
+  assert verdicts["B1 soft, cifar10"].outcome == "not testable here"
+  assert verdicts["B4"].outcome == "open"  # the ideal world is 0.03 worse with shifts
+  assert verdicts["B3"].outcome in ("shown", "open", "contradicted")
+  assert "cifar10" in found.lead[1] and "glyphs" in found.headline
+  assert set(found.pictures) == {"curves-glyphs", "scatter"}
+  for table in found.tables:
+    assert {len(row) for row in table.rows} == {len(table.head)}
+  online = next(table for table in found.tables if table.title.startswith("Online"))
+  assert [row[-1] for row in online.rows] == ["yes"] * 3
+
+
+def test_a_setting_that_does_not_converge_cannot_be_judged():
+  datasets = laptop_stores(0.005)
+  name = "glyphs/vit,n500"
+  never = datasets[name].copy(deep=True)
+  never["train_accuracy"].values[:3] = 0.5  # 70 % of the runs are left
+  found = bootstrap_study.analyse({**datasets, name: never}, "laptop")
+  assert not found.preconditions["B1 soft, glyphs"]
+  assert bootstrap_study.analyse(datasets, "laptop").preconditions["B1 soft, glyphs"]
+
+
+def test_without_a_late_gap_the_control_fails():
+  datasets = laptop_stores(0.005)
+  for name, dataset in datasets.items():
+    if name.startswith("glyphs/mlp,n"):
+      dataset["test_soft_error"].values[:, -1] -= 0.1
+  found = bootstrap_study.analyse(datasets, "laptop")
+  assert not found.preconditions["B1 soft, glyphs"]
+  assert found.preconditions["B1 hard, glyphs"]
+
+
+def test_the_config_file():
+  file = pathlib.Path(__file__).parent.parent / "configs/bootstrap.py"
+  spec = importlib.util.spec_from_file_location("bootstrap_config", file)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  made_ = configs.parse(module.get_config("paper,preresnet18,real,n5000,aug2"))
+  assert (made_.data.train_examples, made_.data.crop_padding) == (5000, "black")
+  assert dataclasses.asdict(configs.parse(module.get_config()))["data"]["name"] == "glyphs"
