@@ -47,6 +47,12 @@ ROUNDED = [
 CELL_SEED = 2  # one cell with five of the six operations
 KINDS = ["preresnet", "wide", "next", "dense", "mcnn", "alexnet", "dconv", "local", "full", "mlp"]
 KINDS += ["vit", "cells"]
+SLOW = pytest.mark.slow  # seconds of XLA's compilation each, of code that another kind runs too
+MOST = [pytest.param(kind, marks=SLOW) if kind in ("wide", "alexnet") else kind for kind in KINDS]
+
+
+# Half the time to compile, which is most of what these tests take.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def build(name, width=8, shape=(32, 32, 3), norm="batch", **fields):
@@ -129,7 +135,10 @@ def gradient(module, variables, images):
 
 @functools.cache
 def trained(kind):
-  return jax.jit(functools.partial(gradient, small(kind)[0]))(*start(kind))
+  # Not optimised, XLA:CPU computes what a max-pool compares twice, with different rounding: then
+  # no pixel is the largest, and the gradient is 0 / 0.
+  compiled = jax.jit if kind in ("mcnn", "alexnet") else quick_jit
+  return compiled(functools.partial(gradient, small(kind)[0]))(*start(kind))
 
 
 def assert_near(found, expected, tolerance=1e-4):
@@ -347,11 +356,11 @@ def torch_vit(module, net, x):
   "kind, network",
   [
     ("preresnet", torch_preactivation),
-    ("wide", torch_preactivation),
+    pytest.param("wide", torch_preactivation, marks=SLOW),
     ("next", torch_next),
     ("dense", torch_dense),
     ("mcnn", torch_mcnn),
-    ("alexnet", torch_alexnet),
+    pytest.param("alexnet", torch_alexnet, marks=SLOW),
     ("dconv", torch_dconv),
     ("full", torch_full),
     ("mlp", torch_mlp),
@@ -363,7 +372,7 @@ def test_logits_are_pytorchs(kind, network):
   variables, images = start(kind)
   if kind == "vit":
     module, _ = small(kind, activation=activations.gelu)
-    logits = jax.jit(lambda v: module.apply(v, images, True))(variables)
+    logits = quick_jit(lambda v: module.apply(v, images, True))(variables)
   else:
     module, logits = small(kind)[0], trained(kind)[0]
   params = jax.tree.map(lambda leaf: torch.tensor(np.asarray(leaf)), variables["params"])
@@ -377,7 +386,7 @@ def test_logits_are_pytorchs(kind, network):
 # Values, by other routes
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MOST)
 def test_every_parameter_has_a_gradient_and_statistics_are_recorded(kind):
   variables, _ = start(kind)
   logits, new, slope = trained(kind)
@@ -391,16 +400,16 @@ def test_every_parameter_has_a_gradient_and_statistics_are_recorded(kind):
     assert all((np.asarray(a) != b).any() for a, b in both)
 
 
-@pytest.mark.parametrize("kind", ["full", "vit"])
+@pytest.mark.parametrize("kind", ["mlp", "vit"])
 def test_gradients_without_jit_are_the_same(kind):
   _, _, slope = gradient(small(kind)[0], *start(kind))
   assert_near(slope, trained(kind)[2], 1e-3)
 
 
-@pytest.mark.parametrize("kind", ["next", "dense", "dconv", "cells"])
+@pytest.mark.parametrize("kind", ["next", pytest.param("dconv", marks=SLOW), "cells"])
 def test_lowerings_are_the_same_network(kind):
   other = functools.partial(gradient, small(kind, lowering="patches")[0])
-  assert_near(jax.jit(other)(*start(kind)), trained(kind), 1e-3)
+  assert_near(quick_jit(other)(*start(kind)), trained(kind), 1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -420,21 +429,21 @@ def test_gradients_keep_to_convolutions_and_pools_that_are_fast_and_ordered(kind
     assert "conv_general_dilated" not in names
 
 
-@pytest.mark.parametrize("kind", ["next", "vit"])
+@pytest.mark.parametrize("kind", [pytest.param("next", marks=SLOW), "vit"])
 def test_each_of_two_lanes_is_a_run(kind):
   variables, images = start(kind)
   other = jax.tree.map(lambda leaf: 1.1 * leaf, variables)
   both = jax.tree.map(lambda *leaves: jnp.stack(leaves), other, variables)
   fields = {} if kind == "vit" else {"platform": "gpu"}
   lanes = jax.vmap(functools.partial(gradient, small(kind, **fields)[0]), (0, None))
-  together = jax.jit(lanes)(both, images)
+  together = quick_jit(lanes)(both, images)
   assert_near(jax.tree.map(lambda leaf: leaf[1], together), trained(kind), 1e-3)
 
 
 @pytest.mark.parametrize("kind", ["preresnet", "next", "mcnn", "full", "vit", "cells"])
 def test_padding_of_an_incomplete_batch_changes_nothing(kind):
   module, (variables, images) = small(kind)[0], start(kind)
-  train = jax.jit(lambda x, mask: module.apply(variables, x, True, mask, mutable=["batch_stats"]))
+  train = quick_jit(lambda x, mask: module.apply(variables, x, True, mask, mutable=["batch_stats"]))
   mask = jnp.arange(6) < 4
   padded, stats = train(images.at[4:].set(100.0), mask)
   expected = train(jnp.concatenate([images[:4], images[:2]]), mask)
@@ -491,7 +500,7 @@ def test_grouped_convolutions_agree_with_lax_up_to_hessian_products(channels, st
     slope = jax.grad(lambda x, k: jnp.sum(jnp.tanh(f(x, k)) ** 3), (0, 1))
     return f(x, kernel), jax.jvp(slope, (x, kernel), directions)
 
-  assert_near(jax.jit(lambda: three(own))(), jax.jit(lambda: three(reference))())
+  assert_near(quick_jit(lambda: three(own))(), quick_jit(lambda: three(reference))())
 
 
 def test_grouped_convolutions_refuse_what_does_not_fit():
@@ -523,14 +532,14 @@ def test_connected_networks_can_compute_what_the_convolutions_do():
     local[f"LocalConv_{number}"] = {"kernel": copies, "bias": bias.reshape(1, w, w, cout)}
   for last in range(2):
     full[f"Dense_{4 + last}"] = local[f"Dense_{last}"] = params[f"Dense_{last}"]
-  expected = jax.jit(lambda p: shared.apply({"params": p}, images, True))(params)
+  expected = quick_jit(lambda p: shared.apply({"params": p}, images, True))(params)
   assert np.abs(expected).max() > 0.05
   for connection, found in (("full", full), ("local", local)):
     module = shared.clone(connection=connection)
     assert jax.tree.map(jnp.shape, {"params": found}) == jax.tree.map(
       jnp.shape, shapes(module, side)
     )
-    logits = jax.jit(lambda p, m=module: m.apply({"params": p}, images, True))(found)
+    logits = quick_jit(lambda p, m=module: m.apply({"params": p}, images, True))(found)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -547,8 +556,8 @@ def test_neighbourhoods_agree_with_reduce_window():
 
   weight = jnp.cos(x)
   for own, reference in ((layers.neighbourhood_max, largest), (layers.neighbourhood_mean, mean)):
-    slopes = [jax.jit(jax.grad(lambda x, f=f: jnp.vdot(f(x), weight))) for f in (own, reference)]
-    np.testing.assert_allclose(own(x), reference(x), rtol=1e-6)
+    slopes = [quick_jit(jax.grad(lambda x, f=f: jnp.vdot(f(x), weight))) for f in (own, reference)]
+    np.testing.assert_allclose(own(x), reference(x), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(slopes[0](x), slopes[1](x), rtol=1e-5, atol=1e-6)
   assert layers.neighbourhood_max(jnp.full((1, 1, 1, 1), -3.0)).tolist() == [[[[-3.0]]]]
 
@@ -581,7 +590,7 @@ def test_patches_have_a_place_by_their_embedding_alone():
   shuffled = shuffled.reshape(6, 2, 2, 4, 4, 3).swapaxes(2, 3).reshape(images.shape)
   position = variables["params"]["position"]
   along = {"params": {**variables["params"], "position": position[:, np.array([0, *(1 + order)])]}}
-  apply = jax.jit(lambda v, x: module.apply(v, x, False))
+  apply = quick_jit(lambda v, x: module.apply(v, x, False))
   logits = apply(variables, images)
   np.testing.assert_allclose(apply(along, shuffled), logits, rtol=1e-4, atol=1e-5)
   assert np.abs(apply(variables, shuffled) - logits).max() > 0.01
@@ -658,7 +667,7 @@ def test_cells_sum_their_edges():
   largest = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 1, 1, 1), "SAME")
   pooled = jax.nn.relu(2 * largest).mean((1, 2))
   expected = pooled @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"].reshape(1, -1)
-  found = jax.jit(lambda v: module.apply(v, images, False))(variables)
+  found = quick_jit(lambda v: module.apply(v, images, False))(variables)
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -695,12 +704,12 @@ def test_dropout_acts_in_training_alone_and_needs_its_key(name):
   with_dropout, without = build(name, dropout=0.5, **fields), build(name, **fields)
   variables, images = moved(without, 8), pictures(8)
   assert shapes(with_dropout, 8) == shapes(without, 8)
-  train = jax.jit(lambda key: with_dropout.apply(variables, images, True, rngs={"dropout": key}))
+  train = quick_jit(lambda key: with_dropout.apply(variables, images, True, rngs={"dropout": key}))
   first, again, other = (train(jax.random.key(seed)) for seed in (0, 0, 1))
   np.testing.assert_array_equal(first, again)
   assert np.abs(first - other).max() > 1e-4
   np.testing.assert_array_equal(
-    *(jax.jit(lambda m=m: m.apply(variables, images, False))() for m in (with_dropout, without))
+    *(quick_jit(lambda m=m: m.apply(variables, images, False))() for m in (with_dropout, without))
   )
   with pytest.raises(flax.errors.InvalidRngError):
     jax.eval_shape(lambda: with_dropout.apply(variables, images, True))
@@ -712,7 +721,7 @@ def test_dropout_acts_in_training_alone_and_needs_its_key(name):
 def first(module, side=8):
   images = jnp.zeros((1, side, side, 3))
   key = jax.random.key(0, impl="rbg")  # which XLA compiles ten times faster than threefry
-  return jax.jit(lambda key: module.init(key, images, False)["params"])(key)
+  return quick_jit(lambda key: module.init(key, images, False)["params"])(key)
 
 
 def assert_uniform(leaf, fan_in):
@@ -748,7 +757,7 @@ def test_first_weights_that_are_normal():
       small("wide", width=16, zero_bias=True)[0],
       small("next", width=16, zero_bias=True)[0],
       small("dense", width=32)[0],
-      small("vit", width=64)[0],
+      small("vit", width=256)[0],
     )
   )
   for kernel, variance in [
@@ -763,7 +772,7 @@ def test_first_weights_that_are_normal():
   assert np.abs(transformer["token"]).max() > 1
   kernel = transformer["blocks"]["Dense_0"]["kernel"]
   for block in kernel:
-    assert_uniform(block, 64)
+    assert_uniform(block, 256)
   assert np.abs(kernel[0] - kernel[1]).max() > 0.01
 
 
