@@ -130,9 +130,10 @@ def reductions(cells: int) -> set[int]:
 
 
 def describe(cell_seed: int) -> str:
-  """One line on the network's size, then one a node: `n2 = conv 3x3(n1) + skip(input)`."""
+  """What `structure` drew: a line on the network's size, then one a node, `n2 = skip(n1) + ...`."""
   drawn = structure(cell_seed)
-  lines = [f"{drawn.cells} x width {drawn.widening} w"]
+  cells = "1 cell" if drawn.cells == 1 else f"{drawn.cells} cells"
+  lines = [f"{cells}, {drawn.widening} w features at first"]
   for number, edges in enumerate(drawn.nodes, 1):
     terms = (f"{op}({f'n{source}' if source else 'input'})" for op, source in edges)
     lines.append(f"n{number} = {' + '.join(terms)}")

@@ -42,10 +42,10 @@ class ViT(nn.Module):
     del train, mask  # no layer sees more than one example
     normal = nn.initializers.normal(1)
     x = linear(self.width, patches(images_BxHxWxC, self.patch))
-    token = self.param("token", normal, (1, self.width)).astype(x.dtype)
+    token = self.param("token", normal, (1, 1, self.width)).astype(x.dtype)
     token = jnp.broadcast_to(token, (x.shape[0], 1, self.width))
     x = jnp.concatenate([token, x], 1)
-    position = self.param("position", normal, x.shape[1:])
+    position = self.param("position", normal, (1, *x.shape[1:]))
     x += position.astype(x.dtype)
     if self.depth:
       repeat = nn.scan(
