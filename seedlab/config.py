@@ -73,6 +73,9 @@ class Model:
   patch: int = 4  # vit: pixels a side of what becomes a token
   heads: int = 4  # vit: must divide width
   cell_seed: int = 0  # cells: which random network (not its weights)
+  # Parameters to start from, as scripts/replay.py --params writes them; None draws all
+  initial: str | None = None  # a .safetensors file
+  fresh: tuple[str, ...] = ()  # first parts of the names of those that are drawn all the same
   activation: str = "relu"
   activation_kwargs: tuple[tuple[str, float], ...] = ()  # a dict (or its JSON) where it is written
   convolution: Literal["auto", "native", "patches"] = "auto"  # lowering; part of the numerics
@@ -360,6 +363,10 @@ def _check(config: Config) -> None:
     raise UserError(f"training.label_smoothing={config.training.label_smoothing!r} must be below 1")
   if config.data.label_noise >= 1:
     raise UserError(f"data.label_noise={config.data.label_noise!r} must be below 1")
+  if config.model.fresh and config.model.initial is None:
+    raise UserError(
+      f"model.fresh={config.model.fresh!r} is about the parameters in model.initial, which is empty"
+    )
   _check_evaluation(config.evaluation)
   _check_world(config)
   _check_update(config)

@@ -22,7 +22,7 @@ from seedlab.config import Config, Data, UserError, changed, parse
 from seedlab.report import charts
 from seedlab.stats import comparison, single
 from seedlab.stats.single import Interval
-from seedlab.studies import fullbatch
+from seedlab.studies import bootstrap, fullbatch
 from seedlab.studies.claims import Claim, Part
 from seedlab.studies.study import Analysis, Study, Sweep
 
@@ -159,10 +159,15 @@ def _places(scale: str) -> list[_Place]:
   digits = _Place("digits", {}, (*_ROWS, *_FIXED))
   if scale == "smoke":
     return [digits]
-  glyphs = {"data.flip": False, "data.test_examples": 5000}  # mirrored they would be others
+  glyphs = {
+    "data.name": "glyphs",
+    "data.world_kwargs": dict(bootstrap.PLAIN_GLYPHS),
+    "data.test_examples": 5000,
+    "data.flip": False,  # mirrored they would be other glyphs
+  }
   return [
     digits,
-    _Place("glyphs", {"data.name": "glyphs", **small, **glyphs, **network}, _CARRIED, seeds=32),
+    _Place("glyphs", {**small, **glyphs, **network}, _CARRIED, seeds=32),
     _Place("cifar10", {"data.name": "cifar10", **small, **network}, _CARRIED, seeds=32),
   ]
 

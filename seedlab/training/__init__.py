@@ -30,7 +30,7 @@ from seedlab.data import augmentation, worlds
 from seedlab.data import order as orders
 from seedlab.trainer import EVALUATION, Trainer
 from seedlab.training import examples as sources
-from seedlab.training import gradients, losses
+from seedlab.training import gradients, initial, losses
 from seedlab.training import optimizer as optimizers
 
 __all__ = ["EVALUATION", "State", "Trainer", "make_trainer"]
@@ -271,7 +271,7 @@ def on_dataset(
   if config.evaluation.probabilities:
     dims["probability"] = ("example", "class")
   period = -(-_SEGMENT_BLOCKS // blocks) if full_batch else epoch_steps
-  return Trainer(
+  trainer = Trainer(
     plan=_plan(config, steps, epoch_steps),
     load=lambda: sources.on_device(dataset),
     init=init,
@@ -282,6 +282,7 @@ def on_dataset(
     period=source.period or period,
     coords={"label": ("example", dataset.test_label)},
   )
+  return initial.start_from(trainer, config.model) if config.model.initial else trainer
 
 
 class _Cut(NamedTuple):

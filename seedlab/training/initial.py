@@ -1,0 +1,102 @@
+"""Training that starts from saved parameters instead of drawn ones."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from seedlab import streams
+from seedlab.config import STREAMS, Model, UserError
+from seedlab.trainer import Trainer
+
+_MOST_NAMED = 5  # parameters listed in an error
+
+
+def start_from(trainer: Trainer, model: Model) -> Trainer:
+  """`trainer`, whose runs begin with the parameters in the file `model.initial`.
+
+  The parameters travel with the data: shared by all lanes, and part of the data's
+  digest. Those that `model.fresh` names are drawn from the `init` stream as ever, e.g. the
+  last layer for other classes. Batch norm's running statistics and the optimizer
+  start afresh.
+
+  Raises:
+    UserError: no such file, or parameters in it that do not fit, by name.
+  """
+  read = _read(model.initial)
+  shapes = _shapes(trainer)
+  wanted = {name for name in shapes if not _is_fresh(name, model.fresh)}
+  for prefix in model.fresh:
+    if not any(_is_fresh(name, (prefix,)) for name in shapes):
+      raise UserError(
+        f"model.fresh={prefix!r} begins the name of no parameter; there are {_some(shapes)}"
+      )
+  problems = [f"{name} is missing" for name in wanted if name not in read]
+  problems += [f"{name} is not of this network" for name in read if name not in shapes]
+  problems += [
+    f"{name} is {list(read[name].shape)} and not {list(shapes[name].shape)}"
+    for name in wanted
+    if name in read and read[name].shape != shapes[name].shape
+  ]
+  if problems:
+    raise UserError(
+      f"model.initial={model.initial!r} does not fit model.name={model.name!r}:"
+      f" {_some(sorted(problems))}; name the layers to be drawn anew in model.fresh, or take the"
+      " network that the file is of"
+    )
+  given = {name: read[name].astype(shapes[name].dtype) for name in sorted(wanted)}
+
+  def init(keys, data):
+    state = trainer.init(keys, data["data"])
+    params = jax.tree_util.tree_map_with_path(
+      lambda path, drawn: data["initial"].get(_name(path), drawn), state.params
+    )
+    return state._replace(params=params)
+
+  def advance(state, keys, data, fed, first, steps):
+    return trainer.advance(state, keys, data["data"], fed, first, steps)
+
+  return dataclasses.replace(
+    trainer,
+    load=lambda: {"data": trainer.load(), "initial": given},
+    init=init,
+    advance=advance,
+    evaluate=lambda state, data: trainer.evaluate(state, data["data"]),
+  )
+
+
+def _read(file: str) -> Mapping[str, np.ndarray]:
+  try:
+    return safetensors.numpy.load_file(pathlib.Path(file).expanduser())
+  except (OSError, safetensors.SafetensorError) as error:
+    raise UserError(
+      f"model.initial={file!r} cannot be read ({error}); name a .safetensors file, such as"
+      " scripts/replay.py --params writes"
+    ) from None
+
+
+def _shapes(trainer: Trainer) -> dict[str, jax.ShapeDtypeStruct]:
+  seeds = jax.ShapeDtypeStruct((len(STREAMS),), np.uint32)
+  state = jax.eval_shape(
+    lambda seeds, data: trainer.init(streams.derive(seeds), data), seeds, trainer.load()
+  )
+  leaves = jax.tree_util.tree_flatten_with_path(state.params)[0]
+  return {_name(path): leaf for path, leaf in leaves}
+
+
+def _name(path) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _is_fresh(name: str, prefixes: tuple[str, ...]) -> bool:
+  return any(name == prefix or name.startswith(prefix + "/") for prefix in prefixes)
+
+
+def _some(names) -> str:
+  names = list(names)
+  more = len(names) - _MOST_NAMED
+  return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

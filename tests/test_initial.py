@@ -1,0 +1,98 @@
+"""Training that starts from saved parameters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from test_training import BASE, DATASET, keys_of
+
+from seedlab import config as configs
+from seedlab import engine, training
+from seedlab.config import UserError
+
+
+def trainer(**model) -> training.Trainer:
+  settings = dataclasses.replace(BASE, model=dataclasses.replace(BASE.model, **model))
+  return training.on_dataset(configs.parse(settings), DATASET, 3)
+
+
+def drawn(run: int):
+  return trainer().init(keys_of(run), jax.device_put(DATASET)).params
+
+
+@pytest.fixture
+def file(tmp_path):
+  """Parameters that no run draws."""
+  leaves = engine.named_leaves(drawn(123))
+  save_file({name: np.asarray(leaf) for name, leaf in leaves.items()}, tmp_path / "p.safetensors")
+  return str(tmp_path / "p.safetensors")
+
+
+def start(run: int, **model):
+  built = trainer(**model)
+  return built.init(keys_of(run), jax.device_put(built.load())).params
+
+
+def test_runs_start_from_the_file(file):
+  for run in (0, 1):
+    assert engine.tree_digest(start(run, initial=file)) == engine.tree_digest(drawn(123))
+
+
+def test_fresh_layers_are_those_of_an_ordinary_run(file):
+  params = start(4, initial=file, fresh=("Dense_1",))
+  for name, expected in (("Dense_0", drawn(123)), ("Dense_1", drawn(4))):
+    assert engine.tree_digest(params[name]) == engine.tree_digest(expected[name])
+
+
+def test_training_goes_on_as_from_these_parameters(file):
+  built, usual = trainer(initial=file), trainer()
+  data = jax.device_put(DATASET)
+  state = usual.init(keys_of(2), data)._replace(params=drawn(123))
+  theirs, _ = usual.advance(state, keys_of(2), data, None, jnp.int32(0), jnp.int32(4))
+  whole = jax.device_put(built.load())
+  ours, _ = built.advance(
+    built.init(keys_of(2), whole), keys_of(2), whole, None, jnp.int32(0), jnp.int32(4)
+  )
+  assert engine.tree_digest(ours.params) == engine.tree_digest(theirs.params)
+  outcomes = [one.evaluate(ours, d) for one, d in ((built, whole), (usual, data))]
+  assert engine.tree_digest(outcomes[0]) == engine.tree_digest(outcomes[1])
+
+
+def test_the_file_is_part_of_the_datas_digest(file, tmp_path):
+  digest = engine.tree_digest(trainer(initial=file).load())
+  leaves = engine.named_leaves(drawn(124))
+  save_file({name: np.asarray(leaf) for name, leaf in leaves.items()}, tmp_path / "q.safetensors")
+  assert engine.tree_digest(trainer(initial=str(tmp_path / "q.safetensors")).load()) != digest
+
+
+@pytest.mark.parametrize(
+  "model, words",
+  [
+    ({"width": 7}, r"Dense_0/bias is \[6\] and not \[7\], .* in model.fresh"),
+    ({"depth": 2}, r"Dense_2/bias is missing"),
+    ({"depth": 0}, r"Dense_1/bias is not of this network"),
+    (
+      {"fresh": ("Dense_9",)},
+      r"fresh='Dense_9' begins the name of no parameter; there are Dense_0",
+    ),
+    ({"initial": "nowhere.safetensors"}, r"initial='nowhere.safetensors' cannot be read"),
+  ],
+)
+def test_what_does_not_fit_is_named(file, model, words):
+  with pytest.raises(UserError, match=words):
+    trainer(**{"initial": file, **model})
+
+
+def test_a_damaged_file_is_refused(file):
+  with open(file, "r+b") as damaged:
+    damaged.truncate(40)
+  with pytest.raises(UserError, match="cannot be read"):
+    trainer(initial=file)
+
+
+def test_fresh_without_a_file_is_refused():
+  with pytest.raises(UserError, match=r"fresh=.* is about the parameters in model.initial"):
+    trainer(fresh=("Dense_1",))
