@@ -75,6 +75,24 @@ def test_coverage_over_all_moments(runs, skewed, least):
   assert pointwise / 200 < least - 0.05
 
 
+@pytest.mark.slow
+def test_table_of_coverage():
+  """The table in docs/statistics.md."""
+  rng = np.random.default_rng(0)
+  for skewed in (False, True):
+    for runs in (5, 10, 20, 40):
+      for level in (0.95, 0.99):
+        samples = 800 if runs <= 12 else 400
+        held = 0
+        for _ in range(samples):
+          x = walk(rng, runs, 32, skewed) * np.linspace(2, 0.5, 32)
+          band = curves.simultaneous_band(x, level, np.random.default_rng(1))
+          held += bool(((band.low <= 0) & (band.high >= 0)).all())
+        share = held / samples
+        print(f"{'exponential' if skewed else 'normal'}, {level}, {runs} runs: {100 * share:.1f}")
+        assert share > level - (0.07 if skewed else 0.02)
+
+
 def test_runs_that_do_not_count_leave_the_others():
   x = walk(np.random.default_rng(2), 6, 4)
   x[0, 2:] = x[1, 2:] = x[2, 2:] = np.nan  # three are left: half
