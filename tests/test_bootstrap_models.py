@@ -135,8 +135,8 @@ def gradient(module, variables, images):
 
 @functools.cache
 def trained(kind):
-  # Not optimised, XLA:CPU seems to compute anew what a max-pool's gradient compares with its largest
-  # value, and to round it otherwise: no pixel is equal to it, and the gradient is 0 / 0.
+  # Not optimised, XLA:CPU seems to compute anew what the gradient of a max-pool compares with the
+  # maximum, and to round it otherwise: no pixel is equal to it, and the gradient is 0 / 0.
   compiled = jax.jit if kind in ("mcnn", "alexnet") else quick_jit
   return compiled(functools.partial(gradient, small(kind)[0]))(*start(kind))
 

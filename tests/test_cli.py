@@ -175,7 +175,8 @@ def do(folder: pathlib.Path, action: str, **streams) -> subprocess.CompletedProc
 
 
 _FIELDS = (
-  "activation, activation_kwargs, convolution, depth, name, norm, precision, remat, shortcut, width"
+  "activation, activation_kwargs, cell_seed, convolution, depth, dropout, heads, name, norm, patch,"
+  " precision, remat, shortcut, width"
 )
 _WRONG = {
   "--config is missing: the experiment": [],
