@@ -175,8 +175,8 @@ def do(folder: pathlib.Path, action: str, **streams) -> subprocess.CompletedProc
 
 
 _FIELDS = (
-  "activation, activation_kwargs, cell_seed, convolution, depth, dropout, heads, name, norm, patch,"
-  " precision, remat, shortcut, width"
+  "activation, activation_kwargs, cell_seed, convolution, depth, dropout, fresh, heads, initial,"
+  " name, norm, patch, precision, remat, shortcut, width"
 )
 _WRONG = {
   "--config is missing: the experiment": [],
@@ -468,7 +468,7 @@ def test_config_files(path):
   cost = []
   for scale in ("smoke", "laptop", "paper"):
     parsed = config.parse(module["get_config"](scale))
-    cost.append(parsed.training.epochs * parsed.model.width)
+    cost.append((parsed.training.steps or parsed.training.epochs) * parsed.model.width)
   assert cost == sorted(cost) and len(set(cost)) == 3
   assert config.parse(module["get_config"]()) == config.parse(module["get_config"]("laptop"))
   with pytest.raises(config.UserError, match="scale='huge' is not known; choices: laptop"):

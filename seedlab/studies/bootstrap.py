@@ -82,7 +82,7 @@ MODIFIERS: dict[str, dict[str, Any]] = {
   "aug1": {"data.flip": True, "data.crop": 0},
   "aug2": {"data.flip": True, "data.crop": 4, "data.crop_padding": "black"},
   "aug3": {"data.flip": True, "data.crop": 4, "data.crop_padding": "reflect"},
-  "shifts": {"data.crop": 2, "data.crop_padding": "reflect"},
+  "shifts": {"data.crop": 1, "data.crop_padding": "reflect"},
   "momentum": {"optimizer.momentum": 0.9, "optimizer.nesterov": True},
   "adam": {
     "optimizer.name": "adam", "optimizer.learning_rate": 1e-3, "optimizer.schedule": "constant",
