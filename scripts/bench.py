@@ -6,6 +6,8 @@
                with the share of the matmul ceiling; one run replayed in a second process
   --suite=fullbatch  a full-batch step beside as many minibatch steps, with each penalty; memory
                      against the size of the pool; compilation of deep networks
+  --suite=worlds  glyphs drawn per second, their share of a training step, an ideal world's memory
+                  beside a real one's
   --suite=pages  compare.py and report.py on two made-up sweeps of 10,000 runs x 10,000 examples
 
 Absolute times of a shared machine prove nothing; compare the ratios.
@@ -27,7 +29,9 @@ from ml_collections import config_flags  # noqa: F401  (cli.run expects its pars
 from seedlab import cli, host, sweeps
 from seedlab.pool import TaskError, WorkerPool
 
-_SUITE = flags.DEFINE_enum("suite", "cpu", ["cpu", "gpu", "fullbatch", "pages"], "what to measure")
+_SUITE = flags.DEFINE_enum(
+  "suite", "cpu", ["cpu", "gpu", "fullbatch", "worlds", "pages"], "what to measure"
+)
 _JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timings per figure; the median counts")
 _MINUTES = flags.DEFINE_float("minutes", 9.0, "gpu: start no new measurement after this long")
@@ -36,7 +40,10 @@ _SMALL = flags.DEFINE_bool("small", False, "tiny sizes, to see that the suite ru
 
 def main(argv: list[str]) -> None:
   del argv
-  rows = {"cpu": _cpu, "gpu": _gpu, "fullbatch": _fullbatch, "pages": _pages}[_SUITE.value]()
+  suites = {
+    "cpu": _cpu, "gpu": _gpu, "fullbatch": _fullbatch, "worlds": _worlds, "pages": _pages,
+  }  # fmt: skip
+  rows = suites[_SUITE.value]()
   facts = {"suite": _SUITE.value, "date": host.now(), "jax": jax.__version__,
            "python": platform.python_version(), "rows": rows}  # fmt: skip
   names = list(dict.fromkeys(name for row in rows for name in row))
@@ -154,6 +161,34 @@ def _fullbatch() -> list[dict]:
         {"what": f"{name}: s to compile and draw the weights", "seedlab": found["weights"]}
       )
       rows.append({"what": f"{name}: s a step of 32", "seedlab": found["step"]})
+  return rows
+
+
+def _worlds() -> list[dict]:
+  small, repeats = _SMALL.value, _REPEATS.value
+  with sweeps.local_pool(1) as pool:
+    _say("drawing glyphs")
+    glyph = pool.submit(measure.glyph_seconds, repeats, small).result()
+    _say("a ResNet-9 step")
+    loop, _ = pool.submit(measure.resnet9_step, "native", repeats, small).result()
+    _say("steps of an MLP")
+    real, ideal = (
+      pool.submit(measure.world_step, world, repeats, small).result() for world in ("real", "ideal")
+    )
+  rows = [
+    {"what": "glyphs of 32x32 a second, one core", "seedlab": 1 / glyph, "target": ">= 20,000"},
+    {"what": "50 glyphs, beside a ResNet-9 step of 50: ms", "seedlab": 50e3 * glyph,
+     "rival": 1e3 * loop, "ratio": 50 * glyph / loop, "target": "< 0.15"},
+    {"what": "step of an MLP, ideal world beside real: ms", "seedlab": 1e3 * ideal,
+     "rival": 1e3 * real, "ratio": ideal / real},
+  ]  # fmt: skip
+  memory = []
+  for world in ("ideal", "real"):  # each in a process of its own, for its peak
+    with sweeps.local_pool(1) as pool:
+      memory.append(pool.submit(measure.world_memory, world, small).result())
+  rows.append({"what": "peak memory of a run, ideal world beside 50,000 glyphs: MiB",
+               "seedlab": memory[0], "rival": memory[1],
+               "ratio": memory[0] / memory[1] if memory[1] else None})  # fmt: skip
   return rows
 
 

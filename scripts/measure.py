@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import time
@@ -26,7 +27,7 @@ from seedlab.config import (
   Optimizer,
   Training,
 )
-from seedlab.data import Dataset, load
+from seedlab.data import Dataset, load, worlds
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
@@ -378,6 +379,55 @@ def compile_seconds(name: str, small: bool) -> dict[str, float]:
     jax.block_until_ready(advance(state, keys, data, None, np.int32(0), np.int32(1)))
     seconds.append(time.perf_counter() - started)
   return {"weights": weights, "compile": step, "step": min(seconds)}
+
+
+def glyph_seconds(repeats: int, small: bool) -> float:
+  """Seconds to draw one 32x32 glyph in a compiled loop of batches of 128."""
+  batch, rounds = (4, 2) if small else (128, 64)
+  sample = worlds.by_name("glyphs", None, {}).sample
+
+  @jax.jit
+  def draw(key):
+    def body(number, total):
+      image, label = sample(key, number * batch + jnp.arange(batch, dtype=jnp.int32))
+      return total + image.sum(dtype=jnp.int32) + label.sum()
+
+    return jax.lax.fori_loop(0, rounds, body, jnp.int32(0))
+
+  key, seconds = _keys().sample, []
+  jax.block_until_ready(draw(key))
+  for _ in range(repeats):
+    started = time.perf_counter()
+    jax.block_until_ready(draw(key))
+    seconds.append((time.perf_counter() - started) / (rounds * batch))
+  return min(seconds)
+
+
+def world_step(world: str, repeats: int, small: bool) -> float:
+  """Seconds of a training step of batch 32 of the MLP 3 x 128 on 16x16 glyphs."""
+  steps = 8 if small else 400
+  program = engine.build(training.make_trainer(_glyphs(world, 1000, 16, steps)), "loop")
+  return min(engine.speed(program, 0.2)[0] for _ in range(repeats))
+
+
+def world_memory(world: str, small: bool) -> float:
+  """MiB that this process holds more, after training on 50,000 or on endlessly many glyphs."""
+  examples, steps = (64, 4) if small else (50_000, 300)
+  program = engine.build(training.make_trainer(_glyphs(world, examples, 32, steps)), "loop")
+  before = _resident()
+  engine.train(program, _seeds(1))
+  return max(_resident(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024) - before
+
+
+def _glyphs(world: str, examples: int, side: int, steps: int) -> Config:
+  return Config(
+    data=Data(
+      name="glyphs", world=world, image_size=side, train_examples=examples, test_examples=100
+    ),
+    model=Model(name="mlp", width=128, depth=3, norm="batch"),
+    training=Training(batch_size=32, steps=steps),
+    evaluation=Evaluation(every_steps=steps),
+  )
 
 
 def _noise_pictures(examples: int, side: int, channels: int) -> Dataset:

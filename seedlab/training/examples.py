@@ -34,6 +34,7 @@ from seedlab.data.worlds import World
 # Larger pools stay on the host, mapped into memory.
 _LARGEST_ON_DEVICE = 4 * 2**30  # bytes
 
+_BLOCK = 250  # pictures of a real world drawn at a time
 _BULK = 4096  # pictures hashed at a time
 
 # Stands for the number of the epoch where augmented training examples are measured.
@@ -203,7 +204,11 @@ def _real_world(world, noisy, examples, measured):
   def init(keys, data):
     del data
     index = jnp.arange(examples, dtype=jnp.int32)
-    image, label = world.sample(keys.sample, index)
+    # Block by block: what it takes to draw a picture is many times the picture.
+    starts = jnp.arange(0, examples, _BLOCK, dtype=jnp.int32)
+    blocks = starts[:, None] + jnp.arange(_BLOCK, dtype=jnp.int32)[None, :]
+    drawn = lax.map(lambda block: world.sample(keys.sample, block), blocks)
+    image, label = (leaf.reshape(-1, *leaf.shape[2:])[:examples] for leaf in drawn)
     return Held(_nothing(), image, noisy(keys, index, label))
 
   return Source(init, _reused, _settled, measured)
