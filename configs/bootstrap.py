@@ -12,8 +12,8 @@ After the colon: the scale, a network (without one, the first) and any number of
 `paper,preresnet18,real,n5000,aug2`. Networks of `laptop`: mlp, resnet, vit; of `paper`: mlp128,
 mlp2048, preresnet18, resnet18, vgg11, mcnn, alexnet, densenet40_12, densenet40_32, wrn28_4,
 wrn28_10, resnext29, resnet9, dconv, dconv_fc, vit4, vit8, cells0 to cells4. Modifiers: glyphs,
-cifar10, cifar5m; real, ideal; n500, n1000, n2000, n5000, n10000, n25000, n50000; aug0, aug1, aug2,
-aug3, shifts; momentum, adam, rmsprop, adagrad; noise20. What each changes:
+cifar10, cifar5m, dogbird; real, ideal; n64, n500, n1000, n2000, n5000, n10000, n25000, n50000, all;
+aug0, aug1, aug2, aug3, shifts; momentum, adam, rmsprop, adagrad; noise20. What each changes:
 seedlab/studies/bootstrap.py.
 """
 

@@ -8,9 +8,9 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax import lax
+from networks import assert_near, equations, gradient, size
 
 from seedlab import activations, config, models
 from seedlab.config import UserError
@@ -118,48 +118,11 @@ def start(kind, norm="batch"):
   return moved(module, side), pictures(side)
 
 
-def gradient(module, variables, images):
-  """Logits, new statistics and the gradient of a loss, in train mode."""
-
-  def loss(params):
-    logits, new = module.apply(
-      {**variables, "params": params}, images, True, mutable=["batch_stats"]
-    )
-    labels = jnp.arange(len(images)) % 10
-    value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
-    return value, (logits, new)
-
-  (_, (logits, new)), slope = jax.value_and_grad(loss, has_aux=True)(variables["params"])
-  return logits, new, slope
-
-
 @functools.cache
 def trained(kind):
-  # Not optimised, XLA:CPU seems to compute anew what the gradient of a max-pool compares with the
-  # maximum, and to round it otherwise: no pixel is equal to it, and the gradient is 0 / 0.
-  compiled = jax.jit if kind in ("mcnn", "alexnet") else quick_jit
-  return compiled(functools.partial(gradient, small(kind)[0]))(*start(kind))
-
-
-def assert_near(found, expected, tolerance=1e-4):
-  assert jax.tree.structure(found) == jax.tree.structure(expected)
-  for (path, a), b in zip(
-    jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True
-  ):
-    scale = float(np.abs(b).max()) + 1e-3
-    name = jax.tree_util.keystr(path)
-    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * scale, err_msg=name)
-
-
-def size(tree):
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-
-
-def equations(jaxpr):
-  for equation in jaxpr.eqns:
-    yield equation
-    for inner in jax.extend.core.jaxprs_in_params(equation.params):
-      yield from equations(inner)
+  # Not optimised, XLA:CPU computes pixels anew for the gradient of a max-pool, and rounds them
+  # otherwise: a gradient that looked for the maximum among them would find none.
+  return quick_jit(functools.partial(gradient, small(kind)[0]))(*start(kind))
 
 
 # Sizes

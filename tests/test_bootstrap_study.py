@@ -310,4 +310,10 @@ def test_the_config_file():
   spec.loader.exec_module(module)
   made_ = configs.parse(module.get_config("paper,preresnet18,real,n5000,aug2"))
   assert (made_.data.train_examples, made_.data.crop_padding) == (5000, "black")
+  dogs = configs.parse(module.get_config("paper,preresnet18,dogbird,real,all"))
+  assert (dogs.data.name, dogs.data.train_examples, dogs.optimizer.momentum) == (
+    "imagenet_dogbird",
+    None,
+    0.9,
+  )
   assert dataclasses.asdict(configs.parse(module.get_config()))["data"]["name"] == "glyphs"

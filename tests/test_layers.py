@@ -170,6 +170,23 @@ def test_max_pool_by_hand():
   assert layers.global_max_pool(x).tolist() == [[9]]
 
 
+def test_of_equal_pixels_one_gets_the_gradient_of_a_max_pool():
+  x = jnp.zeros((1, 4, 4, 1))
+  for pool, whole in ((layers.max_pool, 4), (layers.global_max_pool, 1)):
+    slope = jax.grad(lambda x, pool=pool: pool(x).sum())(x)
+    assert slope.sum() == whole and set(slope.reshape(-1).tolist()) == {0, 1}
+    assert slope[0, 0, 0, 0] == 1
+  around = jax.grad(lambda x: layers.neighbourhood_max(x)[0, 1, 1, 0])(x)
+  assert sorted(around.reshape(-1).tolist()) == [0] * 15 + [1]
+
+
+def test_max_pools_keep_what_is_no_number():
+  for place in range(4):
+    x = jnp.zeros(4).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
+    assert jnp.isnan(layers.max_pool(x)).all() and jnp.isnan(layers.global_max_pool(x)).all()
+    assert jnp.isnan(layers.neighbourhood_max(x)).all()
+
+
 def test_max_pool_agrees_with_reduce_window():
   x, _ = operands(9, 6, 1, 1, 3)
   window = (1, 3, 3, 1)

@@ -15,7 +15,6 @@ P(x) holds, for every output pixel, the window of the picture under the kernel
 (im2col); K is the kernel as a matrix [kh kw cin, cout].
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -259,11 +258,13 @@ def normalise(x: jax.Array, norm: Norm, train: bool, mask: jax.Array | None) -> 
 def max_pool(x: jax.Array, window: int = 2) -> jax.Array:
   """Maxima of disjoint squares: float[B, H, W, C] to float[B, H // window, W // window, C].
 
-  Rows and columns that do not fill a square are dropped, as PyTorch does. The
-  gradient of lax.reduce_window's maximum scatters (select-and-scatter), which
-  GPUs do not add up in a fixed order; this one compares and multiplies.
+  Rows and columns that do not fill a square are dropped, and of equal pixels the
+  first one gets the gradient, as in PyTorch. The gradient of lax.reduce_window's
+  maximum scatters (select-and-scatter), which GPUs do not add up in a fixed order;
+  this one selects.
   """
-  return _squares(x, window).max((2, 4))
+  squares = _squares(x, window)
+  return _largest([squares[:, :, i, :, j] for i in range(window) for j in range(window)])
 
 
 def average_pool(x: jax.Array, window: int = 2) -> jax.Array:
@@ -277,10 +278,10 @@ def average_pool(x: jax.Array, window: int = 2) -> jax.Array:
 def neighbourhood_max(x: jax.Array) -> jax.Array:
   """The largest of the 3x3 pixels around each: float[B, H, W, C] to the same shape.
 
-  Where several are largest they share the gradient, unlike in PyTorch, which picks one.
+  Where several are largest one of them gets the gradient.
   """
   for axis in (1, 2):
-    x = functools.reduce(jnp.maximum, _neighbours(x, axis, -jnp.inf))
+    x = _largest(_neighbours(x, axis, -jnp.inf))
   return x
 
 
@@ -300,8 +301,22 @@ def _neighbours(x, axis, outside):
 
 
 def global_max_pool(x: jax.Array) -> jax.Array:
-  """float[B, H, W, C] to float[B, C]."""
-  return x.max((1, 2))
+  """float[B, H, W, C] to float[B, C]; gradients as for `max_pool`."""
+  rows = _largest([x[:, i] for i in range(x.shape[1])])
+  return _largest([rows[:, j] for j in range(x.shape[2])])
+
+
+def _largest(parts: list[jax.Array]) -> jax.Array:
+  """The elementwise maximum, or nan.
+
+  The gradient of jnp.max asks which elements equal the maximum. Where a compiler
+  computes the elements anew for the gradient and rounds them otherwise none does, and the
+  gradient is 0 / 0. Here each comparison sends it one way or the other.
+  """
+  best, *rest = parts
+  for x in rest:
+    best = jnp.where((x > best) | jnp.isnan(x), x, best)
+  return best
 
 
 def _squares(x, window):

@@ -1,0 +1,45 @@
+"""What the tests of networks share."""
+
+import math
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+def gradient(module, variables, images):
+  """Logits, new statistics and the gradient of a loss, in train mode."""
+
+  def loss(params):
+    logits, new = module.apply(
+      {**variables, "params": params}, images, True, mutable=["batch_stats"]
+    )
+    labels = jnp.arange(len(images)) % 10
+    value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
+    return value, (logits, new)
+
+  (_, (logits, new)), slope = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+  return logits, new, slope
+
+
+def assert_near(found, expected, tolerance=1e-4):
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  for (path, a), b in zip(
+    jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True
+  ):
+    scale = float(np.abs(b).max()) + 1e-3
+    name = jax.tree_util.keystr(path)
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * scale, err_msg=name)
+
+
+def size(tree):
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def equations(jaxpr):
+  for equation in jaxpr.eqns:
+    yield equation
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      yield from equations(inner)
