@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seedlab.config import UserError
+from seedlab.config import WORLDS, UserError
 
 _READABLE = ("array_record", "parquet", "bagz")  # what can be read without TensorFlow
 _CONNECT_SECONDS = 10.0
@@ -100,7 +100,7 @@ def _builder(name: str, directory: pathlib.Path) -> Any:
   except tfds.core.DatasetNotFoundError:
     # A set that somebody made is known by its folder alone.
     own = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-    ours = ("digits", "cifar5m", "imagenet_dogbird")
+    ours = ("digits", "cifar5m", "imagenet_dogbird", *WORLDS)
     names = {*ours, *tfds.list_builders(with_community_datasets=False), *own}
   except Exception as error:  # a wrong version or config, or anything in a set's own code
     raise UserError(f"data.name={name!r} cannot be opened: {one_line(error)}") from error
