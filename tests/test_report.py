@@ -348,16 +348,19 @@ def test_a_study_shows_rule_numbers_and_outcome_of_each_claim():
   verdicts, tables = study()
   changed = {"T2": "changed since training: parts"}
   text = report.study_text(verdicts, changed, tables)
-  assert "T1  shown: A <beats> B\n    rule lo > 0.5; found 1 (97.5 %: 0.75 to 1.25)" in text
-  assert "T2  open: equal\n    rule within [0.8, 1.25]; found 1 (no interval)" in text
+  shown = "A - B, points: lo > 0.5; found 1 (97.5 %: 0.75 to 1.25)"
+  assert f"T1  shown: A <beats> B\n    {shown}" in text
+  assert "T2  open: equal\n    ratio: within [0.8, 1.25]; found 1 (no interval)" in text
   assert "T3  not testable here (precondition failed: converged)" in text
+  assert "kurtosis: p < alpha; found nothing" in text
   assert (
     "    changed since training: parts" in text
     and "Rows\nrow  ours\nsgd  95.7\nunconfirmed" in text
   )
   page = report.study_page("study", "headline", ["lead"], verdicts, changed, tables, {})
   assert "A &lt;beats&gt; B" in page and 'class="outcome shown">shown</span>' in page
-  assert "A - B, points: lo &gt; 0.5" in page and "changed since training: parts" in page
+  assert "A - B, points: lo &gt; 0.5<br><b>1 (97.5 %: 0.75 to 1.25)</b>" in page
+  assert "changed since training: parts" in page
   assert Page(page).tags.count("tr") == 6
 
 

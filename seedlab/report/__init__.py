@@ -4,6 +4,7 @@ words    sentences and table cells about one sweep     versus   the same about a
 charts   interactive pictures                          page     what holds them together
 """
 
+import itertools
 import math
 import os
 import pathlib
@@ -120,11 +121,11 @@ def study_text(
   lines = []
   for verdict in verdicts:
     claim = verdict.claim
-    rules = "; ".join(rule_text(part.rule, part.margin) for part in claim.parts)
-    found = "; ".join(evidence_text(item) for item in verdict.evidence)
     reason = f" ({verdict.reason})" * bool(verdict.reason)
     lines.append(f"{claim.id}  {verdict.outcome}{reason}: {claim.sentence}")
-    lines.append(f"    rule {rules}; found {found or 'nothing'}")
+    for part, item in itertools.zip_longest(claim.parts, verdict.evidence):
+      found = "nothing" if item is None else evidence_text(item)
+      lines.append(f"    {part.estimand}: {rule_text(part.rule, part.margin)}; found {found}")
     if claim.id in changed:
       lines.append(f"    {changed[claim.id]}")
   return "\n\n".join([*parts, "\n".join(lines)])

@@ -210,8 +210,9 @@ def lines(drawn: Sequence[Line], x_label: str, y_label: str) -> LayoutDOM:
       HoverTool(renderers=[curve], tooltips=[*tips, ("band", "@low{0.000} to @high{0.000}")])
     )
     items.append((line.name, [curve, band]))
-  legend = Legend(items=items, border_line_alpha=0, background_fill_alpha=0, ncols=3)
-  legend.click_policy = "hide"
+  legend = Legend(items=items, border_line_alpha=0, background_fill_alpha=0)
+  legend.update(ncols=1 + max(line.role for line in drawn), click_policy="hide", glyph_width=26)
+  legend.update(label_text_font_size="11px", spacing=8, margin=0, location="left")
   legend.tags = ["label_text_color=ink"]
   plot.add_layout(legend, "above")
   plot.y_range.start = 0
@@ -343,6 +344,7 @@ def against(
   """Named points around the line on which x and y are equal."""
   source = ColumnDataSource({"name": list(names), "x": list(x), "y": list(y)})
   plot = _figure(label=x_label, y_label=y_label, height=_HEIGHT + 80)
+  plot.x_range.range_padding = 0.2  # for the names
   plot.add_layout(Slope(gradient=1, y_intercept=0, line_dash="dashed", tags=["line_color=soft"]))
   points = plot.scatter("x", "y", source=source, size=9, fill_alpha=0.8)
   _paint(points, fill_color="main", line_color="main")

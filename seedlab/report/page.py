@@ -9,6 +9,7 @@ import base64
 import html as markup
 import importlib.resources
 import io
+import itertools
 import json
 import math
 import os
@@ -255,7 +256,7 @@ def study_page(
     tables: below the claims.
     pictures: id -> (model, alternative text, caption).
   """
-  head = ("", "claim", "rule", "found", "outcome")
+  head = ("", "claim", "rule, and what was found", "outcome")
   rows = "\n".join(_verdict_row(verdict, changed) for verdict in verdicts)
   names = "".join(f"<th scope=col>{_escape(cell)}" for cell in head)
   claims_table = (
@@ -278,16 +279,19 @@ def study_page(
 
 def _verdict_row(verdict: Verdict, changed: Mapping[str, str]) -> str:
   claim = verdict.claim
-  rule = "; ".join(f"{part.estimand}: {rule_text(part.rule, part.margin)}" for part in claim.parts)
-  shown = "; ".join(evidence_text(item) for item in verdict.evidence)
+  parts = "".join(
+    f"<p>{_escape(part.estimand)}: {_escape(rule_text(part.rule, part.margin))}"
+    + ("" if item is None else f"<br><b>{_escape(evidence_text(item))}</b>")
+    for part, item in itertools.zip_longest(claim.parts, verdict.evidence)
+  )
   reason = f"<p>{_escape(verdict.reason)}</p>" * bool(verdict.reason)
   warning = ""
   if claim.id in changed:
     warning = f'<p class="warn">{_escape(changed[claim.id])}</p>'
   kind = verdict.outcome.split()[0]
   return (
-    f"<tr><td>{_escape(claim.id)}<td>{_escape(claim.sentence)}{warning}<td>{_escape(rule)}"
-    f'<td>{_escape(shown)}<td><span class="outcome {kind}">{_escape(verdict.outcome)}</span>'
+    f"<tr><td>{_escape(claim.id)}<td>{_escape(claim.sentence)}{warning}<td>{parts}"
+    f'<td><span class="outcome {kind}">{_escape(verdict.outcome)}</span>'
     f"{reason}"
   )
 

@@ -118,7 +118,7 @@ def claims(scale: str) -> list[Claim]:
           f"until the real world has converged, its {metric} test error is the ideal world's",
           tuple(
             Part(
-              f"largest |bootstrap {metric}-error| up to t*, {network}, N = {size}",
+              f"{network}, N = {size}, largest |bootstrap {metric}-error| up to t*",
               "hi < x",
               (_SMALL,),
             )
@@ -132,7 +132,7 @@ def claims(scale: str) -> list[Claim]:
           "control: long after it has converged, the real world is worse",
           tuple(
             Part(
-              f"bootstrap {metric}-error at the end, {network}, N = {place.sizes[0]}",
+              f"{network}, N = {place.sizes[0]}, bootstrap {metric}-error at the end",
               "lo > x",
               (_SMALL,),
             )
@@ -492,9 +492,9 @@ def _curves_picture(place: _Place, pairs: Mapping[tuple[str, int], Pair]):
   for role, network in enumerate(place.networks):
     one = pairs[network, size]
     for label, values, dash in (
-      (f"{network}, real test", one.real["soft"], "solid"),
-      (f"{network}, ideal test", one.ideal["soft"], "dashed"),
-      (f"{network}, real train (hard)", one.train, "dotted"),
+      (f"{network}, real", one.real["soft"], "solid"),
+      (f"{network}, ideal", one.ideal["soft"], "dashed"),
+      (f"{network}, train", one.train, "dotted"),
     ):
       band = _band(values, 0.95)
       lines.append(charts.Line(label, role, dash, one.steps, band.mean, band.low, band.high))
