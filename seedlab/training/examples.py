@@ -41,6 +41,7 @@ _BULK = 4096  # pictures hashed at a time
 MEASURED = 2**32 - 1
 
 _COMING = 500  # examples of an ideal world on which `evaluation.train` measures, by default
+_LANES = 64  # runs whose share of a pool is remembered between segments
 _FED_STEPS = 64  # of a segment at most, where each of its pictures comes from the host
 
 
@@ -280,13 +281,11 @@ def _ideal_pool(dataset, noisy, needed, batch_size, measured):
 def _real_fed(dataset, noisy, examples, measured):
   shape = dataset.train_image.shape[1:]
 
-  @functools.lru_cache(maxsize=64)
+  @functools.lru_cache(maxsize=_LANES)
   def chosen(seed):
-    index = np.asarray(
-      orders.subset(_sample_key(seed), dataset.train_label.shape[0], examples), np.int64
-    )
+    index = np.asarray(orders.subset(_sample_key(seed), dataset.train_label.shape[0], examples))
     return {
-      "index": index.astype(np.int32),
+      "index": index,
       "image": np.asarray(dataset.train_image[index]),
       "label": np.asarray(dataset.train_label[index]),
     }
@@ -315,17 +314,15 @@ def _real_fed(dataset, noisy, examples, measured):
 def _ideal_fed(dataset, noisy, needed, batch_size, measured):
   shape = dataset.train_image.shape[1:]
 
-  @functools.lru_cache(maxsize=4)
+  @functools.lru_cache(maxsize=_LANES)
   def listed(seed):
-    return np.asarray(
-      orders.single_pass(_sample_key(seed), dataset.train_label.shape[0], needed), np.int64
-    )
+    return np.asarray(orders.single_pass(_sample_key(seed), dataset.train_label.shape[0], needed))
 
   def feed(seeds, first, steps):
     end = (first + steps) * batch_size
     index = listed(int(seeds[_SAMPLE]))[first * batch_size : end + measured]
     return {
-      "index": index.astype(np.int32),
+      "index": index,
       "image": np.asarray(dataset.train_image[index]),
       "label": np.asarray(dataset.train_label[index]),
     }
