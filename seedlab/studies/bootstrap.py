@@ -62,7 +62,7 @@ _PAPER_NETWORKS: dict[str, dict[str, Any]] = {
   "vit4": {"name": "vit", "width": 768, "depth": 12, "heads": 12, "patch": 4, "activation": "gelu"},
   "vit8": {"name": "vit", "width": 768, "depth": 12, "heads": 12, "patch": 8, "activation": "gelu"},
   **{
-    f"cells{seed}": {"name": "cells", "width": 64, "norm": "batch", "cell_seed": seed}
+    f"cells{seed}": {"name": "cells", "width": 16, "norm": "batch", "cell_seed": seed}
     for seed in range(5)
   },
 }
