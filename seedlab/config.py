@@ -368,6 +368,11 @@ def _check(config: Config) -> None:
       f"model.fresh={config.model.fresh!r} is about the parameters in model.initial, which is empty"
     )
   _check_evaluation(config.evaluation)
+  if config.evaluation.gradient_norm and config.model.dropout:
+    raise UserError(
+      f"evaluation.gradient_norm=True does not go with model.dropout={config.model.dropout!r},"
+      " which draws another network for every block; switch one of them off"
+    )
   _check_world(config)
   _check_update(config)
   seeds = config.seeds

@@ -140,6 +140,14 @@ def test_an_ideal_world_refuses_to_outlast_its_pool(train_examples):
     ({"data": {"copies": 2, "flip": True}}, "data.copies is about a set .* reused"),
     ({"evaluation": {"gradient_norm": True}}, "evaluation.gradient_norm is about a set"),
     ({"data": {"label_noise": 1.0}}, "label_noise=1.0 must be below 1"),
+    (
+      {"data": {"world": "real"}, "evaluation": {"gradient_norm": True}, "model": {"dropout": 0.1}},
+      "gradient_norm=True does not go with model.dropout=0.1",
+    ),
+    (
+      {"training": {"batch_size": 110, "steps": 1}, "data": {"train_examples": 115}},
+      "set training.batch_size or evaluation.train_examples lower",
+    ),
     ({"data": {"world": "perfect"}}, "data.world='perfect' is not known"),
     ({"evaluation": {"log_dense": True}}, "divides evaluation.every_steps by 16.*not 4"),
     ({"evaluation": {"train": False}}, "train_examples=20 is for evaluation.train=True"),
@@ -156,6 +164,10 @@ def test_what_makes_no_sense_is_refused(sections, words):
 def test_a_world_needs_its_own_fields():
   with pytest.raises(UserError, match="train_examples=None does not do"):
     on_world(data={"train_examples": None})
+  with pytest.raises(UserError, match=r"data.extra='x.npz' is for sets of tensorflow-datasets"):
+    on_world(data={"extra": "x.npz"})
+  with pytest.raises(UserError, match=r"more than the 2\^31 that a world numbers"):
+    on_world(training={"steps": 2**28})
   with pytest.raises(UserError, match=r"world_kwargs.* is for the worlds glyphs, gaussians, not"):
     training.make_trainer(Config(data=Data(world_kwargs=(("noise", 1.0),))))
 

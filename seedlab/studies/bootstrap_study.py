@@ -437,7 +437,7 @@ def _augmentation_table(last: Mapping[str, Pair], place: _Place) -> report.Table
       (
         network,
         f"{100 * augmented.reached:.0f}",
-        f"{times[0]:.2f} ({times[1]:.2f} to {times[2]:.2f})",
+        f"{times[0]:.2f}" + f" ({times[1]:.2f} to {times[2]:.2f})" * math.isfinite(delay.low),
         _points(_t_interval(*ends, 0.95)),
         _points(_t_interval(*tests, 0.95)),
       )
@@ -460,6 +460,9 @@ def _online_table(datasets: Mapping[str, xarray.Dataset], places: Sequence[_Plac
     for network in place.networks:
       dataset = datasets[_name(place, network)]
       sound = (dataset["diverged"].values < 0) & dataset["completed"].values.astype(bool)
+      if sound.sum() < 2:
+        rows.append((f"{place.name}, {network}", "-", "-", "fewer than two runs did not diverge"))
+        continue
       losses, errors = (
         (dataset[f"train_{name}"] - dataset[f"test_{name}"]).values[sound].mean(1)
         for name in ("loss", "accuracy")

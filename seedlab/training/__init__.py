@@ -79,6 +79,12 @@ def _on_world(config: Config) -> Trainer:
       f"data.train_examples=None does not do for data.name={config.data.name!r}, which has no end:"
       " say how many examples a real world reuses (in an ideal one they make an epoch)"
     )
+  for field, usual in (("extra", None), ("train_split", "train")):
+    if getattr(config.data, field) != usual:
+      raise UserError(
+        f"data.{field}={getattr(config.data, field)!r} is for sets of tensorflow-datasets, not for"
+        f" data.name={config.data.name!r}; leave it at {usual!r}"
+      )
   test_image, test_label = _drawn(world, config.data.test_examples or _TEST_EXAMPLES)
   no_image, no_label = np.zeros((0, *world.image_shape), np.uint8), np.zeros(0, np.int32)
   # All pictures of a world are alike, so those it is tested on tell the mean and spread of a pixel.
@@ -270,7 +276,7 @@ def on_dataset(
     dims["block_gradient_norm"] = (EVALUATION,)
   if config.evaluation.probabilities:
     dims["probability"] = ("example", "class")
-  period = -(-_SEGMENT_BLOCKS // blocks) if full_batch else epoch_steps
+  period = -(-_SEGMENT_BLOCKS // blocks) if full_batch else None if ideal else epoch_steps
   trainer = Trainer(
     plan=_plan(config, steps, epoch_steps),
     load=lambda: sources.on_device(dataset),

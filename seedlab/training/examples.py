@@ -41,7 +41,7 @@ _BULK = 4096  # pictures hashed at a time
 MEASURED = 2**32 - 1
 
 _COMING = 500  # examples of an ideal world on which `evaluation.train` measures, by default
-_LANES = 64  # runs whose share of a pool is remembered between segments
+_LANES = 64  # runs whose positions in a pool are remembered between segments
 _FED_STEPS = 64  # of a segment at most, where each of its pictures comes from the host
 
 
@@ -132,6 +132,11 @@ def build(
   noisy = functools.partial(_noisy_labels, config.data.label_noise, classes)
   if world:
     if ideal:
+      if steps * batch_size + measured >= 2**31:
+        raise UserError(
+          f"training.steps={steps:,} of {batch_size} examples are more than the 2^31 that a world"
+          " numbers; set it lower"
+        )
       return _ideal_world(world, noisy, batch_size, measured)
     return _real_world(world, noisy, examples, measured)
   if not ideal:
@@ -141,10 +146,13 @@ def build(
   total, needed = dataset.train_label.shape[0], steps * batch_size + measured
   if needed > total:
     also = f" and {measured} to measure on" if measured else ""
+    most = max(0, total - measured) // batch_size
+    remedy = f"training.steps to {most:,} or fewer"
+    if not most:
+      remedy = "training.batch_size or evaluation.train_examples lower"
     raise UserError(
       f"data.world='ideal' uses each example once: {steps:,} steps of {batch_size}{also} need"
-      f" {needed:,}, and {config.data.name} has {total:,}; set training.steps to"
-      f" {max(0, total - measured) // batch_size:,} or fewer, or data.name to a world"
+      f" {needed:,}, and {config.data.name} has {total:,}; set {remedy}, or data.name to a world"
     )
   if on_host(dataset):
     return _ideal_fed(dataset, noisy, needed, batch_size, measured)
@@ -160,7 +168,7 @@ def _noisy_labels(share: float, classes: int, keys, index, label):
       jax.random.fold_in(streams.at_step(keys.noise, streams.LABELS), i), (2,), jnp.uint32
     )
   )(index)
-  replaced = drawn[:, 0] < np.uint32(round(share * 2**32))
+  replaced = drawn[:, 0] < np.uint32(min(round(share * 2**32), 2**32 - 1))
   other = 1 + drawn[:, 1] % (classes - 1)  # 1, ..., classes - 1 further
   return jnp.where(replaced, (label + other.astype(jnp.int32)) % classes, label)
 
@@ -282,8 +290,12 @@ def _real_fed(dataset, noisy, examples, measured):
   shape = dataset.train_image.shape[1:]
 
   @functools.lru_cache(maxsize=_LANES)
+  def positions(seed):
+    return np.asarray(orders.subset(_sample_key(seed), dataset.train_label.shape[0], examples))
+
+  @functools.lru_cache(maxsize=1)  # pictures are large: those of one run, from segment to segment
   def chosen(seed):
-    index = np.asarray(orders.subset(_sample_key(seed), dataset.train_label.shape[0], examples))
+    index = positions(seed)
     return {
       "index": index,
       "image": np.asarray(dataset.train_image[index]),

@@ -72,7 +72,8 @@ def start_from(trainer: Trainer, model: Model) -> Trainer:
 def _read(file: str) -> Mapping[str, np.ndarray]:
   try:
     return safetensors.numpy.load_file(pathlib.Path(file).expanduser())
-  except (OSError, safetensors.SafetensorError) as error:
+  except (OSError, AttributeError, KeyError, safetensors.SafetensorError) as error:
+    # Types that NumPy has not come as attributes or keys that are missing.
     raise UserError(
       f"model.initial={file!r} cannot be read ({error}); name a .safetensors file, such as"
       " scripts/replay.py --params writes"
