@@ -50,13 +50,14 @@ class Data:
   last_batch: Literal["drop", "keep"] = "drop"  # the incomplete last batch of an epoch
   flip: bool = False  # horizontally, with probability 1/2
   crop: int = 0  # pixels of padding on each side before a random crop back to size
-  crop_padding: Literal["zero", "black", "reflect"] = "zero"  # zero: the mean colour
+  crop_padding: Literal["zero", "black", "reflect"] = "zero"  # zero once normalised
   cutout: int = 0  # side of the square filled with the mean colour
   # None augments afresh in every epoch; N is a fixed pool of N augmented copies of each picture, of
   # which a minibatch epoch visits one and a full-batch step all.
   copies: int | None = None
   plain_copy: bool = False  # the first of them is the picture itself
-  normalisation: Literal["channels", "half"] = "channels"  # of each channel, or (x - 1/2) / (1/2)
+  # By each channel's mean and deviation; of x in [0, 1]: (x - 1/2) / (1/2), or x itself
+  normalisation: Literal["channels", "half", "unit"] = "channels"
   label_noise: float = 0.0  # share of training labels replaced by a random other class, for good
 
 
@@ -412,6 +413,7 @@ def _check_world(config: Config) -> None:
   for field, set_, instead in (
     ("training.full_batch", config.training.full_batch, "take data.world='real'"),
     ("data.copies", config.data.copies is not None, "leave it empty"),
+    ("data.last_batch='keep'", config.data.last_batch == "keep", "take 'drop'"),
     ("evaluation.gradient_norm", config.evaluation.gradient_norm, "switch it off"),
   ):
     if set_:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from networks import assert_near, equations, gradient, size
+from networks import assert_near, equations, gradient, moved, shapes, size
 
 from seedlab import activations, config, models
 from seedlab.config import UserError
@@ -88,28 +88,6 @@ def small(kind, norm="batch", activation=jax.nn.relu, **fields):
 def pictures(side, count=6):
   images = np.random.default_rng(0).normal(size=(count, side, side, 3))
   return jnp.asarray(images, jnp.float32)
-
-
-def shapes(module, side=32):
-  images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-  return jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), images)
-
-
-def moved(module, side):
-  """Variables about as large as the first ones, but none at zero or one: nothing goes unnoticed."""
-  rng = np.random.default_rng(1)
-
-  def draw(path, leaf):
-    name = path[-1].key
-    if name == "kernel":
-      fan_in = leaf.shape[-2] * (math.prod(leaf.shape[-4:-2]) if leaf.shape[0] in (1, 3, 5) else 1)
-      return rng.normal(size=leaf.shape) * fan_in**-0.5
-    if name in ("scale", "var"):
-      return rng.uniform(0.5, 1.5, leaf.shape)
-    return 0.3 * rng.normal(size=leaf.shape)
-
-  variables = jax.tree_util.tree_map_with_path(draw, shapes(module, side))
-  return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), variables)
 
 
 @functools.cache

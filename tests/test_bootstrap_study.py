@@ -17,7 +17,9 @@ from seedlab.studies import bootstrap, bootstrap_study, claims
 STEPS = np.array([10, 20, 30, 40])
 
 
-def store(settings, soft, accuracy, train, diverged=None, label=None) -> xarray.Dataset:
+def store(
+  settings, soft, accuracy, train, diverged=None, label=None, data="same"
+) -> xarray.Dataset:
   """What `records.open` gives, as far as the study reads it. Curves: float[R, E]."""
   runs = len(soft)
   label = np.arange(50) % 10 if label is None else label
@@ -34,7 +36,7 @@ def store(settings, soft, accuracy, train, diverged=None, label=None) -> xarray.
       "label": ("example", label),
     },
     {"run": np.arange(runs), "evaluation": STEPS},
-    {"config": configs.to_dict(settings)},
+    {"config": configs.to_dict(settings), "fingerprints": [{"data": data}]},
   )
 
 
@@ -153,7 +155,9 @@ def test_gaps_count_up_to_each_runs_own_stop():
   np.testing.assert_allclose(one.gap("hard"), [gap] * 4, atol=1e-12)
   real, ideal = bootstrap_study._at_stop(one, "soft")
   np.testing.assert_allclose(real - ideal, [0.02, 0.01, 0.4, 0.01], atol=1e-12)
-  np.testing.assert_array_equal(bootstrap_study._stops(one), [20, 30, 40, 10])
+  first, last = bootstrap_study._stops(one)
+  np.testing.assert_array_equal(first, [10, 20, 40, 0])
+  np.testing.assert_array_equal(last, [20, 30, np.inf, 10])
 
 
 def test_a_diverged_run_is_at_chance_from_then_on():
@@ -163,6 +167,24 @@ def test_a_diverged_run_is_at_chance_from_then_on():
   np.testing.assert_allclose(one.real["soft"][1], [0.801, 0.701, 0.9, 0.9])
   np.testing.assert_allclose(one.real["hard"][1, 2:], 0.9)
   np.testing.assert_allclose(one.real["soft"][0], [0.8, 0.7, 0.6, 0.5])
+
+
+def test_worlds_of_other_data_are_no_pair():
+  soft = curves_of(3, 0.8, 0.7, 0.6, 0.5)
+  stores = [store(one, soft, 1 - soft, soft, data=one.data.world) for one in (REAL, IDEAL)]
+  with pytest.raises(UserError, match=r"data.name='glyphs' of mlp was not the same data"):
+    bootstrap_study.pair(*stores, "mlp", 64)
+
+
+def test_settings_are_compared_on_the_runs_that_all_have():
+  rng = np.random.default_rng(6)
+  falling = [0.8, 0.7, 0.6, 0.5]
+  pairs = {"a": noisy(rng, falling, falling), "b": noisy(rng, falling, falling, runs=7)}
+  pairs["a"] = pairs["a"].only(np.array([2, 3, 5, 6, 9]))
+  alike = bootstrap_study._alike(pairs)
+  assert alike["a"].runs.tolist() == alike["b"].runs.tolist() == [2, 3, 5, 6]
+  np.testing.assert_array_equal(alike["b"].real["soft"], pairs["b"].real["soft"][[2, 3, 5, 6]])
+  assert len(alike["a"].converged) == len(alike["a"].train) == len(alike["a"].gap("hard")) == 4
 
 
 def test_only_runs_of_both_worlds_are_paired():
@@ -220,10 +242,26 @@ def test_augmentation_delays_and_does_no_harm():
     "mlp": noisy(rng, falling, falling, stop=20),
     "mlp,shifts": noisy(rng, falling, [0.8, 0.7, 0.6, 0.51], stop=40),
   }
-  last["mlp,shifts"].converged[3] = np.nan  # never: counts with the last step
   delay, harm = bootstrap_study._augmentation(last, place, 0.95)
   assert delay.estimate == pytest.approx(math.log(2))
+  # All runs alike: what is left is the grid, t* in (30, 40] over t* in (10, 20].
+  assert (delay.low, delay.high) == pytest.approx((math.log(30 / 20), math.log(40 / 10)))
   assert harm.estimate == pytest.approx(0.01, abs=0.002) and 0 < harm.low < harm.high < 0.02
+
+
+def test_a_stop_that_is_not_reached_is_a_lower_bound():
+  rng = np.random.default_rng(2)
+  falling = [0.8, 0.7, 0.6, 0.5]
+  plain, slow = (noisy(rng, falling, falling, stop=stop) for stop in (20, 40))
+  slow.converged[:3] = np.nan
+  found = bootstrap_study._delay(slow, plain, 0.95)
+  least = np.log(np.where(np.arange(10) < 3, 40, 30) / 20)
+  assert found.low == pytest.approx(bootstrap_study._mean(least, 0.95).low)
+  assert found.high == math.inf and found.estimate == pytest.approx(math.log(2))
+  plain.converged[5] = 30  # spread between runs widens both sides
+  slow.converged[:3] = 40
+  wider = bootstrap_study._delay(slow, plain, 0.95)
+  assert wider.low < math.log(30 / 20) < math.log(2) < wider.high < math.inf
 
 
 def test_the_claims_of_the_study():
@@ -277,7 +315,7 @@ def test_verdicts_on_made_up_stores(gap, outcome):
   assert verdicts["B4"].outcome == "contradicted"  # the ideal world is 0.03 worse with shifts
   assert verdicts["B3"].outcome in ("shown", "open", "contradicted")
   assert "cifar10" in found.lead[1] and "glyphs" in found.headline
-  assert set(found.pictures) == {"curves-glyphs", "scatter"}
+  assert set(found.pictures) == {"curves-glyphs", "gaps-glyphs", "scatter-glyphs"}
   for table in found.tables:
     assert {len(row) for row in table.rows} == {len(table.head)}
   online = next(table for table in found.tables if table.title.startswith("Online"))
@@ -292,6 +330,24 @@ def test_a_setting_that_does_not_converge_cannot_be_judged():
   found = bootstrap_study.analyse({**datasets, name: never}, "laptop")
   assert not found.preconditions["B1 soft, glyphs"]
   assert bootstrap_study.analyse(datasets, "laptop").preconditions["B1 soft, glyphs"]
+
+
+def test_settings_that_do_not_converge_leave_the_ranking():
+  datasets = laptop_stores(0.005)
+  assert bootstrap_study.analyse(datasets, "laptop").preconditions["B3"]
+  for name in list(datasets):
+    if name.startswith("glyphs/mlp,") and "ideal" not in name and "n500" not in name:
+      datasets[name]["train_accuracy"].values[:] = 0.5
+  found = bootstrap_study.analyse(datasets, "laptop")
+  assert not found.preconditions["B3"] and not found.preconditions["B4"]
+
+
+def test_an_ideal_world_that_diverges_whole_leaves_a_page():
+  datasets = laptop_stores(0.005)
+  datasets["glyphs/mlp,ideal"]["diverged"].values[:] = 5
+  found = bootstrap_study.analyse(datasets, "laptop")
+  online = next(table for table in found.tables if table.title.startswith("Online"))
+  assert online.rows[0][-1] == "fewer than two runs did not diverge"
 
 
 def test_without_a_late_gap_the_control_fails():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from networks import assert_near, equations, gradient, size
+from networks import assert_near, equations, gradient, moved, shapes, size
 
 from seedlab import config, models
 from seedlab.config import UserError
@@ -63,30 +63,6 @@ def build(name, width=64, norm="batch", shape=(32, 32, 3), **fields):
 def pictures(count=6, side=8):
   images = np.random.default_rng(0).normal(size=(count, side, side, 3))
   return jnp.asarray(images, jnp.float32)
-
-
-def shapes(module, side=32):
-  images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-  return jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), images)
-
-
-def moved(module, side):
-  """Variables about as large as the first ones, but none at zero or one: nothing goes unnoticed."""
-  rng = np.random.default_rng(1)
-
-  def draw(path, leaf):
-    name = path[-1].key
-    if name == "kernel":
-      fan_in = leaf.shape[-2] * (math.prod(leaf.shape[-4:-2]) if leaf.ndim > 2 else 1)
-      return rng.normal(size=leaf.shape) * fan_in**-0.5
-    return (
-      rng.uniform(0.5, 1.5, leaf.shape)
-      if name in ("scale", "var")
-      else (0.3 * rng.normal(size=leaf.shape))
-    )
-
-  variables = jax.tree_util.tree_map_with_path(draw, shapes(module, side))
-  return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), variables)
 
 
 @functools.cache

@@ -138,6 +138,8 @@ def test_an_ideal_world_refuses_to_outlast_its_pool(train_examples):
   [
     ({"training": {"full_batch": True}}, "training.full_batch is about a set .* reused"),
     ({"data": {"copies": 2, "flip": True}}, "data.copies is about a set .* reused"),
+    ({"data": {"last_batch": "keep"}}, "data.last_batch='keep' is about a set .*: take 'drop'"),
+    ({"optimizer": {"schedule": "onecycle"}, "training": {"steps": 3}}, "needs 4 steps or more"),
     ({"evaluation": {"gradient_norm": True}}, "evaluation.gradient_norm is about a set"),
     ({"data": {"label_noise": 1.0}}, "label_noise=1.0 must be below 1"),
     (
@@ -217,6 +219,13 @@ def test_a_pool_fed_by_the_host_trains_as_one_on_the_device(world, monkeypatch):
   for name, value in results[0].outcome.items():
     np.testing.assert_allclose(value, results[2**30].outcome[name], rtol=1e-5, err_msg=name)
   assert results[0].outcome["train_loss"].std() > 0
+
+
+def test_too_large_a_share_of_a_pool_on_the_host_is_refused(on_host, monkeypatch):
+  monkeypatch.setattr(sources, "_LARGEST_SHARE", 40 * 16)
+  on_pool(data={"world": "real"})
+  with pytest.raises(UserError, match=r"data.train_examples=41 of made are .* GiB to send"):
+    on_pool(data={"world": "real", "train_examples": 41})
 
 
 def test_a_pool_on_the_host_is_told_from_another(on_host):
@@ -413,6 +422,8 @@ def test_black_borders_and_half_normalisation():
   built = on_world(data={"normalisation": "half", "crop": 2, "crop_padding": "black"})
   data = built.load()
   assert data.mean == 127.5 and data.std == 127.5
+  unit = on_world(data={"normalisation": "unit"}).load()
+  assert unit.mean == 0 and unit.std == 255 and unit.mean.dtype == np.float32
   settings = Data(crop=2, crop_padding="black")
   keys = streams.for_examples(keys_of(1).augment, 0, jnp.arange(30, dtype=jnp.int32))
   image = jnp.full((30, 8, 8, 2), 3.0)

@@ -208,6 +208,21 @@ def test_the_smoke_scale_of_every_study_runs_and_judges_nothing(tmp_path):
   assert (tmp_path / "study/report.html").exists()
 
 
+@pytest.mark.slow
+def test_the_smoke_scale_of_the_bootstrap_study_resumes(tmp_path):
+  command = [
+    sys.executable, str(ROOT / "scripts/study.py"), "--study=bootstrap", "--scale=smoke",
+    f"--out={tmp_path}/study", "--strict",
+  ]  # fmt: skip
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.count("not testable here (smoke scale judges nothing)") == 6
+  page = (tmp_path / "study/report.html").read_text()
+  again = subprocess.run(command, capture_output=True, text=True)
+  assert again.stdout == done.stdout and "18 of 18" not in done.stdout
+  assert len(page) > 10_000
+
+
 def test_passes_count_every_gradient():
   configs = {one.name: one.config for one in fullbatch_study.sweeps("laptop", None)}
   epochs = configs["digits/longer"].training.epochs

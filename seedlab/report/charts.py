@@ -192,8 +192,13 @@ class Line(NamedTuple):
   high: np.ndarray
 
 
-def lines(drawn: Sequence[Line], x_label: str, y_label: str) -> LayoutDOM:
-  """Curves with bands over a logarithmic axis, one colour a role."""
+def lines(
+  drawn: Sequence[Line], x_label: str, y_label: str, guides: Sequence[float] = ()
+) -> LayoutDOM:
+  """Curves with bands over a logarithmic axis, one colour a role; with `guides` at these heights.
+
+  Without guides the vertical axis begins at zero.
+  """
   plot = _figure(label=x_label, y_label=y_label, height=_HEIGHT + 80, x_axis_type="log")
   roles = _roles(1 + max(line.role for line in drawn))
   items = []
@@ -215,7 +220,11 @@ def lines(drawn: Sequence[Line], x_label: str, y_label: str) -> LayoutDOM:
   legend.update(label_text_font_size="11px", spacing=8, margin=0, location="left")
   legend.tags = ["label_text_color=ink"]
   plot.add_layout(legend, "above")
-  plot.y_range.start = 0
+  for height in guides:
+    tags = ["line_color=soft"]
+    plot.add_layout(Span(location=height, dimension="width", line_dash="dashed", tags=tags))
+  if not guides:
+    plot.y_range.start = 0
   return plot
 
 

@@ -7,7 +7,7 @@ A setting is a scale, a network and words that change it:
   n500 ... all  examples of the real world; in an ideal one nothing depends on their number
   aug0 ... aug3 none; flips; crops and flips; crops filled by reflection, and flips
   shifts        crops alone, for pictures that mean something else when flipped
-  optimiser     momentum, adam, rmsprop, adagrad; without one, the scale's own
+  optimiser     momentum (Nesterov's), adam, rmsprop, adagrad; without one, the network's own
   noise20       a fifth of the training labels is another class
 
 Scale `paper` is the released sweep (inftrain/sample_sweep.json and the defaults of
@@ -20,7 +20,8 @@ published code measures augmented ones: --config.evaluation.train_augmented=True
 
 `dogbird` (ImageNet's hunting dogs and birds) has the numbers of inftrain/train_imgnet.py: 10,000
 examples, momentum 0.9, 9,375 steps. Its pool of 155,000 lasts for 1,200 of them, so the published
-ideal world went over it eight times: here that is `real,all`.
+ideal world went over it eight times: here that is `real,all`, with pictures small enough for the
+pool to fit on the device (--config.data.image_size=64).
 """
 
 import dataclasses
@@ -83,7 +84,8 @@ MODIFIERS: dict[str, dict[str, Any]] = {
   "ideal": {"data.world": "ideal"},
   "dogbird": {
     "data.name": "imagenet_dogbird", "data.world_kwargs": {}, "data.image_size": 224,
-    "data.train_examples": 10_000, "optimizer.momentum": 0.9, "optimizer.hold_steps": 1,
+    "data.train_examples": 10_000, "data.normalisation": "unit", "optimizer.momentum": 0.9,
+    "optimizer.hold_steps": 1,
     "training.steps": 9375, "evaluation.every_steps": 32, "evaluation.log_dense": False,
   },
   "all": {"data.train_examples": None},
@@ -93,13 +95,20 @@ MODIFIERS: dict[str, dict[str, Any]] = {
   "aug2": {"data.flip": True, "data.crop": 4, "data.crop_padding": "black"},
   "aug3": {"data.flip": True, "data.crop": 4, "data.crop_padding": "reflect"},
   "shifts": {"data.crop": 1, "data.crop_padding": "reflect"},
-  "momentum": {"optimizer.momentum": 0.9, "optimizer.nesterov": True},
+  "momentum": {
+    "optimizer.name": "sgd", "optimizer.learning_rate": 0.1, "optimizer.momentum": 0.9,
+    "optimizer.nesterov": True, "optimizer.schedule": "cosine",
+  },
   "adam": {
     "optimizer.name": "adam", "optimizer.learning_rate": 1e-3, "optimizer.schedule": "constant",
     "optimizer.hold_steps": 1,
   },
-  "rmsprop": {"optimizer.name": "rmsprop", "optimizer.learning_rate": 1e-3},
-  "adagrad": {"optimizer.name": "adagrad", "optimizer.learning_rate": 1e-2},
+  "rmsprop": {
+    "optimizer.name": "rmsprop", "optimizer.learning_rate": 1e-3, "optimizer.schedule": "cosine",
+  },
+  "adagrad": {
+    "optimizer.name": "adagrad", "optimizer.learning_rate": 1e-2, "optimizer.schedule": "cosine",
+  },
   "noise20": {"data.label_noise": 0.2},
 }  # fmt: skip
 

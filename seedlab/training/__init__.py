@@ -12,6 +12,7 @@ the run's list (training/examples.py). A minibatch is one block unless `gradient
 it (training/gradients.py).
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -112,9 +113,10 @@ def on_dataset(
 
   With a `world` training pictures come from it, and `dataset` only says what they are tested on.
   """
-  if config.data.normalisation == "half":
-    half = np.full(dataset.test_image.shape[-1], 127.5, np.float32)
-    dataset = dataset._replace(mean=half, std=half)
+  if config.data.normalisation != "channels":
+    mean, std = {"half": (127.5, 127.5), "unit": (0, 255)}[config.data.normalisation]
+    channels = np.ones(dataset.test_image.shape[-1], np.float32)
+    dataset = dataset._replace(mean=mean * channels, std=std * channels)
   image_shape = dataset.test_image.shape[1:]
   total = config.data.train_examples if world else dataset.train_label.shape[0]
   examples = config.data.train_examples or total
@@ -279,7 +281,7 @@ def on_dataset(
   period = -(-_SEGMENT_BLOCKS // blocks) if full_batch else None if ideal else epoch_steps
   trainer = Trainer(
     plan=_plan(config, steps, epoch_steps),
-    load=lambda: sources.on_device(dataset),
+    load=functools.cache(lambda: sources.on_device(dataset)),  # hashes a large pool
     init=init,
     advance=advance,
     evaluate=evaluate,

@@ -34,6 +34,8 @@ from seedlab.data.worlds import World
 # Larger pools stay on the host, mapped into memory.
 _LARGEST_ON_DEVICE = 4 * 2**30  # bytes
 
+_LARGEST_SHARE = 2**30  # bytes of the examples of a real world that is fed
+
 _BLOCK = 250  # pictures of a real world drawn at a time
 _BULK = 4096  # pictures hashed at a time
 
@@ -141,6 +143,13 @@ def build(
     return _real_world(world, noisy, examples, measured)
   if not ideal:
     if on_host(dataset):
+      share = examples * dataset.train_image[:1].nbytes
+      if share > _LARGEST_SHARE:
+        raise UserError(
+          f"data.train_examples={examples:,} of {config.data.name} are {share / 2**30:.1f} GiB to"
+          f" send with every segment, {_LARGEST_SHARE / 2**30:.0f} GiB at most: set it, or"
+          " data.image_size, lower"
+        )
       return _real_fed(dataset, noisy, examples, measured)
     return _real_pool(dataset, config.data.label_noise > 0, noisy, examples, measured)
   total, needed = dataset.train_label.shape[0], steps * batch_size + measured

@@ -6,6 +6,7 @@ import optax
 from seedlab.config import Optimizer, UserError
 
 _EXPONENTIAL_END = 1e-3  # of the peak, at the last step
+_SHORTEST_CYCLE = 4  # steps that leave one for the rise
 
 
 def schedule(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.Schedule:
@@ -23,7 +24,7 @@ def schedule(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.Sc
   Nakkiran et al. (2021, arXiv 2010.08127) publish "cosine" with `hold_steps` = 390,
   and in their code "exponential" (to a thousandth), "three_step" (a tenth after each
   third) and "onecycle" (Smith & Topin 2018: a rise over 30 % of the steps from a 25th
-  of the peak, then a fall to a 10,000th of that; both cosines).
+  of the peak, then a fall to a 250,000th of it; both cosines).
 
   Args:
     optimizer: peak, warm-up, period and form.
@@ -48,6 +49,11 @@ def _by_count(optimizer: Optimizer, steps: int, unit: str) -> optax.Schedule:
   if warmup >= steps:
     raise UserError(f"optimizer.warmup_steps={warmup} must be below the number of {unit}, {steps}")
   rest = steps - warmup
+  if optimizer.schedule == "onecycle" and rest < _SHORTEST_CYCLE:
+    raise UserError(
+      f"optimizer.schedule='onecycle' needs {_SHORTEST_CYCLE} {unit} or more after the warm-up, not"
+      f" {rest}; take 'linear'"
+    )
   after = {
     "constant": lambda: optax.constant_schedule(peak),
     "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
