@@ -215,7 +215,8 @@ def test_a_pool_fed_by_the_host_trains_as_one_on_the_device(world, monkeypatch):
     built = on_pool(**sections)
     assert (built.feed is None) == bool(limit)
     assert built.load().train_image.nbytes == (IMAGES.nbytes if limit else 0)
-    results[limit] = engine.train(engine.build(built, "loop"), seeds_of(1, 2))
+    seeds = np.arange(12, dtype=np.uint32).reshape(2, 6)  # another one for every stream
+    results[limit] = engine.train(engine.build(built, "loop"), seeds)
   for name, value in results[0].outcome.items():
     np.testing.assert_allclose(value, results[2**30].outcome[name], rtol=1e-5, err_msg=name)
   assert results[0].outcome["train_loss"].std() > 0
@@ -263,6 +264,16 @@ def test_an_ideal_world_measures_on_what_comes_next():
     state = after(built, steps=steps)
     next_ = listed[steps * BATCH : steps * BATCH + 20]
     expected = by_hand(built, state, IMAGES[next_], DATASET.train_label[next_])
+    np.testing.assert_allclose(measured(built, state), expected, rtol=1e-5)
+
+
+def test_an_ideal_world_of_samples_measures_on_what_comes_next():
+  built = on_world()
+  for steps in (4, STEPS):
+    state = after(built, steps=steps)
+    numbers = jnp.arange(steps * BATCH, steps * BATCH + 20, dtype=jnp.int32)
+    image, label = jax.device_get(WORLD.sample(keys_of(1).sample, numbers))
+    expected = by_hand(built, state, image, label)
     np.testing.assert_allclose(measured(built, state), expected, rtol=1e-5)
 
 
