@@ -206,6 +206,12 @@ def test_an_ideal_world_equals_one_epoch_of_its_samples():
   assert_close(after(ours).params, theirs.params)
 
 
+def test_nothing_of_an_ideal_world_depends_on_the_number_of_examples():
+  """Not even which flips it draws, which follow the step and not an epoch."""
+  few, many = (on_pool(data={"flip": True, "train_examples": n}) for n in (10, 90))
+  assert_close(after(few).params, after(many).params)
+
+
 @pytest.mark.parametrize("world", ["real", "ideal"])
 def test_a_pool_fed_by_the_host_trains_as_one_on_the_device(world, monkeypatch):
   sections = {"data": {"world": world, "label_noise": 0.3, "flip": True}}
@@ -313,6 +319,43 @@ def test_soft_error_by_hand():
   assert float(outcome["train_soft_error"]) == pytest.approx((1 / 2 + 3 / 4) / 2)
   assert float(outcome["train_accuracy"]) == 0.5
   assert float(outcome["train_loss"]) == pytest.approx(math.log(8) / 2)
+
+
+# --- dropout
+
+
+def test_every_step_and_block_has_its_own_dropout():
+  """Steps that are alike but for their number: all examples in order, at a constant rate."""
+
+  def moved(dropout, first=0, **gradient):
+    built = on_pool(
+      data={"world": "real", "order": "sequential"},
+      model={"width": 20, "dropout": dropout},
+      training={"batch_size": 40},
+      optimizer={"schedule": "constant"},
+      gradient=gradient,
+    )
+    return after(built, steps=1, first=first).params["Dense_0"]["kernel"]
+
+  assert_close(moved(0.0), moved(0.0, first=1))
+  assert abs(moved(0.5) - moved(0.5, first=1)).max() > 1e-3
+  # Blocks of the same examples: with the same units dropped they would be one block again.
+  repeated = DATASET._replace(
+    train_image=np.tile(IMAGES[:5], (2, 1, 1, 1)), train_label=np.tile(DATASET.train_label[:5], 2)
+  )
+  once = DATASET._replace(train_image=IMAGES[:5], train_label=DATASET.train_label[:5])
+  kernels = []
+  for dataset, batch in ((repeated, 10), (once, 5)):
+    settings = config(
+      data={"world": "real", "order": "sequential", "train_examples": None},
+      model={"width": 20, "dropout": 0.5},
+      training={"batch_size": batch},
+      gradient={"block_size": 5},
+      evaluation={"train_examples": None},
+    )
+    built = training.on_dataset(configs.parse(settings), dataset, 3)
+    kernels.append(after(built, steps=1).params["Dense_0"]["kernel"])
+  assert abs(kernels[0] - kernels[1]).max() > 1e-3
 
 
 # --- label noise
@@ -427,6 +470,21 @@ def test_update_rules_by_hand(name):
     update, state = built.update(jnp.array([gradient], jnp.float32), state, param)
     assert float(update[0]) == pytest.approx(-0.1 * rules()[name](seen), rel=1e-3)
     param += update
+
+
+def test_a_black_border_is_black_in_the_picture():
+  """Training on crops with black borders, beside training on these crops stored as pictures."""
+  crops = {"crop": 1, "crop_padding": "black"}
+  plain = {"world": "real", "order": "sequential", "train_examples": None}
+  index = jnp.arange(POOL, dtype=jnp.int32)
+  keys = streams.for_examples(keys_of(1).augment, 0, index)
+  moved = augmentation.augment(keys, jnp.asarray(IMAGES, jnp.float32), Data(crop=1))
+  stored = DATASET._replace(train_image=np.asarray(moved).astype(np.uint8))
+  ours, theirs = (
+    training.on_dataset(configs.parse(config(data={**plain, **fields})), dataset, 3)
+    for fields, dataset in ((crops, DATASET), ({}, stored))
+  )
+  assert_close(after(ours).params, after(theirs).params)
 
 
 def test_black_borders_and_half_normalisation():
