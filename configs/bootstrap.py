@@ -9,7 +9,8 @@ Command: python scripts/sweep.py --config=configs/bootstrap.py:laptop,mlp,ideal 
     --out=out/ideal
 
 After the colon: the scale, a network (without one, the first) and any number of modifiers, as in
-`paper,preresnet18,real,n5000,aug2`. Networks of `laptop`: mlp, resnet, vit; of `paper`: mlp128,
+`paper,preresnet18,real,n5000,aug2`. Networks of `smoke`: mlp, cnn; of `laptop`: mlp, resnet, vit;
+of `paper`: mlp128,
 mlp2048, preresnet18, resnet18, vgg11, mcnn, alexnet, densenet40_12, densenet40_32, wrn28_4,
 wrn28_10, resnext29, resnet9, dconv, dconv_fc, vit4, vit8, cells0 to cells4. Modifiers: glyphs,
 cifar10, cifar5m, dogbird; real, ideal; n64, n500, n1000, n2000, n5000, n10000, n25000, n50000, all;

@@ -19,6 +19,8 @@ _WORLD = flags.DEFINE_string("world_kwargs", "{}", 'JSON parameters, as in {"clu
 def main(argv: list[str]) -> None:
   del argv
   parameters = _parameters()
+  if not _OUT.value.endswith(".png"):
+    raise UserError(f"--out={_OUT.value!r} must end in .png")
   import jax  # after the flags: a mistake answers at once
   import jax.numpy as jnp
   import numpy as np

@@ -159,6 +159,8 @@ class Config:
   seeds: Seeds = Seeds()
 
 
+_LARGEST_FLOAT = 3.4028235e38  # of float32
+
 # The smallest value that makes sense, for the fields that have one.
 _MINIMUM = {
   "data.image_size": 1,
@@ -338,6 +340,8 @@ def _convert(value: Any, hint: Any, field: str) -> Any:
     )
   if hint is float and value != value:
     raise UserError(f"{field}=nan is not a number")
+  if hint is float and abs(value) > _LARGEST_FLOAT:
+    raise UserError(f"{field}={value!r} must be finite in float32, so below 3.4e38")
   return value
 
 

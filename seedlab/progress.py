@@ -53,9 +53,12 @@ class Progress:
       self._line(done)
 
   def _line(self, done: float) -> None:
-    left = (self.total - done) * (time.monotonic() - self._started) / max(done, 1e-9)
+    speed = ""
+    if done >= 1:  # before that it would be a guess
+      left = (self.total - done) * (time.monotonic() - self._started) / done
+      speed = f", {self._speed(done)}, {_clock(left)} left"
     print(
-      f"seedlab: {int(done)} of {self.total} runs, {self._speed(done)}, {_clock(left)} left",
+      f"seedlab: {int(done)} of {self.total} runs{speed}",
       file=sys.stderr,
       flush=True,
     )

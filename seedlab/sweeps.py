@@ -225,7 +225,9 @@ def sweep(
     except KeyboardInterrupt:
       kept = len(_completed(out)) if records.exists(out) else 0
       _say(
-        quiet, f"stopped with {kept} finished runs in {os.fspath(out)}; the same command goes on"
+        quiet,
+        f"stopped with {kept} finished runs in {os.fspath(out)} (they are kept chunk by chunk); the"
+        " same command goes on",
       )
       raise
     return _tidied(out)
@@ -694,10 +696,13 @@ def _fingerprint_index(writer: records.Writer, fingerprint, out, accept: bool) -
   if fingerprint in table:
     return table.index(fingerprint)
   if writer.completed.any() and not accept:
+    changes = config.differences(table[-1], fingerprint)
+    remedy = "go on in another directory, or here with --new_fingerprint"
+    if "data" in [field for field, _, _ in changes]:
+      remedy = "the data or the file of model.initial is another one: go on in another directory"
     raise UserError(
       f"out={os.fspath(out)!r} holds runs of another fingerprint, so new ones would not be"
-      f" comparable bit for bit: {_changes(config.differences(table[-1], fingerprint))}; go on in"
-      " another directory, or here with --new_fingerprint"
+      f" comparable bit for bit: {_changes(changes)}; {remedy}"
     )
   table = [*table, fingerprint] if writer.completed.any() else [fingerprint]
   writer.set_attributes(fingerprints=table)

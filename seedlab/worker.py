@@ -7,6 +7,7 @@ stdout (prints of tasks go to stderr); leaves when its parent does.
 import argparse
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -63,8 +64,21 @@ def main() -> None:
       _send({"result": resolve(request["function"])(*request["arguments"])})
     except UserError as error:
       _send({"error": "user", "message": str(error)})
-    except Exception:  # a task's failure is the parent's to report
-      _send({"error": "task", "message": traceback.format_exc()})
+    except Exception as error:  # a task's failure is the parent's to report
+      message = traceback.format_exc()
+      if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        _send({"error": "user", "message": _out_of_memory(error)})
+      else:
+        _send({"error": "task", "message": message})
+
+
+def _out_of_memory(error: Exception) -> str:
+  wanted = re.search(r"allocating (\d+) bytes", str(error))
+  size = f" for {int(wanted[1]) / 2**30:.1f} GiB at once" if wanted else ""
+  return (
+    f"there is not enough memory{size}: make the model (model.width), data.train_examples,"
+    " evaluation.batch_size, the pictures or --width smaller"
+  )
 
 
 def _leave_with(parent: int) -> None:

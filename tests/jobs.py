@@ -36,6 +36,12 @@ def fail():
   return 1 / 0
 
 
+def run_out_of_memory():
+  import jax.numpy as jnp
+
+  return float(jnp.zeros(10**14, jnp.float32).sum())
+
+
 def die():
   os.kill(os.getpid(), signal.SIGKILL)
 

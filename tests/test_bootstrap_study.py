@@ -373,4 +373,5 @@ def test_the_config_file():
     None,
     0.9,
   )
+  assert module.get_config("laptop,ideal") == module.get_config("laptop,mlp,ideal")
   assert dataclasses.asdict(configs.parse(module.get_config()))["data"]["name"] == "glyphs"

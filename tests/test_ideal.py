@@ -12,6 +12,7 @@ import pytest
 
 from seedlab import checkpoints, engine, streams, training
 from seedlab import config as configs
+from seedlab import data as datasets
 from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training, UserError
 from seedlab.data import Dataset, augmentation, worlds
 from seedlab.data import order as orders
@@ -150,6 +151,7 @@ def test_an_ideal_world_refuses_to_outlast_its_pool(train_examples):
       {"training": {"batch_size": 110, "steps": 1}, "data": {"train_examples": 115}},
       "set training.batch_size or evaluation.train_examples lower",
     ),
+    ({"optimizer": {"learning_rate": 1e40}}, "learning_rate=1e\\+40 must be finite in float32"),
     ({"data": {"world": "perfect"}}, "data.world='perfect' is not known"),
     ({"evaluation": {"log_dense": True}}, "divides evaluation.every_steps by 16.*not 4"),
     ({"evaluation": {"train": False}}, "train_examples=20 is for evaluation.train=True"),
@@ -163,13 +165,30 @@ def test_what_makes_no_sense_is_refused(sections, words):
     on_pool(**sections)
 
 
+def test_what_a_world_is_tested_on_is_kept_for_pages(tmp_path, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  data = Data(name="gaussians", test_examples=15, train_examples=40)
+  with pytest.raises(UserError, match="was not drawn here yet"):
+    datasets.test_set(data)
+  drawn = on_world().load()
+  image, label = datasets.test_set(data)
+  np.testing.assert_array_equal(image, drawn.test_image)
+  np.testing.assert_array_equal(label, drawn.test_label)
+  with pytest.raises(UserError, match="was not drawn here yet"):
+    datasets.test_set(dataclasses.replace(data, test_examples=16))
+  with pytest.raises(UserError, match=r"test_examples=1,000,000,000 are .* GiB of pictures"):
+    on_world(data={"test_examples": 10**9})
+
+
 def test_a_world_needs_its_own_fields():
   with pytest.raises(UserError, match="train_examples=None does not do"):
     on_world(data={"train_examples": None})
   with pytest.raises(UserError, match=r"data.extra='x.npz' is for sets of tensorflow-datasets"):
     on_world(data={"extra": "x.npz"})
-  with pytest.raises(UserError, match=r"more than the 2\^31 that a world numbers"):
+  with pytest.raises(UserError, match=r"steps=268,435,456 asks for more examples than the 2\^31"):
     on_world(training={"steps": 2**28})
+  with pytest.raises(UserError, match=r"train_examples=3,000,000,000 asks for more examples"):
+    on_world(data={"world": "real", "train_examples": 3 * 10**9})
   with pytest.raises(UserError, match=r"world_kwargs.* is for the worlds glyphs, gaussians, not"):
     training.make_trainer(Config(data=Data(world_kwargs=(("noise", 1.0),))))
 

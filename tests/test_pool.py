@@ -57,6 +57,12 @@ def test_workers_are_pinned_before_jax(all_cores):
   assert {threads for _, threads in seen} == {1}
 
 
+def test_too_little_memory_is_no_bug(pool):
+  with pytest.raises(UserError, match=r"not enough memory for 372529.\d GiB at once: make"):
+    pool.submit(jobs.run_out_of_memory).result()
+  assert pool.submit(jobs.double, 4, np.arange(2)).result()["number"] == 8
+
+
 def test_prints_of_a_task_do_not_disturb_the_answers(pool):
   assert pool.submit(jobs.chatter).result() == "done"
 

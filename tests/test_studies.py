@@ -67,8 +67,26 @@ def test_a_study_trains_judges_writes_and_resumes(tmp_path, capsys):
   changed = study.run(small_study(margin=0.3), "laptop", tmp_path, workers=1, quiet=True)
   assert "changed since training: parts" in changed.text
   assert "changed since training: parts" in changed.page.read_text()
-  smoke = study.run(small_study(), "smoke", tmp_path, workers=1, quiet=True)
+  smoke = study.run(small_study(), "smoke", tmp_path / "smoke", workers=1, quiet=True)
   assert smoke.verdicts[0].outcome == "not testable here"
+
+
+def test_a_directory_belongs_to_one_study_and_scale(tmp_path):
+  study.run(small_study(), "laptop", tmp_path / "a", workers=1, quiet=True)
+  page = (tmp_path / "a/report.html").read_bytes()
+  other = small_study()._replace(title="another study")
+  for one, scale in ((other, "laptop"), (small_study(), "paper")):
+    with pytest.raises(UserError, match="is of another study or scale"):
+      study.run(one, scale, tmp_path / "a", workers=1, quiet=True)
+  with pytest.raises(UserError, match="is not empty and holds no study"):  # a sweep's store
+    study.run(small_study(), "laptop", tmp_path / "a/b/fast", workers=1, quiet=True)
+  (tmp_path / "file").write_text("x")
+  with pytest.raises(UserError, match="cannot be used"):
+    study.run(small_study(), "laptop", tmp_path / "file", workers=1, quiet=True)
+  assert (tmp_path / "a/report.html").read_bytes() == page
+  (tmp_path / "a/study.json").write_text("{")
+  with pytest.raises(UserError, match="cannot be used"):
+    study.run(small_study(), "laptop", tmp_path / "a", workers=1, quiet=True)
 
 
 def test_a_mistake_in_the_last_sweep_is_found_before_the_first_trains(tmp_path):

@@ -29,8 +29,13 @@ def folders(source: pathlib.Path, name: str, files: Iterable[pathlib.Path]) -> l
   """
   stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
   digest = hashlib.sha256(json.dumps([_FORMAT, stamps]).encode()).hexdigest()[:16]
-  home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-  return [place / f"{name}-{digest}" for place in (source / "seedlab", home / "seedlab" / "data")]
+  return [place / f"{name}-{digest}" for place in (source / "seedlab", home())]
+
+
+def home() -> pathlib.Path:
+  """Where arrays lie that cannot lie beside their source."""
+  cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+  return cache / "seedlab" / "data"
 
 
 def read(folder: pathlib.Path, names: tuple[str, ...]) -> list[np.ndarray] | None:

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import importlib.util
 import io
+import json
 import math
 import pathlib
 import sys
@@ -22,6 +23,7 @@ from seedlab.config import WORLDS, Data, UserError
 from seedlab.data import cache, catalogue, cifar5m, dogbird, npz
 
 _DIGITS_PER_CLASS = 50
+_TEST_ARRAYS = ("test_image", "test_label")
 _BULK = 1000  # records handled at a time
 _LARGE = 2**30  # bytes of pictures; more are never held in memory
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names by number of channels
@@ -105,6 +107,36 @@ def load(data: Data, data_dir: str | None = None, download: bool = True) -> Data
   )
 
 
+def test_set(data: Data, data_dir: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+  """Test pictures uint8[M, H, W, C] and labels int32[M] that are at hand, nothing downloaded.
+
+  Of a world those that a training drew and kept in the user's cache directory.
+
+  Raises as `load` does.
+  """
+  if data.name not in WORLDS:
+    dataset = load(data, data_dir, download=False)
+    return dataset.test_image, dataset.test_label
+  for place in _world_places(data):
+    arrays = cache.read(place, _TEST_ARRAYS)
+    if arrays:
+      return arrays[0], arrays[1]
+  raise UserError(f"data.name={data.name!r} is a world whose test set was not drawn here yet")
+
+
+def keep_test_set(data: Data, image: np.ndarray, label: np.ndarray) -> None:
+  """Keeps what a world is tested on, for pages to show; trainings draw it anew."""
+  places = _world_places(data)
+  if not any(cache.read(place, _TEST_ARRAYS) for place in places):
+    cache.write(places, dict(zip(_TEST_ARRAYS, (image, label), strict=True)))
+
+
+def _world_places(data: Data) -> list[pathlib.Path]:
+  drawn = [data.image_size, data.world_kwargs, data.test_examples]
+  digest = hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:16]
+  return [cache.home() / f"{data.name}-{digest}"]
+
+
 def class_names(data: Data, data_dir: str | None = None, download: bool = True) -> tuple[str, ...]:
   """The names of the classes, in the order of their labels. Raises as `load` does."""
   if data.name == "digits":
@@ -179,7 +211,15 @@ def _digits_to_train(label: np.ndarray) -> np.ndarray:
 
 def _cached(places: list[pathlib.Path]) -> Dataset | None:
   found = (cache.read(place, Dataset._fields) for place in places)
-  return next((Dataset(*arrays) for arrays in found if arrays), None)
+  sets = (Dataset(*arrays) for arrays in found if arrays)
+  return next((one for one in sets if _whole_arrays(one)), None)
+
+
+def _whole_arrays(dataset: Dataset) -> bool:
+  """Whether every picture has a label: a cache that somebody changed has not."""
+  return len(dataset.train_image) == len(dataset.train_label) and len(dataset.test_image) == len(
+    dataset.test_label
+  )
 
 
 def _build(data: Data, places: list[pathlib.Path], train: _Pool, test: _Pool) -> Dataset:

@@ -22,7 +22,7 @@ import numpy as np
 from scipy import special
 
 from seedlab import streams
-from seedlab.config import WORLDS, UserError, choice_error
+from seedlab.config import WORLDS, UserError, choice_error, closest
 
 _SIDES = (8, 256)  # least and largest image_size
 
@@ -75,7 +75,10 @@ def by_name(name: str, image_size: int | None, kwargs: Mapping[str, float]) -> W
   values = {key: default for key, (default, _, _) in _PARAMETERS[name].items()}
   for key, value in kwargs.items():
     if key not in values:
-      raise choice_error("data.world_kwargs", key, tuple(values))
+      raise UserError(
+        f"data.world_kwargs: {name!r} takes no {key!r}{closest(key, values)}; it takes"
+        f" {', '.join(values)} (set all of them with data.name, {{}} for the defaults)"
+      )
     _, low, high = _PARAMETERS[name][key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
       raise UserError(f"data.world_kwargs: {key}={value!r} must be a number in [{low:g}, {high:g}]")

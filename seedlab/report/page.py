@@ -530,10 +530,10 @@ def _heat(share: float, most: float) -> str:
 
 def _test_pictures(attributes: Mapping[str, Any], label_E: np.ndarray, data_dir) -> Any:
   """uint8[E, H, W, C] of the sweep's test set, or None where it is not at hand."""
-  dataset = _from_data(attributes, lambda data: datasets.load(data, data_dir, download=False))
-  if dataset is None or not np.array_equal(dataset.test_label, label_E):
+  found = _from_data(attributes, lambda data: datasets.test_set(data, data_dir))
+  if found is None or not np.array_equal(found[1], label_E):
     return None
-  return dataset.test_image
+  return found[0]
 
 
 def _class_names(attributes: Mapping[str, Any], classes: int, data_dir) -> list[str]:

@@ -167,12 +167,16 @@ def networks(scale: str) -> tuple[str, ...]:
 
 
 def config(scale: str = "laptop", network: str = "", *modifiers: str) -> Config:
-  """The experiment of one setting: a network (by default the first), changed by MODIFIERS in turn.
+  """The experiment of one setting: a network, changed by MODIFIERS in turn.
+
+  Without a network, or with a modifier in its place, the scale's first one.
 
   Raises:
     UserError: a scale, network or modifier that is not known.
   """
   base, table = _of_scale(scale)
+  if network in MODIFIERS:
+    network, modifiers = "", (network, *modifiers)
   network = network or next(iter(table))
   if network not in table:
     raise choice_error("network", network, table)

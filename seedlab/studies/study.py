@@ -4,6 +4,7 @@ The claims go into every store before its first run, with the number of runs at 
 they are judged. Everything resumes: the same call again trains what is missing.
 """
 
+import json
 import os
 import pathlib
 import sys
@@ -13,10 +14,12 @@ from typing import Any, NamedTuple
 import xarray
 
 from seedlab import records, report, sweeps
-from seedlab.config import Config
+from seedlab.config import Config, UserError
 from seedlab.progress import Progress
 from seedlab.studies import claims
 from seedlab.studies.claims import Claim, Evidence, Verdict
+
+_MARK = "study.json"  # says whose directory it is
 
 
 class Sweep(NamedTuple):
@@ -74,6 +77,7 @@ def run(
 
 
 def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) -> Result:
+  _mark(study, scale, out)
   made = list(study.claims(scale))
   planned = list(study.sweeps(scale, data_dir))
   total = sum(len(one.runs) for one in planned)
@@ -106,6 +110,25 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
     [found.headline, *found.lead, "", report.study_text(verdicts, changed, found.tables)]
   )
   return Result(verdicts, text, report.write(page, out / "report.html"))
+
+
+def _mark(study: Study, scale: str, out: pathlib.Path) -> None:
+  """Writes OUT/study.json; refuses a directory that is anything but this study's."""
+  mark = {"study": study.title, "scale": scale}
+  try:
+    found = json.loads((out / _MARK).read_text()) if (out / _MARK).exists() else None
+    if found is None and out.exists() and any(out.iterdir()):
+      raise UserError(f"out={os.fspath(out)!r} is not empty and holds no study; choose another")
+    if found not in (None, mark):
+      raise UserError(
+        f"out={os.fspath(out)!r} is of another study or scale ({found}); choose another directory"
+      )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARK).write_text(json.dumps(mark) + "\n")
+  except (OSError, ValueError) as error:
+    if isinstance(error, UserError):
+      raise
+    raise UserError(f"out={os.fspath(out)!r} cannot be used ({error}); choose another") from None
 
 
 def _changed(datasets: Mapping[str, xarray.Dataset], made: Sequence[Claim]) -> dict[str, str]:

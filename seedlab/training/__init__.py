@@ -40,6 +40,7 @@ __all__ = ["EVALUATION", "State", "Trainer", "make_trainer"]
 # A segment of full-batch steps computes at least this many blocks, about as many as a minibatch
 # epoch has steps. Nothing is drawn for a segment; it ends to let the engine report and measure.
 _SEGMENT_BLOCKS = 400
+_LARGEST_TEST_SET = 2 * 2**30  # bytes of it
 _BULK = 1000  # of them drawn at a time
 _TEST_EXAMPLES = 10_000  # of a world, unless data.test_examples says otherwise
 
@@ -67,7 +68,8 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
   if config.data.world_kwargs:
     raise UserError(
       f"data.world_kwargs={dict(config.data.world_kwargs)!r} is for the worlds"
-      f" {', '.join(configs.WORLDS)}, not for data.name={config.data.name!r}"
+      f" {', '.join(configs.WORLDS)}, not for data.name={config.data.name!r}; set it to"
+      " {} with the name"
     )
   dataset = datasets.load(config.data, data_dir)
   return on_dataset(config, dataset, len(datasets.class_names(config.data, data_dir)))
@@ -87,6 +89,7 @@ def _on_world(config: Config) -> Trainer:
         f" data.name={config.data.name!r}; leave it at {usual!r}"
       )
   test_image, test_label = _drawn(world, config.data.test_examples or _TEST_EXAMPLES)
+  datasets.keep_test_set(config.data, test_image, test_label)
   no_image, no_label = np.zeros((0, *world.image_shape), np.uint8), np.zeros(0, np.int32)
   # All pictures of a world are alike, so those it is tested on tell the mean and spread of a pixel.
   moments = datasets.moments(test_image)
@@ -96,6 +99,12 @@ def _on_world(config: Config) -> Trainer:
 
 def _drawn(world: worlds.World, examples: int) -> tuple[np.ndarray, np.ndarray]:
   """Test pictures and labels, the same for every run, from a key that no run has."""
+  size = examples * math.prod(world.image_shape)
+  if size > _LARGEST_TEST_SET:
+    raise UserError(
+      f"data.test_examples={examples:,} are {size / 2**30:.0f} GiB of pictures; set it lower"
+      f" ({_TEST_EXAMPLES:,} by default)"
+    )
   key = jax.random.fold_in(jax.random.key(0, impl=streams.IMPLEMENTATION), streams.TEST)
   sample = jax.jit(world.sample)  # not a training: it only fills host arrays, once
   parts = [
@@ -122,7 +131,8 @@ def on_dataset(
   examples = config.data.train_examples or total
   if examples > total:
     raise UserError(
-      f"data.train_examples={examples} is more than the {total} of {config.data.name}"
+      f"data.train_examples={examples} is more than the {total} of {config.data.name}; lower it, or"
+      " leave it empty to take all"
     )
   copies, full_batch = config.data.copies, config.training.full_batch
   ideal = config.data.world == "ideal"
@@ -311,7 +321,7 @@ def _cut(config: Config, examples: int) -> _Cut:
   if batch_size > examples:
     raise UserError(
       f"training.batch_size={batch_size} is more than the {examples} training examples"
-      f" of {config.data.name}"
+      f" of {config.data.name}; lower it"
     )
   blocks, block_size = gradients.blocks(config.gradient, batch_size)
   ragged = last_batch == "keep" and examples % batch_size != 0

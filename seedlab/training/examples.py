@@ -36,6 +36,7 @@ _LARGEST_ON_DEVICE = 4 * 2**30  # bytes
 
 _LARGEST_SHARE = 2**30  # bytes of the examples of a real world that is fed
 
+_NUMBERS = 2**31  # of the examples of a world: int32
 _BLOCK = 250  # pictures of a real world drawn at a time
 _BULK = 4096  # pictures hashed at a time
 
@@ -131,14 +132,16 @@ def build(
       raise UserError(
         f"evaluation.train_examples={measured} is more than the {examples} of data.train_examples"
       )
+  field, count, numbered = "data.train_examples", examples, examples
+  if ideal:
+    field, count, numbered = "training.steps", steps, steps * batch_size + measured
+  if world and numbered >= _NUMBERS:
+    raise UserError(
+      f"{field}={count:,} asks for more examples than the 2^31 that a world numbers; set it lower"
+    )
   noisy = functools.partial(_noisy_labels, config.data.label_noise, classes)
   if world:
     if ideal:
-      if steps * batch_size + measured >= 2**31:
-        raise UserError(
-          f"training.steps={steps:,} of {batch_size} examples are more than the 2^31 that a world"
-          " numbers; set it lower"
-        )
       return _ideal_world(world, noisy, batch_size, measured)
     return _real_world(world, noisy, examples, measured)
   if not ideal:

@@ -70,13 +70,14 @@ def start_from(trainer: Trainer, model: Model) -> Trainer:
 
 
 def _read(file: str) -> Mapping[str, np.ndarray]:
+  path = pathlib.Path(file).expanduser().absolute()
   try:
-    return safetensors.numpy.load_file(pathlib.Path(file).expanduser())
+    return safetensors.numpy.load_file(path)
   except (OSError, AttributeError, KeyError, safetensors.SafetensorError) as error:
     # Types that NumPy has not come as attributes or keys that are missing.
     raise UserError(
-      f"model.initial={file!r} cannot be read ({error}); name a .safetensors file, such as"
-      " scripts/replay.py --params writes"
+      f"model.initial={file!r} cannot be read from {path} ({error}); give the whole path of a"
+      " .safetensors file, such as scripts/replay.py --params writes"
     ) from None
 
 
