@@ -230,6 +230,10 @@ def test_ranks_by_hand():
   assert tau.estimate == pytest.approx(1) and tau.low > 0.5
   assert ratio.estimate == pytest.approx(0.02 / np.std(ideal_end, ddof=1), rel=0.05)
   assert ratio.low < ratio.estimate < ratio.high < 0.5
+  # The spread is the ideal world's: here the real one's is twice as wide.
+  wide = [noisy(rng, [0.8, 0.7, 2 * end, 0.9], [0.8, 0.7, end, end]) for end in ideal_end]
+  expected = np.mean(ideal_end) / np.std(ideal_end, ddof=1)
+  assert bootstrap_study._ranks(wide, 0.95)[1].estimate == pytest.approx(expected, rel=0.02)
   turned = [noisy(rng, [0.8, 0.7, 1 - end, 0.9], [0.8, 0.7, end, end]) for end in ideal_end]
   assert bootstrap_study._ranks(turned, 0.95)[0].high < 0
 
@@ -340,6 +344,15 @@ def test_settings_that_do_not_converge_leave_the_ranking():
       datasets[name]["train_accuracy"].values[:] = 0.5
   found = bootstrap_study.analyse(datasets, "laptop")
   assert not found.preconditions["B3"] and not found.preconditions["B4"]
+
+
+@pytest.mark.parametrize("shift, equal", [(0.01, "yes"), (0.2, "NO")])
+def test_the_online_check_allows_for_the_test_sets_luck(shift, equal):
+  """50 test examples: an error of 0.3 is known to ± 0.13."""
+  datasets = laptop_stores(0.005)
+  datasets["glyphs/mlp,ideal"]["train_accuracy"].values[:] += shift
+  table = bootstrap_study._online_table(datasets, bootstrap_study._places("laptop")[:1])
+  assert [row[-1] for row in table.rows] == [equal, "yes", "yes"]
 
 
 def test_an_ideal_world_that_diverges_whole_leaves_a_page():
