@@ -162,6 +162,9 @@ def test_diverged_runs_are_left_out_where_chance_is_unknown():
     report.text(store(wrong, diverged=tuple(range(60))), "test_loss")
   page = report.text(store(wrong, diverged=tuple(range(60))))
   assert "All of these runs diverged and count as chance (25.00 %)" in unwrapped(page)
+  assert "All 60 seeds diverged: there is no test accuracy to speak of." in unwrapped(page)
+  assert "second column" not in page
+  assert "second column leaves such runs out" in unwrapped(report.text(store(wrong, diverged=(3,))))
 
 
 def test_unfinished_runs_are_ignored_and_counted():

@@ -382,7 +382,11 @@ def _sweep_charts(found: Findings, digests: Mapping[int, str]) -> dict[str, Any]
       f"The bars span one standard deviation to either side of the mean: as measured on this test"
       f" set ({sd}), and as new examples would show it ({own})"
     )
-  outside = " Diverged runs are not drawn." if found.diverged else ""
+  outside = ""
+  if len(found.columns) > 1:
+    outside = " Diverged runs stand at chance level among the runs, and not in the histogram."
+  elif found.diverged:
+    outside = f" Diverged runs are {'at chance level' if found.failed_R.all() else 'not drawn'}."
   pictures = {
     "distribution": (
       charts.distribution(found, charts.runs(found, digests), label),

@@ -27,7 +27,9 @@ def headline(found: Findings) -> list[str]:
   streams, varied = _varied(found), " varied" * bool(found.vary)
   low, high = WORDS[found.better != 0]
   mean, sd, gap = (number(found, value, s.sd) for value in (s.mean, s.sd, s.gap))
-  if s.n == 1:
+  if found.failed_R.all():
+    first = f"All {found.completed:,} {noun} diverged: there is no {found.label} to speak of."
+  elif s.n == 1:
     first = f"One run: {found.label} {mean}{unit}. How far luck moves it shows from two runs on."
   elif s.gap == 0:
     first = f"Luck ({streams}{varied}) moved nothing: {found.label} {mean}{unit} in {s.n:,} {noun}."
@@ -239,7 +241,8 @@ def notes(found: Findings) -> list[str]:
   elif found.diverged:
     notes.append(
       f"A diverged run counts as chance level, {number(found, found.chance, 0)} % (right or wrong"
-      " at random on every test example); the second column leaves such runs out."
+      " at random on every test example)"
+      + ("; the second column leaves such runs out." if len(found.columns) > 1 else ".")
     )
   if found.completed < found.planned:
     notes.append("The sweep is unfinished: these numbers are about the completed runs alone.")
