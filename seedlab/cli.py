@@ -277,6 +277,10 @@ def _check_field(config: config_dict.ConfigDict, name: str, path: str) -> None:
 
   Setting a section would silently drop the fields it does not name.
   """
+  parent, _, parameter = path.rpartition(".")
+  if parent.endswith("_kwargs"):
+    example = json.dumps({parameter: 1})
+    raise UserError(f"--{name}.{path}: write them all at once, as in --{name}.{parent}='{example}'")
   value = config
   for field in path.split("."):
     if not isinstance(value, config_dict.ConfigDict) or field not in value:

@@ -266,6 +266,11 @@ _WRONG = {
     "--config=good.py",
     "--config.model.activation_kwargs={beta: 0.5}",
   ],
+  "--config.model.activation_kwargs.beta: write them all at once, as in"
+  """ --config.model.activation_kwargs='{"beta": 1}'""": [
+    "--config=good.py",
+    "--config.model.activation_kwargs.beta=2",
+  ],
   """--config.model.activation_kwargs='[1]' must be a JSON object, as in {"beta": 0.5}""": [
     "--config=good.py",
     "--config.model.activation_kwargs=[1]",

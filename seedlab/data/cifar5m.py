@@ -22,7 +22,7 @@ CLASS_NAMES = (
   "truck",
 )
 SHAPE = (32, 32, 3)
-TEST_EXAMPLES = 10_000  # the first of the last part; the other parts are for training
+TEST_EXAMPLES = 10_000  # the first of the last part, all if it has fewer; the others train
 _PARTS = tuple(f"part{number}.npz" for number in range(6))
 _SOURCE = "gs://gresearch/cifar5m"
 
