@@ -351,13 +351,21 @@ def against(
   names: Sequence[str], x: Sequence[float], y: Sequence[float], x_label: str, y_label: str
 ) -> LayoutDOM:
   """Named points around the line on which x and y are equal."""
-  source = ColumnDataSource({"name": list(names), "x": list(x), "y": list(y)})
+  middle = (min(x) + max(x)) / 2
+  # Names stand on the side that has room.
+  side = ["right" if value > middle else "left" for value in x]
+  offset = [-8 if value > middle else 8 for value in x]
+  source = ColumnDataSource(
+    {"name": list(names), "x": list(x), "y": list(y), "side": side, "offset": offset}
+  )
   plot = _figure(label=x_label, y_label=y_label, height=_HEIGHT + 80)
-  plot.x_range.range_padding = 0.2  # for the names
   plot.add_layout(Slope(gradient=1, y_intercept=0, line_dash="dashed", tags=["line_color=soft"]))
   points = plot.scatter("x", "y", source=source, size=9, fill_alpha=0.8)
   _paint(points, fill_color="main", line_color="main")
-  text = plot.text("x", "y", "name", source=source, x_offset=7, y_offset=4, text_font_size="11px")
+  text = plot.text(
+    "x", "y", "name", source=source, x_offset="offset", y_offset=4, text_align="side",
+    text_font_size="11px",
+  )  # fmt: skip
   _paint(text, text_color="ink")
   tips = [("", "@name"), (x_label, "@x{0.000}"), (y_label, "@y{0.000}")]
   plot.add_tools(HoverTool(renderers=[points], tooltips=tips))

@@ -601,14 +601,15 @@ def _gaps_picture(place: _Place, pairs: Mapping[tuple[str, int], Pair]):
 
 
 def _scatter(place: _Place, pairs: Mapping[tuple[str, int], Pair]):
-  names = [f"{setting} {size:,}" for setting, size in pairs]
+  last = place.sizes[-1]
+  names = [setting if size == last else f"{setting}, N = {size:,}" for setting, size in pairs]
   both = [[values.mean() for values in _at_stop(one, "soft")] for one in pairs.values()]
   real, ideal = ([values[world] for values in both] for world in (0, 1))
   model = charts.against(names, ideal, real, "ideal world", "real world")
   alt = "; ".join(f"{name} {x:.3f}, {y:.3f}" for name, x, y in zip(names, ideal, real, strict=True))
   caption = (
-    f"Soft test error at t* (or the end) of every setting on {place.name} with its N: on the line"
-    " both worlds agree."
+    f"Soft test error at t* (or the end) of every setting on {place.name}, N = {last:,} where it"
+    " says nothing else: on the line both worlds agree."
   )
   return model, f"Ideal and real soft-error: {alt}.", caption
 
