@@ -22,7 +22,8 @@ from ml_collections import config_dict
 Stream = Literal["init", "sample", "order", "augment", "noise", "poke"]
 STREAMS: tuple[str, ...] = typing.get_args(Stream)
 SEED_LIMIT = 2**32
-WORLDS = ("glyphs", "gaussians")  # values of data.name that are sampled by key: data/worlds.py
+# Values of data.name that are sampled by key: data/worlds.py, data/clicks.py
+WORLDS = ("glyphs", "gaussians", "clicks")
 
 
 class UserError(ValueError):
@@ -31,8 +32,8 @@ class UserError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  # A world ("glyphs", "gaussians"), or pictures: "digits", "cifar5m", "imagenet_dogbird", or any
-  # image classification set of tensorflow-datasets
+  # A world ("glyphs", "gaussians", "clicks"); pictures: "digits", "cifar5m", "imagenet_dogbird", or
+  # any image classification set of tensorflow-datasets; clicks: "movielens/100k-ratings", "criteo"
   name: str = "digits"
   world_kwargs: tuple[tuple[str, float], ...] = ()  # parameters of a world: see data/worlds.py
   # "real" reuses `train_examples` of them, "ideal" trains on each example once
@@ -45,8 +46,11 @@ class Data:
   test_examples: int | None = None
   image_size: int | None = None  # pixels a side, resized when decoding; None keeps the size
   train_examples: int | None = None  # subset drawn by the `sample` stream; None takes all
-  # "permutation" is drawn for every epoch; a full batch that is "sequential" keeps its blocks
-  order: Literal["permutation", "replacement", "sequential"] = "permutation"
+  # "permutation" is drawn for every epoch; a full batch that is "sequential" keeps its blocks;
+  # "window" shuffles as a stream does that holds `window` examples back
+  order: Literal["permutation", "replacement", "sequential", "window"] = "permutation"
+  window: int | None = None  # 1 leaves the order as it is, all examples shuffle it fully
+  test_by: Literal["random", "time"] = "random"  # movielens: which fifth of it is the test set
   last_batch: Literal["drop", "keep"] = "drop"  # the incomplete last batch of an epoch
   flip: bool = False  # horizontally, with probability 1/2
   crop: int = 0  # pixels of padding on each side before a random crop back to size
@@ -64,8 +68,10 @@ class Data:
 @dataclasses.dataclass(frozen=True)
 class Model:
   name: str = "cnn"
-  width: int = 16  # hidden units (mlp), channels of the first layer (others; 64 as published)
-  depth: int = 2  # hidden layers (mlp, mlp_pytorch), blocks (vit); not read by others
+  # Hidden units (mlp; ctr halves them layer by layer), channels of the first layer (others; 64 as
+  # published)
+  width: int = 16
+  depth: int = 2  # hidden layers (mlp, mlp_pytorch, ctr), blocks (vit); not read by others
   norm: Literal["none", "batch", "group"] = "none"  # vit has its own
   # resnet18, resnet50, resnet152, where the size changes: average or stride
   shortcut: Literal["pool", "plain"] = "pool"
@@ -74,11 +80,15 @@ class Model:
   patch: int = 4  # vit: pixels a side of what becomes a token
   heads: int = 4  # vit: must divide width
   cell_seed: int = 0  # cells: which random network (not its weights)
+  embedding: int = 16  # ctr: numbers that stand for a category
+  towers: int = 1  # ctr: stacks of hidden layers on the same embeddings, their logits averaged
   # Parameters to start from, as scripts/replay.py --params writes them; None draws all
   initial: str | None = None  # a .safetensors file
   fresh: tuple[str, ...] = ()  # first parts of the names of those that are drawn all the same
   activation: str = "relu"
   activation_kwargs: tuple[tuple[str, float], ...] = ()  # a dict (or its JSON) where it is written
+  # mlp, ctr: variance of hidden weights for ReLU, or by the activation's own second moment
+  gain: Literal["he", "moment"] = "he"
   convolution: Literal["auto", "native", "patches"] = "auto"  # lowering; part of the numerics
   precision: Literal["float32", "bfloat16"] = "float32"  # of the computation, not the parameters
 
@@ -108,6 +118,14 @@ class Training:
   epochs: int = 20
   steps: int | None = None  # overrides `epochs`
   label_smoothing: float = 0.0
+  average: float = 0.0  # decay of the moving average of the parameters that is evaluated; 0: none
+  # Weight of the distance to a second network that is trained beside the run's, then thrown away
+  codistillation: float = 0.0
+  teacher: str | None = None  # a .safetensors file as scripts/replay.py --params writes it
+  distillation: float = 0.0  # share of the teacher's probabilities in the labels
+  # Before this step the `poke` stream picks one parameter and moves it; None: never
+  poke_step: int | None = None
+  poke: Literal["ulp", "factor"] = "ulp"  # to the next float up, or times 1.001
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +150,11 @@ class Evaluation:
   every_steps: int | None = None  # overrides `every_epochs`
   log_dense: bool = False  # 16 times as often in the first 16 intervals, 8 times in the next 16
   batch_size: int = 250  # pictures held at once; does not change what is measured
-  probabilities: bool = False  # keep the class probabilities of every test example at the end
+  # Keep the class probabilities of every test example at the end; of clicks, that of the click
+  probabilities: bool = False
+  trajectory: bool = False  # at every evaluation instead
+  lists: int = 0  # movielens: users whose ten best films are kept at the end
+  slices: int = 0  # points at which the loss along the gradient is kept at the end
   # also on the run's training examples; in an ideal world on those to be trained on next
   train: bool = False
   train_examples: int | None = None  # only the first so many; None: all, in an ideal world 500
@@ -169,6 +191,7 @@ _MINIMUM = {
   "data.crop": 0,
   "data.cutout": 0,
   "data.copies": 1,
+  "data.window": 1,
   "data.label_noise": 0,
   "model.width": 1,
   "model.depth": 0,
@@ -176,6 +199,8 @@ _MINIMUM = {
   "model.patch": 1,
   "model.heads": 1,
   "model.cell_seed": 0,
+  "model.embedding": 1,
+  "model.towers": 1,
   "optimizer.learning_rate": 0,
   "optimizer.warmup_steps": 0,
   "optimizer.period": 1,
@@ -186,12 +211,18 @@ _MINIMUM = {
   "training.epochs": 1,
   "training.steps": 1,
   "training.label_smoothing": 0,
+  "training.average": 0,
+  "training.codistillation": 0,
+  "training.distillation": 0,
+  "training.poke_step": 0,
   "gradient.block_size": 1,
   "gradient.penalty": 0,
   "gradient.noise_scale": 0,
   "evaluation.every_steps": 1,
   "evaluation.train_examples": 1,
   "evaluation.batch_size": 1,
+  "evaluation.lists": 0,
+  "evaluation.slices": 0,
   "seeds.fixed": 0,
 }
 
