@@ -21,6 +21,7 @@ from PIL import Image
 
 from seedlab.config import WORLDS, Data, UserError
 from seedlab.data import cache, catalogue, cifar5m, dogbird, npz
+from seedlab.data.fields import Field
 
 _DIGITS_PER_CLASS = 50
 _TEST_ARRAYS = ("test_image", "test_label")
@@ -92,7 +93,7 @@ def load(data: Data, data_dir: str | None = None, download: bool = True) -> Data
       if it has no such splits or examples, or if no disk takes a large one.
   """
   if data.name in WORLDS:
-    raise UserError(f"data.name={data.name!r} is a world: its pictures are made, not read")
+    raise UserError(f"data.name={data.name!r} is a world: its examples are made, not read")
   dataset = _whole(data, data_dir, download)
   count = data.test_examples
   if count is None:
@@ -150,6 +151,19 @@ def class_names(data: Data, data_dir: str | None = None, download: bool = True) 
   if data.name == "imagenet_dogbird":
     return dogbird.CLASS_NAMES
   return tuple(_source_names(catalogue.find(data.name, data_dir, download)))
+
+
+def fields(data: Data) -> tuple[Field, ...]:
+  """What the columns of a row mean; () for pictures. Reads no file.
+
+  Raises:
+    UserError: an unknown parameter of a world.
+  """
+  if data.name in WORLDS:
+    from seedlab.data import worlds  # as above
+
+    return worlds.by_name(data.name, data.image_size, dict(data.world_kwargs)).fields
+  return ()
 
 
 def _whole(data: Data, data_dir: str | None, download: bool) -> Dataset:
