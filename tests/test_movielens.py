@@ -184,7 +184,7 @@ def test_lists_of_films(both, directory):
     (Data(name="movielens"), r"data\.name='movielens' is not supported"),
     (Data(name="movielens/100k-movies:0.1.1"), r"100k-movies:0\.1\.1' is not supported"),
     (Data(name=movielens.NAME, image_size=8), r"image_size=8 is for pictures, .*leave it at None"),
-    (Data(name=movielens.NAME, extra="a.npz"), r"extra='a\.npz' is for pictures"),
+    (Data(name=movielens.NAME, extra="a.npz"), r"extra='a\.npz' is for sets of .* pictures"),
     (Data(name=movielens.NAME, train_split="all"), r"train_split='all' .* leave it at 'train'"),
     (Data(test_by="time"), r"test_by='time' is for movielens/100k-ratings, not .*'digits'"),
     (Data(name=f"{movielens.NAME}:9.9.9"), r"cannot be opened"),

@@ -187,7 +187,7 @@ def _whole(data: Data, data_dir: str | None, download: bool) -> Dataset:
   if rows or data.name in ("digits", "cifar5m"):
     _check_unread(
       data,
-      "pictures of tensorflow-datasets",
+      "sets of tensorflow-datasets that are pictures",
       {"extra": None, "train_split": "train"},
       ", which has the splits train, test",
     )
