@@ -458,9 +458,3 @@ def test_cifar10(data_dir):
     for place in (0, 1, 999, 1000, len(labels) - 1):
       np.testing.assert_array_equal(records[place]["image"], images[place])
       assert records[place]["label"] == labels[place]
-
-
-def test_movielens_is_no_image_classification(data_dir):
-  if not (pathlib.Path(data_dir) / "movielens").is_dir():
-    pytest.skip("needs movielens in SEEDLAB_DATA")
-  assert "is not image" in refusal(Data(name="movielens/100k-ratings:0.1.1"), data_dir)

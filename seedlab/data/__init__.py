@@ -1,5 +1,23 @@
-"""Data: reading pictures (`load`), the order of examples, augmentation."""
+"""Data: reading pictures and rows (`load`), the order of examples, augmentation."""
 
-from seedlab.data.loading import Dataset, class_names, keep_test_set, load, moments, test_set
+from seedlab.data.loading import (
+  Dataset,
+  class_names,
+  fields,
+  keep_test_set,
+  lists,
+  load,
+  moments,
+  test_set,
+)
 
-__all__ = ["Dataset", "class_names", "keep_test_set", "load", "moments", "test_set"]
+__all__ = [
+  "Dataset",
+  "class_names",
+  "fields",
+  "keep_test_set",
+  "lists",
+  "load",
+  "moments",
+  "test_set",
+]

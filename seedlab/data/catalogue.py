@@ -29,8 +29,8 @@ _READABLE = ("array_record", "parquet", "bagz")  # what can be read without Tens
 _CONNECT_SECONDS = 10.0
 
 
-def find(name: str, data_dir: str | None, download: bool = True) -> Any:
-  """The tensorflow-datasets builder of an image classification set that is on disk.
+def find(name: str, data_dir: str | None, download: bool = True, pictures: bool = True) -> Any:
+  """The tensorflow-datasets builder of a set that is on disk.
 
   Downloads and prepares the set if it is not there yet; one line on stderr says so.
 
@@ -38,14 +38,16 @@ def find(name: str, data_dir: str | None, download: bool = True) -> Any:
     name: as tensorflow-datasets writes it, "set", "set/config" or "set:version".
     data_dir: its directory; None means SEEDLAB_DATA, else ~/tensorflow_datasets.
     download: False refuses a set that is not there yet.
+    pictures: refuse what is no image classification, before anything is downloaded.
 
   Raises:
-    UserError: if it is unknown, no image classification, or not to be had.
+    UserError: if it is unknown, refused, or not to be had.
   """
   place = directory(data_dir)
   with quiet():
-    builder = _builder(name, place)
-    _check_supervised(builder, name)
+    builder = _builder(name, place, pictures)
+    if pictures:
+      _check_supervised(builder, name)
     prepared = builder.is_prepared()
   if not prepared and not download:
     raise UserError(f"data.name={name!r} is not in {place}; name its directory with --data_dir")
@@ -74,6 +76,21 @@ def directory(data_dir: str | None) -> pathlib.Path:
   return path
 
 
+@contextlib.contextmanager
+def reading(builder: Any, name: str) -> Iterator[None]:
+  """Silence, and one kind of error: the readers of record files raise what they like."""
+  try:
+    with quiet():
+      yield
+  except UserError:
+    raise
+  except Exception as error:
+    raise UserError(
+      f"data.name={name!r} cannot be read from {builder.data_path}"
+      f" ({one_line(error)}); if it is damaged, move that folder away and fetch it again"
+    ) from error
+
+
 def one_line(error: Exception) -> str:
   """The kind of an error and the first line of what it says."""
   lines = str(error).strip().splitlines()
@@ -92,15 +109,19 @@ def quiet() -> Iterator[None]:
     logging.disable(disabled)
 
 
-def _builder(name: str, directory: pathlib.Path) -> Any:
+def _builder(name: str, directory: pathlib.Path, pictures: bool) -> Any:
   import tensorflow_datasets as tfds
+
+  if not pictures and not (directory / name.split(":")[0]).is_dir():
+    # Without TensorFlow it knows the code of its picture sets only.
+    import tensorflow_datasets.structured.movielens
 
   try:
     return tfds.builder(name, data_dir=directory)
   except tfds.core.DatasetNotFoundError:
     # A set that somebody made is known by its folder alone.
     own = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-    ours = ("digits", "cifar5m", "imagenet_dogbird", *WORLDS)
+    ours = ("digits", "cifar5m", "imagenet_dogbird", "criteo", *WORLDS)
     names = {*ours, *tfds.list_builders(with_community_datasets=False), *own}
   except Exception as error:  # a wrong version or config, or anything in a set's own code
     raise UserError(f"data.name={name!r} cannot be opened: {one_line(error)}") from error

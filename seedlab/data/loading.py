@@ -1,9 +1,8 @@
-"""Pictures and labels as host arrays, decoded once. The only door to data files.
+"""Pictures or rows, and labels, as host arrays, decoded once. The only door to data files.
 
 Nothing here uses TensorFlow, or starts JAX.
 """
 
-import contextlib
 import functools
 import gzip
 import hashlib
@@ -20,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from seedlab.config import WORLDS, Data, UserError
-from seedlab.data import cache, catalogue, cifar5m, dogbird, npz
+from seedlab.data import cache, catalogue, cifar5m, dogbird, movielens, npz
+from seedlab.data.fields import Field
 
 _DIGITS_PER_CLASS = 50
 _TEST_ARRAYS = ("test_image", "test_label")
@@ -35,12 +35,13 @@ class Dataset(NamedTuple):
   They are then mapped from files, and may be larger than memory.
   """
 
-  train_image: np.ndarray  # uint8[N, H, W, C]
+  train_image: np.ndarray  # uint8[N, H, W, C]; rows are int32[N, F], as `fields` says
   train_label: np.ndarray  # int32[N], 0 <= label < number of classes
-  test_image: np.ndarray  # uint8[M, H, W, C]
+  test_image: np.ndarray  # uint8[M, H, W, C] or int32[M, F]
   test_label: np.ndarray  # int32[M]
-  mean: np.ndarray  # float32[C], of all pixels of the training pictures, on the 0..255 scale
-  std: np.ndarray  # float32[C], likewise; that of the population, and 1 where it would be 0
+  # float32[C], of all pixels of the training pictures, on the 0..255 scale; of rows float32[0]
+  mean: np.ndarray
+  std: np.ndarray  # likewise; that of the population, and 1 where it would be 0
 
 
 class _Pool(NamedTuple):
@@ -52,7 +53,7 @@ class _Pool(NamedTuple):
 
 
 def load(data: Data, data_dir: str | None = None, download: bool = True) -> Dataset:
-  """The pictures of `data.name`, resized to `data.image_size` if that is set.
+  """The examples of `data.name`; pictures are resized to `data.image_size` if that is set.
 
   Whatever else `data` asks for (subset, order, augmentation) is applied later.
   A picture is stretched to a square: averaged over boxes (Pillow's BOX) where
@@ -76,10 +77,13 @@ def load(data: Data, data_dir: str | None = None, download: bool = True) -> Data
         'validation'; needs `image_size`, 224 as published;
       a set of tensorflow-datasets, as in "cifar10" or
         "imagenet_resized/32x32:0.1.0". Where that has no labelled split 'test',
-        'validation' takes its place.
-      For the last two, `train_split` names the splits to train with, as in
-      "train+extra", and `extra` archives with keys X and Y (`npz`), in the set's
-      order of classes and size of pictures, whose examples come after these.
+        'validation' takes its place;
+      "movielens/100k-ratings": rows (`fields`), 20,000 of them to test, which
+        `test_by` chooses (`movielens.split`).
+      For dogbird and other pictures of tensorflow-datasets, `train_split` names the
+      splits to train with, as in "train+extra", and `extra` archives with keys X and
+      Y (`npz`), in the set's order of classes and size of pictures, whose examples
+      come after these.
       `test_examples` keeps the first so many of the test set.
     data_dir: a directory of tensorflow-datasets; None means that of the
       environment variable SEEDLAB_DATA, else ~/tensorflow_datasets. A set that is
@@ -87,12 +91,12 @@ def load(data: Data, data_dir: str | None = None, download: bool = True) -> Data
     download: False refuses a set that is not there.
 
   Raises:
-    UserError: if the set is unknown, not to be had, unreadable, no image
-      classification, if its pictures differ in size and no `image_size` is set,
+    UserError: if the set is unknown, not to be had, unreadable, neither image
+      classification nor clicks, if its pictures differ in size and no `image_size` is set,
       if it has no such splits or examples, or if no disk takes a large one.
   """
   if data.name in WORLDS:
-    raise UserError(f"data.name={data.name!r} is a world: its pictures are made, not read")
+    raise UserError(f"data.name={data.name!r} is a world: its examples are made, not read")
   dataset = _whole(data, data_dir, download)
   count = data.test_examples
   if count is None:
@@ -149,17 +153,48 @@ def class_names(data: Data, data_dir: str | None = None, download: bool = True) 
     return cifar5m.CLASS_NAMES
   if data.name == "imagenet_dogbird":
     return dogbird.CLASS_NAMES
+  if movielens.is_movielens(data.name):
+    return movielens.CLASS_NAMES
   return tuple(_source_names(catalogue.find(data.name, data_dir, download)))
 
 
+def fields(data: Data) -> tuple[Field, ...]:
+  """What the columns of a row mean; () for pictures. Reads no file.
+
+  Raises:
+    UserError: an unknown parameter of a world, or another set of MovieLens.
+  """
+  if data.name in WORLDS:
+    from seedlab.data import worlds  # as above
+
+    return worlds.by_name(data.name, data.image_size, dict(data.world_kwargs)).fields
+  return movielens.FIELDS if movielens.is_movielens(data.name) else ()
+
+
+def lists(data: Data, data_dir: str | None = None, download: bool = True) -> movielens.Lists:
+  """Every user and every film of a MovieLens set. Raises as `load` does, and for other sets."""
+  if not movielens.is_movielens(data.name):
+    raise UserError(
+      f"data.name={data.name!r} has no films to make lists of; take {movielens.NAME!r}, or set"
+      " evaluation.lists=0"
+    )
+  dataset = _whole(data, data_dir, download)
+  return movielens.users_and_films(dataset.train_image, dataset.test_image)
+
+
 def _whole(data: Data, data_dir: str | None, download: bool) -> Dataset:
-  if data.name in ("digits", "cifar5m"):
-    for field, usual in (("extra", None), ("train_split", "train")):
-      if getattr(data, field) != usual:
-        raise UserError(
-          f"data.{field}={getattr(data, field)!r} is for sets of tensorflow-datasets, not for"
-          f" data.name={data.name!r}, which has the splits train, test; leave it at {usual!r}"
-        )
+  rows = movielens.is_movielens(data.name)
+  if rows or data.name in ("digits", "cifar5m"):
+    _check_unread(
+      data,
+      "sets of tensorflow-datasets that are pictures",
+      {"extra": None, "train_split": "train"},
+      ", which has the splits train, test",
+    )
+  if rows:
+    _check_unread(data, "pictures", {"image_size": None}, ", whose examples are rows")
+    return _movielens(data, data_dir, download)
+  _check_unread(data, movielens.NAME, {"test_by": "random"})
   if data.name == "digits":
     return _digits(data.image_size)
   name = f"{data.image_size or 'native'}"
@@ -181,6 +216,32 @@ def _whole(data: Data, data_dir: str | None, download: bool) -> Dataset:
     source, f"{builder.info.full_name.replace('/', '-')}-{name}", [*files, *extra]
   )
   return _cached(places) or _build(data, places, *_builder_pools(builder, data, extra))
+
+
+def _check_unread(data: Data, for_what: str, usual: dict, why: str = "") -> None:
+  for field, value in usual.items():
+    if getattr(data, field) != value:
+      raise UserError(
+        f"data.{field}={getattr(data, field)!r} is for {for_what}, not for data.name={data.name!r}"
+        f"{why}; leave it at {value!r}"
+      )
+
+
+def _movielens(data: Data, data_dir: str | None, download: bool) -> Dataset:
+  builder = catalogue.find(data.name, data_dir, download, pictures=False)
+  source = pathlib.Path(builder.data_path)
+  places = cache.folders(
+    source, builder.info.full_name.replace("/", "-"), sorted(source.glob("*.*"))
+  )
+  kept = next(filter(None, (cache.read(place, movielens.Table._fields) for place in places)), None)
+  if kept:
+    table = movielens.Table(*kept)
+  else:
+    with catalogue.reading(builder, data.name):
+      table = movielens.table(movielens.read(builder.as_data_source(split="train"), _BULK))
+    cache.write(places, table._asdict())
+  none = np.zeros(0, np.float32)
+  return Dataset(*movielens.split(table, data.test_by), none, none)
 
 
 def _digits(image_size: int | None) -> Dataset:
@@ -352,7 +413,7 @@ def _builder(data: Data, data_dir: str | None, download: bool) -> Any:
 
 
 def _builder_pools(builder: Any, data: Data, extra: list[pathlib.Path]) -> tuple[_Pool, _Pool]:
-  with _reading(builder, data):
+  with catalogue.reading(builder, data.name):
     train, test = _splits(builder, data)
     shape = _shape(builder, data)
     pools = {}
@@ -370,21 +431,6 @@ def _builder_pools(builder: Any, data: Data, extra: list[pathlib.Path]) -> tuple
     for path in extra
   ]
   return _joined([*(pools[split] for split in train), *archives]), pools[test]
-
-
-@contextlib.contextmanager
-def _reading(builder: Any, data: Data) -> Iterator[None]:
-  """Silence, and one kind of error: the readers of record files raise what they like."""
-  try:
-    with catalogue.quiet():
-      yield
-  except UserError:
-    raise
-  except Exception as error:
-    raise UserError(
-      f"data.name={data.name!r} cannot be read from {builder.data_path}"
-      f" ({catalogue.one_line(error)}); if it is damaged, move that folder away and fetch it again"
-    ) from error
 
 
 def _splits(builder: Any, data: Data) -> tuple[list[str], str]:
@@ -442,10 +488,10 @@ def _decode(builder: Any, split: str, data: Data) -> Iterator[tuple[np.ndarray, 
   mode = _MODES[shape[-1]]
   names = _source_names(builder)
   kinds = dogbird.relabel(names) if data.name == "imagenet_dogbird" else np.arange(len(names))
-  with _reading(builder, data):
+  with catalogue.reading(builder, data.name):
     source = _source(builder, split)
   for start in range(0, len(source), _BULK):
-    with _reading(builder, data):
+    with catalogue.reading(builder, data.name):
       # Records are compressed in groups: one by one, each would unpack a whole group.
       records = source.__getitems__(range(start, min(start + _BULK, len(source))))
       labels = np.array([record[label_key] for record in records], np.int32)

@@ -1,10 +1,10 @@
-"""Worlds: distributions of pictures, sampled by key inside the compiled program.
+"""Worlds: distributions of pictures or rows, sampled by key inside the compiled program.
 
 A training that never sees a sample twice (an Ideal World) needs no storage if
 every sample can be drawn where it is used: sample i of a key depends on
 fold_in(key, i) alone.
 
-The pictures are exact: integer arithmetic throughout, and float32 only where
+The examples are exact: integer arithmetic throughout, and float32 only where
 every intermediate value is an integer that float32 represents. How XLA fuses,
 reorders or contracts multiplications and additions then cannot move a bit, so
 that a sample is the same bytes in every lane, batch, loop and program, and on
@@ -23,23 +23,30 @@ from scipy import special
 
 from seedlab import streams
 from seedlab.config import WORLDS, UserError, choice_error, closest
+from seedlab.data import clicks
+from seedlab.data.fields import Field, columns
 
 _SIDES = (8, 256)  # least and largest image_size
 
 
 class World(NamedTuple):
-  """A distribution of labelled pictures.
+  """A distribution of labelled pictures, or of rows (`fields`).
 
   sample(key, index): from a typed threefry key (a run's `sample` stream) and
-  sample numbers int32[n] or uint32[n], pictures uint8[n, H, W, C] and labels
-  int32[n]. Sample i is a function of fold_in(key, i). Drawing takes some 25 kB of
-  memory a picture of 32x32x3.
+  sample numbers int32[n] or uint32[n], pictures uint8[n, H, W, C] or rows int32[n, F],
+  and labels int32[n]. Sample i is a function of fold_in(key, i), and of i where
+  there is a `period`. Drawing takes some 25 kB of memory a picture of 32x32x3.
   """
 
   sample: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-  image_shape: tuple[int, int, int]  # (H, W, C)
+  image_shape: tuple[int, ...]  # (H, W, C), or (F,)
   class_names: tuple[str, ...]
   bayes_error: float | None  # the least error there is, where it is known in closed form
+  fields: tuple[Field, ...] = ()  # of a row; empty for pictures
+  # Rows to the true probabilities of label 1, float32[n], where they are known
+  truth: Callable[[jax.Array], jax.Array] | None = None
+  # Samples after which the distribution comes round; None: it does not depend on their number
+  period: int | None = None
 
 
 # Of each parameter: default, least and largest value. A glyph's size, proportions, slant, thickness
@@ -56,7 +63,7 @@ _GLYPHS = {
   "noise": (16.0, 0.0, 100.0),  # standard deviation of a pixel, in grey levels
 }
 _GAUSSIANS = {"distance": (2.0, 0.0, 10.0)}  # between the classes' means, in standard deviations
-_PARAMETERS = {"glyphs": _GLYPHS, "gaussians": _GAUSSIANS}
+_PARAMETERS = {"glyphs": _GLYPHS, "gaussians": _GAUSSIANS, "clicks": clicks.PARAMETERS}
 
 
 def by_name(name: str, image_size: int | None, kwargs: Mapping[str, float]) -> World:
@@ -65,6 +72,7 @@ def by_name(name: str, image_size: int | None, kwargs: Mapping[str, float]) -> W
   Args:
     name: one of WORLDS.
     image_size: pixels a side; None takes the world's own (32 for glyphs, 8 for gaussians).
+      None for clicks, which are no pictures.
     kwargs: parameters of the world, by name; the others keep their defaults.
 
   Raises:
@@ -79,16 +87,45 @@ def by_name(name: str, image_size: int | None, kwargs: Mapping[str, float]) -> W
         f"data.world_kwargs: {name!r} takes no {key!r}{closest(key, values)}; it takes"
         f" {', '.join(values)} (set all of them with data.name, {{}} for the defaults)"
       )
-    _, low, high = _PARAMETERS[name][key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-      raise UserError(f"data.world_kwargs: {key}={value!r} must be a number in [{low:g}, {high:g}]")
-    values[key] = float(value)
+    default, low, high = _PARAMETERS[name][key]
+    whole = isinstance(default, int)
+    if (
+      isinstance(value, bool)
+      or not isinstance(value, int | float)
+      or not low <= value <= high
+      or (whole and value != int(value))
+    ):
+      kind, form = ("whole number", "") if whole else ("number", "g")
+      raise UserError(
+        f"data.world_kwargs: {key}={value!r} must be a {kind} in [{low:{form}}, {high:{form}}]"
+      )
+    values[key] = type(default)(value)
+  if name == "clicks":
+    return _clicks(image_size, values)
   side = {"glyphs": 32, "gaussians": 8}[name] if image_size is None else image_size
   if not _SIDES[0] <= side <= _SIDES[1]:
     raise UserError(
       f"data.image_size={side} must lie in [{_SIDES[0]}, {_SIDES[1]}] for data.name={name!r}"
     )
   return (_glyphs if name == "glyphs" else _gaussians)(side, **values)
+
+
+def _clicks(image_size: int | None, values: dict) -> World:
+  if image_size is not None:
+    raise UserError(
+      f"data.image_size={image_size} is for pictures, and data.name='clicks' has rows; leave it"
+      " empty"
+    )
+  made = clicks.build(**values)
+  return World(
+    made.sample,
+    (columns(made.fields),),
+    clicks.CLASS_NAMES,
+    None,
+    made.fields,
+    made.truth,
+    values["period"],
+  )
 
 
 # Glyphs. Coordinates are integers: the picture spans -1024..1024 both ways, y down, so that a glyph
