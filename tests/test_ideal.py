@@ -189,7 +189,7 @@ def test_a_world_needs_its_own_fields():
     on_world(training={"steps": 2**28})
   with pytest.raises(UserError, match=r"train_examples=3,000,000,000 asks for more examples"):
     on_world(data={"world": "real", "train_examples": 3 * 10**9})
-  with pytest.raises(UserError, match=r"world_kwargs.* is is for the worlds glyphs, .*clicks, not"):
+  with pytest.raises(UserError, match=r"world_kwargs.* is for the worlds glyphs, .*clicks, not"):
     training.make_trainer(Config(data=Data(world_kwargs=(("noise", 1.0),))))
 
 
