@@ -532,10 +532,8 @@ def test_the_checks_tell_right_from_wrong(function, wrong):
 def test_a_training_step_over_betas_and_seeds_is_that_of_each():
   images, labels = jax.random.normal(jax.random.key(9), (16, 8, 8, 1)), jnp.arange(16) % 10
   module = models.mlp.MLP(10, 12, "none", relu, depth=1)
-  shapes, rng = (
-    jax.eval_shape(module.init, jax.random.key(0), images, False),
-    np.random.default_rng(0),
-  )
+  init = functools.partial(module.init, train=False)
+  shapes, rng = jax.eval_shape(init, jax.random.key(0), images), np.random.default_rng(0)
   first_S = jax.tree.map(lambda leaf: rng.normal(0, 0.3, (2, *leaf.shape)).astype("f"), shapes)
 
   def step(variables, beta):
