@@ -399,6 +399,7 @@ def _check(config: Config) -> None:
     raise UserError(f"training.label_smoothing={config.training.label_smoothing!r} must be below 1")
   if config.data.label_noise >= 1:
     raise UserError(f"data.label_noise={config.data.label_noise!r} must be below 1")
+  _check_remedies(config.training)
   if config.model.fresh and config.model.initial is None:
     raise UserError(
       f"model.fresh={config.model.fresh!r} is about the parameters in model.initial, which is empty"
@@ -409,7 +410,15 @@ def _check(config: Config) -> None:
       f"evaluation.gradient_norm=True does not go with model.dropout={config.model.dropout!r},"
       " which draws another network for every block; switch one of them off"
     )
+  if config.evaluation.slices == 1:
+    raise UserError("evaluation.slices=1 is one point of a slice; take 2 or more, or 0 for none")
+  if config.evaluation.slices and config.data.world == "ideal":
+    raise UserError(
+      f"evaluation.slices={config.evaluation.slices} slices the loss of examples that are reused,"
+      " and data.world='ideal' reuses none: set it to 0"
+    )
   _check_world(config)
+  _check_order(config.data)
   _check_update(config)
   seeds = config.seeds
   if seeds.fixed >= SEED_LIMIT:
@@ -439,6 +448,34 @@ def _check_evaluation(evaluation: Evaluation) -> None:
       raise UserError(
         f"evaluation.{field}={getattr(evaluation, field)!r} is for evaluation.train=True"
       )
+
+
+def _check_remedies(training: Training) -> None:
+  for field in ("average", "distillation"):
+    value, closed = getattr(training, field), field == "distillation"
+    if value > 1 or (value == 1 and not closed):
+      words = "at most" if closed else "below"
+      raise UserError(f"training.{field}={value!r} must be {words} 1")
+  if bool(training.teacher) != bool(training.distillation):
+    raise UserError(
+      f"training.teacher={training.teacher!r} and training.distillation={training.distillation!r}"
+      " go together: name a .safetensors file, and a share above 0 of what it says"
+    )
+  if training.poke != "ulp" and training.poke_step is None:
+    raise UserError(f"training.poke={training.poke!r} is about training.poke_step, which is empty")
+
+
+def _check_order(data: Data) -> None:
+  if (data.order == "window") != (data.window is not None):
+    raise UserError(
+      f"data.order={data.order!r} and data.window={data.window}: a window is the number of examples"
+      " that order='window' shuffles among; give both or neither"
+    )
+  if data.test_by != "random" and not data.name.startswith("movielens"):
+    raise UserError(
+      f"data.test_by={data.test_by!r} is for movielens, not for data.name={data.name!r}; leave it"
+      " at 'random'"
+    )
 
 
 def _check_world(config: Config) -> None:

@@ -39,6 +39,7 @@ MODES: tuple[Mode, ...] = ("loop", "vmap")
 _SMALL_NETWORK = 100_000
 _CPU_WIDTH = 16
 _ACCELERATOR_WIDTH = 32
+_LANES_STATE = 8 * 2**30  # bytes; what a step needs besides is a few times as much
 
 _LAYOUT = 1  # of a checkpoint; another one is ignored
 _NEVER = np.int64(np.iinfo(np.int64).max)
@@ -105,7 +106,7 @@ def build(
   state = jax.eval_shape(init, one_seed, data)
   outcome = jax.eval_shape(evaluate, state, data)
   _check_outcome(trainer, outcome)
-  mode, width = lanes(state.params, jax.default_backend(), mode, width)
+  mode, width = lanes(state, jax.default_backend(), mode, width)
   fed = None
   if trainer.feed:
     fed = trainer.feed(np.zeros(len(STREAMS), np.uint32), 0, _first_segment(trainer))
@@ -136,7 +137,7 @@ def build(
   compiled = [_compile(stage) for stage in lowered]
   memory = compiled[1].memory_analysis()
   shared = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
-  state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+  state_bytes = _bytes(state)
   costs = {
     # The body of a loop is counted once, which makes this the cost of one step.
     "flops_step": _flops(lowered[1]) / width,
@@ -149,13 +150,18 @@ def build(
   return Program(trainer, mode, width, data, *compiled, outcome, fingerprint, costs)
 
 
-def lanes(params: Any, platform: str, mode: str, width: int | None) -> tuple[Mode, int]:
+def lanes(state: Any, platform: str, mode: str, width: int | None) -> tuple[Mode, int]:
   """The lane mode and width: as asked, or for "auto" by a fixed rule.
 
   CPU: `vmap` of 16 lanes for networks without convolutions (no parameter of rank
-  3 or more) of at most 100,000 parameters, else `loop`. Accelerators: `vmap` of 32.
+  3 or more) of at most 100,000 parameters, else `loop`. Accelerators: `vmap` of 32, or of
+  as many fewer, halved, as keep the lanes' state below 8 GiB: tables of embeddings
+  are each lane's own, and so are the optimizer's numbers for them.
+
+  Args:
+    state: of one run; its field `params` decides on a CPU.
   """
-  leaves = jax.tree.leaves(params)
+  leaves = jax.tree.leaves(state.params)
   if mode == "auto":
     small = sum(leaf.size for leaf in leaves) <= _SMALL_NETWORK
     plain = all(leaf.ndim < 3 for leaf in leaves)
@@ -168,7 +174,12 @@ def lanes(params: Any, platform: str, mode: str, width: int | None) -> tuple[Mod
     return "loop", 1
   if width is not None and width < 1:
     raise UserError(f"width={width} must be at least 1")
-  return "vmap", width or (_CPU_WIDTH if platform == "cpu" else _ACCELERATOR_WIDTH)
+  if width or platform == "cpu":
+    return "vmap", width or _CPU_WIDTH
+  width, lane = _ACCELERATOR_WIDTH, _bytes(state)
+  while width > 1 and width * lane > _LANES_STATE:
+    width //= 2
+  return "vmap", width
 
 
 def train(
@@ -412,6 +423,10 @@ def _fitting(trainer: Trainer, seconds: float, step_seconds: float) -> int | Non
 def _first_segment(trainer: Trainer) -> int:
   upcoming = _upcoming(trainer, 0, 0, None)
   return upcoming[2] if upcoming else 0
+
+
+def _bytes(tree: Any) -> int:
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _start(program: Program, seeds: np.ndarray):

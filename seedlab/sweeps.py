@@ -657,6 +657,7 @@ def _create(described: Experiment, wanted, out, facts, plans: _Plans) -> None:
       "claims": plans.claims,
       "fingerprints": [fingerprint],
       "data_digest": fingerprint["data"],
+      "evaluation_digest": facts["evaluation_digest"],
       **environment,
     },
   )

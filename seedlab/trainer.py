@@ -41,6 +41,8 @@ class Trainer:
     period: segments never cross a multiple of it (an epoch), so what belongs to an
       epoch can be drawn once at the head of `advance`.
     coords: {name: (dimension, array)}: labels of the stored dimensions.
+    evaluated_on: () -> a tree of host arrays, the frozen examples of `evaluate`. Sweeps are
+      compared only where its digest, kept in their manifests, is the same.
   """
 
   plan: tuple[int, ...]
@@ -52,6 +54,7 @@ class Trainer:
   feed: Callable[..., Any] | None = None
   period: int | None = None
   coords: Mapping[str, tuple[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+  evaluated_on: Callable[[], Any] | None = None
 
   def __post_init__(self):
     if not self.plan or list(self.plan) != sorted(set(self.plan)) or self.plan[0] < 0:

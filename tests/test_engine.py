@@ -140,11 +140,21 @@ def test_the_program_digest_sees_edited_numerics_but_not_the_number_of_steps():
 
 
 def test_auto_lanes_follow_the_fixed_rule():
-  small = {"a": jnp.zeros((10, 10))}
+  def state(*shape):
+    return toy.State(
+      {"a": jax.ShapeDtypeStruct(shape, jnp.float32)}, jax.ShapeDtypeStruct((), "f4")
+    )
+
+  small = state(10, 10)
   assert engine.lanes(small, "cpu", "auto", None) == ("vmap", 16)
-  assert engine.lanes({"a": jnp.zeros((400, 400))}, "cpu", "auto", None) == ("loop", 1)
-  assert engine.lanes({"a": jnp.zeros((3, 3, 1, 4))}, "cpu", "auto", None) == ("loop", 1)
-  assert engine.lanes({"a": jnp.zeros((3, 3, 1, 4))}, "gpu", "auto", 8) == ("vmap", 8)
+  assert engine.lanes(state(400, 400), "cpu", "auto", None) == ("loop", 1)
+  assert engine.lanes(state(3, 3, 1, 4), "cpu", "auto", None) == ("loop", 1)
+  assert engine.lanes(state(3, 3, 1, 4), "gpu", "auto", 8) == ("vmap", 8)
+  assert engine.lanes(small, "gpu", "auto", None) == ("vmap", 32)
+  # 1 GiB a lane, with 4 bytes more: seven of them stay below 8 GiB.
+  assert engine.lanes(state(2**28), "gpu", "auto", None) == ("vmap", 4)
+  assert engine.lanes(state(2**28), "gpu", "auto", 16) == ("vmap", 16)
+  assert engine.lanes(state(2**40), "gpu", "auto", None) == ("vmap", 1)
   for mode, width in (("loop", 4), ("vmap", 0), ("lanes", None)):
     with pytest.raises(UserError):
       engine.lanes(small, "cpu", mode, width)

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import pathlib
-import types
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from seedlab import data as datasets
 from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training, UserError
 from seedlab.data import Dataset, augmentation, worlds
 from seedlab.data import order as orders
+from seedlab.training import evaluation
 from seedlab.training import examples as sources
 from seedlab.training import optimizer as optimizers
 
@@ -189,7 +189,7 @@ def test_a_world_needs_its_own_fields():
     on_world(training={"steps": 2**28})
   with pytest.raises(UserError, match=r"train_examples=3,000,000,000 asks for more examples"):
     on_world(data={"world": "real", "train_examples": 3 * 10**9})
-  with pytest.raises(UserError, match=r"world_kwargs.* is for the worlds glyphs, gaussians, not"):
+  with pytest.raises(UserError, match=r"world_kwargs.* is for the worlds glyphs, .*clicks, not"):
     training.make_trainer(Config(data=Data(world_kwargs=(("noise", 1.0),))))
 
 
@@ -324,16 +324,14 @@ def test_augmented_training_examples_are_measured_when_asked_for():
 
 def test_soft_error_by_hand():
   """Two examples of three classes: 1 - 1/2 and 1 - 1/4."""
-  outcome = training._evaluate_train(
-    types.SimpleNamespace(apply=lambda variables, images, train: images),
-    training.State({}, {}, (), None, None),
-    None,
-    BASE,
-    2,
-    lambda state, data, places: (
+  outcome = evaluation.of_training_examples(
+    lambda images: images,
+    lambda places: (
       jnp.log(jnp.array([[2.0, 1.0, 1.0], [2.0, 1.0, 1.0]]))[places],
       jnp.array([0, 2])[places],
     ),
+    2,
+    250,
   )
   assert float(outcome["train_soft_error"]) == pytest.approx((1 / 2 + 3 / 4) / 2)
   assert float(outcome["train_accuracy"]) == 0.5

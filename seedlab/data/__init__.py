@@ -3,7 +3,7 @@
 from seedlab.data.loading import (
   Dataset,
   class_names,
-  fields,
+  fields_of,
   keep_test_set,
   lists,
   load,
@@ -14,7 +14,7 @@ from seedlab.data.loading import (
 __all__ = [
   "Dataset",
   "class_names",
-  "fields",
+  "fields_of",
   "keep_test_set",
   "lists",
   "load",

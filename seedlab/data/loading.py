@@ -158,7 +158,7 @@ def class_names(data: Data, data_dir: str | None = None, download: bool = True) 
   return tuple(_source_names(catalogue.find(data.name, data_dir, download)))
 
 
-def fields(data: Data) -> tuple[Field, ...]:
+def fields_of(data: Data) -> tuple[Field, ...]:
   """What the columns of a row mean; () for pictures. Reads no file.
 
   Raises:

@@ -1,8 +1,10 @@
 """The networks a config can name."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from seedlab import activations
@@ -57,6 +59,7 @@ _CHAINS = {
 }
 _ON_ROWS = ("ctr", "ctr_ovadia")
 _WITH_DROPOUT = ("mlp", "mlp_pytorch", "dconv", "dconv_fc", "dconv_l", *_ON_ROWS)
+_WITH_GAIN = ("mlp", "ctr")
 # Pixels a side that leave at least one pixel behind every halving, for all names there are.
 _SMALLEST_SIDE = {
   "mlp": 1,
@@ -112,6 +115,7 @@ def build(
   if not fields:
     _check_sizes(model, *image_shape[:2])
   _check_dropout(model)
+  _check_gain(model)
   activation = activations.by_name(model.activation, dict(model.activation_kwargs))
   if fields:
     assert image_shape == (columns(fields),) and classes == 2
@@ -119,7 +123,9 @@ def build(
   if model.name in ("mlp", "mlp_pytorch"):
     pytorch = model.name == "mlp_pytorch"
     hidden = (model.width, model.norm, activation, model.depth)
-    return MLP(classes, *hidden, pytorch=pytorch, dropout=model.dropout)
+    return MLP(
+      classes, *hidden, pytorch=pytorch, dropout=model.dropout, gain=_gain(model, activation)
+    )
   if model.name == "vit":
     return ViT(classes, model.width, activation, model.depth, model.heads, model.patch)
   shared = (classes, model.width, model.norm, activation, model.convolution, platform)
@@ -144,10 +150,15 @@ def _on_rows(model: Model, activation: Callable, fields: tuple[Field, ...]) -> n
   dtype = jnp.dtype(model.precision)
   if model.name == "ctr_ovadia":
     return Ovadia(fields, model.width, activation, model.dropout, dtype)
-  variance = 2.0 if model.gain == "he" else 1 / activations.second_moment(activation)
   hidden = (model.width, model.norm, activation, model.depth)
   return CTR(
-    fields, *hidden, model.embedding, model.towers, model.dropout, variance=variance, dtype=dtype
+    fields,
+    *hidden,
+    model.embedding,
+    model.towers,
+    model.dropout,
+    _gain(model, activation),
+    dtype,
   )
 
 
@@ -214,3 +225,24 @@ def _check_dropout(model: Model) -> None:
       f"model.dropout={model.dropout!r} is not read by model.name={model.name!r}, only by"
       f" {', '.join(_WITH_DROPOUT)}; set it to 0"
     )
+
+
+def _check_gain(model: Model) -> None:
+  if model.gain != "he" and model.name not in _WITH_GAIN:
+    raise UserError(
+      f"model.gain={model.gain!r} is not read by model.name={model.name!r}, only by"
+      f" {', '.join(_WITH_GAIN)}; set it to 'he'"
+    )
+
+
+def _gain(model: Model, activation: Callable[[jax.Array], jax.Array]) -> float:
+  """Variance of the hidden weights times their inputs, as `model.gain` says."""
+  if model.gain == "he":
+    return 2.0
+  moment = activations.second_moment(activation)
+  if not 0 < moment < math.inf:
+    raise UserError(
+      f"model.gain='moment' divides by the second moment of model.activation={model.activation!r},"
+      f" which is {moment!r}; take other model.activation_kwargs"
+    )
+  return 1 / moment

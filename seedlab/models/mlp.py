@@ -12,8 +12,9 @@ from seedlab.models.layers import Norm, dropout, linear, normalise
 class MLP(nn.Module):
   """`depth` hidden layers of `width` units: linear, norm, activation, dropout; linear output.
 
-  Hidden weights are He-normal (He et al. 2015, arXiv 1502.01852, eq. 10), the
-  output's LeCun-normal, biases zero. A norm takes over its layer's bias.
+  Hidden weights are normal, cut at two standard deviations, with variance `gain` / inputs; 2 is
+  He et al.'s (2015, arXiv 1502.01852, eq. 10). The output's are LeCun-normal, biases zero. A
+  norm takes over its layer's bias.
 
   `pytorch` is the network as PyTorch makes it, and so as Nakkiran et al. 2021
   (arXiv 2010.08127) trained it: weights and biases uniform within
@@ -29,6 +30,7 @@ class MLP(nn.Module):
   depth: int
   pytorch: bool = False
   dropout: float = 0.0
+  gain: float = 2.0  # not read with `pytorch`
 
   @nn.compact
   def __call__(
@@ -42,7 +44,7 @@ class MLP(nn.Module):
         x = nn.Dense(
           self.width,
           use_bias=self.norm == "none",
-          kernel_init=nn.initializers.he_normal(),
+          kernel_init=nn.initializers.variance_scaling(self.gain, "fan_in", "truncated_normal"),
           dtype=x.dtype,
         )(x)
       x = dropout(self.activation(normalise(x, self.norm, train, mask)), self.dropout, train)

@@ -22,6 +22,7 @@ from seedlab.stats.single import (
   finite_values,
   jackknife_interval,
   log_variances,
+  several_jackknives,
   upper_tail,
 )
 
@@ -274,28 +275,16 @@ def sd_ratio(two: TwoSweeps, level: float = 0.95) -> Interval:
   (a, a_R), (b, b_S) = log_variances(two.a_R), log_variances(two.b_S)
   with np.errstate(invalid="ignore"):
     theta = a - b  # nan if no sweep varies
+    separate = [a_R - b, a - b_S]
   if two.paired:
     finite = np.isfinite(a_R).all() and np.isfinite(b_S).all()
     limits = jackknife_interval(theta, a_R - b_S, level) if finite else (math.nan, math.nan)
     method = "paired jackknife of log variance ratio"
   else:
-    limits = _two_jackknives(a, a_R, b, b_S, level)
+    limits = several_jackknives(theta, separate, level)
     method = "two jackknives of log variance"
   low, high = np.exp(np.array(limits) / 2)
   return Interval(float(np.exp(theta / 2)), float(low), float(high), level, method)
-
-
-def _two_jackknives(a, a_R, b, b_S, level: float) -> tuple[float, float]:
-  if not (np.isfinite(a_R).all() and np.isfinite(b_S).all()):
-    return math.nan, math.nan
-  n = np.array([len(a_R), len(b_S)])
-  centre = n * [a, b] - (n - 1) * [a_R.mean(), b_S.mean()]
-  parts = (n - 1) ** 2 / n * [a_R.var(ddof=1), b_S.var(ddof=1)]
-  if not parts.sum() > 1e-24:
-    return math.nan, math.nan
-  df = parts.sum() ** 2 / (parts**2 / (n - 1)).sum()
-  half = scipy.stats.t.ppf(upper_tail(level), df) * math.sqrt(parts.sum())
-  return float(centre[0] - centre[1] - half), float(centre[0] - centre[1] + half)
 
 
 # On request: shown beside, without a verdict.

@@ -11,19 +11,37 @@ Everything follows from one number a run, its distances to all the others,
 
 and for distances that decompose over examples these need no pairs at all: memory
 and time grow with runs times examples. Distances are symmetric and d(m, m) = 0.
-They speak of the given examples; new examples would have to be resampled as well.
+They speak of the given examples; for new ones see `new_examples_mean`.
+
+Predictions are floats [R, E] (one probability, score or logit an example) or
+[R, E, K] (K classes); labels are integers [R, E]. Both may be anything with `shape`,
+`dtype` and slices x[:, a:b], such as a memory map or a zarr array: blocks of examples are
+read, of 128 MiB at most, and never the whole. `groups`, int[R], restricts the pairs
+to those of runs with the same group.
 """
 
 import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import scipy.stats
 from numpy.typing import ArrayLike
 
-from seedlab.stats.single import Interval, finite_values, jackknife_interval, upper_tail
+from seedlab.config import UserError
+from seedlab.stats.single import (
+  Interval,
+  finite_values,
+  jackknife_interval,
+  mean_interval,
+  several_jackknives,
+)
 
-_BLOCK = 2**22  # numbers held at once
+_READ = 2**27  # bytes read at once
+_BLOCK = 2**18  # numbers worked on at once: they and their copies stay in a core's cache
+
+_ONE_RUN = "one run has no pairs; train at least two, three for an interval"
+
+# Per example: arrays [..., B, K] and [..., B, K] (K = 1 for one number an example) -> [..., B].
+Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def matrix_rows(distances_RxR: ArrayLike) -> np.ndarray:
@@ -40,23 +58,73 @@ def matrix_rows(distances_RxR: ArrayLike) -> np.ndarray:
   return distances_RxR.sum(1)
 
 
+def blocks(predictions: ArrayLike) -> Iterator[tuple[int, np.ndarray]]:
+  """First example, and predictions [R, B, K] in their own precision, for block after block.
+
+  K is 1 for predictions [R, E]. Where the blocks end depends on the shape alone.
+  """
+  predictions = readable(predictions)
+  if len(predictions.shape) not in (2, 3) or 0 in predictions.shape:
+    raise ValueError(
+      f"predictions must have the shape [R, E] or [R, E, K], not {tuple(predictions.shape)}"
+    )
+  for first, block in read(predictions):
+    block = block.reshape(*block.shape[:2], -1)
+    if not np.isfinite(block).all():
+      run, example = np.argwhere(~np.isfinite(block))[0, :2]
+      raise UserError(
+        f"the prediction of run {run} on example {first + example} is not finite;"
+        " leave out runs that diverged"
+      )
+    yield first, block
+
+
+def read(values) -> Iterator[tuple[int, np.ndarray]]:
+  """First example, and the values [R, B, ...] as they are, for block after block."""
+  runs, examples = values.shape[:2]
+  numbers = runs * math.prod(values.shape[2:])
+  step = max(1, _BLOCK // numbers)
+  stride = max(1, _READ // (numbers * values.dtype.itemsize * step)) * step
+  for start in range(0, examples, stride):
+    read = np.asarray(values[:, start : start + stride])
+    for first in range(0, read.shape[1], step):
+      yield start + first, read[:, first : first + step]
+
+
+def readable(values):
+  """As it is if it can be read in blocks; lists become arrays."""
+  return values if hasattr(values, "shape") and hasattr(values, "dtype") else np.asarray(values)
+
+
+def members(groups: ArrayLike | None, runs: int) -> list[np.ndarray]:
+  """The runs of each group; all of them without groups."""
+  groups_R = np.zeros(runs) if groups is None else np.asarray(groups)
+  if groups_R.shape != (runs,):
+    raise ValueError(f"groups must have the shape [{runs}], one a run, not {groups_R.shape}")
+  return [np.flatnonzero(groups_R == group) for group in np.unique(groups_R)]
+
+
 def votes(labels_RxE: ArrayLike) -> np.ndarray:
   """int64[E, K]: how many of the runs say each class on each example.
 
   Args:
-    labels_RxE: integers from 0, such as predicted classes; read in blocks of runs.
+    labels_RxE: integers from 0, such as predicted classes.
   """
-  labels_RxE = _labels(labels_RxE)
-  examples, classes = labels_RxE.shape[1], int(labels_RxE.max()) + 1
-  offsets_E = np.arange(examples) * classes
-  counts = np.zeros(examples * classes, np.int64)
-  for block in _blocks_of_runs(labels_RxE):
-    counts += np.bincount((offsets_E + labels_RxE[block]).ravel(), minlength=len(counts))
-  return counts.reshape(examples, classes)
+  found = [_votes(block_RxB) for _, block_RxB in _label_blocks(labels_RxE)]
+  classes = max(counts.shape[1] for counts in found)
+  return np.concatenate([np.pad(x, ((0, 0), (0, classes - x.shape[1]))) for x in found])
 
 
-def churn_rows(labels_RxE: ArrayLike, votes_ExK: np.ndarray | None = None) -> np.ndarray:
-  """rows_R of the disagreement d(m, j) = fraction of the E examples with another label.
+def _votes(labels_RxB: np.ndarray) -> np.ndarray:
+  examples, classes = labels_RxB.shape[1], int(labels_RxB.max()) + 1
+  cells_RxB = np.arange(examples) * classes + labels_RxB
+  return np.bincount(cells_RxB.ravel(), minlength=examples * classes).reshape(examples, classes)
+
+
+def churn_rows(
+  labels_RxE: ArrayLike, votes_ExK: np.ndarray | None = None, groups: ArrayLike | None = None
+) -> np.ndarray:
+  """rows_R of the disagreement d(m, j) = fraction of the E examples with another label, in [0, 1].
 
     rows_R[m] = (1/E) sum_e (R - n_e(y_me)),   n_e(y) = number of runs that say y on example e
 
@@ -64,78 +132,224 @@ def churn_rows(labels_RxE: ArrayLike, votes_ExK: np.ndarray | None = None) -> np
 
   Args:
     labels_RxE: as for `votes`.
-    votes_ExK: `votes(labels_RxE)`, if at hand.
+    votes_ExK: `votes(labels_RxE)`, if at hand; not with groups.
+    groups: int[R]; R and n_e then count the runs of a run's group.
   """
+  if votes_ExK is not None and groups is not None:
+    raise ValueError("votes of all runs do not serve groups of them")
   labels_RxE = _labels(labels_RxE)
-  counts_ExK = votes(labels_RxE) if votes_ExK is None else votes_ExK
   runs, examples = labels_RxE.shape
-  offsets_E = np.arange(examples) * counts_ExK.shape[1]
-  rows_R = np.empty(runs)
-  for block in _blocks_of_runs(labels_RxE):
-    agreeing = counts_ExK.ravel()[offsets_E + labels_RxE[block]].sum(1)
-    rows_R[block] = runs - agreeing / examples
-  return rows_R
+  of_groups = members(groups, runs)
+  apart_R = np.zeros(runs, np.int64)
+  for first, block_RxB in _label_blocks(labels_RxE):
+    for runs_M in of_groups:
+      labels_MxB = block_RxB[runs_M]
+      counts_BxK = (
+        _votes(labels_MxB) if votes_ExK is None else votes_ExK[first : first + block_RxB.shape[1]]
+      )
+      offsets_B = np.arange(len(counts_BxK)) * counts_BxK.shape[1]
+      agreeing_MxB = counts_BxK.ravel()[offsets_B + labels_MxB]
+      apart_R[runs_M] += labels_MxB.size - agreeing_MxB.sum(1)
+  return apart_R / examples
 
 
-def _labels(labels_RxE: ArrayLike) -> np.ndarray:
-  labels_RxE = _runs_by_examples(labels_RxE)
-  if labels_RxE.dtype.kind not in "bui" or labels_RxE.min() < 0:
+def example_churn(votes_ExK: ArrayLike) -> np.ndarray:
+  """float64[E]: share of the pairs of runs that say different labels, from `votes`.
+
+  Its mean over the examples is `pair_mean` of `churn_rows`.
+  """
+  votes_ExK = np.asarray(votes_ExK)
+  runs = votes_ExK[0].sum()
+  if runs < 2:
+    raise UserError(_ONE_RUN)
+  return (votes_ExK * (runs - votes_ExK)).sum(1) / (runs * (runs - 1))
+
+
+def _labels(labels_RxE: ArrayLike):
+  labels_RxE = readable(labels_RxE)
+  if len(labels_RxE.shape) != 2 or 0 in labels_RxE.shape:
+    raise ValueError(f"labels must have the shape [R, E], not {tuple(labels_RxE.shape)}")
+  if labels_RxE.dtype.kind not in "bui":
     raise ValueError(f"labels must be integers from 0, not {labels_RxE.dtype}")
   return labels_RxE
 
 
-def _blocks_of_runs(labels_RxE: np.ndarray) -> Iterator[slice]:
-  step = max(1, _BLOCK // labels_RxE.shape[1])
-  return (slice(first, first + step) for first in range(0, len(labels_RxE), step))
+def _label_blocks(labels_RxE: ArrayLike) -> Iterator[tuple[int, np.ndarray]]:
+  for first, block_RxB in read(_labels(labels_RxE)):
+    if block_RxB.min() < 0:
+      raise ValueError(f"labels must be integers from 0, not {block_RxB.min()}")
+    yield first, block_RxB
 
 
-def l1_rows(predictions_RxE: ArrayLike) -> np.ndarray:
+def l1_rows(predictions: ArrayLike, groups: ArrayLike | None = None) -> np.ndarray:
   """rows_R of d(m, j) = (1/E) sum_e |p_me - p_je|, for class probabilities summed over classes.
 
-  With p_(0) <= ... <= p_(R-1) the sorted predictions of one example,
+  With p_(0) <= ... <= p_(R-1) the sorted predictions of one example and class,
+  S_k = sum_j |p_(k) - p_(j)| follows from the gaps between neighbours,
 
-    sum_j |p_(k) - p_(j)| = (2k - R) p_(k) + sum_j p_(j) - 2 sum_{j<k} p_(j)
+    S_0 = sum_k (R - k) (p_(k) - p_(k-1)),   S_k = S_(k-1) + (2k - R) (p_(k) - p_(k-1)),
+
+  so that equal predictions give exactly 0.
 
   Args:
-    predictions_RxE: finite floats [R, E], or probabilities [R, E, C]: then 2 is the
-      largest distance, and that of two classes twice the distance of one of them.
+    predictions: floats [R, E], or probabilities [R, E, K]: then 2 is the largest
+      distance, and that of two classes twice the distance of one of them.
+    groups: int[R]: distances to the runs of the same group alone.
   """
-  predictions = np.asarray(predictions_RxE)
-  if predictions.ndim == 3:
-    examples = predictions.shape[1]
-    return l1_rows(predictions.reshape(len(predictions), -1)) * predictions.shape[2]
-  predictions_RxE = _runs_by_examples(predictions)
-  runs, examples = predictions_RxE.shape
-  ranks_R = np.arange(runs)
-  rows_R = np.zeros(runs)
-  step = max(1, _BLOCK // runs)
-  for first in range(0, examples, step):
-    block_BxR = predictions_RxE[:, first : first + step].T.astype(np.float64)
-    if not np.isfinite(block_BxR).all():
-      example, run = np.argwhere(~np.isfinite(block_BxR))[0]
-      raise ValueError(f"the prediction of run {run} on example {first + example} is not finite")
-    order_BxR = np.argsort(block_BxR, axis=1)
-    sorted_BxR = np.take_along_axis(block_BxR, order_BxR, axis=1)
-    sorted_BxR -= sorted_BxR[:, :1].copy()  # equal predictions give exactly 0
-    before_BxR = np.cumsum(sorted_BxR, axis=1)
-    total_Bx1 = before_BxR[:, -1:].copy()
-    before_BxR -= sorted_BxR
-    parts_BxR = (2 * ranks_R - runs) * sorted_BxR + total_Bx1 - 2 * before_BxR
-    rows_R += np.bincount(order_BxR.ravel(), weights=parts_BxR.ravel(), minlength=runs)
-  return rows_R / examples
+  predictions = readable(predictions)
+  rows_R = np.zeros(predictions.shape[0])
+  of_groups = members(groups, len(rows_R))
+  for _, block in blocks(predictions):
+    for runs_M in of_groups:
+      rows_R[runs_M] += _l1_sums(block[runs_M].reshape(len(runs_M), -1))
+  return rows_R / predictions.shape[1]
 
 
-def disjoint_distances(
-  predictions_RxE: ArrayLike, distance: Callable[[np.ndarray, np.ndarray], float]
+def _l1_sums(values_RxN: np.ndarray) -> np.ndarray:
+  """float64[R]: sum over the columns of the distances to all other rows."""
+  runs = len(values_RxN)
+  sorted_NxR, run_NxR = _sorted(values_RxN)
+  gaps_NxK = np.diff(sorted_NxR, axis=1)
+  ranks_K = np.arange(1, runs, dtype=np.float64)
+  sums_NxR = np.empty_like(sorted_NxR)
+  sums_NxR[:, 0] = gaps_NxK @ (runs - ranks_K)
+  np.multiply(gaps_NxK, 2 * ranks_K - runs, out=sums_NxR[:, 1:])
+  np.cumsum(sums_NxR, axis=1, out=sums_NxR)
+  return np.bincount(run_NxR.ravel(), weights=sums_NxR.ravel(), minlength=runs)
+
+
+def _sorted(values_RxN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Each column in ascending order, float64[N, R], and the row that each value came from."""
+  values_NxR = np.ascontiguousarray(values_RxN.T)
+  if values_NxR.dtype == np.float16:
+    values_NxR = values_NxR.astype(np.float32)
+  if values_NxR.dtype != np.float32:
+    values_NxR = values_NxR.astype(np.float64)
+    order_NxR = np.argsort(values_NxR, axis=1)
+    return np.take_along_axis(values_NxR, order_NxR, axis=1), order_NxR
+  # Value and run side by side in one integer sort many times faster than an argsort. A float's
+  # bits ascend as a signed integer if those below the sign of a negative one are turned over.
+  packed_NxR = np.empty(values_NxR.shape, [("run", "<i4"), ("bits", "<i4")])
+  packed_NxR["run"] = np.arange(values_NxR.shape[1])
+  bits_NxR = values_NxR.view(np.int32)
+  packed_NxR["bits"] = bits_NxR ^ ((bits_NxR >> 31) & 0x7FFFFFFF)
+  packed_NxR.view("<i8").sort(axis=1)
+  bits_NxR = packed_NxR["bits"].astype(np.int32)
+  bits_NxR ^= (bits_NxR >> 31) & 0x7FFFFFFF
+  return bits_NxR.view(np.float32).astype(np.float64), packed_NxR["run"]
+
+
+def example_differences(predictions: ArrayLike) -> np.ndarray:
+  """float64[E]: mean over pairs of runs of |p_me - p_je|, summed over classes.
+
+    (2 / (R (R-1))) sum_k k (R - k) (p_(k) - p_(k-1))
+
+  How unstable each example is; its mean over the examples is `pair_mean` of `l1_rows`.
+  """
+  runs, found = runs_to_pair(predictions), []
+  ranks_K = np.arange(1, runs, dtype=np.float64)
+  weights_K = 2 * ranks_K * (runs - ranks_K) / (runs * (runs - 1))
+  for _, block in blocks(predictions):
+    sorted_BxKxR = np.sort(np.moveaxis(block, 0, -1), axis=-1).astype(np.float64)
+    found.append((np.diff(sorted_BxKxR, axis=-1) @ weights_K).sum(1))
+  return np.concatenate(found)
+
+
+def runs_to_pair(values) -> int:
+  """The number of runs, at least two."""
+  runs = readable(values).shape[0]
+  if runs < 2:
+    raise UserError(_ONE_RUN)
+  return runs
+
+
+def distance_rows(
+  predictions: ArrayLike, distance: Distance, groups: ArrayLike | None = None
 ) -> np.ndarray:
-  """Distances of runs 0 and 1, 2 and 3, ...: float[R // 2], independent of each other.
+  """rows_R of any distance per example, averaged over examples: all pairs, R² E K steps.
+
+  Args:
+    distance: gets float64 [B, K] and [M, B, K], returns [M, B] (K = 1 for predictions [R, E]).
+    groups: int[R]: distances to the runs of the same group alone.
+  """
+  rows_R = np.zeros(runs_to_pair(predictions))
+  for runs_M in members(groups, len(rows_R)):
+    for m, later in _later(predictions, distance, runs_M):
+      rows_R[runs_M[m]] += later.sum()
+      rows_R[runs_M[m + 1 :]] += later
+  return rows_R
+
+
+def distance_matrix(predictions: ArrayLike, distance: Distance | None = None) -> np.ndarray:
+  """float64[R, R] of distances averaged over examples, L1 by default; for some hundreds of runs."""
+  matrix_RxR = np.zeros((runs_to_pair(predictions),) * 2)
+  for m, later in _later(predictions, distance or _l1, np.arange(len(matrix_RxR))):
+    matrix_RxR[m, m + 1 :] += later
+  return matrix_RxR + matrix_RxR.T
+
+
+def _l1(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+  return np.abs(p - q).sum(-1)
+
+
+def _later(predictions, distance: Distance, runs_M) -> Iterator[tuple[int, np.ndarray]]:
+  """m and the distances of member m to the members behind it, one part of their mean a block."""
+  examples = readable(predictions).shape[1]
+  for _, block in blocks(predictions):
+    block_MxBxK = block[runs_M].astype(np.float64)
+    for m in range(len(runs_M) - 1):
+      found = _checked(distance, block_MxBxK[m], block_MxBxK[m + 1 :])
+      yield m, found.sum(1) / examples
+
+
+def disjoint_distances(predictions: ArrayLike, distance: Distance) -> np.ndarray:
+  """Distances of runs 0 and 1, 2 and 3, ...: float64[R // 2], independent of each other.
 
   For a distance that does not decompose over examples, where all pairs are too many:
-  `single.summary` of these values is a valid interval of the same estimand.
+  `single.mean_interval` of these values is a valid interval of the same estimand.
+
+  Args:
+    distance: per example, as for `distance_rows`; gets [R // 2, B, K] twice.
   """
-  predictions = np.asarray(predictions_RxE)
-  pairs = range(0, len(predictions) - 1, 2)
-  return np.array([distance(predictions[m], predictions[m + 1]) for m in pairs], np.float64)
+  pairs = runs_to_pair(predictions) // 2
+  sums_P, examples = np.zeros(pairs), readable(predictions).shape[1]
+  for _, block in blocks(predictions):
+    block = block.astype(np.float64)
+    sums_P += _checked(distance, block[0 : 2 * pairs : 2], block[1 : 2 * pairs : 2]).sum(1)
+  return sums_P / examples
+
+
+def between(
+  a: ArrayLike, b: ArrayLike, distance: Distance | None = None, level: float = 0.95
+) -> Interval:
+  """Mean distance of run m of one sweep to run m of another, with its t interval.
+
+  For runs that share their seeds and differ in something else, such as the machine: 0 means
+  the same predictions. Equal distances give an interval of width 0. Two sweeps have to hold
+  the same runs on the same examples.
+
+  Args:
+    distance: per example, as for `distance_rows`; L1 by default.
+  """
+  a, b = readable(a), readable(b)
+  if tuple(a.shape) != tuple(b.shape):
+    raise UserError(
+      f"both sweeps must hold the same runs, examples and classes, not {tuple(a.shape)} and"
+      f" {tuple(b.shape)}; keep what they share"
+    )
+  sums_R = np.zeros(a.shape[0])
+  for (_, p), (_, q) in zip(blocks(a), blocks(b), strict=True):
+    sums_R += _checked(distance or _l1, p.astype(np.float64), q.astype(np.float64)).sum(1)
+  return mean_interval(sums_R / a.shape[1], level)
+
+
+def _checked(distance: Distance, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+  found = distance(p, q)
+  if found.shape != q.shape[:2]:
+    raise ValueError(f"a distance of {q.shape} must give {q.shape[:2]}, not {found.shape}")
+  if not np.isfinite(found).all():
+    raise UserError("a distance is not finite; it needs probabilities, from 0 to 1")
+  return found
 
 
 def pair_mean(rows_R: ArrayLike, level: float = 0.95) -> Interval:
@@ -175,11 +389,82 @@ def pair_ratio(
   elif paired:
     low, high = jackknife_interval(a - b, a_R - b_S, level)
   else:
-    low, high = _separate_limits((a, b), (a_R, b_S), level)
+    low, high = several_jackknives(a - b, [a_R - b, a - b_S], level)
   method = f"{'paired' if paired else 'separate'} run jackknife of log ratio"
   with np.errstate(invalid="ignore"):
     estimate = float(np.exp(a - b))
   return Interval(estimate, math.exp(low), math.exp(high), level, method)
+
+
+def new_examples_mean(
+  rows_R: ArrayLike,
+  examples_E: ArrayLike,
+  clusters_E: ArrayLike | None = None,
+  level: float = 0.95,
+) -> Interval:
+  """`pair_mean` for new runs on new examples: leaves out runs, and examples or clusters of them.
+
+    V = V_runs + V_clusters,   each (n-1)/n sum_i (log U_(-i) - mean)²
+
+  with Student's t and Satterthwaite's degrees of freedom. What belongs to one run on one
+  example is in both parts, so the interval errs on the long side. Without cluster c of n_c
+  examples, U is the mean over the E - n_c others: clusters may differ in size, and a user's or
+  a day's examples are as good as one draw.
+
+  Args:
+    rows_R: `l1_rows` or `churn_rows` of the predictions.
+    examples_E: mean over pairs of each example: `example_differences`, `example_churn`.
+    clusters_E: int[E], the cluster (such as the user) of each example; examples
+      are independent without it.
+  """
+  log, parts = _two_ways(rows_R, examples_E, clusters_E)
+  low, high = several_jackknives(log, parts, level)
+  return Interval(math.exp(log), math.exp(low), math.exp(high), level, "runs x examples jackknife")
+
+
+def new_examples_ratio(
+  rows_a_R: ArrayLike,
+  examples_a_E: ArrayLike,
+  rows_b_R: ArrayLike,
+  examples_b_E: ArrayLike,
+  clusters_E: ArrayLike | None = None,
+  level: float = 0.95,
+) -> Interval:
+  """Paired `pair_ratio` A / B for new runs on new examples, which both sweeps share.
+
+  Run m, or cluster c, is left out of both at once; otherwise as `new_examples_mean`.
+  """
+  a, parts_a = _two_ways(rows_a_R, examples_a_E, clusters_E)
+  b, parts_b = _two_ways(rows_b_R, examples_b_E, clusters_E)
+  if any(len(x) != len(y) for x, y in zip(parts_a, parts_b, strict=True)):
+    raise ValueError("paired sweeps must hold the same runs on the same examples")
+  with np.errstate(invalid="ignore"):
+    parts = [x - y for x, y in zip(parts_a, parts_b, strict=True)]
+    estimate = float(np.exp(a - b))
+  low, high = several_jackknives(a - b, parts, level)
+  method = "runs x examples jackknife of log ratio"
+  return Interval(estimate, math.exp(low), math.exp(high), level, method)
+
+
+def _two_ways(rows_R, examples_E, clusters_E) -> tuple[float, list[np.ndarray]]:
+  log, without_R = _log_leave_one_out(rows_R)
+  values_E = finite_values(examples_E)
+  if not np.isclose(values_E.mean(), np.exp(log), rtol=1e-5, atol=1e-12):
+    raise ValueError(
+      f"rows and examples are not of the same pairs: means {np.exp(log):.6g} and"
+      f" {values_E.mean():.6g}"
+    )
+  clusters_E = np.arange(len(values_E)) if clusters_E is None else np.asarray(clusters_E)
+  if clusters_E.shape != values_E.shape:
+    raise ValueError(f"clusters must be one an example, not {clusters_E.shape}")
+  _, place_E, sizes_C = np.unique(clusters_E, return_inverse=True, return_counts=True)
+  sums_C = np.bincount(place_E, weights=values_E)
+  if len(sizes_C) < 2:
+    return log, [without_R, np.full(1, math.nan)]
+  without_C = (values_E.sum() - sums_C) / (len(values_E) - sizes_C)
+  without_C[without_C < 1e-12 * values_E.mean()] = 0  # rounding: all the others are stable
+  with np.errstate(divide="ignore"):
+    return log, [without_R, np.log(without_C)]
 
 
 def _leave_one_out(rows_R: ArrayLike) -> tuple[float, np.ndarray]:
@@ -187,7 +472,7 @@ def _leave_one_out(rows_R: ArrayLike) -> tuple[float, np.ndarray]:
   rows_R = finite_values(rows_R)
   runs, total = len(rows_R), rows_R.sum()
   if runs < 2:
-    raise ValueError("one run has no pairs; at least two runs are needed, three for an interval")
+    raise UserError(_ONE_RUN)
   mean = float(total / (runs * (runs - 1)))
   if runs == 2:
     return mean, np.full(2, math.nan)
@@ -199,22 +484,3 @@ def _log_leave_one_out(rows_R: ArrayLike) -> tuple[float, np.ndarray]:
   without_R[without_R < 1e-12 * mean] = 0  # rounding: only one run differs from the others
   with np.errstate(divide="ignore"):
     return float(np.log(mean)), np.log(without_R)
-
-
-def _separate_limits(logs, without, level: float) -> tuple[float, float]:
-  """Of the difference of two independent jackknifed estimates."""
-  centres = [len(x) * log - (len(x) - 1) * x.mean() for log, x in zip(logs, without, strict=True)]
-  variances = np.array([(len(x) - 1) ** 2 / len(x) * x.var(ddof=1) for x in without])
-  freedom = np.array([len(x) - 1 for x in without])
-  if variances.sum() <= 1e-24:
-    return math.nan, math.nan
-  df = variances.sum() ** 2 / (variances**2 / freedom).sum()
-  half = scipy.stats.t.ppf(upper_tail(level), df) * math.sqrt(variances.sum())
-  return centres[0] - centres[1] - half, centres[0] - centres[1] + half
-
-
-def _runs_by_examples(values_RxE: ArrayLike) -> np.ndarray:
-  values_RxE = np.asarray(values_RxE)
-  if values_RxE.ndim != 2 or not values_RxE.size:
-    raise ValueError(f"runs and examples must have the shape [R, E], not {values_RxE.shape}")
-  return values_RxE

@@ -72,6 +72,13 @@ def summary(values_R: ArrayLike) -> Summary:
   return Summary(n, *map(float, numbers))
 
 
+def mean_interval(values_R: ArrayLike, level: float = 0.95) -> Interval:
+  """Mean of finite values with the t interval of `summary`, at any level."""
+  s = summary(values_R)
+  half = scipy.stats.t.ppf(upper_tail(level), s.n - 1) * s.sem if s.n > 1 else math.nan
+  return Interval(s.mean, s.mean - half, s.mean + half, level, "t")
+
+
 def independent_errors_variance(
   errors_E: ArrayLike, runs: int, squares_E: ArrayLike | None = None
 ) -> float:
@@ -275,6 +282,37 @@ def jackknife_interval(
   centre = n * estimate - (n - 1) * left_out_R.mean()
   error = math.sqrt((n - 1) ** 2 / n * left_out_R.var(ddof=1))
   half = scipy.stats.t.ppf(upper_tail(level), n - 1) * error
+  return float(centre - half), float(centre + half)
+
+
+def several_jackknives(
+  estimate: float, left_out: Sequence[ArrayLike], level: float = 0.95
+) -> tuple[float, float]:
+  """Jackknife-t interval (low, high) of a θ of several independent samples.
+
+    θ + sum_f (n_f - 1) (θ - θ'_f) ± t(ν) sqrt(sum_f V_f)
+    V_f = (n_f-1)/n_f sum_i (θ_(-i) - θ'_f)²
+
+  the sums over the samples f, θ'_f the mean of θ_(-i) over the n_f members of f, and
+  ν = (sum V_f)² / sum (V_f² / (n_f - 1)) (Satterthwaite). With one sample it is
+  `jackknife_interval`; of the difference of two samples' means it is Welch's.
+
+  Args:
+    estimate: θ of all.
+    left_out: of each sample f, θ without each of its members, float[n_f].
+
+  nan where one of these is not finite, or nothing varies.
+  """
+  left_out = [np.asarray(x, np.float64) for x in left_out]
+  if any(len(x) < 2 or not np.isfinite(x).all() for x in left_out) or not math.isfinite(estimate):
+    return math.nan, math.nan
+  sizes = np.array([len(x) for x in left_out])
+  variances = np.array([(len(x) - 1) ** 2 / len(x) * x.var(ddof=1) for x in left_out])
+  if variances.sum() <= 1e-24:
+    return math.nan, math.nan
+  centre = estimate + sum((len(x) - 1) * (estimate - x.mean()) for x in left_out)
+  df = variances.sum() ** 2 / (variances**2 / (sizes - 1)).sum()
+  half = scipy.stats.t.ppf(upper_tail(level), df) * math.sqrt(variances.sum())
   return float(centre - half), float(centre + half)
 
 

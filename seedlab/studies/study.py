@@ -27,7 +27,8 @@ class Sweep(NamedTuple):
 
   name: str
   config: Config
-  runs: range
+  runs: range  # of a crossed design all there are
+  width: int | None = None  # of its lanes, where that is not left to the rule
 
 
 class Analysis(NamedTuple):
@@ -90,6 +91,8 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
         one.runs,
         out / one.name,
         data_dir=data_dir,
+        lanes="vmap" if one.width else "auto",
+        width=one.width,
         executor=pool,
         workers=workers,
         planned_n=len(one.runs),

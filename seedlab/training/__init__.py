@@ -1,20 +1,21 @@
-"""seedlab's own Trainer: minibatch or full-batch training of an image classifier, from a Config.
+"""seedlab's own Trainer: minibatch or full-batch training of a classifier, from a Config.
 
 for each epoch
   order = permutation(fold_in(order key, epoch))
   for each step (with `training.full_batch` the only one of its epoch)
     for each block of the step's examples: gather, normalise, augment by (epoch, index), gradient
     the blocks' mean gradient, SGD
-at each evaluation: accuracy, loss and soft-error over the whole test set
+at each evaluation: accuracy, loss and soft-error over the whole test set (training/evaluation.py)
 
 In an ideal world (`data.world`) no example comes twice, and a step's are those that are next on
 the run's list (training/examples.py). A minibatch is one block unless `gradient.block_size` cuts
-it (training/gradients.py).
+it (training/gradients.py). Examples are pictures, or rows of whole numbers (data/fields.py), which
+no step changes.
 """
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,9 +30,11 @@ from seedlab import models, streams
 from seedlab.config import Config, Gradient, UserError
 from seedlab.data import augmentation, worlds
 from seedlab.data import order as orders
+from seedlab.data.fields import Field
 from seedlab.trainer import EVALUATION, Trainer
+from seedlab.training import evaluation as evaluations
 from seedlab.training import examples as sources
-from seedlab.training import gradients, initial, losses
+from seedlab.training import gradients, initial, losses, poke
 from seedlab.training import optimizer as optimizers
 
 __all__ = ["EVALUATION", "State", "Trainer", "make_trainer"]
@@ -43,6 +46,8 @@ _SEGMENT_BLOCKS = 400
 _LARGEST_TEST_SET = 2 * 2**30  # bytes of it
 _BULK = 1000  # of them drawn at a time
 _TEST_EXAMPLES = 10_000  # of a world, unless data.test_examples says otherwise
+_SLICED = 1000  # training examples whose loss is sliced
+_PEER = 1  # fold_in(init, 1) draws the second network of co-distillation
 
 
 class State(NamedTuple):
@@ -53,6 +58,15 @@ class State(NamedTuple):
   opt_state: optax.OptState
   examples: sources.Held
   measured: jax.Array  # uint32[2], the `augment` key if augmented examples are measured, else [0]
+  average: Any = ()  # of the parameters over the steps, where it is evaluated
+
+
+class Shared(NamedTuple):
+  """What all runs share, where that is more than a data set."""
+
+  dataset: datasets.Dataset
+  teacher: Any = ()  # its parameters
+  lists: evaluations.Lists | tuple[()] = ()
 
 
 def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None) -> Trainer:
@@ -72,7 +86,23 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
       " {} with the name"
     )
   dataset = datasets.load(config.data, data_dir)
-  return on_dataset(config, dataset, len(datasets.class_names(config.data, data_dir)))
+  fields = datasets.fields_of(config.data)
+  lists = None
+  if config.evaluation.lists:
+    lists = _lists(config, data_dir)
+  classes = len(datasets.class_names(config.data, data_dir))
+  return on_dataset(config, dataset, classes, fields=fields, lists=lists)
+
+
+def _lists(config: Config, data_dir: str | None) -> evaluations.Lists:
+  users, films, seen = datasets.lists(config.data, data_dir)
+  count = config.evaluation.lists
+  if count > len(users):
+    raise UserError(
+      f"evaluation.lists={count} is more than the {len(users)} users of {config.data.name}; lower"
+      " it"
+    )
+  return evaluations.Lists(users[:count], films, seen[:count])
 
 
 def _on_world(config: Config) -> Trainer:
@@ -89,12 +119,15 @@ def _on_world(config: Config) -> Trainer:
         f" data.name={config.data.name!r}; leave it at {usual!r}"
       )
   test_image, test_label = _drawn(world, config.data.test_examples or _TEST_EXAMPLES)
-  datasets.keep_test_set(config.data, test_image, test_label)
-  no_image, no_label = np.zeros((0, *world.image_shape), np.uint8), np.zeros(0, np.int32)
-  # All pictures of a world are alike, so those it is tested on tell the mean and spread of a pixel.
-  moments = datasets.moments(test_image)
-  dataset = datasets.Dataset(no_image, no_label, test_image, test_label, *moments)
-  return on_dataset(config, dataset, len(world.class_names), world)
+  no_label = np.zeros(0, np.int32)
+  if world.fields:
+    moments = (np.zeros(0, np.float32),) * 2
+  else:
+    datasets.keep_test_set(config.data, test_image, test_label)
+    # All pictures of a world are alike, so those it is tested on tell the moments of a pixel.
+    moments = datasets.moments(test_image)
+  dataset = datasets.Dataset(test_image[:0], no_label, test_image, test_label, *moments)
+  return on_dataset(config, dataset, len(world.class_names), world, world.fields)
 
 
 def _drawn(world: worlds.World, examples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,8 +140,9 @@ def _drawn(world: worlds.World, examples: int) -> tuple[np.ndarray, np.ndarray]:
     )
   key = jax.random.fold_in(jax.random.key(0, impl=streams.IMPLEMENTATION), streams.TEST)
   sample = jax.jit(world.sample)  # not a training: it only fills host arrays, once
+  stride = max(1, (world.period or 0) // examples)  # all times of a world that changes
   parts = [
-    jax.device_get(sample(key, jnp.arange(start, start + _BULK, dtype=jnp.int32)))
+    jax.device_get(sample(key, stride * jnp.arange(start, start + _BULK, dtype=jnp.int32)))
     for start in range(0, examples, _BULK)
   ]
   image, label = (np.concatenate(arrays)[:examples] for arrays in zip(*parts, strict=True))
@@ -116,12 +150,24 @@ def _drawn(world: worlds.World, examples: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def on_dataset(
-  config: Config, dataset: datasets.Dataset, classes: int, world: worlds.World | None = None
+  config: Config,
+  dataset: datasets.Dataset,
+  classes: int,
+  world: worlds.World | None = None,
+  fields: Sequence[Field] = (),
+  lists: evaluations.Lists | None = None,
 ) -> Trainer:
-  """The Trainer of a Config on pictures already in memory, e.g. your own.
+  """The Trainer of a Config on examples already in memory, e.g. your own.
 
-  With a `world` training pictures come from it, and `dataset` only says what they are tested on.
+  Args:
+    config: what is trained, and how.
+    dataset: pictures uint8[N, H, W, C], or rows int32[N, F] with `fields`.
+    classes: K.
+    world: where training examples come from; `dataset` then only says what they are tested on.
+    fields: what the columns of rows mean.
+    lists: users and films of `evaluation.lists`.
   """
+  _check_examples(config, fields, lists)
   if config.data.normalisation != "channels":
     mean, std = {"half": (127.5, 127.5), "unit": (0, 255)}[config.data.normalisation]
     channels = np.ones(dataset.test_image.shape[-1], np.float32)
@@ -140,39 +186,76 @@ def on_dataset(
   masked = ragged or blocks * block_size > batch_size  # some block may be incomplete
   steps = config.training.steps or config.training.epochs * epoch_steps
   precision = config.model.precision
-  module = models.build(config.model, classes, image_shape, jax.default_backend())
+  module = models.build(config.model, classes, image_shape, jax.default_backend(), fields)
   optimizer = optimizers.build(config.optimizer, steps, epoch_steps)
   schedule = optimizers.schedule(config.optimizer, steps, epoch_steps)
   source = sources.build(config, dataset, world, classes, examples, batch_size, steps)
 
+  paired = config.training.codistillation > 0
+  if config.training.poke_step is not None and config.training.poke_step >= steps:
+    raise UserError(
+      f"training.poke_step={config.training.poke_step} must be below the {steps} steps of a run"
+    )
+
+  def drawn(key):
+    blank = jnp.zeros((1, *image_shape), jnp.int32 if fields else precision)
+    variables = module.init(key, blank, train=False)
+    return variables["params"], variables.get("batch_stats", {})
+
+  teacher = initial.teacher(config.training.teacher, drawn) if config.training.teacher else ()
+
   def init(keys, data):
-    variables = module.init(keys.init, jnp.zeros((1, *image_shape), precision), train=False)
-    params = variables["params"]
+    params, batch_stats = drawn(keys.init)
+    if paired:
+      peer = drawn(streams.at_step(keys.init, _PEER))
+      params, batch_stats = (
+        {"run": ours, "peer": its} for ours, its in zip((params, batch_stats), peer, strict=True)
+      )
     measured = jnp.zeros(0, jnp.uint32)
     if config.evaluation.train_augmented:
       measured = jax.random.key_data(keys.augment)
-    return State(
-      params,
-      variables.get("batch_stats", {}),
-      optimizer.init(params),
-      source.init(keys, data),
-      measured,
-    )
+    held = source.init(keys, _shared(data).dataset)
+    average = params if config.training.average else ()
+    return State(params, batch_stats, optimizer.init(params), held, measured, average)
 
-  def loss(params, batch_stats, block):
+  def apply(params, batch_stats, block, key):
     logits, changed = module.apply(
       {"params": params, "batch_stats": batch_stats},
       block.image,
       train=True,
       mask=block.mask,
       mutable=["batch_stats"],
-      rngs=None if block.key is None else {"dropout": block.key},
+      rngs=None if key is None else {"dropout": key},
     )
-    values = losses.cross_entropy(logits, block.label, config.training.label_smoothing)
-    return losses.masked_mean(values, block.mask), changed.get("batch_stats", {})
+    return logits, changed.get("batch_stats", {})
+
+  def by_labels(logits, block):
+    smoothing, share = config.training.label_smoothing, config.training.distillation
+    if block.target is None:
+      return losses.cross_entropy(logits, block.label, smoothing)
+    hard = optax.smooth_labels(jax.nn.one_hot(block.label, classes), smoothing)
+    return losses.towards(logits, (1 - share) * hard + share * block.target)
+
+  def loss(params, batch_stats, block):
+    if not paired:
+      logits, changed = apply(params, batch_stats, block, block.key)
+      return losses.masked_mean(by_labels(logits, block), block.mask), changed
+    found = {}
+    for number, name in enumerate(params):
+      key = None if block.key is None else streams.at_step(block.key, number)
+      found[name] = apply(params[name], batch_stats[name], block, key)
+    (ours, _), (its, _) = found["run"], found["peer"]
+    said = [lax.stop_gradient(jax.nn.softmax(logits)) for logits in (its, ours)]
+    values = sum(
+      by_labels(logits, block) + config.training.codistillation * losses.towards(logits, other)
+      for logits, other in zip((ours, its), said, strict=True)
+    )
+    return losses.masked_mean(values, block.mask), {name: new for name, (_, new) in found.items()}
 
   def prepare(image, index, key, epoch, data):
-    """Pictures as the network meets them, augmented if there is a key."""
+    """Examples as the network meets them; pictures are augmented if there is a key."""
+    if fields:
+      return image
     image = augmentation.normalise(image, data.mean, data.std)
     if key is not None:
       keys = streams.for_examples(key, epoch, index)
@@ -183,10 +266,12 @@ def on_dataset(
       image = changed
     return image.astype(precision)
 
-  def step(state, number, first, order, keys, data, fed):
+  def step(state, number, first, order, keys, shared, fed):
+    data = shared.dataset
+    params = poke.move(config.training, state.params, keys.poke, number)
     epoch = number if ideal else number // epoch_steps
     if full_batch:
-      positions, real = orders.epoch_order(keys.order, epoch, batch_size, config.data.order), None
+      positions, real = in_order(keys, epoch, batch_size), None
     elif ideal:
       positions, real = jnp.arange(batch_size, dtype=jnp.int32), jnp.ones(batch_size, bool)
     else:
@@ -207,20 +292,19 @@ def on_dataset(
       if config.model.dropout:
         branch = streams.at_step(keys.noise, streams.DROPOUT)
         dropout = streams.at_step(streams.at_step(branch, number), block)
-      return gradients.Block(
-        prepare(drawn.image, drawn.index, keys.augment, copy, data),
-        drawn.label,
-        mask if masked else None,
-        dropout,
-      )
+      image = prepare(drawn.image, drawn.index, keys.augment, copy, data)
+      target = None
+      if config.training.teacher:
+        target = jax.nn.softmax(module.apply({"params": shared.teacher}, image, train=False))
+      return gradients.Block(image, drawn.label, mask if masked else None, dropout, target)
 
     rate = schedule(number) if config.gradient.penalty else None
     formed = gradients.of_update(
       lambda batch_stats, block: gradients.of_block(
-        loss, config.gradient, state.params, batch_stats, block, rate
+        loss, config.gradient, params, batch_stats, block, rate
       ),
       config.gradient,
-      state.params,
+      params,
       state.batch_stats,
       # Of an incomplete last batch only the blocks with real examples: the others have no mean.
       -(-real.sum(dtype=jnp.int32) // block_size) if ragged and blocks > 1 else blocks,
@@ -228,24 +312,32 @@ def on_dataset(
     )
     whole = gradients.add_noise(config.gradient, formed.gradient, keys.noise, number)
     whole = gradients.clip(config.gradient, whole)
-    updates, opt_state = optimizer.update(whole, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    updates, opt_state = optimizer.update(whole, state.opt_state, params)
+    params = optax.apply_updates(params, updates)
     finite = jnp.isfinite(formed.loss) & jnp.isfinite(optax.tree.sum(params))
     state = state._replace(params=params, batch_stats=formed.batch_stats, opt_state=opt_state)
+    if config.training.average:
+      # Short of the decay at first, or the average would stay near the initial parameters.
+      decay = jnp.minimum(config.training.average, (1 + number) / (10 + number))
+      average = optax.incremental_update(params, state.average, 1 - decay)
+      state = state._replace(average=average)
     return state, finite
 
+  def in_order(keys, epoch, count):
+    return orders.epoch_order(keys.order, epoch, count, config.data.order, config.data.window)
+
   def advance(state, keys, data, fed, first, steps):
-    order = None
+    shared, order = _shared(data), None
     if not (full_batch or ideal):
-      order = orders.epoch_order(keys.order, first // epoch_steps, examples, config.data.order)
+      order = in_order(keys, first // epoch_steps, examples)
 
     def body(number, carry):
       state, diverged = carry
-      state, finite = step(state, number, first, order, keys, data, fed)
+      state, finite = step(state, number, first, order, keys, shared, fed)
       return state, jnp.where((diverged < 0) & ~finite, number, diverged)
 
     state, diverged = lax.fori_loop(first, first + steps, body, (state, jnp.int32(-1)))
-    held = source.settle(state.examples, keys, data, fed, first + steps)
+    held = source.settle(state.examples, keys, shared.dataset, fed, first + steps)
     return state._replace(examples=held), {"diverged": diverged}
 
   def gradient_norm(state, data):
@@ -268,12 +360,49 @@ def on_dataset(
       key = jax.random.wrap_key_data(state.measured, impl=streams.IMPLEMENTATION)
     return prepare(image, index, key, sources.MEASURED, data), label
 
+  def variables_of(state):
+    """What is evaluated: of an average or of two networks the one that would be used."""
+    params = state.average if config.training.average else state.params
+    chosen = (params, state.batch_stats)
+    if paired:
+      chosen = (each["run"] for each in chosen)
+    return dict(zip(("params", "batch_stats"), chosen, strict=True))
+
   def evaluate(state, data):
-    outcome = _evaluate(module, state, data, config)
+    data, _, listed = _shared(data)
+    variables = variables_of(state)
+
+    def network(image):
+      return module.apply(variables, image, train=False)
+
+    outcome = evaluations.of_test_set(
+      lambda image: network(prepare(image, None, None, None, data)),
+      data.test_image,
+      data.test_label,
+      config,
+      clicks=bool(fields),
+    )
     if config.evaluation.train:
-      outcome |= _evaluate_train(module, state, data, config, source.measured, train_block)
+      outcome |= evaluations.of_training_examples(
+        network,
+        lambda places: train_block(state, data, places),
+        source.measured,
+        config.evaluation.batch_size,
+      )
     if config.evaluation.gradient_norm:
       outcome["block_gradient_norm"] = gradient_norm(state, data)
+    if listed:
+      outcome["best_films"] = evaluations.best_films(network, listed)
+    if config.evaluation.slices:
+      places = jnp.arange(min(_SLICED, examples), dtype=jnp.int32)
+      image, label, _ = sources.look_up(state.examples, data, places)
+      image = prepare(image, None, None, None, data)
+
+      def sliced(params):
+        logits = module.apply(variables | {"params": params}, image, train=False)
+        return losses.cross_entropy(logits, label).mean()
+
+      outcome |= evaluations.slices(sliced, variables["params"], config.evaluation.slices)
     return outcome
 
   dims = {
@@ -286,12 +415,24 @@ def on_dataset(
     dims |= {f"train_{name}": (EVALUATION,) for name in ("accuracy", "loss", "soft_error")}
   if config.evaluation.gradient_norm:
     dims["block_gradient_norm"] = (EVALUATION,)
-  if config.evaluation.probabilities:
-    dims["probability"] = ("example", "class")
+  if fields:
+    dims = {"test_loss": (EVALUATION,), "test_auc": (EVALUATION,)} | dims
+  if evaluations.keeps_probabilities(config.evaluation):
+    at = (EVALUATION,) if config.evaluation.trajectory else ()
+    dims["probability"] = (*at, "example") if fields else (*at, "example", "class")
+  if lists:
+    dims["best_films"] = ("user", "place")
+  if config.evaluation.slices:
+    dims |= {f"slice_{name}": ("point",) for name in ("loss", "slope", "jump")}
   period = -(-_SEGMENT_BLOCKS // blocks) if full_batch else None if ideal else epoch_steps
+
+  def load():
+    held = sources.on_device(dataset)
+    return Shared(held, teacher, lists or ()) if teacher or lists else held
+
   trainer = Trainer(
     plan=_plan(config, steps, epoch_steps),
-    load=functools.cache(lambda: sources.on_device(dataset)),  # hashes a large pool
+    load=functools.cache(load),  # hashes a large pool
     init=init,
     advance=advance,
     evaluate=evaluate,
@@ -299,8 +440,37 @@ def on_dataset(
     feed=source.feed,
     period=source.period or period,
     coords={"label": ("example", dataset.test_label)},
+    evaluated_on=lambda: (dataset.test_image, dataset.test_label),
   )
   return initial.start_from(trainer, config.model) if config.model.initial else trainer
+
+
+def _shared(data: datasets.Dataset | Shared) -> Shared:
+  return data if isinstance(data, Shared) else Shared(data)
+
+
+def _check_examples(config: Config, fields: Sequence[Field], lists) -> None:
+  """What pictures or rows cannot be asked for."""
+  if config.evaluation.lists and not lists:
+    raise UserError(
+      f"evaluation.lists={config.evaluation.lists} is for users and films, not for"
+      f" data.name={config.data.name!r}; set it to 0"
+    )
+  if not fields:
+    return
+  usual = configs.Data()
+  for field in ("flip", "crop", "cutout", "copies", "normalisation", "image_size"):
+    value = getattr(config.data, field)
+    if value != getattr(usual, field):
+      raise UserError(
+        f"data.{field}={value!r} is for pictures, not for data.name={config.data.name!r}; leave it"
+        f" at {getattr(usual, field)!r}"
+      )
+  if config.evaluation.train_augmented:
+    raise UserError(
+      f"evaluation.train_augmented=True is for pictures, not for data.name={config.data.name!r};"
+      " switch it off"
+    )
 
 
 class _Cut(NamedTuple):
@@ -350,67 +520,3 @@ def _plan(config: Config, steps: int, epoch_steps: int) -> tuple[int, ...]:
     for part, end in ((16, 16), (8, 32)):
       marks |= set(range(interval // part, end * interval + 1, interval // part))
   return tuple(sorted({mark for mark in marks if 0 < mark < steps} | {steps}))
-
-
-def _evaluate(module, state: State, data, config: Config) -> dict[str, jax.Array]:
-  """Outcomes on the whole test set, in blocks so that memory does not grow with it."""
-  examples = data.test_label.shape[0]
-  block = min(config.evaluation.batch_size, examples)
-  blocks = -(-examples // block)
-  variables = {"params": state.params, "batch_stats": state.batch_stats}
-
-  def logits_of_block(number):
-    # The last block is moved back to lie inside the set; what overlaps is dropped below.
-    start = jnp.minimum(number * block, examples - block)
-    images = lax.dynamic_slice_in_dim(data.test_image, start, block)
-    images = augmentation.normalise(images, data.mean, data.std).astype(config.model.precision)
-    return module.apply(variables, images, train=False)
-
-  if blocks == 1:
-    logits = logits_of_block(0)
-  else:
-    stacked = lax.map(logits_of_block, jnp.arange(blocks, dtype=jnp.int32))
-    whole = (blocks - 1) * block
-    head = stacked[:-1].reshape(whole, -1)
-    logits = jnp.concatenate([head, stacked[-1, block - (examples - whole) :]])
-  labels = data.test_label
-  probability = jax.nn.softmax(logits)
-  predicted = logits.argmax(-1)
-  chosen = jnp.take_along_axis(probability, labels[:, None], axis=-1)[:, 0]
-  outcome = {
-    "test_accuracy": (predicted == labels).sum() / examples,
-    "test_loss": losses.cross_entropy(logits, labels).sum() / examples,
-    # 1 - p(y | x): the error of a label sampled from the softmax (Nakkiran et al. 2021).
-    "test_soft_error": (1 - chosen).sum() / examples,
-    "predicted_label": predicted.astype(jnp.uint8 if logits.shape[-1] <= 256 else jnp.uint16),
-  }
-  if config.evaluation.probabilities:
-    outcome["probability"] = probability
-  return outcome
-
-
-def _evaluate_train(
-  module, state: State, data, config: Config, examples: int, take
-) -> dict[str, jax.Array]:
-  """Outcomes on the first `examples` training examples that `take` (state, data, places) gives."""
-  block = min(config.evaluation.batch_size, examples)
-  variables = {"params": state.params, "batch_stats": state.batch_stats}
-
-  def body(number, totals):
-    places, mask = orders.batch(jnp.arange(examples, dtype=jnp.int32), number, block)
-    images, labels = take(state, data, places)
-    logits = module.apply(variables, images, train=False)
-    chosen = jnp.take_along_axis(jax.nn.softmax(logits), labels[:, None], axis=-1)[:, 0]
-    values = (logits.argmax(-1) == labels, losses.cross_entropy(logits, labels), 1 - chosen)
-    return tuple(
-      total + jnp.where(mask, value, 0).sum(dtype=total.dtype)
-      for total, value in zip(totals, values, strict=True)
-    )
-
-  start = (jnp.int32(0), jnp.float32(0), jnp.float32(0))
-  right, loss, soft = lax.fori_loop(0, -(-examples // block), body, start)
-  return {
-    "train_accuracy": right / examples,
-    "train_loss": loss / examples,
-    "train_soft_error": soft / examples,
-  }

@@ -55,14 +55,14 @@ class Held(NamedTuple):
   """
 
   index: jax.Array  # int32[N], or of an ideal pool [all]: positions in the full data set
-  image: jax.Array  # uint8[N, H, W, C]
+  image: jax.Array  # uint8[N, H, W, C], or rows int32[N, F]
   label: jax.Array  # int32[N]: as trained on, with label noise
 
 
 class Drawn(NamedTuple):
   """Some examples."""
 
-  image: jax.Array  # uint8[B, H, W, C]
+  image: jax.Array  # uint8[B, H, W, C], or rows int32[B, F]
   label: jax.Array  # int32[B]
   index: jax.Array  # int32[B]: what names them to the `augment` stream
 
@@ -211,12 +211,12 @@ def _settled(held, keys, data, fed, step):
 
 
 def _real_pool(dataset, noise, noisy, examples, measured):
-  total, shape = dataset.train_label.shape[0], dataset.train_image.shape[1:]
+  total = dataset.train_label.shape[0]
 
   def init(keys, data):
     index = orders.subset(keys.sample, total, examples)
     label = noisy(keys, index, data.train_label[index]) if noise else _nothing()
-    return _empty(shape, index)._replace(label=label)
+    return _empty(index)._replace(label=label)
 
   return Source(init, _reused, _settled, measured)
 
@@ -242,7 +242,7 @@ def _ideal_world(world, noisy, batch_size, measured):
 
   def coming(keys, step):
     index = step * batch_size + jnp.arange(measured, dtype=jnp.int32)
-    return Held(_nothing(), *drawn(keys, index)) if measured else _empty(world.image_shape)
+    return Held(_nothing(), *drawn(keys, index)) if measured else _empty(_nothing())
 
   def draw(held, keys, data, fed, number, first, places):
     del held, data, fed, first
@@ -268,17 +268,17 @@ def _once(sample, key, index):
   return lax.fori_loop(0, rounds, lambda _, drawn: sample(key, index), nothing)
 
 
-def _empty(shape, index=None):
-  return Held(_nothing() if index is None else index, _nothing((0, *shape), jnp.uint8), _nothing())
+def _empty(index):
+  """An index alone."""
+  return Held(index, _nothing(), _nothing())
 
 
 def _ideal_pool(dataset, noisy, needed, batch_size, measured):
   total = dataset.train_label.shape[0]
 
   def coming(index, keys, data, step):
-    shape = data.train_image.shape[1:]
     if not measured:
-      return _empty(shape, index)
+      return _empty(index)
     at = index[step * batch_size + jnp.arange(measured, dtype=jnp.int32)]
     return Held(index, data.train_image[at], noisy(keys, at, data.train_label[at]))
 
@@ -299,7 +299,7 @@ def _ideal_pool(dataset, noisy, needed, batch_size, measured):
 
 
 def _real_fed(dataset, noisy, examples, measured):
-  shape = dataset.train_image.shape[1:]
+  image = dataset.train_image
 
   @functools.lru_cache(maxsize=_LANES)
   def positions(seed):
@@ -320,9 +320,8 @@ def _real_fed(dataset, noisy, examples, measured):
 
   def init(keys, data):
     del keys, data
-    return Held(
-      _nothing((examples,)), _nothing((examples, *shape), jnp.uint8), _nothing((examples,))
-    )
+    shape = (examples, *image.shape[1:])
+    return Held(_nothing((examples,)), _nothing(shape, image.dtype), _nothing((examples,)))
 
   def draw(held, keys, data, fed, number, first, places):
     index = fed["index"][places]
@@ -336,7 +335,7 @@ def _real_fed(dataset, noisy, examples, measured):
 
 
 def _ideal_fed(dataset, noisy, needed, batch_size, measured):
-  shape = dataset.train_image.shape[1:]
+  image = dataset.train_image
 
   @functools.lru_cache(maxsize=_LANES)
   def listed(seed):
@@ -354,8 +353,9 @@ def _ideal_fed(dataset, noisy, needed, batch_size, measured):
   def init(keys, data):
     del keys, data
     if not measured:
-      return _empty(shape)
-    return Held(_nothing(), _nothing((measured, *shape), jnp.uint8), _nothing((measured,)))
+      return _empty(_nothing())
+    shape = (measured, *image.shape[1:])
+    return Held(_nothing(), _nothing(shape, image.dtype), _nothing((measured,)))
 
   def draw(held, keys, data, fed, number, first, places):
     del held, data

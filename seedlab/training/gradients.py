@@ -34,10 +34,11 @@ _TINY = 1e-6  # in the denominator of clipping, as PyTorch has it
 class Block(NamedTuple):
   """The examples that share a forward pass."""
 
-  image: jax.Array  # float[B, H, W, C], normalised and augmented
+  image: jax.Array  # float[B, H, W, C], normalised and augmented; or rows int32[B, F]
   label: jax.Array  # int32[B]
   mask: jax.Array | None  # bool[B], False for padding; None means all real
   key: jax.Array | None = None  # of dropout
+  target: jax.Array | None = None  # float32[B, K], what a teacher says
 
 
 class Formed(NamedTuple):

@@ -1,8 +1,9 @@
-"""Training that starts from saved parameters instead of drawn ones."""
+"""Saved parameters: to start from instead of drawn ones, or of a teacher."""
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,7 +28,7 @@ def start_from(trainer: Trainer, model: Model) -> Trainer:
   Raises:
     UserError: no such file, or parameters in it that do not fit, by name.
   """
-  read = _read(model.initial)
+  read = _read("model.initial", model.initial)
   shapes = _shapes(trainer)
   wanted = {name for name in shapes if not _is_fresh(name, model.fresh)}
   for prefix in model.fresh:
@@ -69,14 +70,50 @@ def start_from(trainer: Trainer, model: Model) -> Trainer:
   )
 
 
-def _read(file: str) -> Mapping[str, np.ndarray]:
+def teacher(file: str, drawn: Callable[[jax.Array], tuple[Any, Any]]) -> Any:
+  """The parameters in the file `training.teacher`, as a tree like those that are trained.
+
+  Args:
+    file: the field's value.
+    drawn: key -> (parameters, running statistics) of the network, which the teacher shares.
+
+  Raises:
+    UserError: no such file, parameters of another network, or a network with running
+      statistics, which no file of parameters holds.
+  """
+  read = _read("training.teacher", file)
+  params, batch_stats = jax.eval_shape(
+    drawn, jax.eval_shape(lambda: jax.random.key(0, impl=streams.IMPLEMENTATION))
+  )
+  if jax.tree.leaves(batch_stats):
+    raise UserError(
+      f"training.teacher={file!r} holds no running statistics, which model.norm='batch' needs to"
+      " predict; take a network without"
+    )
+  leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+  wanted = {_name(path): leaf for path, leaf in leaves}
+  problems = [
+    name
+    for name in {**wanted, **read}
+    if name not in wanted or name not in read or read[name].shape != wanted[name].shape
+  ]
+  if problems:
+    raise UserError(
+      f"training.teacher={file!r} is of another network: {_some(sorted(problems))}; take a file of"
+      " the same model"
+    )
+  arrays = [np.asarray(read[name], leaf.dtype) for name, leaf in wanted.items()]
+  return jax.tree.unflatten(structure, arrays)
+
+
+def _read(field: str, file: str) -> Mapping[str, np.ndarray]:
   path = pathlib.Path(file).expanduser().absolute()
   try:
     return safetensors.numpy.load_file(path)
   except (OSError, AttributeError, KeyError, safetensors.SafetensorError) as error:
     # Types that NumPy has not come as attributes or keys that are missing.
     raise UserError(
-      f"model.initial={file!r} cannot be read from {path} ({error}); give the whole path of a"
+      f"{field}={file!r} cannot be read from {path} ({error}); give the whole path of a"
       " .safetensors file, such as scripts/replay.py --params writes"
     ) from None
 

@@ -21,3 +21,31 @@ def masked_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
   if mask is None:
     return values.mean()
   return jnp.where(mask, values, 0).sum() / mask.sum()
+
+
+def towards(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Cross-entropy of each example, [B], from logits and target probabilities, both [B, K]."""
+  return optax.softmax_cross_entropy(logits, targets)
+
+
+def area_under_curve(scores: jax.Array, labels: jax.Array) -> jax.Array:
+  """float32: the chance that a random positive scores above a random negative, ties a half.
+
+    AUC = mean over positives of (#negatives below + #negatives at most) / (2 #negatives)
+
+  The area under the ROC curve (Hanley & McNeil 1982). nan without a positive or a negative.
+
+  Args:
+    scores: float[M], finite.
+    labels: int[M], 0 or 1.
+  """
+  order = jnp.argsort(scores)
+  ascending = scores[order]
+  # Negatives among the first k scores, k = 0, ..., M.
+  negatives = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(labels[order] == 0)])
+  below, at_most = (
+    negatives[jnp.searchsorted(ascending, scores, side=side)] for side in ("left", "right")
+  )
+  positive = labels == 1
+  shares = (below + at_most) / (2 * negatives[-1])
+  return jnp.where(positive, shares, 0).sum() / positive.sum()

@@ -1,0 +1,178 @@
+"""What is measured on a network: on the test set, on training examples, on lists and slices."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from seedlab.config import Config, Evaluation
+from seedlab.data import order as orders
+from seedlab.training import losses
+
+LISTED = 10  # films of a list
+_SLICE = 0.02  # length of a slice, as a share of the norm of the parameters
+
+# (images or rows as they are stored) -> logits float32[B, K], in evaluation mode
+Network = Callable[[jax.Array], jax.Array]
+
+
+class Lists(NamedTuple):
+  """Users and films whose columns, joined, are rows."""
+
+  users: jax.Array  # int32[U, Fu]
+  films: jax.Array  # int32[I, Fi]
+  seen: jax.Array  # bool[U, I]: not to be listed
+
+
+def of_test_set(
+  network: Network, image: jax.Array, labels: jax.Array, config: Config, clicks: bool
+) -> dict[str, jax.Array]:
+  """Outcomes on the whole test set, in blocks so that memory does not grow with it.
+
+  Args:
+    network: what is tested.
+    image: uint8[M, H, W, C], or rows int32[M, F].
+    labels: int32[M].
+    config: `evaluation`.
+    clicks: whether the labels say if something was clicked: then the area under the
+      ROC curve is measured too, and of probabilities that of a click is kept.
+  """
+  logits = _in_blocks(network, image, config.evaluation.batch_size)
+  probability = jax.nn.softmax(logits)
+  predicted = logits.argmax(-1)
+  chosen = jnp.take_along_axis(probability, labels[:, None], axis=-1)[:, 0]
+  examples = labels.shape[0]
+  outcome = {
+    "test_accuracy": (predicted == labels).sum() / examples,
+    "test_loss": losses.cross_entropy(logits, labels).sum() / examples,
+    # 1 - p(y | x): the error of a label sampled from the softmax (Nakkiran et al. 2021).
+    "test_soft_error": (1 - chosen).sum() / examples,
+    "predicted_label": predicted.astype(jnp.uint8 if logits.shape[-1] <= 256 else jnp.uint16),
+  }
+  if clicks:
+    outcome["test_auc"] = losses.area_under_curve(logits[:, 1] - logits[:, 0], labels)
+  if keeps_probabilities(config.evaluation):
+    outcome["probability"] = probability[:, 1] if clicks else probability
+  return outcome
+
+
+def keeps_probabilities(evaluation: Evaluation) -> bool:
+  return evaluation.probabilities or evaluation.trajectory
+
+
+def _in_blocks(network: Network, image: jax.Array, most: int) -> jax.Array:
+  """float32[M, K]: logits, `most` examples at a time."""
+  examples = image.shape[0]
+  block = min(most, examples)
+  blocks = -(-examples // block)
+
+  def logits_of_block(number):
+    # The last block is moved back to lie inside the set; what overlaps is dropped below.
+    start = jnp.minimum(number * block, examples - block)
+    return network(lax.dynamic_slice_in_dim(image, start, block))
+
+  if blocks == 1:
+    return logits_of_block(0)
+  stacked = lax.map(logits_of_block, jnp.arange(blocks, dtype=jnp.int32))
+  whole = (blocks - 1) * block
+  head = stacked[:-1].reshape(whole, -1)
+  return jnp.concatenate([head, stacked[-1, block - (examples - whole) :]])
+
+
+def of_training_examples(
+  network: Network,
+  take: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+  examples: int,
+  most: int,
+) -> dict[str, jax.Array]:
+  """Outcomes on the first `examples` training examples, `most` at a time.
+
+  Args:
+    network: of examples as `take` gives them.
+    take: places int32[B] -> what the network reads, and labels int32[B].
+  """
+  block = min(most, examples)
+
+  def body(number, totals):
+    places, mask = orders.batch(jnp.arange(examples, dtype=jnp.int32), number, block)
+    images, labels = take(places)
+    logits = network(images)
+    chosen = jnp.take_along_axis(jax.nn.softmax(logits), labels[:, None], axis=-1)[:, 0]
+    values = (logits.argmax(-1) == labels, losses.cross_entropy(logits, labels), 1 - chosen)
+    return tuple(
+      total + jnp.where(mask, value, 0).sum(dtype=total.dtype)
+      for total, value in zip(totals, values, strict=True)
+    )
+
+  start = (jnp.int32(0), jnp.float32(0), jnp.float32(0))
+  right, loss, soft = lax.fori_loop(0, -(-examples // block), body, start)
+  return {
+    "train_accuracy": right / examples,
+    "train_loss": loss / examples,
+    "train_soft_error": soft / examples,
+  }
+
+
+def best_films(network: Network, lists: Lists) -> jax.Array:
+  """int32[U, 10]: the films likeliest to be clicked by each user, best first, those seen left out.
+
+  Equal scores: the smaller number first. Where fewer than ten are left, -1 fills up.
+  """
+
+  def of_user(user):
+    columns, seen = user
+    rows = jnp.concatenate(
+      [jnp.broadcast_to(columns, (lists.films.shape[0], columns.shape[0])), lists.films], axis=1
+    )
+    logits = network(rows)
+    score, film = lax.top_k(jnp.where(seen, -jnp.inf, logits[:, 1] - logits[:, 0]), LISTED)
+    return jnp.where(score > -jnp.inf, film, -1).astype(jnp.int32)
+
+  return lax.map(of_user, (lists.users, lists.seen))
+
+
+def slices(loss: Callable, params, points: int) -> dict[str, jax.Array]:
+  """The loss along the negative gradient, and how the gradient jumps there.
+
+  At S points t between 0 and 2 % of ||theta||, with u = -grad L(theta) / ||grad L(theta)||:
+
+    slice_loss   L(theta + t u)
+    slice_slope  its derivative, grad L(theta + t u) . u
+    slice_jump   ||grad L(theta + t u) - that of the point before|| / ||grad L(theta)||, first 0
+
+  A network of ReLUs has a loss with kinks, at which the gradient jumps however close the
+  points lie; a smooth one has none, so that jumps shrink with the distance of the points.
+
+  Args:
+    loss: parameters -> float32, the mean loss of some examples.
+    params: theta.
+    points: S, at least 2.
+  """
+  gradient = jax.grad(loss)
+  start = gradient(params)
+  norm = _norm(start)
+  # Without a gradient there is no direction: the slice then is a point.
+  direction = jax.tree.map(lambda g: -g / jnp.where(norm > 0, norm, 1), start)
+  length = _SLICE * _norm(params)
+
+  def at(before, t):
+    here = jax.tree.map(lambda p, u: p + t * u, params, direction)
+    value, g = jax.value_and_grad(loss)(here)
+    slope = sum(jnp.vdot(a, b) for a, b in zip(*map(jax.tree.leaves, (g, direction)), strict=True))
+    jump = _norm(jax.tree.map(jnp.subtract, g, before)) / jnp.where(norm > 0, norm, 1)
+    return g, (value, slope, jump)
+
+  steps = length * jnp.arange(points, dtype=jnp.float32) / (points - 1)
+  _, (values, slopes, jumps) = lax.scan(at, start, steps)
+  # What two programs make of one gradient may differ in the last bit; there is no jump at first.
+  return {
+    "slice_loss": values,
+    "slice_slope": slopes,
+    "slice_jump": jumps.at[0].set(0),
+  }
+
+
+def _norm(tree) -> jax.Array:
+  return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
