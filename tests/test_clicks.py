@@ -32,13 +32,13 @@ def column(rows: np.ndarray, name: str, **kwargs: float) -> np.ndarray:
 
 
 def test_fields_and_names():
-  fields = data.fields(Data(name="clicks", world_kwargs=(("items", 30.0), ("users", 9.0))))
+  fields = data.fields_of(Data(name="clicks", world_kwargs=(("items", 30.0), ("users", 9.0))))
   assert [field.name for field in fields] == [
     "user", "item", "advertiser", "topic", "device", "slot", "hour",
   ]  # fmt: skip
   assert [field.buckets for field in fields] == [9, 30, 100, 200, 6, 4, 168]
   assert all(field.columns == 1 and field.embedding is None for field in fields)
-  assert data.fields(Data(name="digits")) == data.fields(Data(name="glyphs")) == ()
+  assert data.fields_of(Data(name="digits")) == data.fields_of(Data(name="glyphs")) == ()
   assert data.class_names(Data(name="clicks")) == ("no click", "click")
   world = worlds.by_name("clicks", None, {})
   assert world.image_shape == (7,) and world.period == 168_000 and world.bayes_error is None

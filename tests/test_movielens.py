@@ -119,7 +119,7 @@ def test_published_counts(both):
     assert np.bincount(rows[:, 2]).tolist() == [2491, 24_060, 35_444, 19_591, 6890, 6534, 4990]
     assert np.bincount(rows[:, 1]).tolist() == [25_740, 74_260]
     assert loaded.mean.shape == loaded.std.shape == (0,) and loaded.mean.dtype == np.float32
-  fields, start = data.fields(RANDOM), 0
+  fields, start = data.fields_of(RANDOM), 0
   for field in fields:
     part = rows[:, start : start + field.columns]
     assert part.max() < field.buckets and part.min() >= (-1 if field.columns > 1 else 0), field

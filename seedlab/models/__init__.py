@@ -1,17 +1,20 @@
 """The networks a config can name."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from seedlab import activations
 from seedlab.config import Model, UserError, choice_error
+from seedlab.data.fields import Field, columns
 from seedlab.models import chain
 from seedlab.models.cells import Cells
 from seedlab.models.chain import Chain
 from seedlab.models.cnn import CNN
+from seedlab.models.ctr import CTR, Ovadia
 from seedlab.models.densenet import DenseNet
 from seedlab.models.mlp import MLP
 from seedlab.models.resnet import ResNet
@@ -54,8 +57,9 @@ _CHAINS = {
   "dconv_fc": {"layers": chain.DCONV, "hidden": 64, "connection": "full"},
   "dconv_l": {"layers": chain.DCONV, "hidden": 64, "connection": "local"},
 }
-_WITH_DROPOUT = ("mlp", "mlp_pytorch", "dconv", "dconv_fc", "dconv_l")
-_WITH_GAIN = ("mlp",)
+_ON_ROWS = ("ctr", "ctr_ovadia")
+_WITH_DROPOUT = ("mlp", "mlp_pytorch", "dconv", "dconv_fc", "dconv_l", *_ON_ROWS)
+_WITH_GAIN = ("mlp", "ctr")
 # Pixels a side that leave at least one pixel behind every halving, for all names there are.
 _SMALLEST_SIDE = {
   "mlp": 1,
@@ -76,7 +80,11 @@ _SMALLEST_SIDE = {
 
 
 def build(
-  model: Model, classes: int, image_shape: tuple[int, int, int], platform: str = "cpu"
+  model: Model,
+  classes: int,
+  image_shape: tuple[int, ...],
+  platform: str = "cpu",
+  fields: Sequence[Field] = (),
 ) -> nn.Module:
   """The network of a config, to be called as
 
@@ -86,25 +94,32 @@ def build(
   (batch norm uses the batch's statistics, and records them in the collection
   `batch_stats` when that is mutable), `mask` bool[B] or None (False for the
   padding of an incomplete batch; batch norm skips it), logits float32[B, classes].
-  With model.dropout above 0, training needs rngs={"dropout": key} too.
+  On rows int32[B, F] takes the place of the images, and it computes in
+  model.precision. With model.dropout above 0, training needs rngs={"dropout": key} too.
 
   Args:
     model: names, sizes and the activation.
     classes: width of the output.
-    image_shape: (H, W, C) of one picture.
+    image_shape: (H, W, C) of one picture, or (F,) of a row.
     platform: where it will run, as jax.default_backend() names it; with
       model.convolution="auto" it decides the lowering (`layers.lowering_for`).
+    fields: what the columns of a row are; none for pictures.
 
   Raises:
-    UserError: an unknown name or parameter, a size the network cannot have, or
-      pictures too small for it.
+    UserError: an unknown name or parameter, a size the network cannot have,
+      pictures too small for it, or rows instead of pictures or the other way round.
   """
-  if model.name not in _SMALLEST_SIDE:
-    raise choice_error("model.name", model.name, _SMALLEST_SIDE)
-  _check_sizes(model, *image_shape[:2])
+  if model.name not in (*_SMALLEST_SIDE, *_ON_ROWS):
+    raise choice_error("model.name", model.name, (*_SMALLEST_SIDE, *_ON_ROWS))
+  _check_kind(model, fields)
+  if not fields:
+    _check_sizes(model, *image_shape[:2])
   _check_dropout(model)
   _check_gain(model)
   activation = activations.by_name(model.activation, dict(model.activation_kwargs))
+  if fields:
+    assert image_shape == (columns(fields),) and classes == 2
+    return _on_rows(model, activation, tuple(fields))
   if model.name in ("mlp", "mlp_pytorch"):
     pytorch = model.name == "mlp_pytorch"
     hidden = (model.width, model.norm, activation, model.depth)
@@ -129,6 +144,40 @@ def build(
   if model.name in _STRIDED_RESNETS:
     return ResNet(*shared, **_STRIDED_RESNETS[model.name], shortcut="plain", remat=model.remat)
   return ResNet(*shared, **_RESNETS[model.name], shortcut=model.shortcut, remat=model.remat)
+
+
+def _on_rows(model: Model, activation: Callable, fields: tuple[Field, ...]) -> nn.Module:
+  dtype = jnp.dtype(model.precision)
+  if model.name == "ctr_ovadia":
+    return Ovadia(fields, model.width, activation, model.dropout, dtype)
+  hidden = (model.width, model.norm, activation, model.depth)
+  return CTR(
+    fields,
+    *hidden,
+    model.embedding,
+    model.towers,
+    model.dropout,
+    _gain(model, activation),
+    dtype,
+  )
+
+
+def _check_kind(model: Model, fields: Sequence[Field]) -> None:
+  if model.name in _ON_ROWS and not fields:
+    raise UserError(
+      f"model.name={model.name!r} is for rows of clicks, and the data are pictures; take 'mlp' or"
+      " 'cnn', or set data.name to 'clicks', 'movielens/100k-ratings' or 'criteo'"
+    )
+  if fields and model.name not in _ON_ROWS:
+    raise UserError(
+      f"model.name={model.name!r} is for pictures, and the data are rows of clicks; take 'ctr'"
+    )
+  unsized = [field.name for field in fields if field.buckets and field.embedding is None]
+  if model.name == "ctr_ovadia" and unsized:
+    raise UserError(
+      f"model.name='ctr_ovadia' needs embedding sizes that were published, and {unsized[0]!r} has"
+      " none; take data.name='criteo', or model.name='ctr' with model.embedding"
+    )
 
 
 def _check_sizes(model: Model, height: int, width: int) -> None:
