@@ -8,7 +8,9 @@ from absl import flags
 
 from seedlab import cli
 
-_STUDY = flags.DEFINE_enum("study", None, ["bootstrap", "fullbatch", "smooth"], "which", required=True)
+_STUDY = flags.DEFINE_enum(
+  "study", None, ["bootstrap", "fullbatch", "smooth"], "which", required=True
+)
 _SCALE = flags.DEFINE_enum("scale", "laptop", ["smoke", "laptop", "paper"], "how large")
 _OUT = flags.DEFINE_string("out", None, "directory of the study", required=True)
 _DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")

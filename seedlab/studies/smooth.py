@@ -28,7 +28,6 @@ from seedlab.config import (
   Evaluation,
   Model,
   Optimizer,
-  Seeds,
   Training,
   UserError,
   changed,

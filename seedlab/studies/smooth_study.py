@@ -453,7 +453,10 @@ def _matched(place: Place, family: Sequence[str], smelus: Sequence[str], level: 
   logs = np.log([_pd(one.order_T[-1]) for one in ours])
   found = []
   for name in family:
-    loss, log = _mean(place.settings[name].loss[..., -1]), np.log(_pd(place.settings[name].order_T[-1]))
+    loss, log = (
+      _mean(place.settings[name].loss[..., -1]),
+      np.log(_pd(place.settings[name].order_T[-1])),
+    )
     order = losses.argsort(axis=0)
     at_loss = [
       np.interp(loss[k], losses[order[:, k], k], logs[order[:, k], k]) for k in range(len(loss))
@@ -516,8 +519,8 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   lead = [
     "PD is the mean over pairs of runs of |p - p'|: of the probability of a click, summed over the"
     " classes for pictures. Order-only: the initialisation shared, the order of the examples not;"
-    f" {smooth.LEVELS[scale][0]} initialisations in {smooth.LEVELS[scale][1]} orders. Intervals are for"
-    " new orders of these initialisations on these test examples.",
+    f" {smooth.LEVELS[scale][0]} initialisations in {smooth.LEVELS[scale][1]} orders. Intervals are"
+    " for new orders of these initialisations on these test examples.",
   ]
   missing = [name for name in smooth.places(scale) if name not in names]
   if missing:
@@ -621,9 +624,9 @@ def _settings_table(place: Place, chosen: Mapping[str, str]) -> report.Table:
   if relu.overlap is not None:
     head.append("top-10 overlap")
   note = (
-    "95 % intervals, paired by seeds. * the width chosen on the first half of the orders (M1, M2 and"
-    " M5 judge it on the second). PD, init: the order shared; both: neither shared. Labels and lists:"
-    " between two orders."
+    "95 % intervals, paired by seeds. * the width chosen on the first half of the orders (M1, M2"
+    " and M5 judge it on the second). PD, init: the order shared; both: neither shared. Labels and"
+    " lists: between two orders."
   )
   return report.Table(f"Activations on {place.name}", head, rows, note)
 
@@ -654,8 +657,9 @@ def _sources_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> repo
   rows.append(("the same seeds in four lanes: other roundings", *(f"{x:.4f}" for x in cells), "-"))
   head = ("what differs between two runs", "PD, ReLU", f"PD, {_BESIDE}", "ratio")
   note = (
-    "Everything else is shared. Ratios with 95 % run-jackknife intervals, paired by seeds. Roundings"
-    " stand in for other hardware: the same runs one by one and in lanes of a vmapped program."
+    "Everything else is shared. Ratios with 95 % run-jackknife intervals, paired by seeds."
+    " Roundings stand in for other hardware: the same runs one by one and in lanes of a vmapped"
+    " program."
   )
   return report.Table(f"Sources of irreproducibility on {place.name}", head, rows, note)
 
@@ -664,9 +668,9 @@ def _between(a: xarray.Dataset, b: xarray.Dataset) -> float:
   """Mean |p - p'| of the runs with equal seeds in two stores, at the end."""
   runs = np.intersect1d(a["run"].values, b["run"].values)
   ends = [
-    one["probability"].transpose("run", "evaluation", ...).values[
-      np.searchsorted(one["run"].values, runs), -1
-    ]
+    one["probability"]
+    .transpose("run", "evaluation", ...)
+    .values[np.searchsorted(one["run"].values, runs), -1]
     for one in (a, b)
   ]
   return float(np.abs(ends[0].astype(np.float64) - ends[1]).mean())
@@ -689,16 +693,25 @@ def _remedies_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> rep
     one = _measured(datasets[f"{place.name}/{remedy}/relu"], remedy)
     rows.append(row(f"ReLU, {words}", one.order_T[-1], one.loss[..., -1], use, train))
   one = _measured(datasets[f"{place.name}/average/{_BESIDE}"], "average")
-  rows.append(row(f"{_BESIDE}, {_REMEDIES['average'][0]}", one.order_T[-1], one.loss[..., -1], "1", "1"))
+  rows.append(
+    row(f"{_BESIDE}, {_REMEDIES['average'][0]}", one.order_T[-1], one.loss[..., -1], "1", "1")
+  )
   for name, one in (("ReLU", relu), (_BESIDE, beside)):
     ratio = _interval(_pd(one.ensembles) / _pd(relu.order_T[-1]), 0.95, log=True)
     cells = (f"{_pd(one.ensembles)[0]:.4f}", _ratio(ratio), "-", "3", "3")
     rows.append((f"{name}, ensemble of {_ENSEMBLE} initialisations", *cells))
-  head = ("remedy", "PD, order", "over ReLU's", "log-loss less ReLU's", "cost of use", "of training")
+  head = (
+    "remedy",
+    "PD, order",
+    "over ReLU's",
+    "log-loss less ReLU's",
+    "cost of use",
+    "of training",
+  )
   note = (
     "Order-only PD, 95 % intervals over orders, paired by seeds; costs in forward passes and in"
-    " trainings of the plain network. A shared initialisation (warm start) is what order-only means:"
-    " without it PD is that of both in the table above."
+    " trainings of the plain network. A shared initialisation (warm start) is what order-only"
+    " means: without it PD is that of both in the table above."
   )
   return report.Table(f"Remedies on {place.name}", head, rows, note)
 
@@ -719,9 +732,9 @@ def _slices_table(datasets: Mapping[str, xarray.Dataset], place: str) -> report.
   head = ("setting", "largest jump of the gradient", "median jump", "largest fall of the loss")
   points = datasets[f"{place}/slices/relu"].sizes["point"]
   note = (
-    f"Along the negative gradient of the loss of 1,000 training examples at the end, {points} points"
-    " up to 2 % of the norm of the parameters; jumps between neighbouring points over the norm of the"
-    " gradient at the start; medians over runs."
+    f"Along the negative gradient of the loss of 1,000 training examples at the end, {points}"
+    " points up to 2 % of the norm of the parameters; jumps between neighbouring points over the"
+    " norm of the gradient at the start; medians over runs."
   )
   return report.Table(f"Slices of the loss on {place}", head, rows, note)
 
@@ -742,9 +755,9 @@ def _unit_table(datasets: Mapping[str, xarray.Dataset]) -> report.Table:
     )
   head = ("activation", "PD, init", "log-loss", "sd of accuracy, points")
   note = (
-    "The smallest example: a single hidden unit between 64 pixels and two Gaussian classes, the order"
-    " shared. One kink is enough (Snapp & Shamir 2021, arXiv 2102.10696, whose own example we have"
-    " not seen)."
+    "The smallest example: a single hidden unit between 64 pixels and two Gaussian classes, the"
+    " order shared. One kink is enough (Snapp & Shamir 2021, arXiv 2102.10696, whose own example we"
+    " have not seen)."
   )
   return report.Table("One unit", head, rows, note)
 
@@ -765,8 +778,8 @@ def _tradeoff_picture(place: Place, scale: str):
   model = charts.paths(curves, "log-loss", "PD between two orders")
   ends = "; ".join(f"{c.labels[-1]} {c.x[-1]:.4f}, {c.y[-1]:.4f}" for c in curves)
   caption = (
-    f"Log-loss and order-only prediction difference on {place.name}: a curve a family, from ReLU (its"
-    " limit) to the widest. Further down agrees more, further left predicts better."
+    f"Log-loss and order-only prediction difference on {place.name}: a curve a family, from ReLU"
+    " (its limit) to the widest. Further down agrees more, further left predicts better."
   )
   return model, f"Log-loss and PD of the widest of each family: {ends}.", caption
 
@@ -781,7 +794,9 @@ def _time_picture(place: Place, scale: str):
     lines.append(charts.Line(name, role, "solid", one.steps, *columns))
   model = charts.lines(lines, "training step", "PD between two orders")
   ends = "; ".join(f"{line.name} {line.middle[-1]:.4f}" for line in lines)
-  caption = f"How order-only prediction difference grows with training on {place.name}, 95 % intervals."
+  caption = (
+    f"How order-only prediction difference grows with training on {place.name}, 95 % intervals."
+  )
   return model, f"PD at the end: {ends}.", caption
 
 
@@ -790,9 +805,7 @@ def _slices_picture(datasets: Mapping[str, xarray.Dataset], place: str):
   for role, name in enumerate(("relu", _BESIDE, "linear")):
     jump = datasets[f"{place}/slices/{name}"]["slice_jump"].values[:, 1:]
     at = 2.0 * np.arange(1, jump.shape[1] + 1) / jump.shape[1]
-    lines.append(
-      charts.Line(name, role, "solid", at, np.median(jump, 0), jump.min(0), jump.max(0))
-    )
+    lines.append(charts.Line(name, role, "solid", at, np.median(jump, 0), jump.min(0), jump.max(0)))
   model = charts.lines(lines, "distance, % of the norm of the parameters", "jump of the gradient")
   tops = "; ".join(f"{line.name} {line.high.max():.3f}" for line in lines)
   caption = (
