@@ -243,20 +243,16 @@ def every(dtype):
 
 
 @functools.cache
-def everything(name):
-  """Values and all partial derivatives in the three dtypes, by x and parameters."""
+def program(name):
+  """Compiles values and all partial derivatives, by x float[N] and parameters."""
   function = activations._BY_NAME[name]
-  arguments = range(1 + len(DEFINITIONS[name][1]))
-  partials = jax.vmap(
-    jax.value_and_grad(function, tuple(arguments)), (0, *[None] * (len(arguments) - 1))
-  )
-  every_x = [every(dtype) for dtype in FLOATS]
+  numbers = tuple(range(1 + len(DEFINITIONS[name][1])))
+  return jax.jit(jax.vmap(jax.value_and_grad(function, numbers), (0, *[None] * len(numbers[1:]))))
 
-  @jax.jit
-  def all_of(every_x, *parameters):
-    return [partials(x_N, *parameters) for x_N in every_x]
 
-  return lambda *parameters: all_of(every_x, *map(jnp.float32, parameters))
+def at(name, x_N, *parameters):
+  """Values and partial derivatives of an activation."""
+  return program(name)(x_N, *map(jnp.float32, parameters))
 
 
 def check_rounding(name, dtype, parameters):
@@ -264,7 +260,7 @@ def check_rounding(name, dtype, parameters):
   definition, _ = DEFINITIONS[name]
   parameters = tuple(float(np.float32(p)) for p in parameters)
   x_N = every(dtype)
-  values, (slopes, *others) = everything(name)(*parameters)[FLOATS.index(dtype)]
+  values, (slopes, *others) = at(name, x_N, *parameters)
   assert values.dtype == slopes.dtype == dtype
   values, slopes, x_N = (np.asarray(a).astype(np.float64) for a in (values, slopes, x_N))
   unit = float(jnp.finfo(jnp.float32).eps)
@@ -278,12 +274,12 @@ def check_rounding(name, dtype, parameters):
     for number, (parameter, other) in enumerate(zip(parameters, others, strict=True)):
       h = 1e-5 * abs(parameter)
 
-      def at(shift, number=number):
+      def moved_by(shift, number=number):
         return definition(
           x_N, *parameters[:number], parameters[number] + shift, *parameters[number + 1 :]
         )[0]
 
-      difference = (at(h) - at(-h)) / (2 * h)
+      difference = (moved_by(h) - moved_by(-h)) / (2 * h)
       np.testing.assert_allclose(other[inner], difference[inner], rtol=1e-4, atol=1e-4)
       assert np.isfinite(other[np.abs(x_N) < 1e15]).all() and not np.isnan(other).any()
       moved += np.abs(parameter * difference)
@@ -333,15 +329,6 @@ def test_definitions_have_the_slopes_of_their_finite_differences(name):
   x, h = np.linspace(-9.03, 9, 501), 1e-5
   difference = (definition(x + h, *parameters)[0] - definition(x - h, *parameters)[0]) / (2 * h)
   np.testing.assert_allclose(definition(x, *parameters)[1], difference, atol=1e-5)
-
-
-def at(name, x_N, *parameters):
-  """Values and partial derivatives at float32[N]."""
-  x_N = jnp.asarray(x_N, jnp.float32)
-  function, numbers = activations._BY_NAME[name], tuple(range(1 + len(parameters)))
-  return jax.jit(jax.vmap(jax.value_and_grad(function, numbers), (0, *[None] * len(parameters))))(
-    x_N, *map(jnp.float32, parameters)
-  )
 
 
 def test_smooth_activations_agree_with_fifty_digits():
