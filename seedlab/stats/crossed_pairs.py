@@ -144,9 +144,9 @@ def _logs(
 
 
 def without_levels(
-  rows_GxL: ArrayLike, varied: Sequence[int], new_groups: bool
+  rows_GxL: ArrayLike, varied: Sequence[int] = (1,), new_groups: bool = False
 ) -> tuple[float, list[np.ndarray]]:
-  """U, and U without each level of each axis to be left out."""
+  """U, and U without each level of each axis to be left out; arguments as of `crossed_mean`."""
   rows_GxL = np.asarray(rows_GxL, np.float64)
   if rows_GxL.ndim != 2:
     raise ValueError(f"rows must have the shape [G, L], not {rows_GxL.shape}")

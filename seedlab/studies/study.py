@@ -120,9 +120,10 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
 
 
 def _taught(one: Sweep, out: pathlib.Path, data_dir: str | None) -> Config:
-  """The config of a sweep with half of its labels from a teacher, which is trained again if need be.
+  """The config of a sweep, half of whose labels are a teacher's.
 
-  It is the first run of an earlier sweep of the study, kept as parameters beside the stores.
+  That is the first run of an earlier sweep of the study, trained again for its parameters,
+  which are kept beside the stores.
   """
   file = (out / "teachers" / f"{one.teacher.replace('/', '-')}.safetensors").absolute()
   if not file.exists():
