@@ -9,6 +9,8 @@
   --suite=worlds  glyphs drawn per second, their share of a training step, an ideal world's memory
                   beside a real one's
   --suite=activations  a training step with SmeLU beside the same with ReLU
+  --suite=metrics  the prediction difference of 1,000 runs on 10,000 examples of ten classes, from
+                   disk: time and peak memory
   --suite=pages  compare.py and report.py on two made-up sweeps of 10,000 runs x 10,000 examples
 
 Absolute times of a shared machine prove nothing; compare the ratios.
@@ -31,7 +33,10 @@ from seedlab import cli, host, sweeps
 from seedlab.pool import TaskError, WorkerPool
 
 _SUITE = flags.DEFINE_enum(
-  "suite", "cpu", ["cpu", "gpu", "fullbatch", "worlds", "activations", "pages"], "what to measure"
+  "suite",
+  "cpu",
+  ["cpu", "gpu", "fullbatch", "worlds", "activations", "metrics", "pages"],
+  "what to measure",
 )
 _JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timings per figure; the median counts")
@@ -43,7 +48,7 @@ def main(argv: list[str]) -> None:
   del argv
   suites = {
     "cpu": _cpu, "gpu": _gpu, "fullbatch": _fullbatch, "worlds": _worlds,
-    "activations": _activations, "pages": _pages,
+    "activations": _activations, "metrics": _metrics, "pages": _pages,
   }  # fmt: skip
   rows = suites[_SUITE.value]()
   facts = {"suite": _SUITE.value, "date": host.now(), "jax": jax.__version__,
@@ -204,6 +209,20 @@ def _activations() -> list[dict]:
       ).result()
       rows.append({"what": f"step of the {network}, SmeLU beside ReLU: ms", "seedlab": 1e3 * smelu,
                    "rival": 1e3 * relu, "ratio": ratio, "target": "< 1.03"})  # fmt: skip
+
+
+def _metrics() -> list[dict]:
+  shape = (20, 100, 3) if _SMALL.value else (1000, 10_000, 10)
+  rows = []
+  with tempfile.TemporaryDirectory() as folder:
+    _say("making predictions of {:,} runs x {:,} examples x {} classes".format(*shape))
+    with sweeps.local_pool(1) as pool:
+      pool.submit(measure.made_up_predictions, folder, *shape).result()
+    for kind in ("memory map", "zarr array"):
+      with sweeps.local_pool(1) as pool:  # a process of its own, for its peak
+        cpu, wall, memory = pool.submit(measure.difference_cost, folder, kind).result()
+      rows.append({"what": f"prediction difference from a {kind}", "CPU s": cpu,
+                   "wall s": wall, "MiB": memory, "target": "< 20 s, 1 GiB"})  # fmt: skip
   return rows
 
 

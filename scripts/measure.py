@@ -15,8 +15,10 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
+import zarr
 
-from seedlab import config, engine, host, records, streams, training
+from seedlab import config, engine, host, metrics, records, streams, training
 from seedlab.config import (
   STREAMS,
   Config,
@@ -454,6 +456,35 @@ def activation_costs(network: str, repeats: int, small: bool) -> tuple[float, fl
       seconds[name].append((time.process_time() - started) / steps)
   smelu, relu = (np.array(seconds[name][1:]) for name in ("smelu", "relu"))
   return float(np.median(smelu)), float(np.median(relu)), float(np.median(smelu / relu))
+
+
+def made_up_predictions(folder: str, runs: int, examples: int, classes: int) -> None:
+  """Softmax outputs of float32 around shared logits, as a .npy and a zarr array of the folder."""
+  shape, rng = (runs, examples, classes), np.random.default_rng(0)
+  mapped = np.lib.format.open_memmap(f"{folder}/predictions.npy", "w+", np.float32, shape)
+  chunk = max(1, 2**22 // (examples * classes))
+  stored = zarr.create_array(
+    f"{folder}/predictions.zarr", shape=shape, chunks=(chunk, examples, classes), dtype="f4"
+  )
+  shared = rng.normal(0, 2, shape[1:]).astype(np.float32)
+  for first in range(0, runs, chunk):
+    count = min(chunk, runs - first)
+    own = rng.standard_normal((count, examples, classes), np.float32)
+    mapped[first : first + count] = scipy.special.softmax(shared + 0.3 * own, axis=-1)
+    stored[first : first + count] = mapped[first : first + count]
+  mapped.flush()
+
+
+def difference_cost(folder: str, kind: str) -> tuple[float, float, float]:
+  """CPU seconds, wall clock seconds and this process's peak MiB of a PD with its interval."""
+  if kind == "zarr array":
+    predictions = zarr.open_array(f"{folder}/predictions.zarr", mode="r")
+  else:
+    predictions = np.load(f"{folder}/predictions.npy", mmap_mode="r")
+  cpu, wall = time.process_time(), time.perf_counter()
+  metrics.prediction_difference(predictions)
+  cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+  return cpu, wall, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _noise_pictures(examples: int, side: int, channels: int) -> Dataset:

@@ -333,6 +333,13 @@ def check(described: Experiment, pool: concurrent.futures.Executor) -> None:
   pool.submit(tasks.check, _spec(described, "auto", None)).result()
 
 
+def prepare(
+  described: Experiment, pool: concurrent.futures.Executor, lanes: str = "auto", width=None
+) -> None:
+  """Has a worker compile an experiment's program for the cache, while others are at work."""
+  pool.submit(tasks.prepare, _spec(described, lanes, width))
+
+
 def grid(
   values: Mapping[str, Any],
   fields: Mapping[str, Sequence[Any]],

@@ -72,6 +72,11 @@ def check(spec: Mapping[str, Any]) -> None:
   _trainer(spec, None)
 
 
+def prepare(spec: Mapping[str, Any]) -> None:
+  """Compiles the program of a spec: the cache of compiled programs has it from then on."""
+  _program(json.dumps(spec), None)
+
+
 @functools.lru_cache(maxsize=1)
 def _program(spec: str, make: Callable[..., Any] | None) -> engine.Program:
   """The compiled program of a spec, kept for the worker's next chunk."""

@@ -1,4 +1,4 @@
-"""Pairs of runs in a crossed design, and on new examples: second routes by leaving out, coverage."""
+"""Pairs of runs in crossed designs, and on new examples: by leaving out for real, and coverage."""
 
 import functools
 import itertools

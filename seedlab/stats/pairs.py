@@ -86,9 +86,10 @@ def read(values, size: int = 1) -> Iterator[tuple[int, np.ndarray]]:
   step = max(1, size * _BLOCK // numbers)
   stride = max(1, _READ // (numbers * values.dtype.itemsize * step)) * step
   for start in range(0, examples, stride):
-    read = np.asarray(values[:, start : start + stride])
-    for first in range(0, read.shape[1], step):
-      yield start + first, read[:, first : first + step]
+    held = np.asarray(values[:, start : start + stride])
+    for first in range(0, held.shape[1], step):
+      yield start + first, held[:, first : first + step].copy()  # no view keeps `held` alive
+    del held  # before the next is read
 
 
 def readable(values):

@@ -4,6 +4,7 @@ The claims go into every store before its first run, with the number of runs at 
 they are judged. Everything resumes: the same call again trains what is missing.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -88,14 +89,18 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
   with sweeps.local_pool(workers) as pool, Progress(total, quiet) as progress:
     for one in planned:  # a mistake in the last sweep is found before the first one trains
       sweeps.check(sweeps.experiment(one.config, data_dir=data_dir), pool)
-    for one in planned:
+    for one, following in itertools.pairwise([*planned, None]):
       config = _taught(one, out, data_dir) if one.teacher else one.config
+      if following and not following.teacher and not records.exists(out / following.name):
+        # A program compiles on one core; the next one may as well use another.
+        coming = sweeps.experiment(following.config, data_dir=data_dir)
+        sweeps.prepare(coming, pool, _lanes(following), following.width)
       sweeps.sweep(
         config,
         None if config.seeds.design == "crossed" else one.runs,
         out / one.name,
         data_dir=data_dir,
-        lanes="vmap" if one.width else one.lanes,
+        lanes=_lanes(one),
         width=one.width,
         executor=pool,
         workers=workers,
@@ -117,6 +122,10 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
     [found.headline, *found.lead, "", report.study_text(verdicts, edited, found.tables)]
   )
   return Result(verdicts, text, report.write(page, out / "report.html"))
+
+
+def _lanes(one: Sweep) -> str:
+  return "vmap" if one.width else one.lanes
 
 
 def _taught(one: Sweep, out: pathlib.Path, data_dir: str | None) -> Config:
