@@ -8,6 +8,7 @@
                      against the size of the pool; compilation of deep networks
   --suite=worlds  glyphs drawn per second, their share of a training step, an ideal world's memory
                   beside a real one's
+  --suite=activations  a training step with SmeLU beside the same with ReLU
   --suite=pages  compare.py and report.py on two made-up sweeps of 10,000 runs x 10,000 examples
 
 Absolute times of a shared machine prove nothing; compare the ratios.
@@ -30,7 +31,7 @@ from seedlab import cli, host, sweeps
 from seedlab.pool import TaskError, WorkerPool
 
 _SUITE = flags.DEFINE_enum(
-  "suite", "cpu", ["cpu", "gpu", "fullbatch", "worlds", "pages"], "what to measure"
+  "suite", "cpu", ["cpu", "gpu", "fullbatch", "worlds", "activations", "pages"], "what to measure"
 )
 _JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timings per figure; the median counts")
@@ -41,7 +42,8 @@ _SMALL = flags.DEFINE_bool("small", False, "tiny sizes, to see that the suite ru
 def main(argv: list[str]) -> None:
   del argv
   suites = {
-    "cpu": _cpu, "gpu": _gpu, "fullbatch": _fullbatch, "worlds": _worlds, "pages": _pages,
+    "cpu": _cpu, "gpu": _gpu, "fullbatch": _fullbatch, "worlds": _worlds,
+    "activations": _activations, "pages": _pages,
   }  # fmt: skip
   rows = suites[_SUITE.value]()
   facts = {"suite": _SUITE.value, "date": host.now(), "jax": jax.__version__,
@@ -189,6 +191,19 @@ def _worlds() -> list[dict]:
   rows.append({"what": "peak memory of a run, ideal world beside 50,000 glyphs: MiB",
                "seedlab": memory[0], "rival": memory[1],
                "ratio": memory[0] / memory[1] if memory[1] else None})  # fmt: skip
+  return rows
+
+
+def _activations() -> list[dict]:
+  rows = []
+  with sweeps.local_pool(1) as pool:
+    for network in ("mlp", "cnn"):
+      _say(f"steps of the {network}")
+      smelu, relu, ratio = pool.submit(
+        measure.activation_costs, network, _REPEATS.value, _SMALL.value
+      ).result()
+      rows.append({"what": f"step of the {network}, SmeLU beside ReLU: ms", "seedlab": 1e3 * smelu,
+                   "rival": 1e3 * relu, "ratio": ratio, "target": "< 1.03"})  # fmt: skip
   return rows
 
 

@@ -8,7 +8,9 @@ from absl import flags
 
 from seedlab import cli
 
-_STUDY = flags.DEFINE_enum("study", None, ["bootstrap", "fullbatch"], "which study", required=True)
+_STUDY = flags.DEFINE_enum(
+  "study", None, ["bootstrap", "fullbatch", "smooth"], "which", required=True
+)
 _SCALE = flags.DEFINE_enum("scale", "laptop", ["smoke", "laptop", "paper"], "how large")
 _OUT = flags.DEFINE_string("out", None, "directory of the study", required=True)
 _DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")
@@ -18,10 +20,11 @@ _STRICT = flags.DEFINE_bool("strict", False, "exit with 1 if a claim is contradi
 
 def main(argv: list[str]) -> int:
   # After the flags: a mistake answers at once.
-  from seedlab.studies import bootstrap_study, fullbatch_study, study
+  from seedlab.studies import bootstrap_study, fullbatch_study, smooth_study, study
 
   del argv
-  chosen = {"bootstrap": bootstrap_study, "fullbatch": fullbatch_study}[_STUDY.value].STUDY
+  modules = {"bootstrap": bootstrap_study, "fullbatch": fullbatch_study, "smooth": smooth_study}
+  chosen = modules[_STUDY.value].STUDY
   result = study.run(chosen, _SCALE.value, _OUT.value, data_dir=_DATA.value, workers=_WORKERS.value)
   print(result.text)
   print(f"page: {result.page}")

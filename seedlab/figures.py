@@ -155,6 +155,48 @@ def contact_sheet(
   return figure
 
 
+def functions(
+  x_N: np.ndarray, panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
+) -> Figure:
+  """A panel for each function: values above, derivatives below, a line for each of its variants.
+
+  Args:
+    x_N: where they were evaluated.
+    panels: title -> {label: (values [N], derivatives [N])}, three variants at most; an only one
+      may have no label.
+  """
+  columns = 4
+  rows = -(-len(panels) // columns)
+  figure = Figure(figsize=(9, 2.5 * rows), layout="constrained")
+  grid = figure.subplots(2 * rows, columns, sharex=True, height_ratios=[1.6, 1] * rows)
+  low = min(values.min() for panel in panels.values() for values, _ in panel.values())
+  high = max(values.max() for panel in panels.values() for values, _ in panel.values())
+  for number, (title, panel) in enumerate(panels.items()):
+    row, column = 2 * (number // columns), number % columns
+    top, bottom = grid[row, column], grid[row + 1, column]
+    for color, (label, lines) in zip(("main", "worst", "best"), panel.items(), strict=False):
+      for axes, line in zip((top, bottom), lines, strict=True):
+        axes.plot(x_N, line, color=COLORS[color], linewidth=1.3, label=label)
+    top.set_title(title, fontsize=10, color=COLORS["ink"], parse_math=False)
+    top.set_ylim(low - 0.1, high)
+    bottom.set_ylim(-0.25, 1.25)
+    bottom.set_yticks([0, 1])
+    if any(panel):
+      top.legend(frameon=False, fontsize=7.5, labelcolor=COLORS["ink"], handlelength=1.2,
+                 loc="upper left", borderaxespad=0, labelspacing=0.2)  # fmt: skip
+    for axes in (top, bottom):
+      _style(axes)
+      axes.axvline(0, color=COLORS["faint"], alpha=0.4, linewidth=0.6)
+      axes.tick_params(labelsize=7.5, labelbottom=axes is bottom)
+  for number in range(len(panels), rows * columns):
+    for axes in grid[2 * (number // columns) :, number % columns][:2]:
+      axes.set_visible(False)
+  for axes, label in zip(grid[:, 0], ("value", "derivative") * rows, strict=True):
+    axes.set_ylabel(label, fontsize=8)
+  figure.align_ylabels()
+  return figure
+
+
 def _style(axes: Axes) -> None:
   for side in ("top", "right"):
     axes.spines[side].set_visible(False)

@@ -404,7 +404,7 @@ def calibration_errors(predictions: ArrayLike, truth_E: ArrayLike, bins: int = 1
 
   Examples are ranked by confidence and cut into bins whose sizes differ by at most one; equal
   confidences stay in the order of the examples. Of [R, E] the confidence is p and "right" the
-  positive class; of [R, E, K] it is that of the most probable class, and right if it is the true one
+  positive class; of [R, E, K] it is that of the most probable class, right if it is the true one
   (top-label calibration). A plug-in: it is above 0 for a calibrated network too, by about
   sqrt(2 bins p (1-p) / (π E)); compare it at the same E and bins.
   """

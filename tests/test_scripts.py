@@ -214,3 +214,12 @@ def test_a_grid_has_a_page_of_its_own(tmp_path):
   done = run("report", f"{tmp_path}/grid")
   assert done.stdout.count("relu") == done.stdout.count("smelu") >= 2
   assert "model.activation=smelu" in (tmp_path / "grid/report.html").read_text()
+
+
+def test_activations_are_drawn(tmp_path):
+  from matplotlib.image import imread
+
+  run("activations", f"--out={tmp_path}/all.png", "--reach=2")
+  picture = imread(tmp_path / "all.png")
+  assert picture.shape[0] > 800 and picture.shape[1] > 800 and picture[..., :3].std() > 0.05
+  assert "must end in .png" in run("activations", "--out=all.jpg", status=2).stderr

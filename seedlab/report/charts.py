@@ -228,6 +228,37 @@ def lines(
   return plot
 
 
+class Path(NamedTuple):
+  """Named points in the order in which a line joins them."""
+
+  name: str
+  labels: Sequence[str]
+  x: Sequence[float]
+  y: Sequence[float]
+
+
+def paths(drawn: Sequence[Path], x_label: str, y_label: str) -> LayoutDOM:
+  """A line through the points of each path, one colour and one legend entry a path."""
+  plot = _figure(label=x_label, y_label=y_label, height=_HEIGHT + 80)
+  roles = _roles(len(drawn))
+  items = []
+  for role, path in zip(roles, drawn, strict=True):
+    source = ColumnDataSource({"label": list(path.labels), "x": list(path.x), "y": list(path.y)})
+    line = plot.line("x", "y", source=source, line_width=2)
+    points = plot.scatter("x", "y", source=source, size=8, fill_alpha=0.85)
+    _paint(line, line_color=role)
+    _paint(points, fill_color=role, line_color=role)
+    tips = [("", "@label"), (x_label, "@x{0.0000}"), (y_label, "@y{0.0000}")]
+    plot.add_tools(HoverTool(renderers=[points], tooltips=tips))
+    items.append((path.name, [line, points]))
+  legend = Legend(items=items, border_line_alpha=0, background_fill_alpha=0)
+  legend.update(ncols=len(drawn), click_policy="hide", glyph_width=26, location="left")
+  legend.update(label_text_font_size="11px", spacing=8, margin=0)
+  legend.tags = ["label_text_color=ink"]
+  plot.add_layout(legend, "above")
+  return plot
+
+
 def densities(sweeps: Sequence[Findings], label: str) -> LayoutDOM:
   """One density a sweep, over the same axis."""
   plot = _figure(label=label, y_label="density")

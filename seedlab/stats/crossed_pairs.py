@@ -113,8 +113,8 @@ def crossed_difference(
 ) -> Interval:
   """U_A - U_B as `crossed_ratio`, on the plain scale: of overlaps, where 0 is no limit."""
   _same_levels(a_GxL, b_GxL)
-  a, parts_a = _without(a_GxL, varied, new_groups)
-  b, parts_b = _without(b_GxL, varied, new_groups)
+  a, parts_a = without_levels(a_GxL, varied, new_groups)
+  b, parts_b = without_levels(b_GxL, varied, new_groups)
   parts = [x - y for x, y in zip(parts_a, parts_b, strict=True)]
   low, high = several_jackknives(a - b, parts, level)
   method = f"jackknife of difference over {_over(varied, new_groups)}"
@@ -138,12 +138,12 @@ def _over(varied: Sequence[int], new_groups: bool) -> str:
 def _logs(
   rows_GxL: ArrayLike, varied: Sequence[int], new_groups: bool
 ) -> tuple[float, list[np.ndarray]]:
-  mean, parts = _without(rows_GxL, varied, new_groups)
+  mean, parts = without_levels(rows_GxL, varied, new_groups)
   with np.errstate(divide="ignore"):
     return float(np.log(mean)), [np.log(x) for x in parts]
 
 
-def _without(
+def without_levels(
   rows_GxL: ArrayLike, varied: Sequence[int], new_groups: bool
 ) -> tuple[float, list[np.ndarray]]:
   """U, and U without each level of each axis to be left out."""

@@ -16,7 +16,7 @@ They speak of the given examples; for new ones see `new_examples_mean`.
 Predictions are floats [R, E] (one probability, score or logit an example) or
 [R, E, K] (K classes); labels are integers [R, E]. Both may be anything with `shape`,
 `dtype` and slices x[:, a:b], such as a memory map or a zarr array: blocks of examples are
-read, of 128 MiB at most, and never the whole. `groups`, int[R], restricts the pairs
+read, of 256 MiB at most, and never the whole. `groups`, int[R], restricts the pairs
 to those of runs with the same group.
 """
 
@@ -35,8 +35,8 @@ from seedlab.stats.single import (
   several_jackknives,
 )
 
-_READ = 2**27  # bytes read at once
-_BLOCK = 2**18  # numbers worked on at once: they and their copies stay in a core's cache
+_READ = 2**28  # bytes read at once: a compressed store unpacks its chunks again for each read
+_BLOCK = 2**14  # numbers sorted at once: they stay in the cache, and malloc keeps their memory
 
 _ONE_RUN = "one run has no pairs; train at least two, three for an interval"
 
@@ -58,17 +58,17 @@ def matrix_rows(distances_RxR: ArrayLike) -> np.ndarray:
   return distances_RxR.sum(1)
 
 
-def blocks(predictions: ArrayLike) -> Iterator[tuple[int, np.ndarray]]:
+def blocks(predictions: ArrayLike, size: int = 1) -> Iterator[tuple[int, np.ndarray]]:
   """First example, and predictions [R, B, K] in their own precision, for block after block.
 
-  K is 1 for predictions [R, E]. Where the blocks end depends on the shape alone.
+  K is 1 for predictions [R, E]. Where the blocks end depends on the shape and `size` alone.
   """
   predictions = readable(predictions)
   if len(predictions.shape) not in (2, 3) or 0 in predictions.shape:
     raise ValueError(
       f"predictions must have the shape [R, E] or [R, E, K], not {tuple(predictions.shape)}"
     )
-  for first, block in read(predictions):
+  for first, block in read(predictions, size):
     block = block.reshape(*block.shape[:2], -1)
     if not np.isfinite(block).all():
       run, example = np.argwhere(~np.isfinite(block))[0, :2]
@@ -79,11 +79,11 @@ def blocks(predictions: ArrayLike) -> Iterator[tuple[int, np.ndarray]]:
     yield first, block
 
 
-def read(values) -> Iterator[tuple[int, np.ndarray]]:
-  """First example, and the values [R, B, ...] as they are, for block after block."""
+def read(values, size: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+  """First example, and the values [R, B, ...] as they are, in blocks `size` times the usual."""
   runs, examples = values.shape[:2]
   numbers = runs * math.prod(values.shape[2:])
-  step = max(1, _BLOCK // numbers)
+  step = max(1, size * _BLOCK // numbers)
   stride = max(1, _READ // (numbers * values.dtype.itemsize * step)) * step
   for start in range(0, examples, stride):
     read = np.asarray(values[:, start : start + stride])
@@ -175,7 +175,7 @@ def _labels(labels_RxE: ArrayLike):
 
 
 def _label_blocks(labels_RxE: ArrayLike) -> Iterator[tuple[int, np.ndarray]]:
-  for first, block_RxB in read(_labels(labels_RxE)):
+  for first, block_RxB in read(_labels(labels_RxE), 64):
     if block_RxB.min() < 0:
       raise ValueError(f"labels must be integers from 0, not {block_RxB.min()}")
     yield first, block_RxB
@@ -295,7 +295,7 @@ def _l1(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 def _later(predictions, distance: Distance, runs_M) -> Iterator[tuple[int, np.ndarray]]:
   """m and the distances of member m to the members behind it, one part of their mean a block."""
   examples = readable(predictions).shape[1]
-  for _, block in blocks(predictions):
+  for _, block in blocks(predictions, 4):
     block_MxBxK = block[runs_M].astype(np.float64)
     for m in range(len(runs_M) - 1):
       found = _checked(distance, block_MxBxK[m], block_MxBxK[m + 1 :])

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import xarray
 
 from seedlab import records, report, sweeps
-from seedlab.config import Config, UserError
+from seedlab.config import Config, UserError, changed
 from seedlab.progress import Progress
 from seedlab.studies import claims
 from seedlab.studies.claims import Claim, Evidence, Verdict
 
 _MARK = "study.json"  # says whose directory it is
+_TEACHERS_SHARE = 0.5  # of the labels
 
 
 class Sweep(NamedTuple):
@@ -28,7 +29,9 @@ class Sweep(NamedTuple):
   name: str
   config: Config
   runs: range  # of a crossed design all there are
-  width: int | None = None  # of its lanes, where that is not left to the rule
+  lanes: str = "auto"
+  width: int | None = None  # of lanes, where that is not left to the rule
+  teacher: str = ""  # name of an earlier sweep, whose first run is `training.teacher`
 
 
 class Analysis(NamedTuple):
@@ -86,12 +89,13 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
     for one in planned:  # a mistake in the last sweep is found before the first one trains
       sweeps.check(sweeps.experiment(one.config, data_dir=data_dir), pool)
     for one in planned:
+      config = _taught(one, out, data_dir) if one.teacher else one.config
       sweeps.sweep(
-        one.config,
-        one.runs,
+        config,
+        None if config.seeds.design == "crossed" else one.runs,
         out / one.name,
         data_dir=data_dir,
-        lanes="vmap" if one.width else "auto",
+        lanes="vmap" if one.width else one.lanes,
         width=one.width,
         executor=pool,
         workers=workers,
@@ -105,14 +109,30 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
   if scale == "smoke":
     found = found._replace(headline="Smoke scale: everything ran, and nothing is judged.")
   verdicts = claims.judge_family(made, found.evidence, found.preconditions, scale)
-  changed = _changed(datasets, made)
+  edited = _rules_changed(datasets, made)
   page = report.study_page(
-    study.title, found.headline, found.lead, verdicts, changed, found.tables, found.pictures
+    study.title, found.headline, found.lead, verdicts, edited, found.tables, found.pictures
   )
   text = "\n".join(
-    [found.headline, *found.lead, "", report.study_text(verdicts, changed, found.tables)]
+    [found.headline, *found.lead, "", report.study_text(verdicts, edited, found.tables)]
   )
   return Result(verdicts, text, report.write(page, out / "report.html"))
+
+
+def _taught(one: Sweep, out: pathlib.Path, data_dir: str | None) -> Config:
+  """The config of a sweep with half of its labels from a teacher, which is trained again if need be.
+
+  It is the first run of an earlier sweep of the study, kept as parameters beside the stores.
+  """
+  file = (out / "teachers" / f"{one.teacher.replace('/', '-')}.safetensors").absolute()
+  if not file.exists():
+    file.parent.mkdir(exist_ok=True)
+    source = out / one.teacher
+    found = sweeps.replay(source, int(records.open(source)["run"][0]), data_dir=data_dir)
+    records.save_params(file, found.params)
+  return changed(
+    one.config, {"training.teacher": str(file), "training.distillation": _TEACHERS_SHARE}
+  )
 
 
 def _mark(study: Study, scale: str, out: pathlib.Path) -> None:
@@ -134,9 +154,9 @@ def _mark(study: Study, scale: str, out: pathlib.Path) -> None:
     raise UserError(f"out={os.fspath(out)!r} cannot be used ({error}); choose another") from None
 
 
-def _changed(datasets: Mapping[str, xarray.Dataset], made: Sequence[Claim]) -> dict[str, str]:
+def _rules_changed(datasets: Mapping[str, xarray.Dataset], made: Sequence[Claim]) -> dict[str, str]:
   """Claim id -> what changed since the first of the sweeps began to train."""
-  changed: dict[str, str] = {}
+  found: dict[str, str] = {}
   for dataset in datasets.values():
-    changed |= claims.changes(dataset.attrs["claims"], made)
-  return changed
+    found |= claims.changes(dataset.attrs["claims"], made)
+  return found
