@@ -11,6 +11,8 @@
   --suite=activations  a training step with SmeLU beside the same with ReLU
   --suite=metrics  the prediction difference of 1,000 runs on 10,000 examples of ten classes, from
                    disk: time and peak memory
+  --suite=clicks  training on rows of MovieLens's size beside eager PyTorch (extra `reference`), by
+                  number of lanes, with the memory of a lane; clicks drawn per second
   --suite=pages  compare.py and report.py on two made-up sweeps of 10,000 runs x 10,000 examples
 
 Absolute times of a shared machine prove nothing; compare the ratios.
@@ -35,7 +37,7 @@ from seedlab.pool import TaskError, WorkerPool
 _SUITE = flags.DEFINE_enum(
   "suite",
   "cpu",
-  ["cpu", "gpu", "fullbatch", "worlds", "activations", "metrics", "pages"],
+  ["cpu", "gpu", "fullbatch", "worlds", "activations", "clicks", "metrics", "pages"],
   "what to measure",
 )
 _JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
@@ -48,7 +50,7 @@ def main(argv: list[str]) -> None:
   del argv
   suites = {
     "cpu": _cpu, "gpu": _gpu, "fullbatch": _fullbatch, "worlds": _worlds,
-    "activations": _activations, "metrics": _metrics, "pages": _pages,
+    "activations": _activations, "clicks": _clicks, "metrics": _metrics, "pages": _pages,
   }  # fmt: skip
   rows = suites[_SUITE.value]()
   facts = {"suite": _SUITE.value, "date": host.now(), "jax": jax.__version__,
@@ -175,7 +177,7 @@ def _worlds() -> list[dict]:
   small, repeats = _SMALL.value, _REPEATS.value
   with sweeps.local_pool(1) as pool:
     _say("drawing glyphs")
-    glyph = pool.submit(measure.glyph_seconds, repeats, small).result()
+    glyph = pool.submit(measure.draw_seconds, "glyphs", repeats, small).result()
     _say("a ResNet-9 step")
     loop, _ = pool.submit(measure.resnet9_step, "native", repeats, small).result()
     _say("steps of an MLP")
@@ -209,6 +211,7 @@ def _activations() -> list[dict]:
       ).result()
       rows.append({"what": f"step of the {network}, SmeLU beside ReLU: ms", "seedlab": 1e3 * smelu,
                    "rival": 1e3 * relu, "ratio": ratio, "target": "< 1.03"})  # fmt: skip
+  return rows
 
 
 def _metrics() -> list[dict]:
@@ -223,6 +226,33 @@ def _metrics() -> list[dict]:
         cpu, wall, memory = pool.submit(measure.difference_cost, folder, kind).result()
       rows.append({"what": f"prediction difference from a {kind}", "CPU s": cpu,
                    "wall s": wall, "MiB": memory, "target": "< 20 s, 1 GiB"})  # fmt: skip
+  return rows
+
+
+def _clicks() -> list[dict]:
+  core, small = host.usable_cores()[0], _SMALL.value
+  batch = 8 if small else measure.MOVIELENS_BATCH
+  rows, rival = [], None
+  with WorkerPool([core]) as pool:
+    _say("a network for MovieLens, beside PyTorch")
+    try:
+      rival = pool.submit(measure.torch_movielens_step, _REPEATS.value, small).result()
+    except TaskError as error:
+      if "ModuleNotFoundError" not in str(error):
+        raise
+      _say("PyTorch is not installed (extra `reference`): no comparison")
+    for lanes in (1, 2) if small else (1, 4, 16):
+      step, memory = pool.submit(measure.movielens_step, lanes, _REPEATS.value, small).result()
+      rows.append({
+        "what": f"MovieLens network, {lanes} lanes: examples/s on one core",
+        "seedlab": batch / step,
+        "rival": batch / rival if rival else None,
+        "ratio": rival / step if rival else None,
+        "MiB a lane": memory,
+      })  # fmt: skip
+    _say("clicks drawn")
+    drawn = pool.submit(measure.draw_seconds, "clicks", _REPEATS.value, small).result()
+    rows.append({"what": "clicks drawn per second", "seedlab": 1 / drawn, "target": ">= 200,000"})
   return rows
 
 

@@ -29,8 +29,10 @@ from seedlab.config import (
   Optimizer,
   Training,
 )
-from seedlab.data import Dataset, load, worlds
+from seedlab.data import Dataset, load, movielens, worlds
 
+_MOVIELENS = {"width": 64, "depth": 2, "embedding": 16}
+MOVIELENS_BATCH = 512
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
 
@@ -383,10 +385,10 @@ def compile_seconds(name: str, small: bool) -> dict[str, float]:
   return {"weights": weights, "compile": step, "step": min(seconds)}
 
 
-def glyph_seconds(repeats: int, small: bool) -> float:
-  """Seconds to draw one 32x32 glyph in a compiled loop of batches of 128."""
+def draw_seconds(world: str, repeats: int, small: bool) -> float:
+  """Seconds to draw one example of a world in a compiled loop of batches of 128."""
   batch, rounds = (4, 2) if small else (128, 64)
-  sample = worlds.by_name("glyphs", None, {}).sample
+  sample = worlds.by_name(world, None, {}).sample
 
   @jax.jit
   def draw(key):
@@ -403,6 +405,88 @@ def glyph_seconds(repeats: int, small: bool) -> float:
     jax.block_until_ready(draw(key))
     seconds.append((time.perf_counter() - started) / (rounds * batch))
   return min(seconds)
+
+
+def movielens_step(lanes: int, repeats: int, small: bool) -> tuple[float, float]:
+  """Seconds of a training step of one of `lanes` networks of MovieLens, and MiB of a lane."""
+  steps = 4 if small else 10_000
+  cfg = Config(
+    data=Data(name=movielens.NAME),
+    model=Model(name="ctr", **_MOVIELENS),
+    optimizer=Optimizer(name="adam", learning_rate=1e-3, schedule="constant"),
+    training=Training(batch_size=8 if small else MOVIELENS_BATCH, steps=steps),
+    evaluation=Evaluation(every_steps=steps),
+  )
+  trainer = training.on_dataset(cfg, _made_up_ratings(small), 2, fields=movielens.FIELDS)
+  program = engine.build(trainer, "vmap", lanes)
+  seconds = min(engine.speed(program, 0.5)[0] for _ in range(repeats))
+  return seconds / lanes, program.costs["bytes_lane"] / 2**20
+
+
+def torch_movielens_step(repeats: int, small: bool) -> float:
+  """Seconds of such a step in eager PyTorch on one thread."""
+  import torch
+  from torch import nn
+
+  torch.set_num_threads(1)
+  dataset = _made_up_ratings(small)
+  batch = 8 if small else MOVIELENS_BATCH
+  width, size = _MOVIELENS["width"], _MOVIELENS["embedding"]
+  inputs = size * len(movielens.FIELDS)
+
+  class Network(nn.Module):
+    def __init__(self):
+      super().__init__()
+      # A row of zeros behind a bag's table stands for what a film has no more of.
+      self.tables = nn.ModuleList(
+        nn.Embedding(field.buckets, size)
+        if field.columns == 1
+        else nn.EmbeddingBag(field.buckets + 1, size, mode="mean", padding_idx=field.buckets)
+        for field in movielens.FIELDS
+      )
+      self.hidden = nn.Sequential(
+        nn.Linear(inputs, width),
+        nn.ReLU(),
+        nn.Linear(width, width // 2),
+        nn.ReLU(),
+        nn.Linear(width // 2, 1),
+      )
+
+    def forward(self, rows):
+      ends = np.cumsum([field.columns for field in movielens.FIELDS])
+      parts = [
+        table(rows[:, end - 1] if field.columns == 1 else rows[:, end - field.columns : end])
+        for field, table, end in zip(movielens.FIELDS, self.tables, ends, strict=True)
+      ]
+      return self.hidden(torch.cat(parts, 1))[:, 0]
+
+  padded = np.where(dataset.train_image < 0, movielens.FIELDS[-1].buckets, dataset.train_image)
+  rows = torch.from_numpy(padded.astype(np.int64))
+  labels = torch.from_numpy(dataset.train_label.astype(np.float32))
+  network, loss = Network(), nn.BCEWithLogitsLoss()
+  optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+  found = []
+  for _ in range(1 + repeats):
+    order = torch.randperm(len(labels))
+    batches = order[: len(order) // batch * batch].split(batch)
+    started = time.perf_counter()
+    for numbers in batches:
+      optimizer.zero_grad()
+      loss(network(rows[numbers]), labels[numbers]).backward()
+      optimizer.step()
+    found.append((time.perf_counter() - started) / len(batches))
+  return min(found[1:])
+
+
+def _made_up_ratings(small: bool) -> Dataset:
+  """Rows of MovieLens's size and columns; a film has two genres."""
+  rng, count = np.random.default_rng(0), 64 if small else 80_000
+  parts = [rng.integers(0, field.buckets, (count, field.columns)) for field in movielens.FIELDS]
+  parts[-1][:, 2:] = -1
+  rows = np.concatenate(parts, 1).astype(np.int32)
+  label = rng.integers(0, 2, count).astype(np.int32)
+  none = np.zeros(0, np.float32)
+  return Dataset(rows, label, rows[:1000], label[:1000], none, none)
 
 
 def world_step(world: str, repeats: int, small: bool) -> float:

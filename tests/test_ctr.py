@@ -204,10 +204,19 @@ def test_first_parameters():
   assert abs(float(second["kernel"].std()) / (2 / 512) ** 0.5 - 1) < 0.01
   assert abs(float(last["kernel"].std()) / (1 / 256) ** 0.5 - 1) < 0.15
   assert not any(layer["bias"].any() for layer in (one, second, last))
-  less = first(module.clone(variance=0.5), 1, rows)
+  less = first(module.clone(gain=0.5), 1, rows)
   np.testing.assert_allclose(
     less["tower_0"]["Dense_1"]["kernel"], second["kernel"] / 2, rtol=1e-5, atol=1e-9
   )
+
+
+def test_gain_is_that_of_the_activation():
+  smelu = {"activation": "smelu", "activation_kwargs": (("beta", 2.0),)}
+  assert build(**smelu).gain == 2.0
+  # 0.6674: the mean square of SmeLU at a standard normal, by numerical integration.
+  assert build(**smelu, gain="moment").gain == pytest.approx(1 / 0.6674, rel=1e-3)
+  with pytest.raises(UserError, match=r"gain='moment' is not read by model\.name='ctr_ovadia'"):
+    build((Field("a", 5, embedding=2),), name="ctr_ovadia", gain="moment")
 
 
 @pytest.mark.parametrize("name", ["ctr", "ctr_ovadia"])

@@ -19,13 +19,15 @@ import numpy as np
 from PIL import Image
 
 from seedlab.config import WORLDS, Data, UserError
-from seedlab.data import cache, catalogue, cifar5m, dogbird, movielens, npz
+from seedlab.data import cache, catalogue, cifar5m, criteo, dogbird, movielens, npz
 from seedlab.data.fields import Field
 
 _DIGITS_PER_CLASS = 50
 _TEST_ARRAYS = ("test_image", "test_label")
 _BULK = 1000  # records handled at a time
+_LINES = 5000  # likewise, of a text
 _LARGE = 2**30  # bytes of pictures; more are never held in memory
+_NO_MOMENTS = (np.zeros(0, np.float32), np.zeros(0, np.float32))  # of rows
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names by number of channels
 
 
@@ -48,8 +50,9 @@ class _Pool(NamedTuple):
   """Examples that can be read in pieces, in order, as often as asked."""
 
   most: int  # no more examples than that
-  shape: tuple[int, int, int]  # height, width and channels of a picture
-  pieces: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]  # uint8[n, H, W, C], int32[n]
+  shape: tuple[int, ...]  # height, width and channels of a picture; columns of a row
+  pieces: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]  # dtype[n, *shape], int32[n]
+  dtype: type = np.uint8  # int32 of rows
 
 
 def load(data: Data, data_dir: str | None = None, download: bool = True) -> Dataset:
@@ -79,7 +82,9 @@ def load(data: Data, data_dir: str | None = None, download: bool = True) -> Data
         "imagenet_resized/32x32:0.1.0". Where that has no labelled split 'test',
         'validation' takes its place;
       "movielens/100k-ratings": rows (`fields`), 20,000 of them to test, which
-        `test_by` chooses (`movielens.split`).
+        `test_by` chooses (`movielens.split`);
+      "criteo": rows of train.txt or train.txt.gz in the folder criteo of the data
+        directory (`criteo`).
       For dogbird and other pictures of tensorflow-datasets, `train_split` names the
       splits to train with, as in "train+extra", and `extra` archives with keys X and
       Y (`npz`), in the set's order of classes and size of pictures, whose examples
@@ -155,6 +160,8 @@ def class_names(data: Data, data_dir: str | None = None, download: bool = True) 
     return dogbird.CLASS_NAMES
   if movielens.is_movielens(data.name):
     return movielens.CLASS_NAMES
+  if data.name == "criteo":
+    return criteo.CLASS_NAMES
   return tuple(_source_names(catalogue.find(data.name, data_dir, download)))
 
 
@@ -168,6 +175,8 @@ def fields_of(data: Data) -> tuple[Field, ...]:
     from seedlab.data import worlds  # as above
 
     return worlds.by_name(data.name, data.image_size, dict(data.world_kwargs)).fields
+  if data.name == "criteo":
+    return criteo.FIELDS
   return movielens.FIELDS if movielens.is_movielens(data.name) else ()
 
 
@@ -183,7 +192,8 @@ def lists(data: Data, data_dir: str | None = None, download: bool = True) -> mov
 
 
 def _whole(data: Data, data_dir: str | None, download: bool) -> Dataset:
-  rows = movielens.is_movielens(data.name)
+  rating = movielens.is_movielens(data.name)
+  rows = rating or data.name == "criteo"
   if rows or data.name in ("digits", "cifar5m"):
     _check_unread(
       data,
@@ -193,8 +203,13 @@ def _whole(data: Data, data_dir: str | None, download: bool) -> Dataset:
     )
   if rows:
     _check_unread(data, "pictures", {"image_size": None}, ", whose examples are rows")
+  if rating:
     return _movielens(data, data_dir, download)
   _check_unread(data, movielens.NAME, {"test_by": "random"})
+  if data.name == "criteo":
+    path = criteo.find(catalogue.directory(data_dir))
+    places = cache.folders(path.parent, "criteo", [path])
+    return _cached(places) or _build(data, places, *_criteo_pools(path))
   if data.name == "digits":
     return _digits(data.image_size)
   name = f"{data.image_size or 'native'}"
@@ -240,8 +255,7 @@ def _movielens(data: Data, data_dir: str | None, download: bool) -> Dataset:
     with catalogue.reading(builder, data.name):
       table = movielens.table(movielens.read(builder.as_data_source(split="train"), _BULK))
     cache.write(places, table._asdict())
-  none = np.zeros(0, np.float32)
-  return Dataset(*movielens.split(table, data.test_by), none, none)
+  return Dataset(*movielens.split(table, data.test_by), *_NO_MOMENTS)
 
 
 def _digits(image_size: int | None) -> Dataset:
@@ -285,7 +299,10 @@ def _whole_arrays(dataset: Dataset) -> bool:
 
 def _build(data: Data, places: list[pathlib.Path], train: _Pool, test: _Pool) -> Dataset:
   """Reads both pools and keeps them in the cache; a large set must find room there."""
-  size = sum(pool.most * (math.prod(pool.shape) + 4) for pool in (train, test))
+  size = sum(
+    pool.most * (math.prod(pool.shape) * np.dtype(pool.dtype).itemsize + 4)
+    for pool in (train, test)
+  )
   if size <= _LARGE:
     dataset = _dataset(*_in_memory(train), *_in_memory(test))
     cache.write(places, dataset._asdict())
@@ -306,7 +323,7 @@ def _build(data: Data, places: list[pathlib.Path], train: _Pool, test: _Pool) ->
 
 
 def _in_memory(pool: _Pool) -> tuple[np.ndarray, np.ndarray]:
-  images = np.empty((pool.most, *pool.shape), np.uint8)
+  images = np.empty((pool.most, *pool.shape), pool.dtype)
   labels = np.empty(pool.most, np.int32)
   end = 0
   for image, label in pool.pieces():
@@ -317,24 +334,27 @@ def _in_memory(pool: _Pool) -> tuple[np.ndarray, np.ndarray]:
 
 def _convert(data: Data, folder: pathlib.Path, train: _Pool, test: _Pool, size: int) -> Dataset:
   _say(f"converting {data.name} once, {size / 1e9:,.1f} GB, to {folder}")
+  pictures = train.dtype == np.uint8
   counts = np.zeros((train.shape[-1], 256), np.int64)
   done, total = 0, train.most + test.most
   for split, pool in (("train", train), ("test", test)):
     image_path, label_path = (folder / f"{split}_{part}.npy" for part in ("image", "label"))
     with (
-      cache.growing(image_path, pool.shape, np.uint8) as append_images,
+      cache.growing(image_path, pool.shape, pool.dtype) as append_images,
       cache.growing(label_path, (), np.int32) as append_labels,
     ):
       for images, labels in pool.pieces():
         append_images(images)
         append_labels(labels)
-        if pool is train:
+        if pictures and pool is train:
           counts += _counts(images)
         before, done = done, done + len(labels)
         if 10 * before // total < 10 * done // total:
-          _say(f"{data.name}: {done:,} of {total:,} pictures converted")
+          kind = "pictures" if pictures else "rows"
+          _say(f"{data.name}: {done:,} of {total:,} {kind} converted")
   # The last to be written: without them nothing is read.
-  for name, array in zip(("mean", "std"), _moments_of(counts), strict=True):
+  found = _moments_of(counts) if pictures else _NO_MOMENTS
+  for name, array in zip(("mean", "std"), found, strict=True):
     cache.save(folder / f"{name}.npy", array)
   return _cached([folder])
 
@@ -359,6 +379,15 @@ def _cifar5m_pools(data: Data, parts: list[pathlib.Path]) -> tuple[_Pool, _Pool]
     for part, first in zip(parts, [None] * 5 + [cifar5m.TEST_EXAMPLES], strict=True)
   )
   return _joined(train), test
+
+
+def _criteo_pools(path: pathlib.Path) -> tuple[_Pool, _Pool]:
+  def pool(part):
+    pieces = functools.partial(criteo.pieces, path, part, _LINES)
+    return _Pool(len(part), (criteo.COLUMNS,), pieces, np.int32)
+
+  train, test = criteo.parts(criteo.count(path))
+  return pool(train), pool(test)
 
 
 def _archive_pool(
@@ -519,7 +548,8 @@ def _pixels(picture: Image.Image, size: int | None) -> np.ndarray:
 def _dataset(
   train_image: np.ndarray, train_label: np.ndarray, test_image: np.ndarray, test_label: np.ndarray
 ) -> Dataset:
-  return Dataset(train_image, train_label, test_image, test_label, *moments(train_image))
+  found = moments(train_image) if train_image.dtype == np.uint8 else _NO_MOMENTS
+  return Dataset(train_image, train_label, test_image, test_label, *found)
 
 
 def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

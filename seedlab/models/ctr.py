@@ -25,7 +25,7 @@ class CTR(nn.Module):
 
   Embeddings start normal with standard deviation 0.05 (of the size of Keras's,
   uniform within ±0.05): so small that a category seen once or never adds little.
-  Hidden weights are normal with variance `variance` / inputs, cut off at two
+  Hidden weights are normal with variance `gain` / inputs, cut off at two
   standard deviations (2.0: He et al. 2015, arXiv 1502.01852, eq. 10), the
   output's LeCun-normal, biases zero.
 
@@ -42,7 +42,7 @@ class CTR(nn.Module):
   embedding: int = 16
   towers: int = 1
   dropout: float = 0.0
-  variance: float = 2.0
+  gain: float = 2.0
   dtype: jax.typing.DTypeLike = jnp.float32
 
   @nn.compact
@@ -65,7 +65,7 @@ class CTR(nn.Module):
       self.norm,
       self.activation,
       self.dropout,
-      self.variance,
+      self.gain,
       name=name,
     )(x, train, mask)
 
@@ -77,11 +77,11 @@ class _Tower(nn.Module):
   norm: Norm
   activation: Callable[[jax.Array], jax.Array]
   dropout: float
-  variance: float
+  gain: float
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
-    draw = nn.initializers.variance_scaling(self.variance, "fan_in", "truncated_normal")
+    draw = nn.initializers.variance_scaling(self.gain, "fan_in", "truncated_normal")
     for width in self.widths:
       x = nn.Dense(width, use_bias=self.norm == "none", kernel_init=draw, dtype=x.dtype)(x)
       x = dropout(self.activation(normalise(x, self.norm, train, mask)), self.dropout, train)
