@@ -533,9 +533,9 @@ def _heat(share: float, most: float) -> str:
 
 
 def _test_pictures(attributes: Mapping[str, Any], label_E: np.ndarray, data_dir) -> Any:
-  """uint8[E, H, W, C] of the sweep's test set, or None where it is not at hand."""
+  """uint8[E, H, W, C] of the sweep's test set, or None where it is not at hand or no pictures."""
   found = _from_data(attributes, lambda data: datasets.test_set(data, data_dir))
-  if found is None or not np.array_equal(found[1], label_E):
+  if found is None or found[0].ndim != 4 or not np.array_equal(found[1], label_E):
     return None
   return found[0]
 

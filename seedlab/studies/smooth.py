@@ -101,9 +101,7 @@ _OVADIA = Config(
 )
 _SMOKE_CHANGES = {
   "movielens": {"data.train_examples": 2000, "training.epochs": 2, "evaluation.lists": 5},
-  "clicks": {"data.train_examples": 2000},
   "digits": {"training.epochs": 2, "evaluation.every_epochs": 1.0},
-  "cifar10": {"data.train_examples": 200, "data.image_size": 8, "training.epochs": 2},
 }
 _SMALL_NETWORK = {"model.width": 8, "data.test_examples": 200}
 # Wider, and the whole of the data.
@@ -174,5 +172,5 @@ def _of_scale(scale: str) -> dict[str, Config]:
     return _LAPTOP
   changes = _SMOKE_CHANGES if scale == "smoke" else _PAPER_CHANGES
   small = _SMALL_NETWORK if scale == "smoke" else {}
-  made = {name: changed(_LAPTOP[name], small | changes[name]) for name in _LAPTOP}
+  made = {name: changed(_LAPTOP[name], small | changes[name]) for name in changes}
   return made | ({"criteo": _OVADIA} if scale == "paper" else {})

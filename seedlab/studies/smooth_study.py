@@ -104,7 +104,7 @@ class Measured(NamedTuple):
 def _settings(place: str, scale: str) -> list[str]:
   families = _FAMILIES[place]
   if scale == "smoke":
-    families = {"smelu": (0.5, 1), "swish": (1,)}
+    families = {"smelu": (0.5, 1)}
   found = ["relu", "linear"]
   for family, widths in families.items():
     found += [f"{family}={width:g}" for width in widths] or [family]
@@ -163,7 +163,7 @@ def claims(scale: str) -> list[Claim]:
       ),
     ]
   first = places[0]
-  matched = [f for f in _MATCHED if f in _of_family(first, scale)]
+  matched = [f for f in _MATCHED if f in _FAMILIES[first]]
   made += [
     Claim(
       f"M1 init, {first}",
@@ -212,7 +212,7 @@ def claims(scale: str) -> list[Claim]:
 
 
 def _fixed_width(scale: str) -> Sequence[str]:
-  return _FIXED_WIDTH[:2] if scale == "smoke" else _FIXED_WIDTH
+  return _FIXED_WIDTH[:1] if scale == "smoke" else _FIXED_WIDTH
 
 
 def sweeps(scale: str, data_dir: str | None) -> list[Sweep]:
@@ -229,7 +229,7 @@ def sweeps(scale: str, data_dir: str | None) -> list[Sweep]:
   first = smooth.places(scale)[0]
   if scale == "paper" or _at_hand(first, data_dir):
     made += _around(scale, first)
-  for setting in _UNIT_SETTINGS:
+  for setting in _UNIT_SETTINGS[: 2 if scale == "smoke" else None]:
     made.append(Sweep(f"unit/{setting}", _unit(setting), range(_UNITS[scale])))
   return made
 
@@ -244,8 +244,9 @@ def _around(scale: str, place: str) -> list[Sweep]:
   """Further sources, remedies, slices and numerics, of ReLU and one smooth setting."""
   made = []
   inits, orders = smooth.LEVELS[scale]
+  smoke = scale == "smoke"
   for setting in ("relu", _BESIDE):
-    for source in _SOURCES:
+    for source in ("init", "poke") if smoke else _SOURCES:
       runs = _INITS[scale] if source == "init" else _RUNS[scale]
       config = smooth.config(scale, place, setting, *source.split(","))
       made.append(_sweep(f"{place}/{source}/{setting}", config, range(runs)))
@@ -256,15 +257,16 @@ def _around(scale: str, place: str) -> list[Sweep]:
     config = smooth.config(scale, place, setting, "init")
     made.append(_sweep(f"{place}/init/{setting}", config, range(_INITS[scale])))
   fewer = {"seeds.levels": (inits, orders // 2)}
-  for remedy in _REMEDIES:
+  for remedy in ("taught",) if smoke else _REMEDIES:
     words = () if remedy == "taught" else (remedy,)
     config = changed(smooth.config(scale, place, "relu", "crossed", *words), fewer)
     teacher = f"{place}/relu" if remedy == "taught" else ""
     name = f"{place}/{remedy}/relu"
     made.append(_sweep(name, config, range(inits * (orders // 2)), teacher=teacher))
-  config = changed(smooth.config(scale, place, _BESIDE, "crossed", "average"), fewer)
-  made.append(_sweep(f"{place}/average/{_BESIDE}", config, range(inits * (orders // 2))))
-  for setting in ("relu", _BESIDE, "linear"):
+  if not smoke:
+    config = changed(smooth.config(scale, place, _BESIDE, "crossed", "average"), fewer)
+    made.append(_sweep(f"{place}/average/{_BESIDE}", config, range(inits * (orders // 2))))
+  for setting in ("relu", _BESIDE) if smoke else ("relu", _BESIDE, "linear"):
     config = smooth.config(scale, place, setting, "slices")
     made.append(_sweep(f"{place}/slices/{setting}", config, range(4)))
   return made
@@ -643,6 +645,8 @@ def _sources_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> repo
     )
   )
   for source, words in _SOURCES.items():
+    if f"{place.name}/{source}/relu" not in datasets:
+      continue
     stores = [datasets[f"{place.name}/{source}/{name}"] for name in ("relu", _BESIDE)]
     records.check_evaluation_sets(dict(zip(("relu", _BESIDE), stores, strict=True)))
     a, b = (_rows(store) for store in stores)
@@ -690,6 +694,8 @@ def _remedies_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> rep
   beside = place.settings[_BESIDE]
   rows.append(row(_BESIDE, beside.first_half, beside.loss[:, :half, -1], "1", "1"))
   for remedy, (words, use, train) in _REMEDIES.items():
+    if f"{place.name}/{remedy}/relu" not in datasets:
+      continue
     one = _measured(datasets[f"{place.name}/{remedy}/relu"], remedy)
     rows.append(row(f"ReLU, {words}", one.order_T[-1], one.loss[..., -1], use, train))
   one = _measured(datasets[f"{place.name}/average/{_BESIDE}"], "average")
@@ -718,7 +724,7 @@ def _remedies_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> rep
 
 def _slices_table(datasets: Mapping[str, xarray.Dataset], place: str) -> report.Table:
   rows = []
-  for name in ("relu", _BESIDE, "linear"):
+  for name in _sliced(datasets, place):
     dataset = datasets[f"{place}/slices/{name}"]
     jump, loss = dataset["slice_jump"].values, dataset["slice_loss"].values
     rows.append(
@@ -739,9 +745,15 @@ def _slices_table(datasets: Mapping[str, xarray.Dataset], place: str) -> report.
   return report.Table(f"Slices of the loss on {place}", head, rows, note)
 
 
+def _sliced(datasets: Mapping[str, xarray.Dataset], place: str) -> list[str]:
+  return [n for n in ("relu", _BESIDE, "linear") if f"{place}/slices/{n}" in datasets]
+
+
 def _unit_table(datasets: Mapping[str, xarray.Dataset]) -> report.Table:
   rows = []
   for name in _UNIT_SETTINGS:
+    if f"unit/{name}" not in datasets:
+      continue
     dataset = datasets[f"unit/{name}"]
     difference = pairs.pair_mean(_rows(dataset))
     loss = mean_interval(dataset["test_loss"].values[:, -1])
@@ -802,7 +814,7 @@ def _time_picture(place: Place, scale: str):
 
 def _slices_picture(datasets: Mapping[str, xarray.Dataset], place: str):
   lines = []
-  for role, name in enumerate(("relu", _BESIDE, "linear")):
+  for role, name in enumerate(_sliced(datasets, place)):
     jump = datasets[f"{place}/slices/{name}"]["slice_jump"].values[:, 1:]
     at = 2.0 * np.arange(1, jump.shape[1] + 1) / jump.shape[1]
     lines.append(charts.Line(name, role, "solid", at, np.median(jump, 0), jump.min(0), jump.max(0)))
