@@ -132,6 +132,7 @@ def test_what_does_not_differ_is_exactly_0():
   same = np.repeat(CLASSES[:1].astype(np.float32), 7, axis=0)
   assert metrics.prediction_difference(same).estimate == 0
   assert metrics.mean_deviation(same) == 0 and metrics.relative_deviation(same) == 0
+  assert metrics.mean_deviation(np.repeat(BINARY[:1], 7, axis=0)) == 0  # no average rounds
   assert metrics.logit_correlation(same).estimate == 1
   np.testing.assert_array_equal(pairs.example_differences(same), 0)
   between = pairs.between(same, same)
