@@ -405,6 +405,7 @@ class Disagreement:
   votes_ExK: np.ndarray  # runs that predict each class
   confusion_KxK: np.ndarray  # share of all (pair, example) with these two classes, symmetric
   label_E: np.ndarray
+  difference: Interval | None  # L1 prediction difference at the end, where probabilities are kept
 
 
 def disagreement(dataset: xarray.Dataset) -> Disagreement | None:
@@ -427,7 +428,18 @@ def disagreement(dataset: xarray.Dataset) -> Disagreement | None:
   confusion_KxK = counted.T @ counted / (ordered * examples)
   np.fill_diagonal(confusion_KxK, 0)
   instability_E = (runs**2 - (counted**2).sum(1)) / ordered
-  return Disagreement(churn, instability_E, votes_ExK, confusion_KxK, label_E)
+  difference = _prediction_difference(dataset, sound)
+  return Disagreement(churn, instability_E, votes_ExK, confusion_KxK, label_E, difference)
+
+
+def _prediction_difference(dataset: xarray.Dataset, sound: np.ndarray) -> Interval | None:
+  if "probability" not in dataset or dataset["probability"].size > _MOST_LABELS:
+    return None
+  probability = dataset["probability"]
+  if "evaluation" in probability.dims:
+    probability = probability.isel(evaluation=-1)
+  probability = probability.transpose("run", "example", ...).values[sound]
+  return pairs.pair_mean(pairs.l1_rows(probability))
 
 
 def named(directory: str | os.PathLike) -> str:

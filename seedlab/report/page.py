@@ -471,16 +471,24 @@ def _instability(
   if found is None:
     return ""
   names = _class_names(attributes, found.votes_ExK.shape[1], data_dir)
-  c = found.churn
-  limits = ""
-  if sweep.independent and not math.isnan(c.low):
-    limits = f" (95 % interval {100 * c.low:.2f} to {100 * c.high:.2f})"
+  c, difference = found.churn, found.difference
+
+  def limits(of: Interval, scale: int, digits: int) -> str:
+    if not sweep.independent or math.isnan(of.low):
+      return ""
+    return f" (95 % interval {scale * of.low:.{digits}f} to {scale * of.high:.{digits}f})"
+
   unstable = int((found.instability_E > 0).sum())
   total = len(found.instability_E)
   text = (
-    f"Two seeds disagree on {100 * c.estimate:.2f} % of the test examples{limits};"
+    f"Two seeds disagree on {100 * c.estimate:.2f} % of the test examples{limits(c, 100, 2)};"
     f" {unstable:,} of {total:,} examples flip between some of the runs."
   )
+  if difference:
+    text += (
+      f" Their probabilities differ by {difference.estimate:.4f}{limits(difference, 1, 4)} on"
+      " average: the L1 prediction difference, of the click, or summed over the classes."
+    )
   shown = np.argsort(-found.instability_E, kind="stable")[:_PICTURES]
   shown = shown[found.instability_E[shown] > 0]
   pictures = _test_pictures(attributes, found.label_E, data_dir)
