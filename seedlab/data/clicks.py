@@ -100,14 +100,11 @@ def build(users: int, items: int, rank: int, period: int, **values: float) -> Cl
   def sample(key, index):
     keys = jax.vmap(jax.random.fold_in, (None, 0))(streams.check_key(key), index)
     words = jax.vmap(lambda key: jax.random.bits(key, (len(_DRAWN) + 1,), jnp.uint32))(keys)
-    drawn = {
-      name: jnp.searchsorted(jnp.asarray(tables.below[name]), words[:, i], side="right")
-      for i, name in enumerate(_DRAWN)
-    }
+    drawn = {name: _category(tables.below[name], words[:, i]) for i, name in enumerate(_DRAWN)}
     drawn["advertiser"] = jnp.asarray(tables.advertiser)[drawn["item"]]
     # The product stays below 2^32.
     drawn["hour"] = index.astype(jnp.uint32) % period * _HOURS // period
-    rows = jnp.stack([drawn[field.name].astype(jnp.int32) for field in fields], 1)
+    rows = jnp.stack([jnp.asarray(drawn[field.name], jnp.int32) for field in fields], 1)
     clicked = (words[:, -1] >> 8).astype(jnp.int32) < _chances(fields, tables, rows)
     return rows, clicked.astype(jnp.int32)
 
@@ -116,6 +113,11 @@ def build(users: int, items: int, rank: int, period: int, **values: float) -> Cl
     return _chances(fields, tables, rows).astype(jnp.float32) / 2**24
 
   return Clicks(fields, sample, truth)
+
+
+def _category(below: np.ndarray, words: jax.Array) -> jax.Array:
+  """int32[n]: word w falls into category k if below[k - 1] <= w < below[k]."""
+  return jnp.searchsorted(jnp.asarray(below), words, side="right").astype(jnp.int32)
 
 
 def _chances(fields: tuple[Field, ...], tables: _Tables, rows: jax.Array) -> jax.Array:
