@@ -1,6 +1,9 @@
 """Training on rows: clicks that are made, lists of films, and what rows cannot be asked for."""
 
 import dataclasses
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +12,13 @@ import pytest
 from test_ideal import keys_of, seeds_of
 
 from seedlab import config as configs
-from seedlab import engine, report, streams, sweeps, training
+from seedlab import engine, streams, sweeps, training
 from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, UserError
 from seedlab.data import Dataset, worlds
 from seedlab.data.fields import Field
 from seedlab.training import evaluation
 
+SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"
 BASE = Config(
   data=Data(
     name="clicks",
@@ -57,12 +61,13 @@ def test_clicks_are_measured_as_clicks():
   assert found["test_auc"][0, -1] == pytest.approx((wins > 0).mean() + (wins == 0).mean() / 2)
 
 
-@pytest.mark.parametrize("world", ["real", "ideal"])
-@pytest.mark.parametrize("mode", ["loop", "vmap"])
+@pytest.mark.parametrize("world, mode", [("real", "loop"), ("ideal", "vmap")])
 def test_runs_on_clicks_are_exact(world, mode):
   """Alone or together, however the steps are cut: the same bits."""
   built = training.make_trainer(config(data={"world": world}, evaluation={"train": True}))
-  together, alone = outcome_of(built, (5, 6, 7), mode), outcome_of(built, (6,), mode, longest=3)
+  program = engine.build(built, mode, None if mode == "loop" else 2)
+  together = engine.train(program, seeds_of(5, 6, 7))
+  alone = engine.train(program, seeds_of(6), longest=3)
   assert together.digest[1] == alone.digest[0]
   for name, values in alone.outcome.items():
     np.testing.assert_array_equal(values[0], together.outcome[name][1])
@@ -116,15 +121,30 @@ def test_no_trained_network_ranks_better_than_the_truth():
   assert data.test_label.mean() == pytest.approx(truth.mean(), abs=4 * 0.5 / np.sqrt(4000))
 
 
-def test_networks_of_two_kinds_train_on_rows():
-  for changes in (
-    {"model": {"norm": "batch", "dropout": 0.2, "towers": 2}},
+def own_rows(lists=None, **sections):
+  """A Trainer on 200 rows of a user and a film."""
+  rng = np.random.default_rng(0)
+  rows = rng.integers(0, 15, (200, 2)).astype(np.int32)
+  label = rng.integers(0, 2, 200).astype(np.int32)
+  nothing = np.zeros(0, np.float32)
+  dataset = Dataset(rows[:150], label[:150], rows[150:], label[150:], nothing, nothing)
+  data = {"name": "own", "world_kwargs": (), "train_examples": None, "test_examples": None}
+  sections["data"] = data | sections.get("data", {})
+  fields = (Field("user", 15), Field("film", 15))
+  return training.on_dataset(config(**sections), dataset, 2, fields=fields, lists=lists)
+
+
+@pytest.mark.parametrize(
+  "sections",
+  [
+    {"model": {"norm": "batch", "dropout": 0.2, "towers": 2}, "optimizer": {"name": "adagrad"}},
     {"model": {"gain": "moment", "activation": "swish"}, "training": {"codistillation": 0.5}},
-    {"training": {"average": 0.9}, "optimizer": {"name": "adagrad"}},
     {"evaluation": {"trajectory": True, "slices": 3}, "data": {"label_noise": 0.1}},
-  ):
-    found = outcome_of(training.make_trainer(config(**changes)))
-    assert np.isfinite(found.outcome["test_loss"]).all() and found.diverged[0] == -1
+  ],
+)
+def test_what_networks_can_be_trained_with_they_can_on_rows(sections):
+  found = outcome_of(own_rows(**sections))
+  assert np.isfinite(found.outcome["test_loss"]).all() and found.diverged[0] == -1
 
 
 @pytest.mark.parametrize(
@@ -167,33 +187,20 @@ def test_the_best_films_by_hand():
 
 
 def test_lists_are_kept_and_do_not_change_a_run():
-  rng = np.random.default_rng(0)
-  rows = rng.integers(0, 15, (200, 2)).astype(np.int32)
-  label = rng.integers(0, 2, 200).astype(np.int32)
-  nothing = np.zeros(0, np.float32)
-  dataset = Dataset(rows[:150], label[:150], rows[150:], label[150:], nothing, nothing)
-  fields = (Field("user", 15), Field("film", 15))
-  settings = config(
-    data={"name": "own", "world_kwargs": (), "train_examples": None, "test_examples": None},
-    evaluation={"lists": 4},
-  )
   one = np.arange(15, dtype=np.int32)[:, None]
   lists = evaluation.Lists(one[:4], one, np.zeros((4, 15), bool))
-  listed = training.on_dataset(settings, dataset, 2, fields=fields, lists=lists)
-  plain = training.on_dataset(
-    dataclasses.replace(settings, evaluation=dataclasses.replace(settings.evaluation, lists=0)),
-    dataset, 2, fields=fields,
-  )  # fmt: skip
-  found = outcome_of(listed)
+  found = outcome_of(own_rows(lists, evaluation={"lists": 4}))
   assert found.outcome["best_films"].shape == (1, 4, 10)
-  assert found.digest[0] == outcome_of(plain).digest[0]
+  assert found.digest[0] == outcome_of(own_rows()).digest[0]
 
 
 def test_a_page_of_clicks_names_what_flips(tmp_path):
   sweeps.sweep(config(), 4, tmp_path / "s", workers=1, quiet=True)
-  page = report.report(tmp_path / "s")
+  script = [sys.executable, str(SCRIPTS / "report.py"), str(tmp_path / "s")]
+  done = subprocess.run(script, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
   text = (tmp_path / "s/report.html").read_text()
-  assert page and "prediction difference, of the click" in text and "no click" in text
+  assert "prediction difference, of the click" in text and "no click" in text
   assert sweeps.replay(tmp_path / "s", 2).exact
 
 

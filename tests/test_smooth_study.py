@@ -54,6 +54,7 @@ def store(
     "predicted_label": (("run", "example"), (np.array(probability)[:, -1] > 0.5).astype(np.uint8)),
     "completed": ("run", np.ones(len(cells), bool)),
     "diverged": ("run", np.full(len(cells), -1)),
+    "label": ("example", np.arange(EXAMPLES) % 2),
     "seed_init": ("run", np.array([i for i, _ in cells], np.uint32)),
     "seed_order": ("run", np.array([j for _, j in cells], np.uint32)),
   }
@@ -83,7 +84,7 @@ def test_every_setting_of_every_scale_is_an_experiment():
     for name in smooth.places(scale):
       smooth.config(scale, name, "smelu=0.5", "crossed")
       for word in smooth.MODIFIERS:
-        if name != "criteo" and not word.startswith("window"):
+        if name != "criteo" and not word.startswith("window") and word != "time":
           smooth.config(scale, name, "swish", word)
     planned = smooth_study.sweeps(scale, None)
     assert len({one.name for one in planned}) == len(planned)
@@ -92,6 +93,7 @@ def test_every_setting_of_every_scale_is_an_experiment():
 
 
 def test_words_say_what_they_change():
+  assert smooth.config("laptop", "movielens", "time").data.test_by == "time"
   made = smooth.config("laptop", "movielens", "smelu=0.5", "order", "window100")
   assert made.model.activation_kwargs == (("beta", 0.5),) and made.seeds.vary == ("order",)
   assert (made.data.order, made.data.window) == ("window", 100)

@@ -240,6 +240,20 @@ def test_the_smoke_scale_of_the_bootstrap_study_resumes(tmp_path):
   assert again.stdout == done.stdout
 
 
+@pytest.mark.slow
+def test_the_smoke_scale_of_the_smooth_study_resumes(tmp_path):
+  command = [
+    sys.executable, str(ROOT / "scripts/study.py"), "--study=smooth", "--scale=smoke",
+    f"--out={tmp_path}/study", "--strict",
+  ]  # fmt: skip
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.count("not testable here (smoke scale judges nothing)") == 10
+  assert (tmp_path / "study/report.html").exists()
+  again = subprocess.run(command, capture_output=True, text=True)
+  assert again.stdout == done.stdout
+
+
 def test_passes_count_every_gradient():
   configs = {one.name: one.config for one in fullbatch_study.sweeps("laptop", None)}
   epochs = configs["digits/longer"].training.epochs

@@ -8,8 +8,8 @@ Command: python scripts/sweep.py --config=configs/smooth/movielens.py:laptop,sme
 
 After the colon: the scale (smoke, laptop, paper) and any number of words: an activation, as in relu
 or smelu=0.5 (the parameter of its width); what differs between runs (crossed, init, order, sample,
-dropout, poke); window10, window100, window1000; average, towers3, codistill; slices. What each
-changes: seedlab/studies/smooth.py.
+dropout, poke); window10, window100, window1000; time; average, towers3, codistill; slices. What
+each changes: seedlab/studies/smooth.py.
 """
 
 from ml_collections import ConfigDict

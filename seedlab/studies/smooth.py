@@ -8,6 +8,7 @@ A setting is a scale, a place and words:
   source    crossed (initialisation x order), init, order, sample, dropout, poke: what differs
             between runs; all without one
   window10, window100, window1000   examples among which the order is shuffled
+  time      of movielens: tested on the latest ratings
   remedy    average, towers3, codistill: besides a smooth activation
   slices    the loss along its gradient is kept
 
@@ -51,6 +52,7 @@ MODIFIERS: dict[str, dict[str, Any]] = {
     f"window{n}": {"data.order": "window", "data.window": n, "seeds.vary": ("order",)}
     for n in (10, 100, 1000)
   },
+  "time": {"data.test_by": "time"},
   "average": {"training.average": 0.99},
   "towers3": {"model.towers": 3},
   "codistill": {"training.codistillation": 1.0},

@@ -66,6 +66,7 @@ _SOURCES = {
   "sample": "another 60,000 of the training ratings",
   "dropout": "other units dropped (a tenth)",
   "poke": "one weight moved by one ulp before the first step",
+  "order,time": "another order, tested on the latest fifth of the ratings",
   "order,window1000": "order shuffled among 1,000",
   "order,window100": "order shuffled among 100",
   "order,window10": "order shuffled among 10",
@@ -530,6 +531,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   if first in found:
     tables += [
       _sources_table(datasets, found[first]),
+      _measures_table(datasets, first),
       _remedies_table(datasets, found[first]),
       _slices_table(datasets, first),
     ]
@@ -584,6 +586,8 @@ def _headline(found: Mapping[str, Place], chosen) -> str:
 
 
 def _ratio(interval: Interval) -> str:
+  if interval.high < 0.005:
+    return "below 0.005"
   if math.isnan(interval.low):
     return f"{interval.estimate:.2f}"
   return f"{interval.estimate:.2f} ({interval.low:.2f} to {interval.high:.2f})"
@@ -653,12 +657,12 @@ def _sources_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> repo
     estimates = [pairs.pair_mean(one).estimate for one in (a, b)]
     paired = len(a) == len(b)
     cell = _ratio(pairs.pair_ratio(b, a, paired=paired)) if min(estimates) > 0 else "-"
-    rows.append((words, *(f"{x:.4f}" for x in estimates), cell))
+    rows.append((words, *map(_small, estimates), cell))
   cells = []
   for name in ("relu", _BESIDE):
     main, again = datasets[f"{place.name}/{name}"], datasets[f"{place.name}/numerics/{name}"]
     cells.append(_between(main, again))
-  rows.append(("the same seeds in four lanes: other roundings", *(f"{x:.4f}" for x in cells), "-"))
+  rows.append(("the same seeds in four lanes: other roundings", *map(_small, cells), "-"))
   head = ("what differs between two runs", "PD, ReLU", f"PD, {_BESIDE}", "ratio")
   note = (
     "Everything else is shared. Ratios with 95 % run-jackknife intervals, paired by seeds."
@@ -666,6 +670,55 @@ def _sources_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> repo
     " program."
   )
   return report.Table(f"Sources of irreproducibility on {place.name}", head, rows, note)
+
+
+def _measures_table(datasets: Mapping[str, xarray.Dataset], place: str) -> report.Table:
+  """Order-only differences of the first initialisation, by every measure there is."""
+  columns = []
+  for name in ("relu", _BESIDE):
+    dataset = datasets[f"{place}/{name}"]
+    init_R = dataset["seed_init"].values
+    rows = init_R == init_R.min()
+    p_RxE = dataset["probability"].transpose("run", "evaluation", ...).values[rows, -1]
+    truth_E = dataset["label"].values
+    labels_RxE = metrics.predicted_labels(p_RxE)
+    difference = metrics.prediction_difference(p_RxE)
+    gain = metrics.ensemble_gain(p_RxE, truth_E, 2)
+    columns.append(
+      [
+        _small(difference.estimate),
+        _small(metrics.mean_deviation(p_RxE)),
+        _small(metrics.relative_deviation(p_RxE)),
+        _small(metrics.relative_deviation(p_RxE, truth_E)),
+        *(
+          _small(metrics.mean_distance(p_RxE, distance, all_pairs=True).estimate)
+          for distance in (metrics.symmetric_relative, metrics.jensen_shannon, metrics.hellinger)
+        ),
+        _small(pairs.pair_mean(pairs.churn_rows(labels_RxE)).estimate),
+        f"{metrics.logit_correlation(p_RxE).estimate:.4f}",
+        f"{gain.difference_ratio.estimate:.3f}",
+        f"{gain.log_loss_change.estimate:+.4f}",
+        _small(metrics.calibration_errors(p_RxE, truth_E).mean()),
+      ]
+    )
+  names = (
+    "PD: mean |p - p'| over pairs of runs", "mean deviation from the average prediction",
+    "relative PD", "relative PD of the label alone", "symmetric relative PD, pairwise",
+    "Jensen-Shannon distance", "Hellinger distance", "churn", "correlation of logits",
+    "PD of two averaged runs over that of one", "their log-loss less that of one",
+    "calibration error, 15 bins",
+  )  # fmt: skip
+  note = (
+    f"The first initialisation in {len(p_RxE)} orders. Formulas, ranges and the"
+    " factors between them: seedlab/metrics.py."
+  )
+  rows = list(zip(names, *columns, strict=True))
+  return report.Table(f"Other measures on {place}", ("measure", "ReLU", _BESIDE), rows, note)
+
+
+def _small(value: float) -> str:
+  """Four decimals, or two digits where they would say nothing."""
+  return f"{value:.4f}" if value >= 5e-4 or value == 0 else f"{value:.1e}"
 
 
 def _between(a: xarray.Dataset, b: xarray.Dataset) -> float:
@@ -726,16 +779,21 @@ def _slices_table(datasets: Mapping[str, xarray.Dataset], place: str) -> report.
   rows = []
   for name in _sliced(datasets, place):
     dataset = datasets[f"{place}/slices/{name}"]
-    jump, loss = dataset["slice_jump"].values, dataset["slice_loss"].values
+    jump, loss = dataset["slice_jump"].values[:, 1:], dataset["slice_loss"].values
+    middle = np.median(jump, axis=1)
     rows.append(
       (
         name,
         f"{np.median(jump.max(1)):.3f}",
-        f"{np.median(np.median(jump[:, 1:], axis=1)):.3f}",
+        f"{np.median(middle):.3f}",
+        f"{np.median(jump.max(1) / middle):.1f}",
         f"{np.median(loss[:, 0] - loss.min(1)):.4f}",
       )
     )
-  head = ("setting", "largest jump of the gradient", "median jump", "largest fall of the loss")
+  head = (
+    "setting", "largest jump of the gradient", "median jump", "largest over median",
+    "largest fall of the loss",
+  )  # fmt: skip
   points = datasets[f"{place}/slices/relu"].sizes["point"]
   note = (
     f"Along the negative gradient of the loss of 1,000 training examples at the end, {points}"

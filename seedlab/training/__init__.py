@@ -46,7 +46,7 @@ _SEGMENT_BLOCKS = 400
 _LARGEST_TEST_SET = 2 * 2**30  # bytes of it
 _BULK = 1000  # of them drawn at a time
 _TEST_EXAMPLES = 10_000  # of a world, unless data.test_examples says otherwise
-_SLICED = 1000  # training examples whose loss is sliced
+_SLICED = 32  # training examples whose loss is sliced: among many a kink of one is lost
 _PEER = 1  # fold_in(init, 1) draws the second network of co-distillation
 
 
