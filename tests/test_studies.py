@@ -227,28 +227,15 @@ def test_the_smoke_scale_of_every_study_runs_and_judges_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_smoke_scale_of_the_bootstrap_study_resumes(tmp_path):
+@pytest.mark.parametrize("study, count", [("bootstrap", 6), ("smooth", 10)])
+def test_the_smoke_scale_of_a_study_resumes(study, count, tmp_path):
   command = [
-    sys.executable, str(ROOT / "scripts/study.py"), "--study=bootstrap", "--scale=smoke",
+    sys.executable, str(ROOT / "scripts/study.py"), f"--study={study}", "--scale=smoke",
     f"--out={tmp_path}/study", "--strict",
   ]  # fmt: skip
   done = subprocess.run(command, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
-  assert done.stdout.count("not testable here (smoke scale judges nothing)") == 6
-  assert (tmp_path / "study/report.html").exists()
-  again = subprocess.run(command, capture_output=True, text=True)
-  assert again.stdout == done.stdout
-
-
-@pytest.mark.slow
-def test_the_smoke_scale_of_the_smooth_study_resumes(tmp_path):
-  command = [
-    sys.executable, str(ROOT / "scripts/study.py"), "--study=smooth", "--scale=smoke",
-    f"--out={tmp_path}/study", "--strict",
-  ]  # fmt: skip
-  done = subprocess.run(command, capture_output=True, text=True)
-  assert done.returncode == 0, done.stderr
-  assert done.stdout.count("not testable here (smoke scale judges nothing)") == 10
+  assert done.stdout.count("not testable here (smoke scale judges nothing)") == count
   assert (tmp_path / "study/report.html").exists()
   again = subprocess.run(command, capture_output=True, text=True)
   assert again.stdout == done.stdout
