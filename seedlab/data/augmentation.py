@@ -86,9 +86,7 @@ def _words(keys: jax.Array, kind: int, count: int) -> jax.Array:
   )
 
 
-def _crop_and_flip(
-  keys: jax.Array, images: jax.Array, data: Data, border: jax.Array
-) -> jax.Array:
+def _crop_and_flip(keys: jax.Array, images: jax.Array, data: Data, border: jax.Array) -> jax.Array:
   """Both as one gather: on a CPU twice as fast as padding, slicing, then mirroring."""
   batch, height, width = images.shape[:3]
   # The row and column of the picture that each pixel of the result comes from.

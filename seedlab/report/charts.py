@@ -242,9 +242,10 @@ def paths(drawn: Sequence[Path], x_label: str, y_label: str) -> LayoutDOM:
   plot = _figure(label=x_label, y_label=y_label, height=_HEIGHT + 80)
   roles = _roles(len(drawn))
   items = []
-  for role, path in zip(roles, drawn, strict=True):
+  for number, (role, path) in enumerate(zip(roles, drawn, strict=True)):
+    dash = "solid" if role not in roles[:number] else "dashed"
     source = ColumnDataSource({"label": list(path.labels), "x": list(path.x), "y": list(path.y)})
-    line = plot.line("x", "y", source=source, line_width=2)
+    line = plot.line("x", "y", source=source, line_width=2, line_dash=dash)
     points = plot.scatter("x", "y", source=source, size=8, fill_alpha=0.85)
     _paint(line, line_color=role)
     _paint(points, fill_color=role, line_color=role)
@@ -252,7 +253,7 @@ def paths(drawn: Sequence[Path], x_label: str, y_label: str) -> LayoutDOM:
     plot.add_tools(HoverTool(renderers=[points], tooltips=tips))
     items.append((path.name, [line, points]))
   legend = Legend(items=items, border_line_alpha=0, background_fill_alpha=0)
-  legend.update(ncols=len(drawn), click_policy="hide", glyph_width=26, location="left")
+  legend.update(ncols=min(len(drawn), 4), click_policy="hide", glyph_width=26, location="left")
   legend.update(label_text_font_size="11px", spacing=8, margin=0)
   legend.tags = ["label_text_color=ink"]
   plot.add_layout(legend, "above")

@@ -578,11 +578,12 @@ def _headline(found: Mapping[str, Place], chosen) -> str:
     ratio = _pd_ratios(place, [setting], 0.95)[0]
     losses = [_second_half(place.settings[s].loss[..., -1]).mean() for s in (setting, "relu")]
     words.append(
-      f"{name} {100 * (ratio.estimate - 1):+.0f} % at {losses[0] - losses[1]:+.4f} nats ({setting})"
+      f"{name} {100 * (ratio.estimate - 1):+.0f}\N{NO-BREAK SPACE}% (log-loss"
+      f" {losses[0] - losses[1]:+.4f}, {setting})"
     )
   if not words:
     return "No data of this study is at hand; name its directory: --data_dir."
-  return f"Prediction difference between two orders, SmeLU against ReLU: {'; '.join(words)}."
+  return f"How much two orders of the examples differ, SmeLU against ReLU: {'; '.join(words)}."
 
 
 def _ratio(interval: Interval) -> str:
@@ -596,7 +597,7 @@ def _ratio(interval: Interval) -> str:
 def _change(interval: Interval) -> str:
   if math.isnan(interval.low):
     return f"{interval.estimate:+.4f}"
-  return f"{interval.estimate:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})"
+  return f"{interval.estimate:+.4f} ± {(interval.high - interval.low) / 2:.4f}"
 
 
 def _settings_table(place: Place, chosen: Mapping[str, str]) -> report.Table:
@@ -625,14 +626,14 @@ def _settings_table(place: Place, chosen: Mapping[str, str]) -> report.Table:
   score = "AUC" if place.name in ("movielens", "clicks", "criteo") else "accuracy"
   head = [
     "setting", "log-loss", "less ReLU's", f"{score}, %", "PD, order", "over ReLU's", "PD, init",
-    "PD, both", "labels changed, %",
+    "PD, both", "churn, %",
   ]  # fmt: skip
   if relu.overlap is not None:
-    head.append("top-10 overlap")
+    head.append("overlap")
   note = (
     "95 % intervals, paired by seeds. * the width chosen on the first half of the orders (M1, M2"
-    " and M5 judge it on the second). PD, init: the order shared; both: neither shared. Labels and"
-    " lists: between two orders."
+    " and M5 judge it on the second). PD, init: the order shared; both: neither shared. Churn, and"
+    " the overlap of a user's ten best films: between two orders."
   )
   return report.Table(f"Activations on {place.name}", head, rows, note)
 
