@@ -797,7 +797,7 @@ def _slices_table(datasets: Mapping[str, xarray.Dataset], place: str) -> report.
   )  # fmt: skip
   points = datasets[f"{place}/slices/relu"].sizes["point"]
   note = (
-    f"Along the negative gradient of the loss of 1,000 training examples at the end, {points}"
+    f"Along the negative gradient of the loss of 32 training examples at the end, {points}"
     " points up to 2 % of the norm of the parameters; jumps between neighbouring points over the"
     " norm of the gradient at the start; medians over runs."
   )
