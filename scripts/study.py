@@ -9,7 +9,7 @@ from absl import flags
 from seedlab import cli
 
 _STUDY = flags.DEFINE_enum(
-  "study", None, ["bootstrap", "fullbatch", "smooth"], "which", required=True
+  "study", None, ["bootstrap", "fullbatch", "seeds", "smooth"], "which study", required=True
 )
 _SCALE = flags.DEFINE_enum("scale", "laptop", ["smoke", "laptop", "paper"], "how large")
 _OUT = flags.DEFINE_string("out", None, "directory of the study", required=True)
@@ -20,10 +20,21 @@ _STRICT = flags.DEFINE_bool("strict", False, "exit with 1 if a claim is contradi
 
 def main(argv: list[str]) -> int:
   # After the flags: a mistake answers at once.
-  from seedlab.studies import bootstrap_study, fullbatch_study, smooth_study, study
+  from seedlab.studies import (
+    bootstrap_study,
+    fullbatch_study,
+    seeds_study,
+    smooth_study,
+    study,
+  )
 
   del argv
-  modules = {"bootstrap": bootstrap_study, "fullbatch": fullbatch_study, "smooth": smooth_study}
+  modules = {
+    "bootstrap": bootstrap_study,
+    "fullbatch": fullbatch_study,
+    "seeds": seeds_study,
+    "smooth": smooth_study,
+  }
   chosen = modules[_STUDY.value].STUDY
   result = study.run(chosen, _SCALE.value, _OUT.value, data_dir=_DATA.value, workers=_WORKERS.value)
   print(result.text)

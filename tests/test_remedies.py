@@ -10,7 +10,7 @@ import pytest
 from test_ideal import DATASET, assert_close, keys_of, seeds_of
 
 from seedlab import config as configs
-from seedlab import engine, records, streams, sweeps, training
+from seedlab import engine, findings, records, streams, sweeps, training
 from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, UserError
 from seedlab.data import order as orders
 from seedlab.training import evaluation, losses, poke
@@ -326,6 +326,10 @@ def test_probabilities_at_every_evaluation(tmp_path):
     dataclasses.replace(config, evaluation=end), 3, tmp_path / "b", workers=1, quiet=True
   )
   np.testing.assert_allclose(last["probability"], probability[:, -1], atol=1e-6)
+  ends = probability[:, -1].astype(np.float64)
+  apart = np.mean([np.abs(ends[m] - ends[j]).sum(-1).mean() for m, j in ((0, 1), (0, 2), (1, 2))])
+  shown = findings.disagreement(dataset).difference
+  assert shown.estimate == pytest.approx(apart, rel=1e-6)
   # The same examples, whatever else is kept; fewer of them are another evaluation set.
   assert last.attrs["evaluation_digest"] == dataset.attrs["evaluation_digest"]
   data = dataclasses.replace(config.data, test_examples=29)

@@ -217,7 +217,7 @@ def test_ratios_and_losses_are_those_of_the_second_half():
 
 def test_where_falling_losses_reach_a_loss():
   losses, values = np.array([0.6, 0.5, 0.4]), np.array([1.0, 2.0, 4.0])
-  assert smooth_study._at_loss(losses, values, 0.45) == pytest.approx(3.0)
+  assert smooth_study._at_loss(losses, values, 0.42) == pytest.approx(3.6)
   assert smooth_study._at_loss(losses, values, 0.6) == 1.0
   assert smooth_study._at_loss(losses, values, 0.3) == 4.0
   assert np.isnan(smooth_study._at_loss(losses, values, 0.61))

@@ -28,11 +28,14 @@ class Sweep(NamedTuple):
   """One sweep of a study; its store is the directory `name` below the study's."""
 
   name: str
-  config: Config
+  config: Config | None  # None: `trainer` says what is trained
   runs: range  # of a crossed design all there are
   lanes: str = "auto"
   width: int | None = None  # of lanes, where that is not left to the rule
   teacher: str = ""  # name of an earlier sweep, whose first run is `training.teacher`
+  start: tuple[str, int] | None = None  # earlier sweep and its run: `model.initial`
+  fresh: tuple[str, ...] = ()  # `model.fresh` of `start`
+  trainer: tuple[str, dict[str, Any]] | None = None  # "module:function" and its arguments
 
 
 class Analysis(NamedTuple):
@@ -88,18 +91,17 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
   total = sum(len(one.runs) for one in planned)
   with sweeps.local_pool(workers) as pool, Progress(total, quiet) as progress:
     for one in planned:  # a mistake in the last sweep is found before the first one trains
-      sweeps.check(sweeps.experiment(one.config, data_dir=data_dir), pool)
+      sweeps.check(sweeps.experiment(**_what(one, data_dir)), pool)
     for one, following in itertools.pairwise([*planned, None]):
-      config = _taught(one, out, data_dir) if one.teacher else one.config
-      if following and not following.teacher and not records.exists(out / following.name):
-        # A program compiles on one core; the next one may as well use another.
-        coming = sweeps.experiment(following.config, data_dir=data_dir)
-        sweeps.prepare(coming, pool, _lanes(following), following.width)
+      if following and not (following.teacher or following.start):
+        _prepare(following, out, data_dir, pool)
+      if one.teacher or one.start:
+        one = one._replace(config=_from_earlier(one, out, data_dir))
+      crossed = one.config and one.config.seeds.design == "crossed"
       sweeps.sweep(
-        config,
-        None if config.seeds.design == "crossed" else one.runs,
-        out / one.name,
-        data_dir=data_dir,
+        runs=None if crossed else one.runs,
+        out=out / one.name,
+        **_what(one, data_dir),
         lanes=_lanes(one),
         width=one.width,
         executor=pool,
@@ -124,25 +126,43 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
   return Result(verdicts, text, report.write(page, out / "report.html"))
 
 
+def _what(one: Sweep, data_dir: str | None) -> dict[str, Any]:
+  """The experiment of a sweep, as `sweeps.experiment` and `sweeps.sweep` take it."""
+  if one.config:
+    return {"what": one.config, "data_dir": data_dir}
+  function, arguments = one.trainer
+  return {"what": function, "arguments": {**arguments, "data_dir": data_dir}}
+
+
 def _lanes(one: Sweep) -> str:
   return "vmap" if one.width else one.lanes
 
 
-def _taught(one: Sweep, out: pathlib.Path, data_dir: str | None) -> Config:
-  """The config of a sweep, half of whose labels are a teacher's.
+def _prepare(one: Sweep, out: pathlib.Path, data_dir: str | None, pool) -> None:
+  """A program compiles on one core; that of the next sweep may as well use another meanwhile."""
+  if not records.exists(out / one.name):
+    coming = sweeps.experiment(**_what(one, data_dir))
+    sweeps.prepare(coming, pool, _lanes(one), one.width)
 
-  That is the first run of an earlier sweep of the study, trained again for its parameters,
-  which are kept beside the stores.
-  """
-  file = (out / "teachers" / f"{one.teacher.replace('/', '-')}.safetensors").absolute()
+
+def _from_earlier(one: Sweep, out: pathlib.Path, data_dir: str | None) -> Config:
+  """The config of a sweep that needs the parameters of an earlier one's run, in a file."""
+  if one.start:
+    file = _saved(*one.start, out, data_dir)
+    return changed(one.config, {"model.initial": file, "model.fresh": one.fresh})
+  file = _saved(one.teacher, None, out, data_dir)
+  return changed(one.config, {"training.teacher": file, "training.distillation": _TEACHERS_SHARE})
+
+
+def _saved(name: str, run: int | None, out: pathlib.Path, data_dir: str | None) -> str:
+  """A file with the parameters of a run (None: the first), which is trained again for them."""
+  source = out / name
+  run = int(records.open(source)["run"][0]) if run is None else run
+  file = (out / "parameters" / f"{name.replace('/', '-')}-{run}.safetensors").absolute()
   if not file.exists():
     file.parent.mkdir(exist_ok=True)
-    source = out / one.teacher
-    found = sweeps.replay(source, int(records.open(source)["run"][0]), data_dir=data_dir)
-    records.save_params(file, found.params)
-  return changed(
-    one.config, {"training.teacher": str(file), "training.distillation": _TEACHERS_SHARE}
-  )
+    records.save_params(file, sweeps.replay(source, run, data_dir=data_dir).params)
+  return str(file)
 
 
 def _mark(study: Study, scale: str, out: pathlib.Path) -> None:

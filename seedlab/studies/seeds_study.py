@@ -1,0 +1,750 @@
+"""The study "How much of a result is the seed?" (Picard 2021, arXiv 2109.08203, and after).
+
+What the paper did: many seeds, everything varied, the distribution of the test accuracy and
+its best and worst. What it could not say: which source of randomness is to blame, and how
+much of the spread is the finite test set. Claims S1 to S8.
+
+A "seed" of the paper sets every stream at once, as our `all` does. `crossed` has every
+combination of levels of three streams, from which first-order and total effects follow.
+Distribution-wise: what would show on new examples, too (Jordan 2024, arXiv 2304.01910).
+
+Scale `laptop` is digits, and CIFAR-10 at 16x16 where it is at hand; the published protocol on
+CIFAR-10 is configs/seeds/, its table stands beside ours with how sure each number is.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+import xarray
+
+from seedlab import data, findings, report
+from seedlab.config import Data, UserError, to_dict
+from seedlab.report import charts
+from seedlab.stats import comparison, crossed, crossed_pairs, curves, pairs, single
+from seedlab.stats.single import Interval, several_jackknives
+from seedlab.studies import seeds
+from seedlab.studies.claims import Claim, Part
+from seedlab.studies.study import Analysis, Study, Sweep
+
+_SCANNED = 100  # seeds of S4
+_NARROWER = 0.6  # of the training, after which it counts as converged (S2)
+_SAME_SPREAD = (0.8, 1.25)
+_CARRIED = 0.2  # S6
+_FULL = 0.8  # S7 and S8
+_VARIANT = 0.005  # an identical variant "wins" by half a point
+_PRETRAINED = 5  # pretraining seeds
+
+_RUNS = {"smoke": 12, "laptop": 2000, "paper": 10_000}  # all streams varied
+_FEW = {"smoke": 6, "laptop": 100, "paper": 500}  # of a design choice, of CIFAR-10
+_TUNED = {"smoke": 4, "laptop": 30, "paper": 100}
+_POKES = {"smoke": (0, 15), "laptop": (0, 15, 75, 150, 225, 285)}
+_POKES["paper"] = _POKES["laptop"]
+_TWINS = {"smoke": (0, 15), "laptop": (0, 15, 75, 150, 225, 300)}
+_TWINS["paper"] = _TWINS["laptop"]
+
+
+class _Reported(NamedTuple):
+  """A row of the paper's tables, test accuracy in %."""
+
+  setup: str
+  seeds: int
+  mean_sd: str
+  least: str
+  most: str
+  gap: str
+  status: str
+
+
+# Facts of the paper and how sure they are: its text could not be opened.
+_REPORTED = (
+  _Reported(
+    "CIFAR-10, long", 500, "90.70 ± 0.20", "90.14", "91.41", "1.27",
+    "unverified; the gap agrees with Jordan's remark",
+  ),
+  _Reported(
+    "CIFAR-10, short", 10_000, "90.02 ± 0.23", "89.01", "90.83", "1.82",
+    "gap: two summaries; worst and best: one; mean and sd unverified",
+  ),
+  _Reported(
+    "ImageNet, supervised ResNet-50", 50, "75.48 ± 0.10", "75.25", "75.69", "0.44",
+    "mean 75.5: a summary; the rest unverified",
+  ),
+  _Reported(
+    "ImageNet, DINO ResNet-50", 50, "75.15 ± 0.08", "74.98", "75.35", "0.37", "unverified",
+  ),
+  _Reported(
+    "ImageNet, DINO ViT-S/16", 50, "76.83 ± 0.09", "76.63", "77.09", "0.46", "unverified",
+  ),
+)  # fmt: skip
+
+
+class Spread(NamedTuple):
+  """Independent runs of one setting; diverged ones count as chance level and err everywhere."""
+
+  runs: np.ndarray  # int64[R]
+  steps: np.ndarray  # int64[T]
+  accuracy: np.ndarray  # float64[R, T]
+  errors: np.ndarray  # bool[R, E], at the end
+
+  @property
+  def last(self) -> np.ndarray:
+    return self.accuracy[:, -1]
+
+
+def claims(scale: str) -> list[Claim]:
+  """S1 to S8, fixed before training."""
+  del scale
+  given = "cifar10 is at hand"
+  made = [
+    Claim(
+      "S1",
+      "the spread between seeds is real, not the test set's",
+      (Part("distribution-wise variance of the error, digits", "lo > x", (0.0,)),),
+    ),
+    Claim(
+      "S2",
+      "longer training does not merge the runs",
+      (
+        Part(
+          f"sd of accuracy at the end over that after {100 * _NARROWER:g} % of the steps, digits",
+          "within [a, b]",
+          _SAME_SPREAD,
+        ),
+      ),
+    ),
+    Claim(
+      "S3",
+      "there are black swans: tails heavier than a normal's",
+      (Part("excess kurtosis of accuracy, parametric bootstrap, digits", "p < alpha"),),
+    ),
+    Claim(
+      "S4",
+      "seeds rival design",
+      (
+        Part(
+          f"expected gap among {_SCANNED} seeds over the median effect of five design choices",
+          "lo > x",
+          (1.0,),
+        ),
+      ),
+    ),
+    Claim(
+      "S5",
+      "pretraining narrows the spread and does not remove it",
+      (
+        Part(
+          "distribution-wise sd of tuned networks over that from scratch with a fixed backbone",
+          "hi < x",
+          (1.0,),
+        ),
+        Part("distribution-wise variance of tuned networks", "lo > x", (0.0,)),
+      ),
+      given,
+    ),
+    Claim(
+      "S6 config",
+      "a good seed is good at another learning rate",
+      (Part("rank correlation of accuracies by seed, digits", "lo > x", (_CARRIED,)),),
+    ),
+    Claim(
+      "S6 data",
+      "a good seed is good on another data set",
+      (Part("rank correlation of accuracies by seed, digits and CIFAR-10", "lo > x", (_CARRIED,)),),
+      given,
+    ),
+    *(
+      Claim(
+        f"S7 {stream}",
+        "one source alone gives the full spread",
+        (
+          Part(f"total effect of {stream} on the variance of accuracy, digits", "lo > x", (_FULL,)),
+        ),
+      )
+      for stream in seeds.FACTORS
+    ),
+    Claim(
+      "S8",
+      "one unit in the last place is as good as another seed",
+      (
+        Part(
+          "disagreement of runs that differ in one ulp of one weight over that of other seeds",
+          "lo > x",
+          (_FULL,),
+        ),
+      ),
+    ),
+  ]
+  return [dataclasses.replace(claim, family="seeds") for claim in made]
+
+
+def sweeps(scale: str, data_dir: str | None) -> list[Sweep]:
+  """Every setting, on the data that are at hand (at scale paper all)."""
+  few, levels = _FEW[scale], seeds.LEVELS[scale]
+  made = [
+    Sweep("digits/all", seeds.config(scale, "digits", "all"), range(_RUNS[scale])),
+    Sweep("digits/crossed", seeds.config(scale, "digits", "crossed"), range(levels**3)),
+    *(
+      Sweep(f"digits/{choice}", seeds.config(scale, "digits", choice), range(few))
+      for choice in seeds.DESIGN
+    ),
+  ]
+  for words in [(f"poke{step}",) for step in _POKES[scale]] + [("poke0", "factor")]:
+    config = seeds.config(scale, "digits", *words)
+    inits, pokes = config.seeds.levels
+    made.append(Sweep(f"digits/{','.join(words)}", config, range(inits * pokes)))
+  for step in _TWINS[scale]:
+    arguments = {"config": to_dict(seeds.config(scale, "digits", "all")), "split": step}
+    twins = ("seedlab.studies.twins:make", arguments)
+    made.append(Sweep(f"digits/twins{step}", None, range(min(few, 20)), trainer=twins))
+  if scale == "paper" or _at_hand(data_dir):
+    made.append(Sweep("cifar10/all", seeds.config(scale, "cifar10", "all"), range(few)))
+    made += _pretraining(scale)
+  return made
+
+
+def _pretraining(scale: str) -> list[Sweep]:
+  """Networks pretrained on glyphs, or not at all, and tuned to few pictures of CIFAR-10."""
+  tuned = seeds.config(scale, "cifar10", "tuned")
+  begun = range(_PRETRAINED)
+  made = [
+    Sweep("start/pretrained", seeds.config(scale, "glyphs"), begun),
+    Sweep("start/scratch", seeds.untrained(tuned), begun),
+  ]
+  for kind in ("pretrained", "scratch"):
+    for run in begun:
+      name, start = f"tuned/{kind}{run}", (f"start/{kind}", run)
+      made.append(Sweep(name, tuned, range(_TUNED[scale]), start=start, fresh=(seeds.HEAD,)))
+  return made
+
+
+def _at_hand(data_dir: str | None) -> bool:
+  try:
+    data.class_names(Data(name="cifar10"), data_dir, False)
+  except UserError:
+    return False
+  return True
+
+
+# --- what was measured
+
+
+def spread(dataset: xarray.Dataset) -> Spread:
+  """The completed runs of a store."""
+  done = dataset["completed"].values.astype(bool)
+  label_E = dataset["label"].values
+  accuracy = dataset["test_accuracy"].transpose("run", "evaluation").values[done].astype(np.float64)
+  errors = dataset["predicted_label"].transpose("run", "example").values[done] != label_E
+  steps, diverged = dataset["evaluation"].values, dataset["diverged"].values[done]
+  gone = (diverged[:, None] >= 0) & (steps[None, :] > diverged[:, None])
+  accuracy[gone] = 1 / len(np.unique(label_E))
+  errors[diverged >= 0] = True
+  return Spread(dataset["run"].values[done], steps, accuracy, errors)
+
+
+def distribution_wise(one: Spread, level: float = 0.95) -> Interval:
+  """Variance of the error on new examples, as a squared fraction."""
+  return single.distribution_wise_interval(one.errors, level)
+
+
+def _sd(variance: float) -> float:
+  return math.sqrt(max(variance, 0.0))
+
+
+def _plateau(one: Spread) -> int:
+  """The evaluation from which on a training counts as converged."""
+  return int(np.flatnonzero(one.steps >= _NARROWER * one.steps[-1])[0])
+
+
+def _spread_kept(one: Spread, level: float) -> Interval:
+  two = comparison.align(one.last, one.runs, one.accuracy[:, _plateau(one)], one.runs)
+  return comparison.sd_ratio(two, level)
+
+
+def _effects_of_design(datasets, level: float) -> dict[str, Interval]:
+  """Change of the mean accuracy by each design choice, paired by seed."""
+  base = spread(datasets["digits/all"])
+  found = {}
+  for choice in seeds.DESIGN:
+    other = spread(datasets[f"digits/{choice}"])
+    contrast = comparison.difference(
+      comparison.align(other.last, other.runs, base.last, base.runs), level
+    )
+    found[choice] = Interval(contrast.estimate, contrast.low, contrast.high, level, contrast.method)
+  return found
+
+
+def _seeds_against_design(datasets, level: float) -> Interval:
+  """Expected gap among _SCANNED seeds over the median |effect|.
+
+  Its limits are those of the gap over the other limits of the median, each at the level at
+  which both hold together (Bonferroni); the median of the effects' limits bounds the median.
+  """
+  each = 1 - (1 - level) / 2
+  one = spread(datasets["digits/all"])
+  gap = single.expected_range(one.last, min(_SCANNED, len(one.last)), each)
+  effects = _effects_of_design(datasets, 1 - (1 - each) / len(seeds.DESIGN)).values()
+  middle = np.median([abs(effect.estimate) for effect in effects])
+  most = np.median([max(abs(effect.low), abs(effect.high)) for effect in effects])
+  least = np.median(
+    [
+      0.0 if effect.low <= 0 <= effect.high else min(abs(effect.low), abs(effect.high))
+      for effect in effects
+    ]
+  )
+  high = gap.high / least if least else math.inf
+  return Interval(gap.estimate / middle, gap.low / most, high, level, "gap and median together")
+
+
+def _tuned(datasets, kind: str) -> list[Spread]:
+  return [spread(datasets[f"tuned/{kind}{run}"]) for run in range(_PRETRAINED)]
+
+
+def _narrowing(datasets, level: float) -> Interval:
+  """Ratio of distribution-wise sds, by leaving out a pretraining or an initialisation."""
+  variances = [
+    np.array([distribution_wise(one).estimate for one in _tuned(datasets, kind)])
+    for kind in ("pretrained", "scratch")
+  ]
+  means = [values.mean() for values in variances]
+  left = [(len(v) * v.mean() - v) / (len(v) - 1) for v in variances]
+  with np.errstate(invalid="ignore", divide="ignore"):
+    log = float(np.log(means[0] / means[1])) / 2
+    parts = [np.log(left[0] / means[1]) / 2, np.log(means[0] / left[1]) / 2]
+  low, high = several_jackknives(log, parts, level)
+  limits = (math.exp(x) for x in (log, low, high))
+  return Interval(*limits, level, "jackknife over what the networks start from")
+
+
+def _remaining(datasets, level: float) -> Interval:
+  """Mean distribution-wise variance of tuned networks, over pretraining seeds."""
+  values = [distribution_wise(one).estimate for one in _tuned(datasets, "pretrained")]
+  return single.mean_interval(values, level)
+
+
+def _carried(a: Spread, b: Spread, level: float) -> Interval:
+  _, at_a, at_b = np.intersect1d(a.runs, b.runs, return_indices=True)
+  return curves.kendall_tau(a.last[at_a], b.last[at_b], level)
+
+
+def _crossed(dataset: xarray.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Accuracy of each combination, and the errors on two halves of the test set."""
+  one = spread(dataset)
+  streams = {s: dataset[f"seed_{s}"].values for s in seeds.FACTORS}
+  halves = crossed.halves(one.errors, np.random.default_rng(0))
+  return tuple(crossed.design(values, streams)[0] for values in (one.last, *halves))
+
+
+def _disagreements(dataset: xarray.Dataset) -> np.ndarray:
+  """Rows of churn between runs that share the initialisation, float64[I, J]."""
+  labels = dataset["predicted_label"].transpose("run", "example").values
+  init_R, poke_R = (dataset[f"seed_{stream}"].values for stream in ("init", "poke"))
+  rows_R = pairs.churn_rows(labels, groups=init_R)
+  return crossed.design(rows_R, {"init": init_R, "poke": poke_R})[0]
+
+
+def _churn_rows(dataset: xarray.Dataset) -> np.ndarray:
+  return pairs.churn_rows(dataset["predicted_label"].transpose("run", "example").values)
+
+
+def _poked(datasets, name: str, level: float) -> Interval:
+  """Disagreement of runs that differ in a poke over that of runs that differ in every seed."""
+  poke, parts = crossed_pairs.without_levels(_disagreements(datasets[name]), (1,), True)
+  rows_R = _churn_rows(datasets["digits/all"])
+  R, total = len(rows_R), rows_R.sum()
+  other, left_R = total / (R * (R - 1)), (total - 2 * rows_R) / ((R - 1) * (R - 2))
+  with np.errstate(divide="ignore"):
+    log = float(np.log(poke) - np.log(other))
+    parts = [*(np.log(part) - np.log(other) for part in parts), np.log(poke) - np.log(left_R)]
+  low, high = several_jackknives(log, parts, level)
+  limits = (math.exp(x) for x in (log, low, high))
+  return Interval(*limits, level, "jackknife over pokes, initialisations and seeds")
+
+
+# --- what is said
+
+
+def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
+  digits = spread(datasets["digits/all"])
+  given = "cifar10/all" in datasets
+  tables = [_distribution_table(datasets), _published_table(), _sources_table(datasets)]
+  tables += [_poke_table(datasets, scale), _twins_table(datasets, scale), _selection_table(digits)]
+  tables.append(_design_table(datasets))
+  if given:
+    tables.append(_pretraining_table(datasets))
+  lead = [
+    f"{len(digits.last):,} seeds on digits, every stream varied; {seeds.LEVELS[scale]} levels each"
+    " of initialisation, order and augmentation, fully crossed. Distribution-wise: what would show"
+    " on new examples, too. Accuracies in %, differences in points.",
+  ]
+  if not given:
+    lead.append("CIFAR-10 is not at hand (name its directory: --data_dir): no pretraining.")
+  pictures = {}
+  if scale != "smoke":
+    pictures = {
+      "distribution": _distribution_picture(datasets),
+      "sorted": _sorted_picture(digits),
+      "time": _time_picture(digits),
+      "sources": _sources_picture(datasets),
+      "pokes": _poke_picture(datasets, scale),
+    }
+  evidence, preconditions = _evidence(datasets, given)
+  return Analysis(_headline(digits), lead, evidence, preconditions, tables, pictures)
+
+
+def _evidence(datasets, given: bool):
+  digits = spread(datasets["digits/all"])
+  few = spread(datasets["digits/slow"])
+  tails = single.heavier_tails(digits.last, 1 / digits.errors.shape[1], np.random.default_rng(0))
+  effects: dict[float, dict[str, crossed.Effect]] = {}
+
+  def total(stream: str, level: float) -> list[Interval]:
+    if level not in effects:
+      values, *_ = _crossed(datasets["digits/crossed"])
+      effects[level] = crossed.effects(values, seeds.FACTORS, level=level)
+    return [effects[level][stream].total]
+
+  evidence: dict[str, Callable] = {
+    "S1": lambda level: [distribution_wise(digits, level)],
+    "S2": lambda level: [_spread_kept(digits, level)],
+    "S3": lambda level: [tails.p_value],
+    "S4": lambda level: [_seeds_against_design(datasets, level)],
+    "S5": lambda level: [_narrowing(datasets, level), _remaining(datasets, level)],
+    "S6 config": lambda level: [_carried(digits, few, level)],
+    "S6 data": lambda level: [_carried(digits, spread(datasets["cifar10/all"]), level)],
+    **{
+      f"S7 {stream}": (lambda level, stream=stream: total(stream, level))
+      for stream in seeds.FACTORS
+    },
+    "S8": lambda level: [_poked(datasets, "digits/poke0", level)],
+  }
+  return evidence, {"S5": given, "S6 data": given}
+
+
+def _headline(one: Spread) -> str:
+  raw, own = one.last.var(ddof=1), distribution_wise(one).estimate
+  share = 100 * max(own, 0) / raw if raw else 0
+  return (
+    f"Luck alone moves the accuracy on digits by {100 * np.ptp(one.last):.2f} points between the"
+    f" best and the worst of {len(one.last):,} seeds; {share:.0f} % of that variance would show on"
+    " new examples."
+  )
+
+
+def _points(interval: Interval, scale: float = 100.0, digits: int = 2) -> str:
+  values = (scale * x for x in (interval.estimate, interval.low, interval.high))
+  estimate, low, high = (f"{x:.{digits}f}" for x in values)
+  return estimate if math.isnan(interval.low) else f"{estimate} ({low} to {high})"
+
+
+def _distribution_table(datasets) -> report.Table:
+  rows = []
+  for place in ("digits", "cifar10"):
+    if f"{place}/all" not in datasets:
+      continue
+    one = spread(datasets[f"{place}/all"])
+    n, E, error = len(one.last), one.errors.shape[1], float(1 - one.last.mean())
+    sd = single.sd_interval(one.last)
+    own = distribution_wise(one)
+    best = single.normal_best(n)
+    tails = single.heavier_tails(one.last, 1 / E, np.random.default_rng(0))
+    expected = [100 * (one.last.mean() + sign * best * sd.estimate) for sign in (-1, 1)]
+    rows.append(
+      (
+        place,
+        f"{n:,}",
+        f"{100 * one.last.mean():.2f}",
+        _points(sd),
+        f"{100 * _sd(own.estimate):.2f} ({100 * _sd(own.low):.2f} to {100 * _sd(own.high):.2f})",
+        f"{100 * one.last.min():.2f} to {100 * one.last.max():.2f}",
+        f"{expected[0]:.2f} to {expected[1]:.2f}",
+        f"{_chance_of_gap(one, sd.estimate):.2f}",
+        f"{tails.p_value:.3f}",
+        f"{100 * math.sqrt(error / (2 * E)):.2f}",
+        f"{100 * math.sqrt(error * (1 - error) / E):.2f}",
+      )
+    )
+  head = (
+    "setup", "seeds", "mean", "sd", "distribution-wise sd", "worst to best",
+    "of as many normal draws", "P of such a gap", "P of such tails", "sqrt(err/2n)", "binomial sd",
+  )  # fmt: skip
+  note = (
+    "sd: of the accuracy on this test set, with its run jackknife; distribution-wise: Jordan 2024,"
+    " theorem 2. Normal draws: expected worst and best of as many with this mean and sd; P of such"
+    " a gap: how often they are as far apart. sqrt(err/2n) is what a calibrated binary classifier's"
+    " test set alone would give, the binomial sd that of one network on new test sets. The best"
+    " seed of a list is no better a network: see what it is worth below."
+  )
+  return report.Table("Distribution over seeds", head, rows, note)
+
+
+def _chance_of_gap(one: Spread, sd: float, draws: int = 2000) -> float:
+  """How often as many normal values are at least as far apart, on the grid of accuracies."""
+  rng, n, E = np.random.default_rng(0), len(one.last), one.errors.shape[1]
+  wide = [np.ptp(np.round(rng.normal(0, sd, n) * E)) for _ in range(draws)]
+  return float(np.mean(np.array(wide) >= round(np.ptp(one.last) * E)))
+
+
+def _published_table() -> report.Table:
+  rows = []
+  for one in _REPORTED:
+    mean, sd = (float(x) for x in one.mean_sd.split(" ± "))
+    best = single.normal_best(one.seeds) * sd
+    normal = f"{mean - best:.2f} to {mean + best:.2f}"
+    rows.append((one.setup, f"{one.seeds:,}", one.mean_sd, f"{one.least} to {one.most}", one.gap,
+                 normal, one.status))  # fmt: skip
+  head = (
+    "setup", "seeds", "mean ± sd", "worst to best", "gap", "of as many normal draws", "how sure",
+  )  # fmt: skip
+  note = (
+    "As reported by Picard 2021, from public code and summaries; the tables themselves could not be"
+    " opened. The extremes are those of normal samples of that size. None of it was trained here."
+  )
+  return report.Table("Reported", head, rows, note)
+
+
+def _sources_table(datasets) -> report.Table:
+  values, first, second = _crossed(datasets["digits/crossed"])
+  raw = crossed.effects(values, seeds.FACTORS)
+  own = crossed.effects(first, seeds.FACTORS, second)
+  rows = [
+    (
+      stream,
+      _points(raw[stream].first, 1),
+      _points(raw[stream].total, 1),
+      _points(own[stream].first, 1),
+      _points(own[stream].total, 1),
+      f"{100 * values.std(ddof=1) * _sd(raw[stream].total.estimate):.2f}",
+    )
+    for stream in seeds.FACTORS
+  ]
+  rows += [
+    (" x ".join(names), _points(interval, 1e4), "-", _points(shared, 1e4), "-", "-")
+    for (names, interval), shared in zip(
+      crossed.components(values, seeds.FACTORS).items(),
+      crossed.components(first, seeds.FACTORS, second).values(),
+      strict=True,
+    )
+  ]
+  head = (
+    "source", "alone", "with interactions", "alone, new examples", "with interactions, new"
+    " examples",
+    "sd if it alone varies",
+  )  # fmt: skip
+  note = (
+    "Shares of the variance (first-order and total Sobol effects) with 95 % intervals over new"
+    " levels; below them the variance components themselves, in squared points, interactions"
+    " included: the highest contains what nothing explains. One source varied alone, the others"
+    " fixed, shows its total effect."
+  )
+  return report.Table("Which source is to blame", head, rows, note)
+
+
+def _poke_names(scale: str) -> list[tuple[str, str]]:
+  named = [(f"digits/poke{step}", f"one ulp before step {step}") for step in _POKES[scale]]
+  return [*named, ("digits/poke0,factor", "times 1.001 before step 0")]
+
+
+def _poke_table(datasets, scale: str) -> report.Table:
+  rows = []
+  for name, words in _poke_names(scale):
+    churn = crossed_pairs.crossed_mean(_disagreements(datasets[name]), (1,), True)
+    rows.append((words, _points(churn), _points(_poked(datasets, name, 0.95), 1)))
+  whole = pairs.pair_mean(_churn_rows(datasets["digits/all"]))
+  rows.append(("every seed", _points(whole), "1"))
+  head = ("what differs between two runs", "disagreement, %", "over that of other seeds")
+  note = (
+    "Disagreement: test examples labelled differently. A poke moves one weight of the two layers,"
+    " drawn by its stream, to the next float32; everything else is shared. 95 % intervals over new"
+    " pokes and initialisations."
+  )
+  return report.Table("The poke", head, rows, note)
+
+
+def _twins_table(datasets, scale: str) -> report.Table:
+  rows = []
+  for step in _TWINS[scale]:
+    dataset = datasets[f"digits/twins{step}"]
+    cells = [
+      single.mean_interval(dataset[name].transpose("run", "evaluation").values[:, -1])
+      for name in ("barrier", "disagreement", "relative_distance")
+    ]
+    rows.append((f"{step}", _points(cells[0]), _points(cells[1]), _points(cells[2], 1)))
+  head = (
+    "part at step",
+    "barrier, points",
+    "disagreement, %",
+    "distance over the way from the start",
+  )
+  note = (
+    "Two trainings that share everything until a step and their initialisation only before it, then"
+    " another order and augmentation. Barrier: highest test error on the straight line between"
+    " them, less the mean of both ends (Frankle et al. 2020, arXiv 1912.05671, call below 2 points"
+    " stable)."
+  )
+  return report.Table("Pairs: is there a hill between two seeds?", head, rows, note)
+
+
+def _selection_table(one: Spread) -> report.Table:
+  rng = np.random.default_rng(0)
+  own = distribution_wise(one).estimate
+  share = max(own, 0.0) / one.last.var(ddof=1)
+  first, second = (1 - half for half in crossed.halves(one.errors, rng))
+  rows = []
+  for k in (10, 100, 1000):
+    if k > len(one.last) // 2:
+      continue
+    best = single.expected_best(one.last, k)
+    gain = best.estimate - one.last.mean()
+    groups = len(first) // k
+    chosen = [g * k + int(first[g * k : (g + 1) * k].argmax()) for g in range(groups)]
+    seen, worth = (half[chosen].mean() - half.mean() for half in (first, second))
+    rows.append(
+      (
+        f"{k:,}",
+        f"{100 * gain:.2f}",
+        f"{100 * share * gain:.2f}",
+        f"{100 * seen:.2f}",
+        f"{100 * worth:.2f}",
+      )
+    )
+  head = (
+    "seeds scanned", "gain of the best on this test set", "worth on new examples",
+    "best on half A: its gain there", "on half B",
+  )  # fmt: skip
+  note = (
+    "Points over the mean seed. Worth: the gain times the distribution-wise share of the variance"
+    " (for normal spreads its expectation). Halves of the test set: the best of so many seeds on"
+    " one half, and what is left of its lead on the other, over disjoint groups of seeds. Quote the"
+    " mean, not the best."
+  )
+  return report.Table("What a scan for a good seed is worth", head, rows, note)
+
+
+def _design_table(datasets) -> report.Table:
+  one = spread(datasets["digits/all"])
+  effects = _effects_of_design(datasets, 0.95)
+  rows = [(choice, f"{100 * e.estimate:+.2f} ({100 * e.low:+.2f} to {100 * e.high:+.2f})")
+          for choice, e in effects.items()]  # fmt: skip
+  gap = single.expected_range(one.last, min(_SCANNED, len(one.last)))
+  rows.append((f"best less worst of {_SCANNED} seeds, expected", _points(gap)))
+  ahead = np.sort(one.last)
+  wins = (len(ahead) - np.searchsorted(ahead, ahead + _VARIANT - 1e-9)).sum()
+  chance = wins / (len(ahead) * (len(ahead) - 1))
+  rows.append(
+    (
+      f"chance that an identical variant wins by {100 * _VARIANT:g} points, one seed each",
+      f"{100 * chance:.1f} %",
+    )
+  )
+  note = (
+    "Changes of mean accuracy by design choices listed before training, paired by seed, 95 %"
+    " intervals; what each changes: seedlab/studies/seeds.py."
+  )
+  return report.Table("Seeds beside design choices", ("what", "points"), rows, note)
+
+
+def _pretraining_table(datasets) -> report.Table:
+  rows = []
+  for kind, words in (
+    ("pretrained", "pretrained on glyphs"),
+    ("scratch", "from scratch, backbone's initialisation fixed"),
+  ):
+    found = _tuned(datasets, kind)
+    rows.append(
+      (
+        words,
+        f"{_PRETRAINED} x {len(found[0].last)}",
+        f"{100 * np.mean([one.last.mean() for one in found]):.2f}",
+        f"{100 * _sd(np.mean([one.last.var(ddof=1) for one in found])):.2f}",
+        f"{100 * _sd(np.mean([distribution_wise(one).estimate for one in found])):.2f}",
+        f"{100 * np.mean([np.ptp(one.last) for one in found]):.2f}",
+      )
+    )
+  rows.append(("ratio", "", "", "", _points(_narrowing(datasets, 0.95), 1), ""))
+  head = (
+    "network tuned to 1,000 pictures", "seeds", "mean", "sd", "distribution-wise sd", "best -"
+    " worst",
+  )  # fmt: skip
+  note = (
+    "Varied: the last layer's initialisation, order, augmentation, with one backbone at a time;"
+    " variances are means over the backbones. The control has the same fixed backbone without"
+    " pretraining, so that what narrows is the pretraining and not the fixed initialisation."
+  )
+  return report.Table("Pretraining, on CIFAR-10 at 16x16", head, rows, note)
+
+
+def _distribution_picture(datasets):
+  found = findings.examine(datasets["digits/all"], "test_accuracy", "digits")
+  model = charts.densities([found], "test accuracy, %")
+  s = found.columns[0].summary
+  return model, f"Mean {s.mean:.2f}, sd {s.sd:.2f}.", "Test accuracy over the seeds on digits."
+
+
+def _sorted_picture(one: Spread):
+  accuracy = 100 * np.sort(one.last)
+  rank = np.arange(1, len(accuracy) + 1)
+  normal = 100 * (
+    one.last.mean()
+    + one.last.std(ddof=1) * scipy.stats.norm.ppf((rank - 0.375) / (len(rank) + 0.25))
+  )
+  lines = [
+    charts.Path("seeds", [f"rank {r}" for r in rank], rank, accuracy),
+    charts.Path("a normal sample", [f"rank {r}" for r in rank], rank, normal),
+  ]
+  thin = np.unique(np.linspace(0, len(rank) - 1, 200).astype(int))
+  lines = [
+    path._replace(
+      labels=[path.labels[i] for i in thin], x=np.asarray(path.x)[thin], y=np.asarray(path.y)[thin]
+    )
+    for path in lines
+  ]
+  model = charts.paths(lines, "seeds, ascending", "test accuracy, %")
+  alt = f"From {accuracy[0]:.2f} to {accuracy[-1]:.2f}."
+  return model, alt, "Sorted accuracies beside what a normal sample of that size would give."
+
+
+def _time_picture(one: Spread):
+  found = [single.sd_interval(one.accuracy[:, t]) for t in range(len(one.steps))]
+  columns = 100 * np.array([(i.estimate, i.low, i.high) for i in found]).T
+  line = charts.Line("sd over seeds", 0, "solid", one.steps, *columns)
+  model = charts.lines([line], "training step", "sd of accuracy, points")
+  text = ", ".join(f"{step}: {sd:.2f}" for step, sd in zip(one.steps, columns[0], strict=True))
+  return model, f"sd by step: {text}.", "The spread over training, with its 95 % interval."
+
+
+def _sources_picture(datasets):
+  values, *_ = _crossed(datasets["digits/crossed"])
+  found = crossed.effects(values, seeds.FACTORS)
+  names, rows = [], []
+  for stream, effect in found.items():
+    for kind, interval in (("alone", effect.first), ("with interactions", effect.total)):
+      names.append(f"{stream}, {kind}")
+      limits = (interval.low, interval.high)
+      rows.append((interval.estimate, *limits, *limits))
+  model = charts.intervals(names, rows, "share of the variance of accuracy")
+  text = "; ".join(f"{n} {row[0]:.2f}" for n, row in zip(names, rows, strict=True))
+  return model, f"{text}.", "First-order and total effects of each source, digits, 95 % intervals."
+
+
+def _poke_picture(datasets, scale: str):
+  found = [
+    crossed_pairs.crossed_mean(_disagreements(datasets[f"digits/poke{step}"]), (1,), True)
+    for step in _POKES[scale]
+  ]
+  columns = 100 * np.array([(i.estimate, i.low, i.high) for i in found]).T
+  whole = 100 * pairs.pair_mean(_churn_rows(datasets["digits/all"])).estimate
+  line = charts.Line("one ulp", 0, "solid", np.array(_POKES[scale]) + 1, *columns)
+  model = charts.lines([line], "poked before step (counted from 1)", "disagreement, %", (whole,))
+  text = "; ".join(f"{s}: {c:.2f}" for s, c in zip(_POKES[scale], columns[0], strict=True))
+  caption = (
+    "Test examples that two runs label differently which differ in one ulp of one weight at a step;"
+    " dashed: two runs with other seeds."
+  )
+  return model, f"{text}; other seeds {whole:.2f}.", caption
+
+
+STUDY = Study("How much of a result is the seed?", claims, sweeps, analyse)
