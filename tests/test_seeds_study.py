@@ -1,0 +1,260 @@
+"""The seed study: its settings, twins, and its numbers on made-up runs."""
+
+import dataclasses
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray
+from test_ideal import keys_of, seeds_of
+
+from seedlab import config as configs
+from seedlab import engine
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, UserError
+from seedlab.studies import claims, seeds, seeds_study, study, twins
+
+STEPS = np.array([10, 20, 30, 40, 50])
+TINY = Config(
+  data=Data(name="digits", train_examples=100, test_examples=60, crop=1),
+  model=Model(name="mlp", width=6, depth=1),
+  optimizer=Optimizer(learning_rate=0.1),
+  training=Training(batch_size=20, epochs=3),
+  evaluation=Evaluation(every_epochs=3),
+)
+
+
+def store(errors, *, streams=None, diverged=None, accuracy=None) -> xarray.Dataset:
+  """What the study reads of a store: `errors` bool[R, E] at the end, ten classes."""
+  errors = np.asarray(errors, bool)
+  runs, examples = errors.shape
+  label = np.arange(examples) % 10
+  curve = np.repeat(1 - errors.mean(1)[:, None], len(STEPS), 1) if accuracy is None else accuracy
+  values = {
+    "test_accuracy": (("run", "evaluation"), curve),
+    "predicted_label": (("run", "example"), np.where(errors, (label + 1) % 10, label)),
+    "label": ("example", label),
+    "completed": ("run", np.ones(runs, bool)),
+    "diverged": ("run", np.full(runs, -1) if diverged is None else diverged),
+  }
+  for name, seed_R in (streams or {}).items():
+    values[f"seed_{name}"] = ("run", np.asarray(seed_R, np.uint32))
+  return xarray.Dataset(values, {"run": np.arange(runs), "evaluation": STEPS})
+
+
+# --- settings
+
+
+def test_every_setting_of_every_scale_is_an_experiment():
+  for scale in seeds.LEVELS:
+    planned = seeds_study.sweeps(scale, None)
+    assert len({one.name for one in planned}) == len(planned)
+    assert json.dumps([configs.to_dict(one.config) for one in planned if one.config])
+    claims.record(seeds_study.claims(scale))
+  crossed = seeds.config("laptop", "digits", "crossed").seeds
+  assert (crossed.vary, crossed.levels) == (("init", "order", "augment"), (16, 16, 16))
+  poke = seeds.config("laptop", "digits", "poke15", "factor")
+  assert (poke.training.poke_step, poke.training.poke) == (15, "factor")
+  assert seeds.config("laptop", "digits", "order").seeds.vary == ("order",)
+  start = seeds.untrained(seeds.config("laptop", "cifar10", "tuned"))
+  assert (start.training.steps, start.optimizer.learning_rate) == (1, 0.0)
+
+
+@pytest.mark.parametrize(
+  "words, message",
+  [
+    (("huge", "digits"), "scale='huge' is not known"),
+    (("laptop", "digit"), "place='digit' is not known; did you mean 'digits'"),
+    (("laptop", "digits", "pokes"), "word='pokes' is not known; did you mean 'poke0'"),
+  ],
+)
+def test_words_that_cannot_be_are_refused(words, message):
+  with pytest.raises(UserError, match=message):
+    seeds.config(*words)
+
+
+# --- twins
+
+
+def pair_after(split, run=1):
+  built = twins.make(configs.to_dict(TINY), split, points=5)
+  data, keys = jax.device_put(built.load()), keys_of(run)
+  state, outcomes, done = built.init(keys, data), [], 0
+  advance = jax.jit(built.advance)
+  for mark in built.plan:
+    while done < mark:
+      length = min(mark, (done // 5 + 1) * 5) - done  # epochs of 5 steps
+      state, _ = advance(state, keys, data, None, jnp.int32(done), jnp.int32(length))
+      done += length
+    outcomes.append(built.evaluate(state, data))
+  return built, state, data, outcomes
+
+
+def test_twins_share_everything_until_they_part():
+  built, state, data, outcomes = pair_after(7)
+  assert built.plan == (7, 15)
+  for name in ("distance", "barrier", "disagreement"):
+    assert outcomes[0][name] == 0
+  assert outcomes[1]["distance"] > 0
+  one = built.evaluate(state, data)
+  share = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, state.first.params, state.second.params)
+  plain = state._replace(first=state.first._replace(params=share))
+  assert one["error_path"][1] == pytest.approx(
+    1 - float(built.evaluate(plain, data)["test_accuracy"])
+  )
+  path = np.asarray(one["error_path"])
+  assert one["barrier"] == pytest.approx(path.max() - (path[0] + path[-1]) / 2)
+  flat = [np.concatenate([np.ravel(x) for x in jax.tree.leaves(t)])
+          for t in (state.first.params, state.second.params, state.start)]  # fmt: skip
+  distance = np.linalg.norm(flat[0] - flat[1])
+  assert one["distance"] == pytest.approx(distance, rel=1e-5)
+  relative = distance / np.linalg.norm(flat[0] - flat[2])
+  assert one["relative_distance"] == pytest.approx(relative, rel=1e-5)
+
+
+def test_twins_that_never_part_are_one():
+  *_, outcomes = pair_after(15)
+  assert outcomes[-1]["distance"] == 0 and outcomes[-1]["disagreement"] == 0
+  *_, apart = pair_after(0)
+  assert apart[-1]["distance"] > outcomes[-1]["distance"]
+
+
+def test_twins_are_exact():
+  program = engine.build(twins.make(configs.to_dict(TINY), 7, points=3), "loop")
+  together = engine.train(program, seeds_of(5, 6))
+  alone = engine.train(program, seeds_of(6), longest=2)
+  assert together.digest[1] == alone.digest[0]
+
+
+@pytest.mark.parametrize(
+  "sections, split, message",
+  [
+    ({"model": {"norm": "batch"}}, 5, "norm='batch' has statistics"),
+    ({"data": {"world": "ideal"}}, 5, "world='ideal' has no order"),
+    ({}, 16, "split=16 must lie from 0 to the 15 steps"),
+  ],
+)
+def test_twins_that_cannot_be_are_refused(sections, split, message):
+  made = {k: dataclasses.replace(getattr(TINY, k), **v) for k, v in sections.items()}
+  with pytest.raises(UserError, match=message):
+    twins.make(configs.to_dict(dataclasses.replace(TINY, **made)), split)
+
+
+# --- numbers
+
+
+def test_a_diverged_run_counts_as_chance():
+  errors = np.zeros((3, 20), bool)
+  one = seeds_study.spread(store(errors, diverged=np.array([-1, 25, -1])))
+  np.testing.assert_allclose(one.accuracy[1], [1, 1, 0.1, 0.1, 0.1])
+  assert one.errors[1].all() and not one.errors[[0, 2]].any()
+
+
+def test_the_spread_is_compared_with_that_of_the_plateau():
+  rng = np.random.default_rng(0)
+  base = rng.normal(size=200)
+  accuracy = np.stack([0.9 + s * base for s in (0.1, 0.05, 0.02, 0.01, 0.01)], 1)
+  one = seeds_study.spread(store(np.zeros((200, 20)), accuracy=accuracy))
+  assert seeds_study._plateau(one) == 2  # 30 of 50 steps
+  assert seeds_study._spread_kept(one, 0.95).estimate == pytest.approx(0.5)
+
+
+def test_seeds_beside_design():
+  """Effects of 1 to 5 points, a gap of known size: its median counts."""
+  rng = np.random.default_rng(1)
+  accuracy = 0.9 + 0.002 * rng.normal(size=(600, 1)).repeat(len(STEPS), 1)
+  nothing = np.zeros((600, 20))
+  datasets = {"digits/all": store(nothing, accuracy=accuracy)}
+  for number, choice in enumerate(seeds.DESIGN):
+    moved = accuracy[:100] + 0.01 * (number + 1) * (-1) ** number
+    moved = moved + 1e-5 * rng.normal(size=moved.shape)
+    datasets[f"digits/{choice}"] = store(nothing[:100], accuracy=moved)
+  found = seeds_study._seeds_against_design(datasets, 0.95)
+  gaps = [np.ptp(rng.choice(accuracy[:, -1], 100, replace=False)) for _ in range(200)]
+  assert found.estimate == pytest.approx(np.mean(gaps) / 0.03, rel=0.05)
+  assert found.low < found.estimate < found.high
+  effects = seeds_study._effects_of_design(datasets, 0.95)
+  assert effects["slow"].estimate == pytest.approx(-0.02, abs=1e-5)
+
+
+def test_the_poke_beside_a_reseed():
+  """Pokes flip one example in ten, other seeds three: a third, by brute force."""
+  rng = np.random.default_rng(2)
+  cells = list(itertools.product(range(4), range(8)))
+  of_init = rng.uniform(size=(4, 400)) < 0.2
+  errors = [of_init[i] ^ (rng.uniform(size=400) < 0.05) for i, _ in cells]
+  poked = store(errors, streams={"init": [i for i, _ in cells], "poke": [p for _, p in cells]})
+  other = store(rng.uniform(size=(60, 400)) < 0.2)
+  found = seeds_study._poked({"digits/poke0": poked, "digits/all": other}, "digits/poke0", 0.95)
+
+  def churn(rows):
+    return np.mean([np.mean(a != b) for a, b in itertools.combinations(rows, 2)])
+
+  within = np.mean([churn(np.array(errors)[8 * i : 8 * i + 8]) for i in range(4)])
+  whole = churn(other["predicted_label"].values)
+  assert found.estimate == pytest.approx(within / whole, rel=1e-9)
+  assert found.low < found.estimate < found.high < 0.5
+
+
+def test_pretraining_narrows():
+  """Planted distribution-wise sds of 0.5 and 2 points, each with what examples add."""
+  rng = np.random.default_rng(3)
+
+  def runs(sd):
+    rate = np.clip(0.3 + sd * rng.normal(size=(60, 1)), 0, 1)
+    return store(rng.uniform(size=(60, 4000)) < rate)
+
+  datasets = {}
+  for run in range(5):
+    datasets[f"tuned/pretrained{run}"] = runs(0.01)
+    datasets[f"tuned/scratch{run}"] = runs(0.04)
+  ratio = seeds_study._narrowing(datasets, 0.95)
+  assert ratio.estimate == pytest.approx(0.25, rel=0.25) and ratio.high < 0.5
+  assert seeds_study._remaining(datasets, 0.95).low > 0
+
+
+def test_a_good_seed_that_carries_over_and_one_that_does_not():
+  rng = np.random.default_rng(4)
+  errors = rng.uniform(size=(80, 500)) < rng.uniform(0.1, 0.3, (80, 1))
+  one = seeds_study.spread(store(errors))
+  again = seeds_study.spread(store(errors ^ (rng.uniform(size=errors.shape) < 0.01)))
+  other = seeds_study.spread(store(rng.uniform(size=(80, 500)) < rng.uniform(0.1, 0.3, (80, 1))))
+  assert seeds_study._carried(one, again, 0.95).low > 0.8
+  assert seeds_study._carried(one, other, 0.95).high < 0.5
+  # The seeds that both have, in any sequence.
+  fewer = seeds_study.spread(store(errors).isel(run=np.arange(79, -1, -2)))
+  assert seeds_study._carried(one, fewer, 0.95).estimate == pytest.approx(1)
+
+
+def test_a_scan_is_worth_what_its_distribution_wise_share_says():
+  """All of the spread is the test set's: nothing is left on the other half."""
+  rng = np.random.default_rng(5)
+  luck = seeds_study.spread(store(rng.uniform(size=(1000, 200)) < 0.2))
+  real = seeds_study.spread(
+    store(rng.uniform(size=(1000, 2000)) < rng.uniform(0.1, 0.3, (1000, 1)))
+  )
+  for one, low, high in ((luck, -0.6, 0.6), (real, 5, 12)):
+    row = seeds_study._selection_table(one).rows[1]  # of 100 seeds
+    assert float(row[1]) > 5
+    assert low < float(row[2]) < high and low < float(row[4]) < high
+
+
+def test_a_sweep_starts_from_an_earlier_ones_run(tmp_path):
+  """Its parameters are trained again once, and named in the config that follows."""
+  small = dataclasses.replace(TINY, training=Training(batch_size=20, epochs=1))
+  first = study.Sweep("a/first", small, range(2))
+  later = study.Sweep("a/later", small, range(2), start=("a/first", 1), fresh=("Dense_1",))
+
+  def analyse(datasets, scale):
+    return study.Analysis("headline", [], {}, {}, [], {})
+
+  made = study.Study("a study", lambda scale: [], lambda scale, data_dir: [first, later], analyse)
+  study.run(made, "smoke", tmp_path / "s", workers=1, quiet=True)
+  from seedlab import records, sweeps
+
+  kept = records.open(tmp_path / "s/a/later").attrs["config"]["model"]
+  assert kept["initial"].endswith("parameters/a-first-1.safetensors")
+  assert kept["fresh"] == ["Dense_1"]
+  assert sweeps.replay(tmp_path / "s/a/later", 0).exact
