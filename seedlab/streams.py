@@ -9,7 +9,7 @@ a changed stream leaves the others alone:
            number of the example)
   augment  fold_in(fold_in(augment, epoch), index in the full data set); of a fixed pool of
            augmented copies, the copy's number for the epoch; in an ideal world the step for the
-           epoch and the slot for the index
+           epoch and the slot for the index; with `data.chunk` the index // chunk for the index
   noise    fold_in(noise, step); poke likewise; labels and dropout have branches of their own
 """
 
