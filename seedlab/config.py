@@ -460,11 +460,6 @@ def _check(config: Config) -> None:
 def _check_evaluation(evaluation: Evaluation) -> None:
   if evaluation.every_epochs <= 0:
     raise UserError(f"evaluation.every_epochs={evaluation.every_epochs!r} must be above 0")
-  if evaluation.log_dense and (evaluation.every_steps or 1) % 16:
-    raise UserError(
-      "evaluation.log_dense=True divides evaluation.every_steps by 16: set it to a multiple of 16,"
-      f" not {evaluation.every_steps}"
-    )
   epochs = evaluation.epochs
   if any(epoch < 0 for epoch in epochs) or list(epochs) != sorted(set(epochs)):
     raise UserError(f"evaluation.epochs={epochs!r} must be rising numbers of epochs from 0")
@@ -474,6 +469,11 @@ def _check_evaluation(evaluation: Evaluation) -> None:
         f"evaluation.epochs={epochs!r} and evaluation.{field}={getattr(evaluation, field)!r} both"
         " say when to evaluate: take one"
       )
+  if evaluation.log_dense and (evaluation.every_steps or 1) % 16:
+    raise UserError(
+      "evaluation.log_dense=True divides evaluation.every_steps by 16: set it to a multiple of 16,"
+      f" not {evaluation.every_steps}"
+    )
   for field in ("train_examples", "train_augmented"):
     if getattr(evaluation, field) and not evaluation.train:
       raise UserError(
