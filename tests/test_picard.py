@@ -21,6 +21,7 @@ from seedlab.models import resnet
 from seedlab.training import losses, poke
 from seedlab.training import optimizer as optimizers
 
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 SEEDS = pathlib.Path(__file__).parent.parent / "configs" / "seeds"
 
 
@@ -82,7 +83,7 @@ def test_first_weights_of_picards_network_are_pytorchs():
     params = module.init(key, jnp.zeros((1, 16, 16, 3)), False)["params"]
     return {name: params[name]["kernel"] for name in inputs}  # XLA draws no other
 
-  for name, kernel in jax.jit(draw)(key).items():
+  for name, kernel in quick_jit(draw)(key).items():
     assert float(np.abs(kernel).max()) <= inputs[name] ** -0.5
     assert float(np.var(kernel)) * inputs[name] == pytest.approx(1 / 3, rel=0.09)
 
@@ -98,7 +99,7 @@ def test_branches_of_resnet14_start_at_zero():
       if path[-1].key == "scale"
     }
 
-  found = jax.jit(scales)(jax.random.key(0, impl="rbg"))
+  found = quick_jit(scales)(jax.random.key(0, impl="rbg"))
   assert len(found) == 1 + 6 * 2 + 2
   for (block, *norm), scale in found.items():
     last = block.startswith("stage") and norm[0] == "BatchNorm_1"
@@ -114,7 +115,7 @@ def test_a_shortcut_without_weights_subsamples_and_adds_features_of_zero():
   params = variables["params"]
   params["BatchNorm_1"] = jax.tree.map(np.zeros_like, params["BatchNorm_1"])  # no branch
   params["BatchNorm_2"] = {"scale": np.float32([2, 3, -1]), "bias": np.float32([0, 1, 0])}
-  found = jax.jit(lambda variables, x: block.apply(variables, x, None))(variables, x)
+  found = quick_jit(lambda variables, x: block.apply(variables, x, None))(variables, x)
   means_and_variances = 1, 1 + 1e-5
   kept = (x[:, ::2, ::2] - means_and_variances[0]) / np.sqrt(means_and_variances[1])
   expected = np.maximum(kept * np.float32([2, 3, -1]) + np.float32([0, 1, 0]), 0)
@@ -169,7 +170,7 @@ def test_a_step_is_pytorchs():
   state = start_at(trainer, dataset, variables["params"], variables["batch_stats"])
   decay, (trace, count) = state.opt_state
   at_epoch_3 = (decay, (trace._replace(trace=momentum), count._replace(count=np.int32(3))))
-  advance = jax.jit(functools.partial(trainer.advance, fed=None, first=3, steps=1))
+  advance = quick_jit(functools.partial(trainer.advance, fed=None, first=3, steps=1))
   after, log = advance(state._replace(opt_state=at_epoch_3), keys_of(0), dataset)
   assert int(log["diverged"]) == -1
 
@@ -271,7 +272,7 @@ def test_biases_and_scales_at_a_rate_of_their_own():
 
 
 def test_cross_entropy_with_twice_a_smoothed_one_is_thrice_another():
-  @jax.jit
+  @quick_jit
   def both(logits, labels):
     plain, smooth = (losses.cross_entropy(logits, labels, share) for share in (0.0, 0.2))
     return plain + 2 * smooth, 3 * losses.cross_entropy(logits, labels, 0.4 / 3)
@@ -296,7 +297,7 @@ def test_a_factor_scales_the_descended_loss_alone():
     "kernel": np.zeros((64, 3), np.float32), "bias": np.float32([0, 1, 2])
   }}, {})  # fmt: skip
   advance = functools.partial(trainer.advance, fed=None, first=0, steps=1)
-  (after, _), outcome = jax.jit(
+  (after, _), outcome = quick_jit(
     lambda state, keys, data: (advance(state, keys, data), trainer.evaluate(state, data))
   )(state, keys_of(0), DATASET)
   chance = np.exp([0, 1, 2]) / np.exp([0, 1, 2]).sum()
@@ -358,12 +359,12 @@ def test_training_in_float16():
   stats = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), blank["batch_stats"])
   params = jax.tree.map(np.asarray, models.held_in("float16", drawn))
   state = start_at(trainer, dataset, params, stats)
-  advance = jax.jit(functools.partial(trainer.advance, fed=None))
+  advance = quick_jit(functools.partial(trainer.advance, fed=None))
 
   for first in range(0, 39, 3):
     state, log = advance(state, keys_of(0), dataset, first=np.int32(first), steps=np.int32(3))
     assert int(log["diverged"]) == -1
-  outcome = jax.jit(trainer.evaluate)(state, dataset)
+  outcome = quick_jit(trainer.evaluate)(state, dataset)
   assert float(outcome["test_accuracy"]) == 1
   assert 0 < float(outcome["test_loss"]) < 0.2 and outcome["test_loss"].dtype == jnp.float32
   for part in (state.params, state.opt_state[1][0].trace):
@@ -375,7 +376,7 @@ def test_training_in_float16():
 
 
 def test_a_poke_of_float16_is_its_last_bit():
-  @jax.jit
+  @quick_jit
   def poked(key):
     params = {"kernel": jnp.full((2, 3), -1.5, jnp.float16)}
     settings = (Training(poke_step=0, poke=kind) for kind in ("ulp", "factor"))
@@ -385,6 +386,29 @@ def test_a_poke_of_float16_is_its_last_bit():
   for found, other in zip(poked(keys_of(1).poke), expected, strict=True):
     assert found.dtype == jnp.float16
     assert sorted(np.asarray(found).ravel().tolist()) == [other, *5 * [-1.5]]
+
+
+# --- chunks
+
+
+def test_chunks_reach_the_training():
+  """Chunks of one are pictures by themselves, larger ones are not."""
+
+  def trained(**data):
+    settings = configs.parse({
+      "model": {"name": "mlp", "depth": 0},
+      "data": {"order": "sequential", "flip": True, "crop": 2, **data},
+      "training": {"batch_size": 22},
+    })  # fmt: skip
+    trainer = training.on_dataset(settings, DATASET, 3)
+    blank = {"Dense_0": {"kernel": np.zeros((64, 3), np.float32), "bias": np.zeros(3, np.float32)}}
+    advance = quick_jit(functools.partial(trainer.advance, fed=None, first=0, steps=1))
+    state, _ = advance(start_at(trainer, DATASET, blank, {}), keys_of(0), DATASET)
+    return engine.tree_digest(state.params)
+
+  single = trained()
+  assert trained(chunk=1) == single
+  assert trained(chunk=11) != single
 
 
 # --- moments

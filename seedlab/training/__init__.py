@@ -262,8 +262,7 @@ def on_dataset(
       return image
     image = augmentation.normalise(image, data.mean, data.std)
     if key is not None:
-      named = index if config.data.chunk is None else index // config.data.chunk
-      keys = streams.for_examples(key, epoch, named)
+      keys = streams.for_examples(key, epoch, index, config.data.chunk)
       changed = augmentation.augment(keys, image, config.data, -data.mean / data.std)
       if config.data.plain_copy:
         first = jnp.broadcast_to(epoch == 0, index.shape)[:, None, None, None]
