@@ -13,6 +13,7 @@
                    disk: time and peak memory
   --suite=clicks  training on rows of MovieLens's size beside eager PyTorch (extra `reference`), by
                   number of lanes, with the memory of a lane; clicks drawn per second
+  --suite=seeds  a training step of Picard's network beside eager PyTorch (extra `reference`)
   --suite=pages  compare.py and report.py on two made-up sweeps of 10,000 runs x 10,000 examples
 
 Absolute times of a shared machine prove nothing; compare the ratios.
@@ -37,7 +38,7 @@ from seedlab.pool import TaskError, WorkerPool
 _SUITE = flags.DEFINE_enum(
   "suite",
   "cpu",
-  ["cpu", "gpu", "fullbatch", "worlds", "activations", "clicks", "metrics", "pages"],
+  ["cpu", "gpu", "fullbatch", "worlds", "activations", "clicks", "metrics", "seeds", "pages"],
   "what to measure",
 )
 _JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
@@ -50,7 +51,8 @@ def main(argv: list[str]) -> None:
   del argv
   suites = {
     "cpu": _cpu, "gpu": _gpu, "fullbatch": _fullbatch, "worlds": _worlds,
-    "activations": _activations, "clicks": _clicks, "metrics": _metrics, "pages": _pages,
+    "activations": _activations, "clicks": _clicks, "metrics": _metrics, "seeds": _seeds,
+    "pages": _pages,
   }  # fmt: skip
   rows = suites[_SUITE.value]()
   facts = {"suite": _SUITE.value, "date": host.now(), "jax": jax.__version__,
@@ -257,6 +259,26 @@ def _clicks() -> list[dict]:
     drawn = pool.submit(measure.draw_seconds, "clicks", _REPEATS.value, small).result()
     rows.append({"what": "clicks drawn per second", "seedlab": 1 / drawn, "target": ">= 200,000"})
   return rows
+
+
+def _seeds() -> list[dict]:
+  core, small = host.usable_cores()[0], _SMALL.value
+  ours, rival = [], []
+  with WorkerPool([core]) as pool:
+    _say("a step of Picard's network, beside PyTorch")
+    for number in range(_REPEATS.value):
+      ours.append(pool.submit(measure.picard_step, small).result())
+      try:
+        rival.append(pool.submit(measure.torch_picard_step, small).result())
+      except TaskError as error:
+        if "ModuleNotFoundError" not in str(error):
+          raise
+        _say("PyTorch is not installed (extra `reference`): no comparison") if not number else 0
+  return [{
+    "what": "Picard's network, a step of 50: ms of one core", "seedlab": 1e3 * min(ours),
+    "rival": 1e3 * min(rival) if rival else None,
+    "ratio": min(ours) / min(rival) if rival else None,
+  }]  # fmt: skip
 
 
 def _pages() -> list[dict]:

@@ -11,6 +11,7 @@ import resource
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -204,11 +205,11 @@ def _resnet9(lowering, width, batch, examples, steps, precision) -> training.Tra
   return training.on_dataset(cfg, dataset, 10)
 
 
-def _config(name: str, small: bool) -> Config:
+def _config(name: str, small: bool, scale: str = "laptop") -> Config:
   spec = importlib.util.spec_from_file_location(f"config_{name}", _CONFIGS / f"{name}.py")
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return config.parse(module.get_config("smoke" if small else "laptop"))
+  return config.parse(module.get_config("smoke" if small else scale))
 
 
 def _seeds(runs: int) -> np.ndarray:
@@ -482,6 +483,84 @@ def torch_movielens_step(small: bool) -> float:
       optimizer.step()
     found.append((time.perf_counter() - started) / len(batches))
   return min(found)
+
+
+def picard_step(small: bool) -> float:
+  """CPU seconds of a training step of Picard's network, augmentation included."""
+  advance, steps = _picard(small), 1 if small else 2
+  started = time.process_time()
+  advance(steps)
+  return (time.process_time() - started) / steps
+
+
+@functools.cache
+def _picard(small: bool) -> Callable[[int], None]:
+  cfg = _picard_config(small)
+  advance, _ = _advance(cfg, _noise_pictures(4 * cfg.training.batch_size, 16 if small else 32, 3))
+  advance(1)
+  return advance
+
+
+def _picard_config(small: bool) -> Config:
+  cfg = _config("seeds/picard", small, "paper")
+  batch = 4 if small else 50
+  return config.changed(cfg, {"training.batch_size": batch, "data.train_examples": None})
+
+
+def torch_picard_step(small: bool) -> float:
+  """CPU seconds of such a step in eager PyTorch on one thread, on pictures ready to use."""
+  import torch
+
+  torch.set_num_threads(1)
+  step = _torch_picard(small)
+  steps = 1 if small else 2
+  started = time.process_time()
+  for _ in range(steps):
+    step()
+  return (time.process_time() - started) / steps
+
+
+@functools.cache
+def _torch_picard(small: bool):
+  import torch
+  from torch import nn
+
+  cfg = _picard_config(small)
+  w, side, batch = cfg.model.width, 16 if small else 32, cfg.training.batch_size
+
+  def unit(inputs, features):
+    conv = nn.Conv2d(inputs, features, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(features), nn.CELU(0.1))
+
+  class Residual(nn.Module):
+    def __init__(self, features):
+      super().__init__()
+      self.branch = nn.Sequential(unit(features, features), unit(features, features))
+
+    def forward(self, x):
+      return x + self.branch(x)
+
+  network = nn.Sequential(
+    unit(3, w), nn.MaxPool2d(2), unit(w, 2 * w), nn.MaxPool2d(2), Residual(2 * w),
+    unit(2 * w, 4 * w), nn.MaxPool2d(2), unit(4 * w, 4 * w), nn.MaxPool2d(2), Residual(4 * w),
+    nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4 * w, 10, bias=False),
+  )  # fmt: skip
+  settings = cfg.optimizer
+  optimizer = torch.optim.SGD(
+    network.parameters(), settings.learning_rate, momentum=settings.momentum,
+    weight_decay=settings.weight_decay, nesterov=settings.nesterov,
+  )  # fmt: skip
+  images, labels = torch.randn(batch, 3, side, side), torch.arange(batch) % 10
+  plain, smooth = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.2)
+
+  def step():
+    optimizer.zero_grad()
+    logits = 0.1 * network(images)
+    (plain(logits, labels) + 2 * smooth(logits, labels)).backward()
+    optimizer.step()
+
+  step()  # the first one allocates
+  return step
 
 
 def _made_up_ratings(small: bool) -> Dataset:

@@ -59,6 +59,9 @@ class Data:
   # None augments afresh in every epoch; N is a fixed pool of N augmented copies of each picture, of
   # which a minibatch epoch visits one and a full-batch step all.
   copies: int | None = None
+  # So many neighbouring examples, in the order of the data set, share each epoch's changes; None:
+  # each has its own
+  chunk: int | None = None
   plain_copy: bool = False  # the first of them is the picture itself
   # By each channel's mean and deviation; of x in [0, 1]: (x - 1/2) / (1/2), or x itself
   normalisation: Literal["channels", "half", "unit"] = "channels"
@@ -90,7 +93,8 @@ class Model:
   # mlp, ctr: variance of hidden weights for ReLU, or by the activation's own second moment
   gain: Literal["he", "moment"] = "he"
   convolution: Literal["auto", "native", "patches"] = "auto"  # lowering; part of the numerics
-  precision: Literal["float32", "bfloat16"] = "float32"  # of the computation, not the parameters
+  # Of the computation; with "float16" of parameters, gradients and momentum too, but for norms
+  precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,9 +102,18 @@ class Optimizer:
   name: Literal["sgd", "adam", "rmsprop", "adagrad"] = "sgd"
   learning_rate: float = 0.1  # the peak of the schedule
   # "linear" and "cosine" reach zero at the last step, "warmup_cosine" after `period`,
-  # "exponential" a thousandth of the peak at the last step; "three_step" is a tenth in each third
+  # "exponential" a thousandth of the peak at the last step; "three_step" is a tenth in each third;
+  # "picard" counts epochs, "whole_cosine" is a cosine whose beginning the warm-up replaces
   schedule: Literal[
-    "constant", "linear", "cosine", "warmup_cosine", "exponential", "three_step", "onecycle"
+    "constant",
+    "linear",
+    "cosine",
+    "warmup_cosine",
+    "exponential",
+    "three_step",
+    "onecycle",
+    "picard",
+    "whole_cosine",
   ] = "linear"
   warmup_steps: int = 0  # linear from zero to the peak
   period: int | None = None  # steps of the falling half cosine of "warmup_cosine"; None: all steps
@@ -109,6 +122,7 @@ class Optimizer:
   momentum: float = 0.9  # of "sgd" alone, like `nesterov`
   nesterov: bool = False
   weight_decay: float = 0.0  # coupled: added to the gradient of every parameter before momentum
+  bias_factor: float = 1.0  # of the learning rate of biases and of the scales of norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +132,7 @@ class Training:
   epochs: int = 20
   steps: int | None = None  # overrides `epochs`
   label_smoothing: float = 0.0
+  loss_factor: float = 1.0  # of the loss that is descended, not of those that are measured
   average: float = 0.0  # decay of the moving average of the parameters that is evaluated; 0: none
   # Weight of the distance to a second network that is trained beside the run's, then thrown away
   codistillation: float = 0.0
@@ -148,6 +163,8 @@ class Gradient:
 class Evaluation:
   every_epochs: float = 1.0  # the last step is always evaluated
   every_steps: int | None = None  # overrides `every_epochs`
+  # Behind these epochs, counted from 0, and the last step; overrides `every_epochs`
+  epochs: tuple[int, ...] = ()
   log_dense: bool = False  # 16 times as often in the first 16 intervals, 8 times in the next 16
   batch_size: int = 250  # pictures held at once; does not change what is measured
   # Keep the class probabilities of every test example at the end; of clicks, that of the click
@@ -192,6 +209,7 @@ _MINIMUM = {
   "data.cutout": 0,
   "data.copies": 1,
   "data.window": 1,
+  "data.chunk": 1,
   "data.label_noise": 0,
   "model.width": 1,
   "model.depth": 0,
@@ -207,6 +225,7 @@ _MINIMUM = {
   "optimizer.hold_steps": 1,
   "optimizer.momentum": 0,
   "optimizer.weight_decay": 0,
+  "optimizer.bias_factor": 0,
   "training.batch_size": 1,
   "training.epochs": 1,
   "training.steps": 1,
@@ -397,6 +416,8 @@ def _check(config: Config) -> None:
       raise UserError(f"{field}={values[field]!r} must be at least {minimum}")
   if config.training.label_smoothing >= 1:
     raise UserError(f"training.label_smoothing={config.training.label_smoothing!r} must be below 1")
+  if config.training.loss_factor <= 0:
+    raise UserError(f"training.loss_factor={config.training.loss_factor!r} must be above 0")
   if config.data.label_noise >= 1:
     raise UserError(f"data.label_noise={config.data.label_noise!r} must be below 1")
   _check_remedies(config.training)
@@ -420,6 +441,7 @@ def _check(config: Config) -> None:
   _check_world(config)
   _check_order(config.data)
   _check_update(config)
+  _check_float16(config)
   seeds = config.seeds
   if seeds.fixed >= SEED_LIMIT:
     raise UserError(f"seeds.fixed={seeds.fixed} must lie in [0, 2^32)")
@@ -438,6 +460,15 @@ def _check(config: Config) -> None:
 def _check_evaluation(evaluation: Evaluation) -> None:
   if evaluation.every_epochs <= 0:
     raise UserError(f"evaluation.every_epochs={evaluation.every_epochs!r} must be above 0")
+  epochs = evaluation.epochs
+  if any(epoch < 0 for epoch in epochs) or list(epochs) != sorted(set(epochs)):
+    raise UserError(f"evaluation.epochs={epochs!r} must be rising numbers of epochs from 0")
+  for field in ("every_steps", "log_dense"):
+    if epochs and getattr(evaluation, field):
+      raise UserError(
+        f"evaluation.epochs={epochs!r} and evaluation.{field}={getattr(evaluation, field)!r} both"
+        " say when to evaluate: take one"
+      )
   if evaluation.log_dense and (evaluation.every_steps or 1) % 16:
     raise UserError(
       "evaluation.log_dense=True divides evaluation.every_steps by 16: set it to a multiple of 16,"
@@ -485,6 +516,7 @@ def _check_world(config: Config) -> None:
   for field, set_, instead in (
     ("training.full_batch", config.training.full_batch, "take data.world='real'"),
     ("data.copies", config.data.copies is not None, "leave it empty"),
+    ("data.chunk", config.data.chunk is not None, "leave it empty"),
     ("data.last_batch='keep'", config.data.last_batch == "keep", "take 'drop'"),
     ("evaluation.gradient_norm", config.evaluation.gradient_norm, "switch it off"),
   ):
@@ -498,7 +530,13 @@ def _check_world(config: Config) -> None:
 def _check_update(config: Config) -> None:
   """What the fields of an update say together."""
   data, optimizer, gradient = config.data, config.optimizer, config.gradient
-  if data.copies is not None and not (data.flip or data.crop or data.cutout):
+  augmented = data.flip or data.crop or data.cutout
+  if data.chunk is not None and not augmented:
+    raise UserError(
+      f"data.chunk={data.chunk} says which pictures are changed alike, and none is changed; switch"
+      " on data.flip, data.crop or data.cutout, or leave data.chunk empty"
+    )
+  if data.copies is not None and not augmented:
     raise UserError(
       f"data.copies={data.copies} would all be the same picture; switch on data.flip, data.crop or"
       " data.cutout, or leave data.copies empty"
@@ -514,6 +552,12 @@ def _check_update(config: Config) -> None:
     raise UserError(
       f"optimizer.period={optimizer.period} is for optimizer.schedule='warmup_cosine', not"
       f" {optimizer.schedule!r}"
+    )
+  if optimizer.schedule == "picard" and (optimizer.warmup_steps or not optimizer.per_epoch):
+    raise UserError(
+      f"optimizer.schedule='picard' counts epochs and has its own warm-up: set optimizer.per_epoch"
+      f"=True (it is {optimizer.per_epoch}) and optimizer.warmup_steps=0 (it is"
+      f" {optimizer.warmup_steps})"
     )
   if optimizer.hold_steps > 1 and optimizer.per_epoch:
     raise UserError(
@@ -535,3 +579,28 @@ def _check_update(config: Config) -> None:
     raise UserError(
       f"gradient.noise={gradient.noise!r} needs gradient.noise_scale above 0, not 0.0"
     )
+
+
+def _check_float16(config: Config) -> None:
+  """What gradients and parameters of float16 are too coarse for."""
+  if config.model.precision != "float16":
+    return
+  usual = dict(flatten(to_dict(Config())))
+  values = dict(flatten(to_dict(config)))
+  for field in (
+    "optimizer.name",
+    "training.average",
+    "training.codistillation",
+    "training.distillation",
+    "gradient.block_size",
+    "gradient.penalty",
+    "gradient.noise",
+    "gradient.clip_norm",
+    "evaluation.slices",
+    "evaluation.gradient_norm",
+  ):
+    if values[field] != usual[field]:
+      raise UserError(
+        f"{field}={values[field]!r} does not go with model.precision='float16', which holds"
+        f" gradients in float16: leave it at {usual[field]!r}, or take 'float32'"
+      )

@@ -9,7 +9,7 @@ a changed stream leaves the others alone:
            number of the example)
   augment  fold_in(fold_in(augment, epoch), index in the full data set); of a fixed pool of
            augmented copies, the copy's number for the epoch; in an ideal world the step for the
-           epoch and the slot for the index
+           epoch and the slot for the index; with `data.chunk` the index // chunk for the index
   noise    fold_in(noise, step); poke likewise; labels and dropout have branches of their own
 """
 
@@ -68,11 +68,16 @@ def at_step(key: jax.Array, step: jax.Array | int) -> jax.Array:
   return jax.random.fold_in(check_key(key), step)
 
 
-def for_examples(key: jax.Array, epoch: jax.Array | int, index: jax.Array) -> jax.Array:
+def for_examples(
+  key: jax.Array, epoch: jax.Array | int, index: jax.Array, chunk: int | None = None
+) -> jax.Array:
   """Keys of the examples `index` (int[B], positions in the full data set) in an epoch.
 
-  `epoch` may differ between examples (int[B]), as the copies of a fixed pool do.
+  `epoch` may differ between examples (int[B]), as the copies of a fixed pool do. With
+  `chunk` the key is a function of (epoch, index // chunk), which neighbours share.
   """
+  if chunk is not None:
+    index = index // chunk
   if jnp.ndim(epoch):
     return jax.vmap(lambda epoch, index: at_step(at_step(key, epoch), index))(epoch, index)
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(at_step(key, epoch), index)

@@ -151,6 +151,37 @@ def test_switching_one_change_off_leaves_the_others():
   np.testing.assert_array_equal(flipped, np.where(mirrored, cropped[:, :, ::-1], cropped))
 
 
+@functools.partial(jax.jit, static_argnums=(3,))
+def chunk_keys(seed, epoch, index, chunk):
+  return streams.for_examples(stream_keys(seed).augment, epoch, index, chunk)
+
+
+def test_golden_draws_of_chunks():
+  # Level L0 of the contract: never to be updated. Chunk number n draws what picture n would.
+  index = jnp.array([0, 499, 500, 999, 1000, 2999], jnp.int32)
+  mirrored, offsets, centres = draws(chunk_keys(7, 2, index, 500), 4, 32, 32)
+  assert mirrored.tolist() == [False, False, True, True, False, True]
+  assert offsets.tolist() == [[8, 4], [8, 4], [1, 8], [1, 8], [0, 2], [7, 1]]
+  assert centres.tolist() == [[26, 13], [26, 13], [3, 1], [3, 1], [19, 3], [12, 13]]
+
+
+def test_a_chunk_moves_alike_and_in_any_company():
+  picture = pictures(1)
+  index = jnp.array([6, 13, 2, 7, 14, 0, 8], jnp.int32)  # as a shuffled batch may have them
+  many = jnp.broadcast_to(picture, (len(index), *picture.shape[1:]))
+  changed = np.asarray(augment(chunk_keys(3, 1, index, 7), many, EVERYTHING))
+  for members in ((0, 2, 5), (1, 3, 6)):  # of chunks 0 and 1; chunk 2 has one here
+    for member in members[1:]:
+      np.testing.assert_array_equal(changed[member], changed[members[0]])
+  assert not np.array_equal(changed[0], changed[1])
+  assert not np.array_equal(changed[0], changed[4])
+  alone = np.asarray(augment(chunk_keys(3, 1, index, None), many, EVERYTHING))
+  assert len({one.tobytes() for one in alone}) == len(index)
+  later = np.asarray(augment(chunk_keys(3, 2, index, 7), many, EVERYTHING))
+  assert not np.array_equal(later[0], changed[0])
+  assert len({one.tobytes() for one in later}) == 3
+
+
 def test_vmap_over_runs_gives_what_single_calls_give():
   images = pictures(6)
   keys = jnp.stack([keys_of(seed, 0, list(range(6))) for seed in range(4)])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,7 @@ from seedlab.models.cnn import CNN
 from seedlab.models.ctr import CTR, Ovadia
 from seedlab.models.densenet import DenseNet
 from seedlab.models.mlp import MLP
+from seedlab.models.picard import Picard
 from seedlab.models.resnet import ResNet
 from seedlab.models.resnet9 import ResNet9
 from seedlab.models.vgg import VGG
@@ -39,6 +41,8 @@ _STRIDED_RESNETS = {
   },
   "resnext29": {"blocks": (3, 3, 3), "bottleneck": True, "groups": 8, "zero_bias": True},
 }
+# Whose shortcut subsamples and adds features of zero.
+_PADDED_RESNETS = {"resnet14": {"blocks": (2, 2, 2), "zero_scale": True}}
 _DENSENETS = {
   "densenet40": {"blocks": (12, 12, 12), "compact": False},
   "densenet121": {"blocks": (6, 12, 24, 16)},
@@ -66,8 +70,9 @@ _SMALLEST_SIDE = {
   "mlp_pytorch": 1,
   "cnn": 1,
   "resnet9": 11,  # its last convolution, unpadded, then still finds its 3x3 window
+  "picard": 16,
   **dict.fromkeys(_RESNETS, 8),
-  **dict.fromkeys(_STRIDED_RESNETS, 1),
+  **dict.fromkeys((*_STRIDED_RESNETS, *_PADDED_RESNETS), 1),
   "densenet40": 4,
   "densenet121": 8,
   **dict.fromkeys(_VGGS, 32),
@@ -93,7 +98,8 @@ def build(
   with images float[B, H, W, C] (computed in their dtype), `train` a Python bool
   (batch norm uses the batch's statistics, and records them in the collection
   `batch_stats` when that is mutable), `mask` bool[B] or None (False for the
-  padding of an incomplete batch; batch norm skips it), logits float32[B, classes].
+  padding of an incomplete batch; batch norm skips it), logits float32[B, classes]
+  (of `picard` float16 if the images are).
   On rows int32[B, F] takes the place of the images, and it computes in
   model.precision. With model.dropout above 0, training needs rngs={"dropout": key} too.
 
@@ -133,6 +139,8 @@ def build(
     return CNN(*shared)
   if model.name == "resnet9":
     return ResNet9(*shared)
+  if model.name == "picard":
+    return Picard(*shared)
   if model.name == "cells":
     return Cells(*shared, cell_seed=model.cell_seed)
   if model.name in _CHAINS:
@@ -143,7 +151,25 @@ def build(
     return VGG(*shared, convolutions=_VGGS[model.name], remat=model.remat)
   if model.name in _STRIDED_RESNETS:
     return ResNet(*shared, **_STRIDED_RESNETS[model.name], shortcut="plain", remat=model.remat)
+  if model.name in _PADDED_RESNETS:
+    return ResNet(*shared, **_PADDED_RESNETS[model.name], shortcut="pad", remat=model.remat)
   return ResNet(*shared, **_RESNETS[model.name], shortcut=model.shortcut, remat=model.remat)
+
+
+def held_in(precision: str, params: Any) -> Any:
+  """`params` in the dtypes in which they are trained: float32, or float16 but for those of norms.
+
+  Args:
+    precision: `model.precision`; of "bfloat16" the parameters are float32.
+    params: a tree of float32 arrays, norms in modules whose names say so, as flax's do.
+  """
+  if precision != "float16":
+    return params
+
+  def cast(path, leaf):
+    return leaf if "Norm" in jax.tree_util.keystr(path) else leaf.astype(jnp.float16)
+
+  return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def _on_rows(model: Model, activation: Callable, fields: tuple[Field, ...]) -> nn.Module:

@@ -218,11 +218,13 @@ def dropout(x: jax.Array, rate: float, train: bool) -> jax.Array:
   return nn.Dropout(rate, deterministic=not train)(x)
 
 
-def normalise(x: jax.Array, norm: Norm, train: bool, mask: jax.Array | None) -> jax.Array:
+def normalise(
+  x: jax.Array, norm: Norm, train: bool, mask: jax.Array | None, zero_scale: bool = False
+) -> jax.Array:
   """Batch norm or group norm as in PyTorch (epsilon 1e-5), or `x` itself.
 
   To be called inside a compact module, which will own the parameters: a scale
-  (1 at first) and a shift (0) for each channel.
+  (1 at first, or with `zero_scale` 0) and a shift (0) for each channel.
 
   "batch" normalises each channel over all other axes. Running averages are
   0.9 old + 0.1 new; the running variance is the biased one of flax, smaller
@@ -237,12 +239,14 @@ def normalise(x: jax.Array, norm: Norm, train: bool, mask: jax.Array | None) -> 
     x: float[B, ..., C].
     train: use and record the statistics of this batch; else use the recorded ones.
     mask: bool[B], False for the padding of an incomplete batch; None means all real.
+    zero_scale: start with a scale of 0.
 
   Raises:
     UserError: groups of a single value, which would all turn into zero.
   """
   if norm == "none":
     return x
+  first = nn.initializers.zeros if zero_scale else nn.initializers.ones
   if norm == "group":
     groups = max(n for n in range(1, _MOST_GROUPS + 1) if x.shape[-1] % n == 0)
     if math.prod(x.shape[1:]) == groups:
@@ -250,8 +254,10 @@ def normalise(x: jax.Array, norm: Norm, train: bool, mask: jax.Array | None) -> 
         f"model.norm='group' meets {x.shape[-1]} channels of one pixel, {groups} groups of a single"
         " value; take a larger model.width, larger pictures (data.image_size) or norm='batch'"
       )
-    return nn.GroupNorm(groups, epsilon=1e-5, dtype=x.dtype)(x)
-  layer = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=x.dtype)
+    return nn.GroupNorm(groups, epsilon=1e-5, dtype=x.dtype, scale_init=first)(x)
+  layer = nn.BatchNorm(
+    use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=x.dtype, scale_init=first
+  )
   return layer(x, mask=None if mask is None else mask.reshape(-1, *[1] * (x.ndim - 1)))
 
 

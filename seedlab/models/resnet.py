@@ -46,6 +46,9 @@ class ResNet(nn.Module):
   three bottlenecks with 8 `groups` of w, 2w, 4w features. 34,426,698 parameters at
   width 64; the paper says 34.4 M.
 
+  ResNet-14 of Summers & Dinneen (2021, arXiv 2103.04514): three stages of two
+  blocks, `shortcut` "pad", `zero_scale`. 172,602 parameters at width 16.
+
   Convolutions are Kaiming-normal by fan-out, or with `pytorch` uniform within
   ±1/sqrt(fan-in). Without a norm they have biases, zero at first.
 
@@ -62,7 +65,7 @@ class ResNet(nn.Module):
   platform: str = "cpu"
   blocks: tuple[int, ...] = (2, 2, 2, 2)  # of each stage
   bottleneck: bool = False
-  shortcut: Literal["pool", "plain"] = "pool"
+  shortcut: Literal["pool", "plain", "pad"] = "pool"
   remat: bool = False
   groups: int = 1  # of a bottleneck's 3x3 convolution, each as wide as it would be alone
   preactivation: bool = False
@@ -70,13 +73,14 @@ class ResNet(nn.Module):
   stem: int | None = None  # features of the first convolution; None: width
   pytorch: bool = False
   zero_bias: bool = False  # the linear layer's bias at first; else uniform
+  zero_scale: bool = False  # of the last norm of each branch at first, without `preactivation`
 
   @nn.compact
   def __call__(
     self, images_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
   ) -> jax.Array:
     shared = (self.norm, self.activation, self.lowering, self.platform, train)
-    kind = (self.groups, self.preactivation, self.pytorch)
+    kind = (self.groups, self.preactivation, self.pytorch, self.zero_scale)
     cls = nn.remat(Block) if self.remat else Block
 
     def block(stage, stride, name):
@@ -120,7 +124,8 @@ class Block(nn.Module):
 
   with the stride on the first 3x3. The shortcut is the input itself, or where
   size or width change a 1x1 convolution with norm: after an average over squares
-  ("pool") or with the stride ("plain").
+  ("pool") or with the stride ("plain"). "pad" takes every stride-th row and column,
+  a norm, and features of zero behind those there are.
 
   With `preactivation` it is shortcut + branch, where norm and activation come
   before every convolution; a 1x1 convolution of the shortcut, bare and with the
@@ -130,7 +135,7 @@ class Block(nn.Module):
   features: int
   stride: int
   bottleneck: bool
-  shortcut: Literal["pool", "plain"]
+  shortcut: Literal["pool", "plain", "pad"]
   norm: Norm
   activation: Callable[[jax.Array], jax.Array]
   lowering: Literal["auto", "native", "patches"]
@@ -139,6 +144,7 @@ class Block(nn.Module):
   groups: int = 1
   preactivation: bool = False
   pytorch: bool = False
+  zero_scale: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -156,8 +162,8 @@ class Block(nn.Module):
         groups=groups,
       )(x)
 
-    def norm(x):
-      return normalise(x, self.norm, self.train, mask)
+    def norm(x, zero_scale=False):
+      return normalise(x, self.norm, self.train, mask, zero_scale)
 
     f, act = self.features, self.activation
     if self.bottleneck:
@@ -176,9 +182,13 @@ class Block(nn.Module):
 
     y = x
     for number, convolution in enumerate(branch):
-      y = norm(conv(act(y) if number else y, *convolution))
+      last = number == len(branch) - 1
+      y = norm(conv(act(y) if number else y, *convolution), self.zero_scale and last)
     if y.shape != x.shape:
-      if self.shortcut == "pool":
+      if self.shortcut == "pad":
+        x = norm(x[:, :: self.stride, :: self.stride])
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])))
+      elif self.shortcut == "pool":
         x = norm(conv(average_pool(x, self.stride), y.shape[-1], 1))
       else:
         x = norm(conv(x, y.shape[-1], 1, self.stride))

@@ -200,7 +200,7 @@ def on_dataset(
   def drawn(key):
     blank = jnp.zeros((1, *image_shape), jnp.int32 if fields else precision)
     variables = module.init(key, blank, train=False)
-    return variables["params"], variables.get("batch_stats", {})
+    return models.held_in(precision, variables["params"]), variables.get("batch_stats", {})
 
   teacher = initial.teacher(config.training.teacher, drawn) if config.training.teacher else ()
 
@@ -236,10 +236,14 @@ def on_dataset(
     hard = optax.smooth_labels(jax.nn.one_hot(block.label, classes), smoothing)
     return losses.towards(logits, (1 - share) * hard + share * block.target)
 
+  def descended(values, block):
+    mean, factor = losses.masked_mean(values, block.mask), config.training.loss_factor
+    return mean if factor == 1 else factor * mean
+
   def loss(params, batch_stats, block):
     if not paired:
       logits, changed = apply(params, batch_stats, block, block.key)
-      return losses.masked_mean(by_labels(logits, block), block.mask), changed
+      return descended(by_labels(logits, block), block), changed
     found = {}
     for number, name in enumerate(params):
       key = None if block.key is None else streams.at_step(block.key, number)
@@ -250,7 +254,7 @@ def on_dataset(
       by_labels(logits, block) + config.training.codistillation * losses.towards(logits, other)
       for logits, other in zip((ours, its), said, strict=True)
     )
-    return losses.masked_mean(values, block.mask), {name: new for name, (_, new) in found.items()}
+    return descended(values, block), {name: new for name, (_, new) in found.items()}
 
   def prepare(image, index, key, epoch, data):
     """Examples as the network meets them; pictures are augmented if there is a key."""
@@ -258,7 +262,7 @@ def on_dataset(
       return image
     image = augmentation.normalise(image, data.mean, data.std)
     if key is not None:
-      keys = streams.for_examples(key, epoch, index)
+      keys = streams.for_examples(key, epoch, index, config.data.chunk)
       changed = augmentation.augment(keys, image, config.data, -data.mean / data.std)
       if config.data.plain_copy:
         first = jnp.broadcast_to(epoch == 0, index.shape)[:, None, None, None]
@@ -373,7 +377,7 @@ def on_dataset(
     variables = variables_of(state)
 
     def network(image):
-      return module.apply(variables, image, train=False)
+      return module.apply(variables, image, train=False).astype(jnp.float32)
 
     outcome = evaluations.of_test_set(
       lambda image: network(prepare(image, None, None, None, data)),
@@ -459,7 +463,7 @@ def _check_examples(config: Config, fields: Sequence[Field], lists) -> None:
   if not fields:
     return
   usual = configs.Data()
-  for field in ("flip", "crop", "cutout", "copies", "normalisation", "image_size"):
+  for field in ("flip", "crop", "cutout", "copies", "chunk", "normalisation", "image_size"):
     value = getattr(config.data, field)
     if value != getattr(usual, field):
       raise UserError(
@@ -508,11 +512,21 @@ def _cut(config: Config, examples: int) -> _Cut:
 def _plan(config: Config, steps: int, epoch_steps: int) -> tuple[int, ...]:
   """The steps after which a run is evaluated: at intervals, rounded, and after the last one.
 
+  Or after the epochs that `evaluation.epochs` names, and the last step.
+
   Log-dense with an interval of I: also every I / 16 up to 16 I and every I / 8 up to
   32 I. The published moments (Nakkiran et al. 2021) have I = 64: every 4 steps up to
   1,024, every 8 up to 2,048.
   """
   evaluation = config.evaluation
+  if evaluation.epochs:
+    marks = [(epoch + 1) * epoch_steps for epoch in evaluation.epochs]
+    if marks[-1] > steps:
+      raise UserError(
+        f"evaluation.epochs={evaluation.epochs!r} goes beyond the {steps / epoch_steps:g} epochs of"
+        " a run; name earlier ones, counted from 0"
+      )
+    return tuple(sorted({*marks, steps}))
   every = evaluation.every_steps or evaluation.every_epochs * epoch_steps
   marks = {round(every * n) for n in range(1, math.ceil(steps / every) + 1)}
   if evaluation.log_dense:

@@ -1,5 +1,6 @@
 """The optimizer and its schedule, from optax."""
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -25,6 +26,11 @@ def schedule(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.Sc
   and in their code "exponential" (to a thousandth), "three_step" (a tenth after each
   third) and "onecycle" (Smith & Topin 2018: a rise over 30 % of the steps from a 25th
   of the peak, then a fall to a 250,000th of it; both cosines).
+
+  "picard" is that of Picard (2021, arXiv 2109.08203), in epochs e whatever the length of
+  the run: eta (e / 6 + 0.01) for e < 4, eta ((22 - e) / 38 + 0.01) up to 22, then eta / 100;
+  the highest rate is 0.51 eta, in epoch 3. "whole_cosine", of Summers & Dinneen (2021,
+  arXiv 2103.04514), has eta (1 + cos(pi k / steps)) / 2, but eta k / w for k < w.
 
   Args:
     optimizer: peak, warm-up, period and form.
@@ -64,17 +70,29 @@ def _by_count(optimizer: Optimizer, steps: int, unit: str) -> optax.Schedule:
       peak, {-(-rest * third // 3): 0.1 for third in (1, 2)}
     ),
     "onecycle": lambda: optax.cosine_onecycle_schedule(rest, peak),
+    "picard": lambda: _picard(peak),
+    "whole_cosine": lambda: optax.cosine_decay_schedule(peak, steps),
   }[optimizer.schedule]()
   if optimizer.schedule == "warmup_cosine":
     rising = optax.linear_schedule(0.0, peak, warmup) if warmup else optax.constant_schedule(peak)
     return optax.join_schedules([rising, after], [warmup + 1])
   if not warmup:
     return after
+  if optimizer.schedule == "whole_cosine":
+    return lambda count: jnp.where(count < warmup, peak * count / warmup, after(count))
   return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
 
 def _cosine(peak: float, period: int) -> optax.Schedule:
   return lambda count: peak / 2 * (1 + jnp.cos(jnp.pi * jnp.clip(count / period, 0, 1)))
+
+
+def _picard(peak: float) -> optax.Schedule:
+  def rate(epoch):
+    falling = jnp.maximum(22 - epoch, 0) / 38
+    return peak * (jnp.where(epoch < 4, epoch / 6, falling) + 0.01)
+
+  return rate
 
 
 def build(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.GradientTransformation:
@@ -87,7 +105,8 @@ def build(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.Gradi
 
   Weight decay is coupled: g += decay p comes first, for every parameter, and
   enters the momentum. The learning rate multiplies last, so a change of it acts at
-  once (Sutskever et al. 2013 fold it into v instead).
+  once (Sutskever et al. 2013 fold it into v instead). `optimizer.bias_factor` multiplies it
+  for parameters whose names are "bias" or "scale" (of a norm).
   """
   rate = schedule(optimizer, steps, epoch_steps)
   rule = {
@@ -96,6 +115,13 @@ def build(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.Gradi
     "rmsprop": lambda: optax.rmsprop(rate, decay=0.99, eps=1e-8, eps_in_sqrt=False),
     "adagrad": lambda: optax.adagrad(rate, initial_accumulator_value=0.0, eps=1e-10),
   }[optimizer.name]()
+  if optimizer.bias_factor != 1:
+    rule = optax.chain(rule, optax.masked(optax.scale(optimizer.bias_factor), _are_biases))
   if not optimizer.weight_decay:
     return rule
   return optax.chain(optax.add_decayed_weights(optimizer.weight_decay), rule)
+
+
+def _are_biases(params):
+  """The tree of `params`, True for biases and scales."""
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ("bias", "scale"), params)

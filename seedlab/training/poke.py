@@ -15,12 +15,12 @@ def move(training: Training, params, key: jax.Array, step: jax.Array):
   """`params`, in which one weight is moved if `step` is `training.poke_step`.
 
   The weight is drawn uniformly from those of all arrays of rank 2 and more (kernels,
-  tables of embeddings) by fold_in(poke, step). "ulp" moves it to the next float32
-  away from zero, "factor" multiplies it by 1.001.
+  tables of embeddings) by fold_in(poke, step). "ulp" moves it to the next float of its
+  dtype away from zero, "factor" multiplies it by 1.001.
 
   Args:
     training: `poke_step` (None moves nothing) and `poke`.
-    params: float32 arrays.
+    params: arrays of float32 or float16.
     key: of the `poke` stream.
     step: of the update that comes next.
 
@@ -59,6 +59,6 @@ def move(training: Training, params, key: jax.Array, step: jax.Array):
 
 def _moved(kind: str, weight: jax.Array) -> jax.Array:
   if kind == "factor":
-    return weight * jnp.float32(_FACTOR)
-  bits = lax.bitcast_convert_type(weight, jnp.int32)
-  return lax.bitcast_convert_type(bits + 1, jnp.float32)
+    return weight * jnp.asarray(_FACTOR, weight.dtype)
+  bits = lax.bitcast_convert_type(weight, f"int{8 * weight.dtype.itemsize}")
+  return lax.bitcast_convert_type(bits + 1, weight.dtype)
