@@ -71,7 +71,7 @@ class Model:
   # Hidden units (mlp; ctr halves them layer by layer), channels of the first layer (others; 64 as
   # published)
   width: int = 16
-  # Hidden layers (mlp, mlp_pytorch, ctr), blocks (vit, vit_s16; 12 as published); not read by others
+  # Hidden layers (mlp, mlp_pytorch, ctr), blocks (vit; vit_s16: 12 as published); others: not read
   depth: int = 2
   norm: Literal["none", "batch", "group"] = "none"  # vit has its own
   # resnet18, resnet50, resnet152, where the size changes: average or stride
