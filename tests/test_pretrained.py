@@ -17,7 +17,7 @@ from test_training import keys_of
 import seedlab
 from seedlab import config as configs
 from seedlab import engine, models, training
-from seedlab.config import Data, Evaluation, Model, Optimizer, Training, UserError
+from seedlab.config import Model, Optimizer, Training, UserError
 from seedlab.data import Dataset
 from seedlab.models import layers, pretrained
 
@@ -241,28 +241,25 @@ def test_vit_and_its_gradients_are_pytorchs(tmp_path):
   assert np.abs(np.delete(bias, np.s_[128:256], 1)).min(0).max() > 0
 
 
-@pytest.mark.parametrize("model", [RESNET, VIT], ids=lambda model: model.name)
-def test_no_pool_scatters(model, shallow):
-  shallow(1, 1)
-  module = models.build(model, 10, (32, 32, 3))
-  traced = jax.make_jaxpr(lambda v: gradient(module, v, jnp.asarray(PICTURES)))(
-    jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes(module))
-  )
-  names = {equation.primitive.name for equation in equations(traced.jaxpr)}
-  assert not any(word in name for name in names for word in ("window", "select_and"))
-
-
-@pytest.mark.parametrize("height, width", [(8, 8), (7, 4), (1, 2)])
+@pytest.mark.parametrize("height, width", [(7, 4), (1, 2)])
 def test_the_stems_max_pool_is_pytorchs(height, width):
   x = np.random.default_rng(1).normal(size=(2, height, width, 3)).astype(np.float32) - 5
   theirs = as_channels_first(x).requires_grad_()
   pooled = F.max_pool2d(theirs, 3, 2, 1)
   weights = np.random.default_rng(2).normal(size=pooled.shape).astype(np.float32)
   (pooled * torch.tensor(weights)).sum().backward()
-  found, pull = jax.vjp(lambda x: layers.neighbourhood_max(x, stride=2), jnp.asarray(x))
+
+  def pool(x, weights):
+    found, pull = jax.vjp(lambda x: layers.neighbourhood_max(x, stride=2), x)
+    return found, pull(weights)[0]
+
+  operands = (x, weights.transpose(0, 2, 3, 1))
+  found, slope = quick_jit(pool)(*operands)
   np.testing.assert_array_equal(found, pooled.detach().permute(0, 2, 3, 1).numpy())
-  (slope,) = pull(jnp.asarray(weights.transpose(0, 2, 3, 1)))
   np.testing.assert_allclose(slope, theirs.grad.permute(0, 2, 3, 1).numpy(), rtol=1e-6)
+  # None whose gradient a GPU would add up in any order.
+  names = {equation.primitive.name for equation in equations(jax.make_jaxpr(pool)(*operands).jaxpr)}
+  assert not any(word in name for name in names for word in ("window", "select_and", "scatter"))
 
 
 # Names
@@ -329,16 +326,27 @@ def transformers_vit(tensors, renamed):
   return found
 
 
-def test_every_layout_says_the_same_of_all_of_resnet_50(tmp_path):
+def test_all_of_resnet_50_is_read(tmp_path):
   tensors = state(filled(ResNet()))
   expected = read(tensors, tmp_path, RESNET)
   assert sum(map(size, expected)) == sum(leaf.size for leaf in tensors.values()) - 53  # counts
+  rest = expected[0]["stage3_rest"]["Conv_0"]["kernel"]
+  np.testing.assert_array_equal(
+    rest[1, 0, 0], tensors["layer4.2.conv1.weight"].reshape(rest.shape[:0:-1][:2]).T
+  )
+
+
+def test_every_layout_says_the_same_of_a_resnet(shallow, tmp_path):
+  shallow(2, 2)
+  tensors = state(filled(ResNet((2, 2))))
+  expected = read(tensors, tmp_path, RESNET)
   renamed = {transformers_resnet(name): leaf for name, leaf in tensors.items()}
-  assert "resnet.encoder.stages.3.layers.2.layer.1.normalization.running_var" in renamed
+  assert "resnet.encoder.stages.1.layers.1.layer.1.normalization.running_var" in renamed
   bare = {name.removeprefix("resnet."): leaf for name, leaf in renamed.items()}
   wrapped = {f"module.backbone.{name}": leaf for name, leaf in tensors.items()}
   for other in (renamed, bare, wrapped):
-    assert_near(read(other, tmp_path, RESNET), expected, 0)
+    found = read(other, tmp_path, RESNET)
+    assert [*map(engine.tree_digest, found)] == [*map(engine.tree_digest, expected)]
 
 
 def test_every_layout_says_the_same_of_a_vit(tmp_path):
@@ -350,13 +358,14 @@ def test_every_layout_says_the_same_of_a_vit(tmp_path):
   ):
     other = transformers_vit(tensors, renamed)
     assert sample in other
-    assert_near(read(other, tmp_path, VIT), expected, 0)
+    assert engine.tree_digest(read(other, tmp_path, VIT)[0]) == engine.tree_digest(expected[0])
 
 
-def test_a_head_that_is_fresh_is_passed_over_and_need_not_be_there(tmp_path):
+def test_a_head_that_is_fresh_is_passed_over_and_need_not_be_there(shallow, tmp_path):
+  shallow(1)
   projection = {"head.mlp.0.weight": np.ones(3, np.float32)}  # in DINO's checkpoints
   for original, model, last, head, extra in (
-    (ResNet(), RESNET, "Dense_0", ("fc.weight", "fc.bias"), {}),
+    (ResNet((1,)), RESNET, "Dense_0", ("fc.weight", "fc.bias"), {}),
     (ViT(), VIT, "Dense_1", ("head.weight", "head.bias"), projection),
   ):
     fresh = dataclasses.replace(model, fresh=(last,))
@@ -364,16 +373,18 @@ def test_a_head_that_is_fresh_is_passed_over_and_need_not_be_there(tmp_path):
     params, _ = read(tensors | extra, tmp_path, fresh, classes=7)
     assert last not in params
     without = {name: leaf for name, leaf in tensors.items() if name not in head}
-    assert_near(read(without, tmp_path, fresh, classes=7)[0], params, 0)
+    found, _ = read(without, tmp_path, fresh, classes=7)
+    assert engine.tree_digest(found) == engine.tree_digest(params)
     with pytest.raises(UserError, match=rf"{head[1]} is missing, .*the last one is '{last}'"):
       read(without, tmp_path, model)
 
 
-def test_other_layers_can_be_fresh_too(tmp_path):
-  fresh = dataclasses.replace(RESNET, fresh=("stage3_rest", "Dense_0"))
-  params, batch_stats = read(state(ResNet()), tmp_path, fresh)
+def test_other_layers_can_be_fresh_too(shallow, tmp_path):
+  shallow(2)
+  fresh = dataclasses.replace(RESNET, fresh=("stage0_rest", "Dense_0"))
+  params, batch_stats = read(state(ResNet((2,))), tmp_path, fresh)
   for tree in (params, batch_stats):
-    assert "stage3_rest" not in tree and "stage3_first" in tree
+    assert "stage0_rest" not in tree and "stage0_first" in tree
 
 
 # Positions
@@ -408,33 +419,57 @@ def without(name):
   return lambda tensors: {key: leaf for key, leaf in tensors.items() if key != name}
 
 
+def small_resnet():
+  return ResNet((2,))
+
+
 @pytest.mark.parametrize(
   "original, model, change, words",
   [
-    (ResNet, RESNET, without("layer3.5.bn2.running_var"), "layer3.5.bn2.running_var is missing"),
     (
-      ResNet,
+      small_resnet,
       RESNET,
-      lambda tensors: tensors | {"layer3.6.conv1.weight": np.ones((16, 64, 1, 1), np.float32)},
-      "layer3.6.conv1.weight is not of this network",
+      without("layer1.1.bn2.running_var"),
+      "layer1.1.bn2.running_var is missing",
     ),
     (
-      lambda: ResNet(width=2),
+      small_resnet,
+      RESNET,
+      lambda tensors: tensors | {"layer1.2.conv1.weight": np.ones((4, 16, 1, 1), np.float32)},
+      ": layer1.2.conv1.weight is not of this network",
+    ),
+    (
+      lambda: ResNet((2,), width=2),
       RESNET,
       dict,
       r"bn1.bias is \[2\] and not \[4\], .* and \d+ more; name the layers",
     ),
     (
-      ResNet,
+      small_resnet,
       RESNET,
       lambda tensors: tensors | {"module.conv1.weight": tensors["conv1.weight"]},
       "conv1.weight is there twice",
     ),
-    (lambda: ResNet((2, 2, 2, 2)), RESNET, dict, "layer1.2.bn1.bias is missing"),
-    (ResNet, VIT, dict, "a ResNet in torch.* is not model.name='vit_s16'; set it to 'imagenet_res"),
+    (lambda: ResNet((1,)), RESNET, dict, "layer1.1.bn1.bias is missing"),
+    (
+      small_resnet,
+      VIT,
+      dict,
+      "a ResNet in torch.* is not model.name='vit_s16'; set it to 'imagenet_res",
+    ),
     (ViT, RESNET, dict, "a ViT in DINO.* is not model.name='imagenet_resnet50'; set it to 'vit_s"),
-    (ResNet, Model(name="mlp"), dict, "is not model.name='mlp'; set it to 'imagenet_resnet50'"),
-    (ResNet, Model(name="imagenet_resnet50"), dict, "with batch norm, not model.norm='none'; set"),
+    (
+      small_resnet,
+      Model(name="mlp"),
+      dict,
+      "is not model.name='mlp'; set it to 'imagenet_resnet50'",
+    ),
+    (
+      small_resnet,
+      Model(name="imagenet_resnet50"),
+      dict,
+      "with batch norm, not model.norm='none'; set",
+    ),
     (lambda: ViT(depth=1), VIT, dict, "blocks.1.attn.proj.bias is missing"),
     (lambda: ViT(depth=3), VIT, dict, "blocks.2.attn.proj.bias is not of this network"),
     (
@@ -452,7 +487,8 @@ def without(name):
     (ViT, VIT, lambda tensors: {"a": np.ones(1)}, "of no layout that is known, such as a; it can"),
   ],
 )
-def test_what_does_not_fit_is_named_in_one_line(original, model, change, words, tmp_path):
+def test_what_does_not_fit_is_named_in_one_line(original, model, change, words, shallow, tmp_path):
+  shallow(2)
   with pytest.raises(UserError, match=words) as error:
     read(change(state(original())), tmp_path, model)
   assert "\n" not in str(error.value)
@@ -502,7 +538,11 @@ def test_a_header_that_resembles_a_pickle_is_read(tmp_path):
       (32, 32, 3),
       "model.head='small' is not read by model.name='cnn', only by imagenet_resnet50, vit_s16",
     ),
-    ({"name": "vit_s16", "dropout": 0.1}, (32, 32, 3), "model.dropout=0.1 is not read by"),
+    (
+      {"name": "vit_s16", "width": 64, "dropout": 0.1},
+      (32, 32, 3),
+      "model.dropout=0.1 is not read by",
+    ),
   ],
 )
 def test_build_refuses_in_one_line(fields, shape, words):
@@ -521,9 +561,10 @@ def first(model, key=0):
 
 
 def test_heads_start_as_published(shallow):
-  shallow(1)
+  shallow()
   vit = dataclasses.replace(VIT, depth=0)
-  for model, name, fan_in in ((RESNET, "Dense_0", 16), (vit, "Dense_1", 128)):
+  resnet = dataclasses.replace(RESNET, width=32)
+  for model, name, fan_in in ((resnet, "Dense_0", 32), (vit, "Dense_1", 128)):
     picard = first(dataclasses.replace(model, head="picard"))[name]
     small = first(dataclasses.replace(model, head="small"))[name]
     assert np.abs(picard["kernel"]).max() <= fan_in**-0.5
@@ -540,38 +581,40 @@ def test_heads_start_as_published(shallow):
 # Training
 
 
+def pictures(side):
+  rng = np.random.default_rng(4)
+  images = rng.integers(0, 256, (6, side, side, 3), np.uint8)
+  labels = np.arange(6, dtype=np.int32) % 3
+  return Dataset(images, labels, images, labels, *np.full((2, 3), 100, np.float32))
+
+
 def test_a_sweep_starts_from_a_public_file(tmp_path):
   """One step at a rate of zero leaves what a run started from."""
-  tensors = state(filled(ViT(depth=1, width=64, side=2)))
   file = str(tmp_path / "vit.safetensors")
-  save_file(tensors, file)
-  model = Model("vit_s16", 64, 1, activation="gelu", initial=file, fresh=("Dense_1",))
+  save_file(state(filled(ViT(depth=1, width=64, side=2))), file)
+  model = Model("vit_s16", 64, 1, activation="gelu", initial=file, fresh=("Dense_1",), head="small")
   config = configs.Config(
-    data=Data(name="glyphs", image_size=16, train_examples=4, test_examples=20),
-    model=dataclasses.replace(model, head="small"),
-    optimizer=Optimizer(learning_rate=0.0),
-    training=Training(batch_size=4, steps=1),
-    evaluation=Evaluation(batch_size=20),
+    model=model, optimizer=Optimizer(learning_rate=0.0), training=Training(batch_size=3, steps=1)
   )
-  found = seedlab.sweep(config, 2, tmp_path / "out", workers=1, quiet=True)
-  assert found.sizes["run"] == 2 and np.isfinite(found.test_loss).all()
-  classes = len(np.unique(found.label))
-  np.testing.assert_allclose(found.test_loss, np.log(classes), rtol=1e-3)  # a head near zero
-  kept = seedlab.replay(tmp_path / "out", run=1)
+
+  def make():
+    return training.on_dataset(config, pictures(16), 3)
+
+  found = seedlab.sweep(make, 2, tmp_path / "out", quiet=True)
+  assert found.sizes["run"] == 2
+  np.testing.assert_allclose(found.test_loss, np.log(3), rtol=1e-3)  # by a head near zero
+  kept = seedlab.replay(tmp_path / "out", run=1, trainer=make)
   assert kept.exact
-  expected = pretrained.read(file, config.model, classes, (16, 16, 3))[0]
-  kept = {name: leaf for name, leaf in kept.params.items() if not name.startswith("Dense_1")}
-  assert kept.keys() == engine.named_leaves(expected).keys()
-  for name, leaf in engine.named_leaves(expected).items():
-    np.testing.assert_array_equal(kept[name], leaf)
+  expected = engine.named_leaves(pretrained.read(file, model, 3, (16, 16, 3))[0])
+  heads = {"Dense_1/kernel", "Dense_1/bias"}
+  assert set(kept.params) == expected.keys() | heads
+  for name, leaf in expected.items():
+    np.testing.assert_array_equal(kept.params[name], leaf)
+  assert 0 < np.abs(kept.params["Dense_1/kernel"]).max() < 1e-4
 
 
 def test_running_statistics_are_the_files(shallow, tmp_path):
   shallow(2)
-  rng = np.random.default_rng(4)
-  images = rng.integers(0, 256, (6, 16, 16, 3), np.uint8)
-  labels = np.arange(6, dtype=np.int32) % 3
-  dataset = Dataset(images, labels, images, labels, *np.full((2, 3), 100, np.float32))
   file = str(tmp_path / "resnet.safetensors")
   tensors = state(filled(ResNet((2,))))
   save_file(tensors, file)
@@ -579,7 +622,7 @@ def test_running_statistics_are_the_files(shallow, tmp_path):
 
   def start(model, **fields):
     config = configs.Config(model=model, training=Training(batch_size=3, **fields))
-    trainer = training.on_dataset(config, dataset, 3)
+    trainer = training.on_dataset(config, pictures(16), 3)
     state = quick_jit(lambda data: trainer.init(keys_of(1), data))(trainer.load())
     return trainer.load(), jax.device_get(state)
 
