@@ -74,7 +74,8 @@ class Model:
   # Hidden units (mlp; ctr halves them layer by layer), channels of the first layer (others; 64 as
   # published)
   width: int = 16
-  depth: int = 2  # hidden layers (mlp, mlp_pytorch, ctr), blocks (vit); not read by others
+  # Hidden layers (mlp, mlp_pytorch, ctr), blocks (vit; vit_s16: 12 as published); others: not read
+  depth: int = 2
   norm: Literal["none", "batch", "group"] = "none"  # vit has its own
   # resnet18, resnet50, resnet152, where the size changes: average or stride
   shortcut: Literal["pool", "plain"] = "pool"
@@ -85,9 +86,12 @@ class Model:
   cell_seed: int = 0  # cells: which random network (not its weights)
   embedding: int = 16  # ctr: numbers that stand for a category
   towers: int = 1  # ctr: stacks of hidden layers on the same embeddings, their logits averaged
-  # Parameters to start from, as scripts/replay.py --params writes them; None draws all
-  initial: str | None = None  # a .safetensors file
+  # A .safetensors file of parameters to start from: as scripts/replay.py --params writes it, or
+  # pretrained weights in public names (models/pretrained.py); None draws all
+  initial: str | None = None
   fresh: tuple[str, ...] = ()  # first parts of the names of those that are drawn all the same
+  # imagenet_resnet50, vit_s16: first weights of the last layer (models/layers.py, first_head)
+  head: Literal["usual", "picard", "small"] = "usual"
   activation: str = "relu"
   activation_kwargs: tuple[tuple[str, float], ...] = ()  # a dict (or its JSON) where it is written
   # mlp, ctr: variance of hidden weights for ReLU, or by the activation's own second moment

@@ -520,7 +520,7 @@ def test_attention_in_numpy():
     for h in range(2):
       weights = np.exp(q[b, :, h] @ k[b, :, h].T / np.sqrt(6))
       expected[b, :, h] = weights / weights.sum(1, keepdims=True) @ v[b, :, h]
-  found = vit.attention(*(jnp.asarray(part, jnp.float32) for part in (q, k, v)))
+  found = vit.attention(*(jnp.asarray(part, jnp.float32) for part in (q, k, v)), scale=6)
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 

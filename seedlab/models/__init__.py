@@ -40,6 +40,7 @@ _STRIDED_RESNETS = {
     "zero_bias": True,
   },
   "resnext29": {"blocks": (3, 3, 3), "bottleneck": True, "groups": 8, "zero_bias": True},
+  "imagenet_resnet50": {"blocks": (3, 4, 6, 3), "bottleneck": True, "large": True},
 }
 # Whose shortcut subsamples and adds features of zero.
 _PADDED_RESNETS = {"resnet14": {"blocks": (2, 2, 2), "zero_scale": True}}
@@ -64,6 +65,10 @@ _CHAINS = {
 _ON_ROWS = ("ctr", "ctr_ovadia")
 _WITH_DROPOUT = ("mlp", "mlp_pytorch", "dconv", "dconv_fc", "dconv_l", *_ON_ROWS)
 _WITH_GAIN = ("mlp", "ctr")
+_WITH_HEAD = ("imagenet_resnet50", "vit_s16")
+# Of vit_s16: a wrong number of heads would take pretrained weights and say nothing.
+_HEAD_FEATURES = 64
+_PATCH = 16
 # Pixels a side that leave at least one pixel behind every halving, for all names there are.
 _SMALLEST_SIDE = {
   "mlp": 1,
@@ -80,6 +85,7 @@ _SMALLEST_SIDE = {
   "mcnn": 4,
   "alexnet": 29,  # the first convolution leaves a fourth of it, rounded up
   "vit": 1,
+  "vit_s16": 1,
   "cells": 1,
 }
 
@@ -122,6 +128,7 @@ def build(
     _check_sizes(model, *image_shape[:2])
   _check_dropout(model)
   _check_gain(model)
+  _check_head(model)
   activation = activations.by_name(model.activation, dict(model.activation_kwargs))
   if fields:
     assert image_shape == (columns(fields),) and classes == 2
@@ -134,6 +141,9 @@ def build(
     )
   if model.name == "vit":
     return ViT(classes, model.width, activation, model.depth, model.heads, model.patch)
+  if model.name == "vit_s16":
+    size = (model.depth, model.width // _HEAD_FEATURES, _PATCH)
+    return ViT(classes, model.width, activation, *size, usual=True, head=model.head)
   shared = (classes, model.width, model.norm, activation, model.convolution, platform)
   if model.name == "cnn":
     return CNN(*shared)
@@ -150,7 +160,8 @@ def build(
   if model.name in _VGGS:
     return VGG(*shared, convolutions=_VGGS[model.name], remat=model.remat)
   if model.name in _STRIDED_RESNETS:
-    return ResNet(*shared, **_STRIDED_RESNETS[model.name], shortcut="plain", remat=model.remat)
+    kind = {**_STRIDED_RESNETS[model.name], "shortcut": "plain", "head": model.head}
+    return ResNet(*shared, **kind, remat=model.remat)
   if model.name in _PADDED_RESNETS:
     return ResNet(*shared, **_PADDED_RESNETS[model.name], shortcut="pad", remat=model.remat)
   return ResNet(*shared, **_RESNETS[model.name], shortcut=model.shortcut, remat=model.remat)
@@ -226,6 +237,22 @@ def _check_sizes(model: Model, height: int, width: int) -> None:
     )
   if model.name == "vit":
     _check_vit(model, height, width)
+  if model.name == "vit_s16":
+    _check_vit_s16(model, height, width)
+
+
+def _check_vit_s16(model: Model, height: int, width: int) -> None:
+  if height % _PATCH or width % _PATCH:
+    larger = -(-max(height, width) // _PATCH) * _PATCH
+    raise UserError(
+      f"model.name='vit_s16' needs pictures whose sides are multiples of {_PATCH} pixels, not"
+      f" {height}x{width}; set data.image_size={larger}"
+    )
+  if model.width % _HEAD_FEATURES:
+    raise UserError(
+      f"model.width={model.width} must be a multiple of {_HEAD_FEATURES} for 'vit_s16', whose heads"
+      f" have {_HEAD_FEATURES} features each; take 384, as published"
+    )
 
 
 def _check_vit(model: Model, height: int, width: int) -> None:
@@ -258,6 +285,14 @@ def _check_gain(model: Model) -> None:
     raise UserError(
       f"model.gain={model.gain!r} is not read by model.name={model.name!r}, only by"
       f" {', '.join(_WITH_GAIN)}; set it to 'he'"
+    )
+
+
+def _check_head(model: Model) -> None:
+  if model.head != "usual" and model.name not in _WITH_HEAD:
+    raise UserError(
+      f"model.head={model.head!r} is not read by model.name={model.name!r}, only by"
+      f" {', '.join(_WITH_HEAD)}; set it to 'usual'"
     )
 
 

@@ -28,6 +28,7 @@ from seedlab.config import UserError, choice_error
 
 Lowering = Literal["native", "patches"]
 Norm = Literal["none", "batch", "group"]
+Head = Literal["usual", "picard", "small"]
 Padding = Literal["SAME", "VALID"] | Sequence[tuple[int, int]]
 
 _LOWERINGS = ("native", "patches")
@@ -184,7 +185,14 @@ def pytorch_uniform(fan_in: int) -> nn.initializers.Initializer:
   return draw
 
 
-def linear(features: int, x: jax.Array, bias: bool = True, zero_bias: bool = False) -> jax.Array:
+def linear(
+  features: int,
+  x: jax.Array,
+  bias: bool = True,
+  zero_bias: bool = False,
+  kernel_init: nn.initializers.Initializer | None = None,
+  bias_init: nn.initializers.Initializer | None = None,
+) -> jax.Array:
   """A linear layer that starts as PyTorch's: uniform within ±1/sqrt(inputs), its bias too.
 
   To be called inside a compact module, which will own the parameters.
@@ -194,15 +202,33 @@ def linear(features: int, x: jax.Array, bias: bool = True, zero_bias: bool = Fal
     x: float[..., inputs], in whose dtype it computes.
     bias: whether it has one.
     zero_bias: start that at zero.
+    kernel_init: other first weights.
+    bias_init: another first bias.
   """
   draw = pytorch_uniform(x.shape[-1])
   return nn.Dense(
     features,
     use_bias=bias,
-    kernel_init=draw,
-    bias_init=nn.initializers.zeros if zero_bias else draw,
+    kernel_init=kernel_init or draw,
+    bias_init=bias_init or (nn.initializers.zeros if zero_bias else draw),
     dtype=x.dtype,
   )(x)
+
+
+def first_head(head: Head) -> dict[str, nn.initializers.Initializer]:
+  """How the last linear layer starts on a pretrained network: arguments of `linear`.
+
+  As in the public code of Picard 2021 (arXiv 2109.08203). "picard", its ResNets:
+  weights Kaiming-uniform with a = sqrt(5), which is PyTorch's usual, and biases
+  N(0, 1). "small", its ViT: weights N(0, 1e-10) and biases zero. "usual" leaves that
+  to the network.
+  """
+  normal, zeros = nn.initializers.normal, nn.initializers.zeros
+  return {
+    "usual": {},
+    "picard": {"bias_init": normal(1.0)},
+    "small": {"kernel_init": normal(1e-5), "bias_init": zeros},
+  }[head]
 
 
 def dropout(x: jax.Array, rate: float, train: bool) -> jax.Array:
@@ -281,13 +307,14 @@ def average_pool(x: jax.Array, window: int = 2) -> jax.Array:
   return _squares(x, window).mean((2, 4))
 
 
-def neighbourhood_max(x: jax.Array) -> jax.Array:
+def neighbourhood_max(x: jax.Array, stride: int = 1) -> jax.Array:
   """The largest of the 3x3 pixels around each: float[B, H, W, C] to the same shape.
 
-  Where several are largest one of them gets the gradient.
+  With a stride, around the first and every so many after it: ceil(H / stride) rows and
+  columns likewise. Where several are largest one of them gets the gradient.
   """
   for axis in (1, 2):
-    x = _largest(_neighbours(x, axis, -jnp.inf))
+    x = _largest(_neighbours(x, axis, -jnp.inf, stride))
   return x
 
 
@@ -299,11 +326,11 @@ def neighbourhood_mean(x: jax.Array) -> jax.Array:
   return x
 
 
-def _neighbours(x, axis, outside):
-  """`x` and `x` moved by a pixel either way along `axis`."""
+def _neighbours(x, axis, outside, stride=1):
+  """`x` and `x` moved by a pixel either way along `axis`, of which every so many pixels."""
   size = x.shape[axis]
   x = jnp.pad(x, [(1, 1) if i == axis else (0, 0) for i in range(4)], constant_values=outside)
-  return [lax.slice_in_dim(x, start, start + size, axis=axis) for start in range(3)]
+  return [lax.slice_in_dim(x, start, start + size, stride, axis) for start in range(3)]
 
 
 def global_max_pool(x: jax.Array) -> jax.Array:

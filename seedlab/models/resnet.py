@@ -1,4 +1,4 @@
-"""Residual networks for small pictures: ResNet, pre-activation and wide ResNet, ResNeXt."""
+"""Residual networks: ResNet for small and for large pictures, pre-activation, wide, ResNeXt."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -9,10 +9,13 @@ import jax.numpy as jnp
 
 from seedlab.models.layers import (
   Conv,
+  Head,
   Norm,
   average_pool,
+  first_head,
   kaiming_fan_out,
   linear,
+  neighbourhood_max,
   normalise,
   pytorch_uniform,
 )
@@ -21,10 +24,15 @@ _EXPANSION = 4  # of a bottleneck's last convolution
 
 
 class ResNet(nn.Module):
-  """Residual networks with a stem for small pictures, which neither strides nor pools.
+  """Residual networks, most with a stem for small pictures, which neither strides nor pools.
 
     3x3 w - stages of blocks of w, 2w, 4w, 8w features, the first block of all
     stages but the first with stride 2 - mean over pixels - linear
+
+  With `large` the stem is that of ImageNet: 7x7 w with stride 2, and behind norm and
+  activation the largest of 3x3 pixels around every second one. With it, "plain"
+  shortcuts and batch norm, ResNet-50 is torchvision's (v1.5, whose bottlenecks
+  stride in the 3x3): 25,557,032 parameters at width 64 for 1,000 classes.
 
   ResNet: He et al.'s (arXiv 1512.03385) as in Geiping et al. 2022 (arXiv
   2109.14119). At width 64 with batch norm and 10 classes, ResNet-18 has
@@ -74,6 +82,8 @@ class ResNet(nn.Module):
   pytorch: bool = False
   zero_bias: bool = False  # the linear layer's bias at first; else uniform
   zero_scale: bool = False  # of the last norm of each branch at first, without `preactivation`
+  large: bool = False  # pictures: the stem strides and pools
+  head: Head = "usual"
 
   @nn.compact
   def __call__(
@@ -88,17 +98,21 @@ class ResNet(nn.Module):
       return cls(features, stride, self.bottleneck, self.shortcut, *shared, *kind, name=name)
 
     stem = self.stem or self.width
+    size, stride, pad = (7, 2, 3) if self.large else (3, 1, 1)
     x = Conv(
       stem,
-      size=3,
-      padding=((1, 1), (1, 1)),
+      size,
+      stride,
+      padding=((pad, pad), (pad, pad)),
       bias=self.norm == "none",
-      kernel_init=_first_weights(3, images_BxHxWxC.shape[-1], stem, self.pytorch),
+      kernel_init=_first_weights(size, images_BxHxWxC.shape[-1], stem, self.pytorch),
       lowering=self.lowering,
       platform=self.platform,
     )(images_BxHxWxC)
     if not self.preactivation:
       x = self.activation(normalise(x, self.norm, train, mask))
+    if self.large:
+      x = neighbourhood_max(x, stride=2)
     for stage, count in enumerate(self.blocks):
       x = block(stage, 2 if stage > 0 else 1, f"stage{stage}_first")(x, mask)
       if count > 1:
@@ -113,7 +127,7 @@ class ResNet(nn.Module):
     if self.final_norm:
       x = self.activation(normalise(x, self.norm, train, mask))
     pooled = x.astype(jnp.float32).mean((1, 2))
-    return linear(self.classes, pooled, zero_bias=self.zero_bias)
+    return linear(self.classes, pooled, zero_bias=self.zero_bias, **first_head(self.head))
 
 
 class Block(nn.Module):

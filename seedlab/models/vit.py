@@ -1,15 +1,15 @@
-"""Vision Transformer for small pictures, as in Nakkiran et al.'s study."""
+"""Vision Transformers: for small pictures as in Nakkiran et al.'s study, and the usual one."""
 
-import math
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import linear
+from seedlab.models.layers import Head, first_head, linear
 
 _EXPANSION = 4  # of the hidden layers, in units of the width
+_DEVIATION = 0.02  # of the usual Transformer's first weights
 
 
 class ViT(nn.Module):
@@ -25,6 +25,13 @@ class ViT(nn.Module):
   Class token and position embeddings start as N(0, 1); linear layers as PyTorch's,
   uniform within ±1/sqrt(inputs).
 
+  With `usual` it is the Transformer of DINO (Caron et al., arXiv 2104.14294) and timm:
+  queries, keys and values have biases, scores are divided by the square root of a head's
+  features, layer norms have epsilon 1e-6, and one linear layer follows the last of them.
+  Width 384, depth 12, 6 heads and patches of 16 pixels are ViT-S/16: 21,665,664 parameters
+  for 224x224x3 pictures, and those of that layer. Token, positions and weights start
+  normal with deviation 0.02 (the patches' linear layer as PyTorch's), biases at zero.
+
   The blocks are equal. They run as one loop over parameters with a leading axis.
   """
 
@@ -34,13 +41,15 @@ class ViT(nn.Module):
   depth: int
   heads: int  # divides width
   patch: int  # pixels a side; divides the picture's sides
+  usual: bool = False
+  head: Head = "usual"  # of `usual` alone
 
   @nn.compact
   def __call__(
     self, images_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
   ) -> jax.Array:
     del train, mask  # no layer sees more than one example
-    normal = nn.initializers.normal(1)
+    normal = nn.initializers.normal(_DEVIATION if self.usual else 1)
     x = linear(self.width, patches(images_BxHxWxC, self.patch))
     token = self.param("token", normal, (1, 1, self.width)).astype(x.dtype)
     token = jnp.broadcast_to(token, (x.shape[0], 1, self.width))
@@ -54,8 +63,11 @@ class ViT(nn.Module):
         split_rngs={"params": True},
         length=self.depth,
       )
-      x, _ = repeat(Block(self.heads, self.activation, name="blocks"), x, None)
-    x = layer_norm(x[:, 0])
+      x, _ = repeat(Block(self.heads, self.activation, self.usual, name="blocks"), x, None)
+    x = layer_norm(x[:, 0], _epsilon(self.usual))
+    if self.usual:
+      first = _first_weights(True) if self.head == "usual" else first_head(self.head)
+      return linear(self.classes, x.astype(jnp.float32), **first)
     x = self.activation(linear(_EXPANSION * self.width, x))
     return linear(self.classes, x.astype(jnp.float32))
 
@@ -65,32 +77,33 @@ class Block(nn.Module):
 
   heads: int
   activation: Callable[[jax.Array], jax.Array]
+  usual: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     batch, tokens, width = x.shape
-    queries, keys, values = jnp.split(linear(3 * width, layer_norm(x), bias=False), 3, -1)
+    first, epsilon = _first_weights(self.usual), _epsilon(self.usual)
+    mixing = linear(3 * width, layer_norm(x, epsilon), bias=self.usual, **first)
     split = (batch, tokens, self.heads, width // self.heads)
-    mixed = attention(*(part.reshape(split) for part in (queries, keys, values)))
-    x += linear(width, mixed.reshape(x.shape))
-    y = self.activation(linear(_EXPANSION * width, layer_norm(x)))
-    return x + linear(width, y)
+    parts = (part.reshape(split) for part in jnp.split(mixing, 3, -1))
+    mixed = attention(*parts, width // self.heads if self.usual else width)
+    x += linear(width, mixed.reshape(x.shape), **first)
+    y = self.activation(linear(_EXPANSION * width, layer_norm(x, epsilon), **first))
+    return x + linear(width, y, **first)
 
 
-def attention(queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
+def attention(queries: jax.Array, keys: jax.Array, values: jax.Array, scale: int) -> jax.Array:
   """Softmax attention of every token to all; weights are float32 until they are normalised.
-
-  Scores are divided by the square root of the whole width, heads times features,
-  as in the published code, not of a head's features.
 
   Args:
     queries, keys, values: float[B, tokens, heads, features].
+    scale: scores are divided by its square root. Usually the features of a head; in the
+      code published with Nakkiran et al. the whole width, heads times features.
 
   Returns:
     float[B, tokens, heads, features].
   """
-  scale = math.prod(queries.shape[2:]) ** -0.5
-  scores = jnp.einsum("bihd,bjhd->bhij", queries, keys) * scale
+  scores = jnp.einsum("bihd,bjhd->bhij", queries, keys) * scale**-0.5
   weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(values.dtype)
   return jnp.einsum("bhij,bjhd->bihd", weights, values)
 
@@ -102,9 +115,18 @@ def patches(images: jax.Array, side: int) -> jax.Array:
   return x.swapaxes(2, 3).reshape(batch, -1, side**2 * channels)
 
 
-def layer_norm(x: jax.Array) -> jax.Array:
-  """Each token normalised over its features, with scale and shift, as PyTorch's (epsilon 1e-5).
+def layer_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
+  """Each token normalised over its features, with scale and shift, as PyTorch's.
 
   To be called inside a compact module, which will own the parameters.
   """
-  return nn.LayerNorm(epsilon=1e-5, dtype=x.dtype)(x)
+  return nn.LayerNorm(epsilon=epsilon, dtype=x.dtype)(x)
+
+
+def _epsilon(usual):
+  return 1e-6 if usual else 1e-5
+
+
+def _first_weights(usual):
+  normal = nn.initializers.normal(_DEVIATION)
+  return {"kernel_init": normal, "bias_init": nn.initializers.zeros} if usual else {}

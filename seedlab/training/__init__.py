@@ -446,7 +446,9 @@ def on_dataset(
     coords={"label": ("example", dataset.test_label)},
     evaluated_on=lambda: (dataset.test_image, dataset.test_label),
   )
-  return initial.start_from(trainer, config.model) if config.model.initial else trainer
+  if config.model.initial:
+    trainer = initial.start_from(trainer, config.model, classes, image_shape)
+  return trainer
 
 
 def _shared(data: datasets.Dataset | Shared) -> Shared:

@@ -1,41 +1,45 @@
 """Saved parameters: to start from instead of drawn ones, or of a teacher."""
 
 import dataclasses
-import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from seedlab import streams
 from seedlab.config import STREAMS, Model, UserError
+from seedlab.models import pretrained
+from seedlab.models.pretrained import is_fresh, some
 from seedlab.trainer import Trainer
 
-_MOST_NAMED = 5  # parameters listed in an error
 
-
-def start_from(trainer: Trainer, model: Model) -> Trainer:
+def start_from(
+  trainer: Trainer, model: Model, classes: int, image_shape: tuple[int, ...]
+) -> Trainer:
   """`trainer`, whose runs begin with the parameters in the file `model.initial`.
 
-  The parameters travel with the data: shared by all lanes, and part of the data's
-  digest. Those that `model.fresh` names are drawn from the `init` stream as ever, e.g. the
-  last layer for other classes. Batch norm's running statistics and the optimizer
-  start afresh.
+  The file is of our own parameters, or of a public network (`models/pretrained.py`). They
+  travel with the data: shared by all lanes, and part of the data's digest. Those that
+  `model.fresh` names are drawn from the `init` stream as ever, e.g. the last layer for other
+  classes. Batch norm's running statistics are those of a public network; our own files
+  have none, and they start afresh, as the optimizer always does.
 
   Raises:
     UserError: no such file, or parameters in it that do not fit, by name.
   """
-  read = _read("model.initial", model.initial)
+  read = pretrained.load("model.initial", model.initial)
   shapes = _shapes(trainer)
-  wanted = {name for name in shapes if not _is_fresh(name, model.fresh)}
+  wanted = {name for name in shapes if not is_fresh(name, model.fresh)}
   for prefix in model.fresh:
-    if not any(_is_fresh(name, (prefix,)) for name in shapes):
+    if not any(is_fresh(name, (prefix,)) for name in shapes):
       raise UserError(
-        f"model.fresh={prefix!r} begins the name of no parameter; there are {_some(shapes)}"
+        f"model.fresh={prefix!r} begins the name of no parameter; there are {some(shapes)}"
       )
+  statistics = {}
+  layout = None if set(read) & set(shapes) else pretrained.layout_of(read)
+  if layout:
+    read, statistics = pretrained.convert(layout, read, model, classes, image_shape)
   problems = [f"{name} is missing" for name in wanted if name not in read]
   problems += [f"{name} is not of this network" for name in read if name not in shapes]
   problems += [
@@ -46,24 +50,24 @@ def start_from(trainer: Trainer, model: Model) -> Trainer:
   if problems:
     raise UserError(
       f"model.initial={model.initial!r} does not fit model.name={model.name!r}:"
-      f" {_some(sorted(problems))}; name the layers to be drawn anew in model.fresh, or take the"
+      f" {some(sorted(problems))}; name the layers to be drawn anew in model.fresh, or take the"
       " network that the file is of"
     )
   given = {name: read[name].astype(shapes[name].dtype) for name in sorted(wanted)}
 
   def init(keys, data):
     state = trainer.init(keys, data["data"])
-    params = jax.tree_util.tree_map_with_path(
-      lambda path, drawn: data["initial"].get(_name(path), drawn), state.params
-    )
-    return state._replace(params=params)
+    params = _replaced(state.params, data["initial"])
+    batch_stats = _replaced(state.batch_stats, data["statistics"])
+    average = params if jax.tree.leaves(state.average) else state.average
+    return state._replace(params=params, batch_stats=batch_stats, average=average)
 
   def advance(state, keys, data, fed, first, steps):
     return trainer.advance(state, keys, data["data"], fed, first, steps)
 
   return dataclasses.replace(
     trainer,
-    load=lambda: {"data": trainer.load(), "initial": given},
+    load=lambda: {"data": trainer.load(), "initial": given, "statistics": statistics},
     init=init,
     advance=advance,
     evaluate=lambda state, data: trainer.evaluate(state, data["data"]),
@@ -81,7 +85,7 @@ def teacher(file: str, drawn: Callable[[jax.Array], tuple[Any, Any]]) -> Any:
     UserError: no such file, parameters of another network, or a network with running
       statistics, which no file of parameters holds.
   """
-  read = _read("training.teacher", file)
+  read = pretrained.load("training.teacher", file)
   params, batch_stats = jax.eval_shape(
     drawn, jax.eval_shape(lambda: jax.random.key(0, impl=streams.IMPLEMENTATION))
   )
@@ -99,23 +103,15 @@ def teacher(file: str, drawn: Callable[[jax.Array], tuple[Any, Any]]) -> Any:
   ]
   if problems:
     raise UserError(
-      f"training.teacher={file!r} is of another network: {_some(sorted(problems))}; take a file of"
+      f"training.teacher={file!r} is of another network: {some(sorted(problems))}; take a file of"
       " the same model"
     )
   arrays = [np.asarray(read[name], leaf.dtype) for name, leaf in wanted.items()]
   return jax.tree.unflatten(structure, arrays)
 
 
-def _read(field: str, file: str) -> Mapping[str, np.ndarray]:
-  path = pathlib.Path(file).expanduser().absolute()
-  try:
-    return safetensors.numpy.load_file(path)
-  except (OSError, AttributeError, KeyError, safetensors.SafetensorError) as error:
-    # Types that NumPy has not come as attributes or keys that are missing.
-    raise UserError(
-      f"{field}={file!r} cannot be read from {path} ({error}); give the whole path of a"
-      " .safetensors file, such as scripts/replay.py --params writes"
-    ) from None
+def _replaced(drawn: Any, given: dict[str, jax.Array]) -> Any:
+  return jax.tree_util.tree_map_with_path(lambda path, x: given.get(_name(path), x), drawn)
 
 
 def _shapes(trainer: Trainer) -> dict[str, jax.ShapeDtypeStruct]:
@@ -129,13 +125,3 @@ def _shapes(trainer: Trainer) -> dict[str, jax.ShapeDtypeStruct]:
 
 def _name(path) -> str:
   return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _is_fresh(name: str, prefixes: tuple[str, ...]) -> bool:
-  return any(name == prefix or name.startswith(prefix + "/") for prefix in prefixes)
-
-
-def _some(names) -> str:
-  names = list(names)
-  more = len(names) - _MOST_NAMED
-  return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
