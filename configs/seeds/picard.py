@@ -33,7 +33,6 @@ to the last bit, as there it does not. `laptop` keeps the 100 chunks and 100 ste
 with a tenth of the rate since a batch has a tenth of the pictures.
 
 Jordan's recipe, on whose statistics the reading of these runs rests: configs/cifar10_resnet9.py.
-
 """
 
 import dataclasses

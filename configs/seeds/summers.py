@@ -22,7 +22,6 @@ momentum, weight decay on all parameters, the incomplete last batch dropped, war
 steps, not epochs. Departures: `bit` moves any weight away from zero, theirs one of the first
 convolution (or of the linear layer) up or down. Kernels here are deterministic, so that source of
 theirs is missing, as are their remedies.
-
 """
 
 import dataclasses
