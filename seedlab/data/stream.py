@@ -1,8 +1,8 @@
 """Pictures read from their records when they are needed: no set is ever held in memory.
 
 Several threads read records and decode them; what comes back depends on the positions asked for
-alone. Records are compressed in groups, but read in bulk they are as fast in random order as one
-after the other (BUILD_NOTES.md), so that nothing is kept between two calls.
+alone. Records are compressed in groups, but unpacking one for each record costs little beside
+decoding a picture (BUILD_NOTES.md), so that nothing is kept between two calls.
 
 The threads are SEEDLAB_READER_THREADS many, 4 by default. Neither TensorFlow nor JAX is started.
 """
@@ -25,7 +25,7 @@ from seedlab.config import UserError
 from seedlab.data import catalogue
 
 _THREADS = 4
-_CHUNK = 16  # records that a thread reads at a time
+_CHUNK = 16  # records that a thread reads before it takes the next ones
 _ROW = 100  # records without a picture, one after the other, before there is no going on
 _SAMPLED = 64  # records that stand for a set
 
@@ -154,35 +154,31 @@ def _is_no_advice(record: logging.LogRecord) -> bool:
 
 
 def _read_chunk(records: Records, view: View, positions: np.ndarray) -> tuple[Pictures, list[str]]:
+  """The examples at `positions`, and which records had to be skipped for them, and why."""
   images, sizes, labels, skipped = [], [], [], []
-  for position, record in zip(positions, _fetch(records, positions), strict=True):
-    for turn in range(_ROW):
-      if turn:
-        position = (position + 1) % count(records)
-        (record,) = _fetch(records, np.array([position]))
+  for wanted in positions.tolist():
+    for position in range(wanted, wanted + _ROW):
+      split, number, record = _record(records, position % count(records))
       try:
         picture = Image.open(io.BytesIO(record[records.keys[0]])).convert(records.mode)
+        break
       except Exception as error:  # Pillow's decoders raise what they like
-        where = (
-          f"record {_number(records, position)} cannot be decoded ({catalogue.one_line(error)})"
-        )
+        reason = catalogue.one_line(error)
+        skipped.append(f"record {number} of split {split!r} cannot be decoded ({reason})")
         if records.corrupt == "refuse":
           raise UserError(
-            f"data.name={records.name!r}: {where}; repair {records.folder}, or set"
+            f"data.name={records.name!r}: {skipped[-1]}; repair {records.folder}, or set"
             " data.corrupt='skip'"
           ) from error
-        skipped.append(where)
-        continue
-      break
     else:
       raise UserError(
-        f"data.name={records.name!r}: {_ROW} records in a row, up to {_number(records, position)},"
-        f" cannot be decoded; repair {records.folder}"
+        f"data.name={records.name!r}: none of {_ROW} records in a row can be decoded, the last is"
+        f" record {number} of split {split!r}; repair {records.folder}"
       )
     label = record[records.keys[1]]
     if label < 0:
       raise UserError(
-        f"data.name={records.name!r}: record {_number(records, position)} has no label; name other"
+        f"data.name={records.name!r}: record {number} of split {split!r} has no label; name other"
         " splits in data.train_split"
       )
     image, size = view(picture)
@@ -192,30 +188,17 @@ def _read_chunk(records: Records, view: View, positions: np.ndarray) -> tuple[Pi
   return Pictures(np.stack(images), np.array(sizes, np.int32), np.array(labels, np.int32)), skipped
 
 
-def _fetch(records: Records, positions: np.ndarray) -> list[dict]:
-  """The records at `positions`, those of one split in bulk."""
-  found = [None] * len(positions)
-  start = 0
-  for _, source in records.splits:
-    here = np.flatnonzero((positions >= start) & (positions < start + len(source)))
-    if len(here):
-      try:
-        # Not one by one, nor in any order: each would unpack a whole group of them.
-        here = here[np.argsort(positions[here], kind="stable")]
-        taken = source.__getitems__((positions[here] - start).tolist())
-      except Exception as error:  # the readers of record files raise what they like
-        raise catalogue.unreadable(records.folder, records.name, error) from error
-      for place, record in zip(here, taken, strict=True):
-        found[place] = record
-    start += len(source)
-  return found
-
-
-def _number(records: Records, position: int) -> str:
-  (split, source), *others = records.splits
-  if position < len(source):
-    return f"{position} of split {split!r}"
-  return _number(records._replace(splits=tuple(others)), position - len(source))
+def _record(records: Records, position: int) -> tuple[str, int, dict]:
+  """A record, with its split and its number there."""
+  splits = iter(records.splits)
+  split, source = next(splits)
+  while position >= len(source):
+    position -= len(source)
+    split, source = next(splits)
+  try:
+    return split, position, source[position]
+  except Exception as error:  # the readers of record files raise what they like
+    raise catalogue.unreadable(records.folder, records.name, error) from error
 
 
 _said: set[str] = set()
