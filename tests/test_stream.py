@@ -16,7 +16,7 @@ from seedlab import checkpoints, engine, streams, training
 from seedlab import config as configs
 from seedlab import data as datasets
 from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training, UserError
-from seedlab.data import crops, loading, stream
+from seedlab.data import augmentation, crops, loading, stream
 from seedlab.data import order as orders
 from seedlab.training import examples as sources
 
@@ -30,11 +30,13 @@ PUBLISHED = Data(
   normalisation="imagenet",
 )
 BASE = Config(
-  data=dataclasses.replace(PUBLISHED, flip=True, last_batch="keep", label_noise=0.2),
+  data=dataclasses.replace(
+    PUBLISHED, flip=True, last_batch="keep", label_noise=0.2, train_examples=13, copies=2
+  ),
   model=Model(name="mlp", width=3, depth=1),
   optimizer=Optimizer(learning_rate=0.01),
   training=Training(batch_size=5, epochs=2),
-  evaluation=Evaluation(every_steps=4, train=True, train_examples=7),
+  evaluation=Evaluation(every_steps=4, train=True, train_examples=7, train_augmented=True),
 )
 
 
@@ -250,41 +252,41 @@ def test_a_record_without_a_label_is_named(tmp_path):
     datasets.streamed(data, str(tmp_path))
 
 
-def test_records_that_cannot_be_read(own):
+def test_records_that_cannot_be_read(own, monkeypatch):
   pool = datasets.streamed(PUBLISHED, own)
-  with pytest.raises(UserError, match="'own_set' cannot be read from .* if it is damaged"):
-    pool.read(np.array([-1000]))
+
+  def broken(position):
+    raise OSError(5, "Input/output error")
+
+  source = dict(pool.read.args[0].splits)["train"]
+  monkeypatch.setattr(type(source), "__getitem__", lambda self, position: broken(position))
+  with pytest.raises(
+    UserError, match=r"'own_set' cannot be read from .*Errno 5.* if it is damaged"
+  ):
+    pool.read(np.array([3]))
 
 
 # Training.
 
 
-def made(own: str, **sections) -> training.Trainer:
-  return training.make_trainer(config(**sections), own)
+def made(own: str, base=BASE, **sections) -> training.Trainer:
+  return training.make_trainer(config(base, **sections), own)
 
 
-@pytest.fixture
-def short(monkeypatch):
+def short(patch) -> None:
   """Segments of at most two steps of five canvases."""
-  monkeypatch.setattr(sources, "_STREAMED", 2 * 5 * 12 * 12 * 3)
+  patch.setattr(sources, "_STREAMED", 2 * 5 * 12 * 12 * 3)
 
 
-VARIANTS = {
-  "real": {},
-  "subset": {"data": {"train_examples": 13, "copies": 2}, "evaluation": {"train_augmented": True}},
-  "ideal": {
-    "data": {"world": "ideal", "last_batch": "drop"},
-    "training": {"steps": 3},
-    "evaluation": {"every_steps": 2},
-  },
-}
+@pytest.fixture(scope="module")
+def program(own) -> engine.Program:
+  with pytest.MonkeyPatch.context() as patch:
+    short(patch)
+    return engine.build(made(own), "vmap", 2)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_run_is_the_same_in_other_segments_lanes_and_threads(own, short, monkeypatch, variant):
-  built = made(own, **VARIANTS[variant])
-  assert built.period == 2
-  program = engine.build(built, "vmap", 2)
+def test_a_run_is_the_same_in_other_segments_lanes_and_threads(program, monkeypatch):
+  assert program.trainer.period == 2
   monkeypatch.setenv("SEEDLAB_READER_THREADS", "1")
   pair = engine.train(program, seeds_of(4, 5))
   monkeypatch.setenv("SEEDLAB_READER_THREADS", "4")
@@ -295,8 +297,7 @@ def test_a_run_is_the_same_in_other_segments_lanes_and_threads(own, short, monke
   assert np.isfinite(pair.outcome["train_loss"]).all() and pair.outcome["train_loss"].std() > 0
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(own, short, tmp_path, monkeypatch, capfd):
-  program = engine.build(made(own), "vmap", 2)
+def test_a_killed_run_goes_on_to_the_same_bits(program, tmp_path, monkeypatch, capfd):
   whole = engine.train(program, seeds_of(4, 5))
   place = checkpoints.folder(tmp_path)
   place.mkdir()
@@ -311,78 +312,125 @@ def test_a_killed_run_goes_on_to_the_same_bits(own, short, tmp_path, monkeypatch
     patch.setattr(checkpoints, "save", and_stop)
     engine.train(program, seeds_of(4, 5), saves=saves)
   resumed = engine.train(program, seeds_of(4, 5), saves=saves)
-  assert "resumed at step 2 of 10" in capfd.readouterr().err
+  assert "resumed at step 2 of 6" in capfd.readouterr().err
   assert resumed.digest.tolist() == whole.digest.tolist()
 
 
-def test_a_segment_holds_no_more_than_its_bound(own, short):
-  built = made(own)
+def test_training_pictures_are_measured_as_random_parts(program, own):
+  """By hand: crops, flips and normalisation of the first seven, then the two layers."""
+  done = engine.train(program, seeds_of(4, 5), keep_params=True)
+  keys = keys_of(5)
+  index = orders.subset(keys.sample, TRAIN, 13)[:7]
+  read = datasets.streamed(config().data, own).read_canvases(np.asarray(index))
+  drawn = streams.for_examples(keys.augment, sources.MEASURED, index)
+  crop = jax.jit(crops.random_resized_crop, static_argnums=2)
+  image = crop(drawn, crops.Canvas(read.image, read.size), SIDE) / 255
+  image = image - np.array([[[[0.485, 0.456, 0.406]]]], np.float32)
+  image = np.asarray(image / np.array([[[[0.229, 0.224, 0.225]]]], np.float32))
+  flipped = np.asarray(augmentation.flips(drawn))[:, None, None, None]
+  image = np.where(flipped, image[:, :, ::-1], image)
+  layers = jax.device_get(done.params)
+  hidden = image.reshape(7, -1) @ layers["Dense_0"]["kernel"] + layers["Dense_0"]["bias"]
+  logits = np.maximum(hidden, 0) @ layers["Dense_1"]["kernel"] + layers["Dense_1"]["bias"]
+  label = sources._noisy_labels(0.2, 3, keys, index, read.label)
+  wanted = np.log(np.exp(logits).sum(1)) - logits[np.arange(7), label]
+  assert done.outcome["train_loss"][1, -1] == pytest.approx(wanted.mean(), rel=1e-4)
+
+
+def test_a_segment_holds_no_more_than_its_bound(program):
   for first, steps in ((0, 1), (2, 2)):
-    fed = built.feed(seeds_of(1)[0], first, steps)
-    assert fed["batches"].image.pixels.nbytes == sources._STREAMED < TRAIN * 12 * 12 * 3
-    assert fed["measured"].image.shape == (7, SIDE, SIDE, 3)  # to be shown as they are tested on
+    fed = program.trainer.feed(seeds_of(1)[0], first, steps)
+    assert fed["batches"].image.pixels.nbytes == 2 * 5 * 12 * 12 * 3 < TRAIN * 12 * 12 * 3
+
+
+STORED = config(
+  data={
+    "resized_crop": False,
+    "centre_crop": None,
+    "image_size": None,
+    "train_examples": None,
+    "copies": None,
+    "label_noise": 0.3,
+  }
+)
+
+
+def source(directory: str, streamed: bool, world: str) -> tuple[sources.Source, datasets.Dataset]:
+  settings = config(STORED, data={"stream": streamed, "world": world, "last_batch": "drop"})
+  dataset = datasets.load(settings.data, directory)
+  pool = datasets.streamed(settings.data, directory) if streamed else None
+  needed = (settings, dataset, None, 3, TRAIN, 5, 3)
+  return sources.build(*needed, pool=pool, plan=(2, 3)), dataset
 
 
 @pytest.mark.parametrize("world", ["real", "ideal"])
-def test_a_streamed_set_trains_as_the_decoded_one(plain, world):
-  """Without random crops, and all of its pictures as large as they are trained on."""
-  sections = {
-    "data": {"world": world, "resized_crop": False, "centre_crop": None, "image_size": None},
-    "training": {"steps": 3 if world == "ideal" else 9},
-    "evaluation": {"every_steps": 2, "train_augmented": True},
-  }
-  sections["data"] |= {"last_batch": "keep" if world == "real" else "drop", "crop": 1}
-  streamed, stored = (
-    engine.train(
-      engine.build(made(plain, **sections | {"data": sections["data"] | fields}), "loop"),
-      np.arange(12, dtype=np.uint32).reshape(2, 6),  # another seed for every stream
-    )
-    for fields in ({}, {"stream": False})
-  )
-  for name, value in stored.outcome.items():
-    np.testing.assert_allclose(streamed.outcome[name], value, rtol=1e-5, err_msg=name)
-
-
-def test_batches_are_those_of_the_epochs_order(own, short):
-  settings = config()
-  built = made(own)
-  pool = datasets.streamed(settings.data, own)
+def test_a_streamed_set_shows_what_the_decoded_one_does(plain, world, monkeypatch):
+  """Pictures, noisy labels and what is measured, without random crops, at the same step."""
+  monkeypatch.setattr(sources, "_STREAMED", 2 * 5 * 6 * 6 * 3)
+  (ours, _), (theirs, whole) = (source(plain, streamed, world) for streamed in (True, False))
+  # What the two worlds have in common: an epoch that is not cut short.
   keys, seeds = keys_of(3), seeds_of(3)[0]
-  for number in (1, 4, 7):  # the fourth of its epoch is incomplete: 22 = 4 x 5 + 2
+  data = jax.device_put(whole)
+  listed = theirs.init(keys, data)
+  order = orders.epoch_order(keys.order, 0, TRAIN, "permutation")
+  places = jnp.arange(5, dtype=jnp.int32)
+  fed = ours.feed(seeds, 0, 2), ours.feed(seeds, 2, 1), ours.feed(seeds, 1, 1)
+  for step, segment, first in ((0, 0, 0), (1, 0, 0), (2, 1, 2), (1, 2, 1)):
+    held = ours.init(keys, data)
+    found = ours.draw(held, keys, data, fed[segment], step, first, places)
+    at = order[step * 5 + places] if world == "real" else places
+    wanted = theirs.draw(listed, keys, data, None, step, 0, at)
+    for ours_, its in zip(found, wanted, strict=True):
+      np.testing.assert_array_equal(ours_, its)
+  for done, segment in ((2, 0), (3, 1)):
+    held = ours.settle(ours.init(keys, data), keys, data, fed[segment], done)
+    wanted = theirs.settle(listed, keys, data, None, done)
+    seven = jnp.arange(7, dtype=jnp.int32)
+    for ours_, its in zip(
+      sources.look_up(held, data, seven), sources.look_up(wanted, data, seven), strict=True
+    ):
+      np.testing.assert_array_equal(ours_, its)
+
+
+def test_an_incomplete_batch_is_trained_on_as_that_of_the_decoded_set(plain):
+  """22 = 4 x 5 + 2; after the fifth step another epoch begins."""
+  sections = {
+    "data": {"flip": False, "label_noise": 0.0},
+    "evaluation": {"train": False, "train_examples": None, "train_augmented": False},
+    "training": {"steps": 7},
+  }
+  kernels = []
+  for streamed in (True, False):
+    sections["data"]["stream"] = streamed
+    built = made(plain, STORED, **sections)
+    data, keys = jax.device_put(built.load()), keys_of(2)
+    state = built.init(keys, data)
+    fed = built.feed(seeds_of(2)[0], 0, 7) if streamed else None
+    advance = jax.jit(built.advance)
+    if streamed:
+      state, _ = advance(state, keys, data, fed, 0, 7)
+    else:  # which draws an order once a segment
+      for first, steps in ((0, 5), (5, 2)):
+        state, _ = advance(state, keys, data, None, first, steps)
+    kernels.append(state.params["Dense_0"]["kernel"])
+  np.testing.assert_allclose(*kernels, rtol=1e-5, atol=1e-7)
+
+
+def test_batches_are_those_of_the_epochs_order(own, program):
+  built = program.trainer
+  pool = datasets.streamed(config().data, own)
+  keys, seeds = keys_of(3), seeds_of(3)[0]
+  listed = np.asarray(orders.subset(keys.sample, TRAIN, 13))
+  for number in (1, 2, 4):  # the third of its epoch is incomplete: 13 = 2 x 5 + 3
     fed = built.feed(seeds, number, 1)["batches"]
-    order = orders.epoch_order(keys.order, number // 5, TRAIN, "permutation")
-    index, mask = map(np.asarray, orders.batch(order, number % 5, 5))
-    expected = pool.read_canvases(index)
+    order = orders.epoch_order(keys.order, number // 3, 13, "permutation")
+    places, mask = map(np.asarray, orders.batch(order, number % 3, 5))
+    expected = pool.read_canvases(listed[places])
     np.testing.assert_array_equal(fed.image.pixels[:5], expected.image)
     np.testing.assert_array_equal(fed.image.size[:5], expected.size)
-    np.testing.assert_array_equal(fed.index[:5], index)
+    np.testing.assert_array_equal(fed.index[:5], listed[places])
     np.testing.assert_array_equal(fed.label[:5], expected.label)
-    assert mask.sum() == (2 if number == 4 else 5)
-
-
-def test_training_pictures_are_measured_as_random_parts_when_asked_for(own):
-  """By hand: crops, flips and normalisation of the first seven, then the two layers."""
-  built = made(own, evaluation={"train_augmented": True}, data={"label_noise": 0.0})
-  data = jax.device_put(built.load())
-  keys = keys_of(2)
-  fed = built.feed(seeds_of(2)[0], 8, 2)
-  state, _ = jax.jit(built.advance)(jax.jit(built.init)(keys, data), keys, data, fed, 8, 2)
-  found = built.evaluate(state, data)
-  pool = datasets.streamed(config().data, own)
-  read = pool.read_canvases(np.arange(7))
-  drawn = streams.for_examples(keys.augment, sources.MEASURED, jnp.arange(7, dtype=jnp.int32))
-  image = crops.random_resized_crop(drawn, crops.Canvas(read.image, read.size), SIDE)
-  image = image / 255 - np.array([[[[0.485, 0.456, 0.406]]]], np.float32)
-  image = np.asarray(image / np.array([[[[0.229, 0.224, 0.225]]]], np.float32))
-  mirrored = np.asarray(
-    jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, 0), (1,)))(drawn)
-  )
-  image = np.where((mirrored >> 31 == 1)[..., None, None], image[:, :, ::-1], image)
-  layers = jax.device_get(state.params)
-  hidden = image.reshape(7, -1) @ layers["Dense_0"]["kernel"] + layers["Dense_0"]["bias"]
-  logits = np.maximum(hidden, 0) @ layers["Dense_1"]["kernel"] + layers["Dense_1"]["bias"]
-  wanted = np.log(np.exp(logits).sum(1)) - logits[np.arange(7), read.label]
-  assert float(found["train_loss"]) == pytest.approx(wanted.mean(), rel=1e-4)
+    assert mask.sum() == (3 if number == 2 else 5)
 
 
 # What is refused.
@@ -401,12 +449,12 @@ def test_training_pictures_are_measured_as_random_parts_when_asked_for(own):
     ({"data": {"normalisation": "channels"}}, "'channels' takes the moments .* set 'imagenet'"),
     ({"data": {"centre_crop": 0.9}}, "data.centre_crop=0.9 must be at least 1"),
     ({"data": {"extra": "x.npz"}}, "data.extra needs pictures at hand"),
-    ({"data": {"copies": 2, "plain_copy": True}}, "data.plain_copy needs pictures at hand"),
+    ({"data": {"plain_copy": True}}, "data.plain_copy needs pictures at hand"),
     ({"training": {"full_batch": True}}, "training.full_batch needs pictures at hand"),
     ({"evaluation": {"gradient_norm": True}}, "evaluation.gradient_norm needs pictures at hand"),
     ({"evaluation": {"slices": 5}}, "evaluation.slices needs pictures at hand"),
     ({"data": {"name": "digits"}}, "data.stream=True is for pictures of tensorflow-datasets"),
-    ({"data": {"name": "glyphs"}}, "data.stream=True is for pictures of tensorflow-datasets"),
+    ({"data": {"name": "glyphs", "image_size": 8}}, "data.stream=True is for sets of tensor"),
     ({"data": {"name": "imagenet_dogbird"}}, "stream=True is for pictures of tensorflow-datasets"),
   ],
 )
@@ -417,9 +465,9 @@ def test_what_cannot_be_streamed_is_refused(own, sections, words):
 
 
 def test_too_many_pictures_to_measure_on_are_refused(own, monkeypatch):
-  monkeypatch.setattr(sources, "_LARGEST_SHARE", 7 * SIDE * SIDE * 3)
+  monkeypatch.setattr(sources, "_LARGEST_SHARE", 7 * 12 * 12 * 3)
   made(own)
-  with pytest.raises(UserError, match=r"measures 8 examples of own_set, .* train_examples lower"):
+  with pytest.raises(UserError, match=r"measures 8 examples of own_set, .*train_examples lower"):
     made(own, evaluation={"train_examples": 8})
 
 
@@ -434,17 +482,19 @@ def test_grey_pictures_have_no_moments_of_imagenet(tmp_path):
   examples = [{"image": encoded(picture(i)[..., :1]), "label": 0} for i in range(3)]
   make_set(tmp_path, {"train": examples, "test": examples}, shape=(4, 6, 1))
   with pytest.raises(UserError, match="'imagenet' is for three channels, and own_set has 1"):
-    made(str(tmp_path), training={"batch_size": 1}, evaluation={"train_examples": 1})
+    made(str(tmp_path))
 
 
 # The real thing.
 
 
 def test_cifar10_streamed_is_cifar10(data_dir):
-  pool = datasets.streamed(Data(name="cifar10", stream=True, normalisation="imagenet"), data_dir)
-  whole = datasets.load(Data(name="cifar10"), data_dir)
-  positions = np.random.default_rng(0).permutation(50_000)[:1500]
+  data = Data(name="cifar10", stream=True, normalisation="imagenet")
+  pool = datasets.streamed(data, data_dir)
+  # What `load` keeps, up to the first thousand.
+  image, label = next(loading._decode(loading._builder(data, data_dir, False), "train", data))
+  positions = np.random.default_rng(0).permutation(1000)
   found = pool.read(positions)
-  np.testing.assert_array_equal(found.image, whole.train_image[positions])
-  np.testing.assert_array_equal(found.label, whole.train_label[positions])
+  np.testing.assert_array_equal(found.image, image[positions])
+  np.testing.assert_array_equal(found.label, label[positions])
   assert (found.size == 32).all() and pool.count == 50_000

@@ -261,13 +261,9 @@ def _whole(data: Data, data_dir: str | None, download: bool) -> Dataset:
 
 
 def _stream_builder(data: Data, data_dir: str | None, download: bool) -> Any:
-  if data.name in (
-    "digits",
-    "cifar5m",
-    "imagenet_dogbird",
-    "criteo",
-    *WORLDS,
-  ) or movielens.is_movielens(data.name):
+  if data.name in ("digits", "cifar5m", "imagenet_dogbird", "criteo") or movielens.is_movielens(
+    data.name
+  ):
     raise UserError(
       f"data.stream=True is for pictures of tensorflow-datasets, not for data.name={data.name!r};"
       " switch it off"

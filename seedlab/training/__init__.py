@@ -117,7 +117,7 @@ def _on_world(config: Config) -> Trainer:
       f"data.train_examples=None does not do for data.name={config.data.name!r}, which has no end:"
       " say how many examples a real world reuses (in an ideal one they make an epoch)"
     )
-  for field, usual in (("extra", None), ("train_split", "train")):
+  for field, usual in (("extra", None), ("train_split", "train"), ("stream", False)):
     if getattr(config.data, field) != usual:
       raise UserError(
         f"data.{field}={getattr(config.data, field)!r} is for sets of tensorflow-datasets, not for"
