@@ -58,8 +58,8 @@ def resized_crop_box(key: jax.Array, size: jax.Array) -> jax.Array:
   """
   height, width = size[0], size[1]
   words = jax.random.bits(
-    jax.random.fold_in(key, augmentation.RESIZED_CROP), (_ATTEMPTS, 4), jnp.uint32
-  )
+    jax.random.fold_in(key, augmentation.RESIZED_CROP), (4 * _ATTEMPTS,), jnp.uint32
+  ).reshape(_ATTEMPTS, 4)
   share, slant = jnp.moveaxis((words[:, :2] >> 8).astype(jnp.float32) / 2**24, 1, 0)
   area = (_AREA[0] + (_AREA[1] - _AREA[0]) * share) * (height * width).astype(jnp.float32)
   low, high = map(math.log, _RATIO)
