@@ -416,7 +416,13 @@ def _streamed(config, pool, noisy, examples, batch_size, steps, measured, plan):
   if not ideal:
     epoch_steps = orders.steps_per_epoch(examples, batch_size, data.last_batch)
   # An accelerator would draw them when it is done with the segment under way.
-  host = jax.local_devices(backend="cpu")[0]
+  try:
+    host = jax.local_devices(backend="cpu")[0]
+  except RuntimeError:
+    raise UserError(
+      "JAX_PLATFORMS leaves out the CPU, on which data.stream=True draws the order of what it reads;"
+      " append ',cpu' to it"
+    ) from None
 
   @functools.lru_cache(maxsize=_LANES)
   def listed(seed):
