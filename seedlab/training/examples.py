@@ -420,8 +420,8 @@ def _streamed(config, pool, noisy, examples, batch_size, steps, measured, plan):
     host = jax.local_devices(backend="cpu")[0]
   except RuntimeError:
     raise UserError(
-      "JAX_PLATFORMS leaves out the CPU, on which data.stream=True draws the order of what it reads;"
-      " append ',cpu' to it"
+      "JAX_PLATFORMS leaves out the CPU, on which data.stream=True draws the order of what it"
+      " reads; append ',cpu' to it"
     ) from None
 
   @functools.lru_cache(maxsize=_LANES)
