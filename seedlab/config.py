@@ -45,6 +45,16 @@ class Data:
   # The first so many of the test set; None takes all, of a world 10,000
   test_examples: int | None = None
   image_size: int | None = None  # pixels a side, resized when decoding; None keeps the size
+  # Of tensorflow-datasets: training pictures are read when a step needs them, instead of decoding
+  # the set once, by SEEDLAB_READER_THREADS threads (4), which no number depends on
+  stream: bool = False
+  # streamed: from each training picture a random part of 8 to 100 % of its area, resized
+  resized_crop: bool = False
+  # streamed: the shorter side is resized to int(centre_crop * image_size), then the centre cut out;
+  # None stretches to a square
+  centre_crop: float | None = None
+  # streamed: a picture that cannot be decoded is an error, or the next one takes its place
+  corrupt: Literal["refuse", "skip"] = "refuse"
   train_examples: int | None = None  # subset drawn by the `sample` stream; None takes all
   # "permutation" is drawn for every epoch; a full batch that is "sequential" keeps its blocks;
   # "window" shuffles as a stream does that holds `window` examples back
@@ -63,8 +73,9 @@ class Data:
   # each has its own
   chunk: int | None = None
   plain_copy: bool = False  # the first of them is the picture itself
-  # By each channel's mean and deviation; of x in [0, 1]: (x - 1/2) / (1/2), or x itself
-  normalisation: Literal["channels", "half", "unit"] = "channels"
+  # By each channel's mean and deviation; of x in [0, 1]: (x - 1/2) / (1/2), or x itself; by
+  # ImageNet's published means and deviations
+  normalisation: Literal["channels", "half", "unit", "imagenet"] = "channels"
   label_noise: float = 0.0  # share of training labels replaced by a random other class, for good
 
 
@@ -211,6 +222,7 @@ _MINIMUM = {
   "data.test_examples": 1,
   "data.crop": 0,
   "data.cutout": 0,
+  "data.centre_crop": 1,
   "data.copies": 1,
   "data.window": 1,
   "data.chunk": 1,
@@ -444,6 +456,7 @@ def _check(config: Config) -> None:
     )
   _check_world(config)
   _check_order(config.data)
+  _check_stream(config)
   _check_update(config)
   _check_float16(config)
   seeds = config.seeds
@@ -513,6 +526,36 @@ def _check_order(data: Data) -> None:
     )
 
 
+def _check_stream(config: Config) -> None:
+  data, usual = config.data, Data()
+  for field in ("resized_crop", "centre_crop", "corrupt"):
+    value = getattr(data, field)
+    if value != getattr(usual, field):
+      if not data.stream:
+        raise UserError(f"data.{field}={value!r} is for data.stream=True")
+      if field != "corrupt" and data.image_size is None:
+        raise UserError(f"data.{field}={value!r} needs data.image_size, as in data.image_size=224")
+  if not data.stream:
+    return
+  if data.normalisation == "channels":
+    raise UserError(
+      "data.normalisation='channels' takes the moments of a whole set, and data.stream=True reads"
+      " it piece by piece: set 'imagenet', 'half' or 'unit'"
+    )
+  for field, set_ in (
+    ("training.full_batch", config.training.full_batch),
+    ("evaluation.gradient_norm", config.evaluation.gradient_norm),
+    ("evaluation.slices", config.evaluation.slices > 0),
+    ("data.extra", data.extra is not None),
+    ("data.plain_copy", data.plain_copy),
+  ):
+    if set_:
+      raise UserError(
+        f"{field} needs pictures at hand that data.stream=True reads batch by batch; leave it out,"
+        " or set data.stream=False"
+      )
+
+
 def _check_world(config: Config) -> None:
   """What an ideal world has not: a pool that is trained on again."""
   if config.data.world == "real":
@@ -534,7 +577,7 @@ def _check_world(config: Config) -> None:
 def _check_update(config: Config) -> None:
   """What the fields of an update say together."""
   data, optimizer, gradient = config.data, config.optimizer, config.gradient
-  augmented = data.flip or data.crop or data.cutout
+  augmented = data.flip or data.crop or data.cutout or data.resized_crop
   if data.chunk is not None and not augmented:
     raise UserError(
       f"data.chunk={data.chunk} says which pictures are changed alike, and none is changed; switch"
@@ -542,8 +585,8 @@ def _check_update(config: Config) -> None:
     )
   if data.copies is not None and not augmented:
     raise UserError(
-      f"data.copies={data.copies} would all be the same picture; switch on data.flip, data.crop or"
-      " data.cutout, or leave data.copies empty"
+      f"data.copies={data.copies} would all be the same picture; switch on data.flip, data.crop,"
+      " data.cutout or data.resized_crop, or leave data.copies empty"
     )
   if data.plain_copy and data.copies is None:
     raise UserError("data.plain_copy=True is about the first of data.copies, which is empty")

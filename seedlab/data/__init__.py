@@ -8,6 +8,7 @@ from seedlab.data.loading import (
   lists,
   load,
   moments,
+  streamed,
   test_set,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
   "lists",
   "load",
   "moments",
+  "streamed",
   "test_set",
 ]

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from seedlab import streams
 from seedlab.config import Data, UserError
 
-# Append, never renumber: these decide the draws.
-_FLIP, _CROP, _CUTOUT = 0, 1, 2
+# Append, never renumber: these decide the draws. The last is of crops.py.
+_FLIP, _CROP, _CUTOUT, RESIZED_CROP = 0, 1, 2, 3
 
 
 def normalise(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:

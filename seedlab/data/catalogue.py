@@ -85,10 +85,15 @@ def reading(builder: Any, name: str) -> Iterator[None]:
   except UserError:
     raise
   except Exception as error:
-    raise UserError(
-      f"data.name={name!r} cannot be read from {builder.data_path}"
-      f" ({one_line(error)}); if it is damaged, move that folder away and fetch it again"
-    ) from error
+    raise unreadable(builder.data_path, name, error) from error
+
+
+def unreadable(folder: Any, name: str, error: Exception) -> UserError:
+  """What is said of records that cannot be read."""
+  return UserError(
+    f"data.name={name!r} cannot be read from {folder}"
+    f" ({one_line(error)}); if it is damaged, move that folder away and fetch it again"
+  )
 
 
 def one_line(error: Exception) -> str:

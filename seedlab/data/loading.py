@@ -19,15 +19,19 @@ import numpy as np
 from PIL import Image
 
 from seedlab.config import WORLDS, Data, UserError
-from seedlab.data import cache, catalogue, cifar5m, criteo, dogbird, movielens, npz
+from seedlab.data import cache, catalogue, cifar5m, criteo, dogbird, movielens, npz, stream
 from seedlab.data.fields import Field
 
 _DIGITS_PER_CLASS = 50
 _TEST_ARRAYS = ("test_image", "test_label")
 _BULK = 1000  # records handled at a time
 _LINES = 5000  # likewise, of a text
+_CANVAS = 2  # sides of a picture that a canvas of `stream` has
 _LARGE = 2**30  # bytes of pictures; more are never held in memory
-_NO_MOMENTS = (np.zeros(0, np.float32), np.zeros(0, np.float32))  # of rows
+_NO_MOMENTS = (
+  np.zeros(0, np.float32),
+  np.zeros(0, np.float32),
+)  # of rows, and where nothing is read
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names by number of channels
 
 
@@ -89,7 +93,8 @@ def load(data: Data, data_dir: str | None = None, download: bool = True) -> Data
       splits to train with, as in "train+extra", and `extra` archives with keys X and
       Y (`npz`), in the set's order of classes and size of pictures, whose examples
       come after these.
-      `test_examples` keeps the first so many of the test set.
+      `test_examples` keeps the first so many of the test set. Where `stream` is set there are no
+      training pictures in what is returned (`streamed` reads them), and no moments.
     data_dir: a directory of tensorflow-datasets; None means that of the
       environment variable SEEDLAB_DATA, else ~/tensorflow_datasets. A set that is
       not there is downloaded to it. Not read for "digits".
@@ -191,7 +196,29 @@ def lists(data: Data, data_dir: str | None = None, download: bool = True) -> mov
   return movielens.users_and_films(dataset.train_image, dataset.test_image)
 
 
+def streamed(data: Data, data_dir: str | None = None, download: bool = True) -> stream.Pool:
+  """The training pool of a set with `data.stream`. Raises as `load` does."""
+  builder = _stream_builder(data, data_dir, download)
+  with catalogue.reading(builder, data.name):
+    splits, _ = _splits(builder, data)
+    shape = _shape(builder, data)
+    records = _records(builder, data, splits)
+    files = [pathlib.Path(path) for name in splits for path in builder.info.splits[name].filepaths]
+  canvas = _CANVAS * shape[0]
+  whole = functools.partial(_whole_picture, data)
+  return stream.Pool(
+    stream.count(records),
+    shape,
+    functools.partial(stream.read, records, whole),
+    functools.partial(stream.read, records, functools.partial(stream.on_canvas, canvas)),
+    canvas,
+    stream.digest(records, whole, files),
+  )
+
+
 def _whole(data: Data, data_dir: str | None, download: bool) -> Dataset:
+  if data.stream:
+    return _streamed_test(data, data_dir, download)
   rating = movielens.is_movielens(data.name)
   rows = rating or data.name == "criteo"
   if rows or data.name in ("digits", "cifar5m"):
@@ -231,6 +258,66 @@ def _whole(data: Data, data_dir: str | None, download: bool) -> Dataset:
     source, f"{builder.info.full_name.replace('/', '-')}-{name}", [*files, *extra]
   )
   return _cached(places) or _build(data, places, *_builder_pools(builder, data, extra))
+
+
+def _stream_builder(data: Data, data_dir: str | None, download: bool) -> Any:
+  if data.name in ("digits", "cifar5m", "imagenet_dogbird", "criteo") or movielens.is_movielens(
+    data.name
+  ):
+    raise UserError(
+      f"data.stream=True is for pictures of tensorflow-datasets, not for data.name={data.name!r};"
+      " switch it off"
+    )
+  stream.without_advice()
+  return catalogue.find(data.name, data_dir, download)
+
+
+def _streamed_test(data: Data, data_dir: str | None, download: bool) -> Dataset:
+  """Test pictures, in full as few as are asked for, beside a training pool without any."""
+  builder = _stream_builder(data, data_dir, download)
+  with catalogue.reading(builder, data.name):
+    _, split = _splits(builder, data)
+    shape = _shape(builder, data)
+    records = _records(builder, data, [split])
+  total = stream.count(records)
+  most = min(data.test_examples or total, total)
+
+  def pieces() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for start in range(0, most, _BULK):
+      found = stream.read(
+        records,
+        functools.partial(_whole_picture, data),
+        np.arange(start, min(start + _BULK, most)),
+      )
+      yield found.image, found.label
+
+  asked = (data.image_size or "native", data.centre_crop or "whole", data.corrupt, most)
+  name = "-".join(map(str, ("stream", *asked)))
+  source = pathlib.Path(builder.data_path)
+  files = sorted(path for path in source.iterdir() if path.is_file())
+  places = cache.folders(source, f"{builder.info.full_name.replace('/', '-')}-{name}", files)
+  none = _Pool(0, shape, lambda: iter(()))
+  return _cached(places) or _build(data, places, none, _Pool(most, shape, pieces))
+
+
+def _records(builder: Any, data: Data, splits: list[str]) -> stream.Records:
+  return stream.Records(
+    data.name,
+    pathlib.Path(builder.data_path),
+    tuple((split, _source(builder, split)) for split in splits),
+    builder.info.supervised_keys,
+    _MODES[_shape(builder, data)[-1]],
+    data.corrupt,
+  )
+
+
+def _whole_picture(data: Data, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int]]:
+  """A view: the picture as it is tested on."""
+  size = data.image_size
+  if data.centre_crop:
+    picture, size = stream.centre_crop(size, data.centre_crop, picture), None
+  pixels = _pixels(picture, size)
+  return pixels, pixels.shape[:2]
 
 
 def _check_unread(data: Data, for_what: str, usual: dict, why: str = "") -> None:
@@ -334,7 +421,7 @@ def _in_memory(pool: _Pool) -> tuple[np.ndarray, np.ndarray]:
 
 def _convert(data: Data, folder: pathlib.Path, train: _Pool, test: _Pool, size: int) -> Dataset:
   _say(f"converting {data.name} once, {size / 1e9:,.1f} GB, to {folder}")
-  pictures = train.dtype == np.uint8
+  pictures = train.dtype == np.uint8 and train.most > 0
   counts = np.zeros((train.shape[-1], 256), np.int64)
   done, total = 0, train.most + test.most
   for split, pool in (("train", train), ("test", test)):
@@ -350,7 +437,7 @@ def _convert(data: Data, folder: pathlib.Path, train: _Pool, test: _Pool, size: 
           counts += _counts(images)
         before, done = done, done + len(labels)
         if 10 * before // total < 10 * done // total:
-          kind = "pictures" if pictures else "rows"
+          kind = "pictures" if train.dtype == np.uint8 else "rows"
           _say(f"{data.name}: {done:,} of {total:,} {kind} converted")
   # The last to be written: without them nothing is read.
   found = _moments_of(counts) if pictures else _NO_MOMENTS
@@ -548,7 +635,8 @@ def _pixels(picture: Image.Image, size: int | None) -> np.ndarray:
 def _dataset(
   train_image: np.ndarray, train_label: np.ndarray, test_image: np.ndarray, test_label: np.ndarray
 ) -> Dataset:
-  found = moments(train_image) if train_image.dtype == np.uint8 else _NO_MOMENTS
+  pictures = train_image.dtype == np.uint8 and len(train_image) > 0
+  found = moments(train_image) if pictures else _NO_MOMENTS
   return Dataset(train_image, train_label, test_image, test_label, *found)
 
 

@@ -28,9 +28,10 @@ from seedlab import config as configs
 from seedlab import data as datasets
 from seedlab import models, streams
 from seedlab.config import Config, Gradient, UserError
-from seedlab.data import augmentation, worlds
+from seedlab.data import augmentation, crops, worlds
 from seedlab.data import order as orders
 from seedlab.data.fields import Field
+from seedlab.data.stream import Pool
 from seedlab.trainer import EVALUATION, Trainer
 from seedlab.training import evaluation as evaluations
 from seedlab.training import examples as sources
@@ -47,6 +48,9 @@ _LARGEST_TEST_SET = 2 * 2**30  # bytes of it
 _BULK = 1000  # of them drawn at a time
 _TEST_EXAMPLES = 10_000  # of a world, unless data.test_examples says otherwise
 _SLICED = 32  # training examples whose loss is sliced: among many a kink of one is lost
+# As torchvision's published networks were trained.
+_IMAGENET_MEAN = (123.675, 116.28, 103.53)  # 255 (0.485, 0.456, 0.406)
+_IMAGENET_STD = (58.395, 57.12, 57.375)  # 255 (0.229, 0.224, 0.225)
 _PEER = 1  # fold_in(init, 1) draws the second network of co-distillation
 
 
@@ -91,7 +95,8 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
   if config.evaluation.lists:
     lists = _lists(config, data_dir)
   classes = len(datasets.class_names(config.data, data_dir))
-  return on_dataset(config, dataset, classes, fields=fields, lists=lists)
+  pool = datasets.streamed(config.data, data_dir) if config.data.stream else None
+  return on_dataset(config, dataset, classes, fields=fields, lists=lists, pool=pool)
 
 
 def _lists(config: Config, data_dir: str | None) -> evaluations.Lists:
@@ -112,7 +117,7 @@ def _on_world(config: Config) -> Trainer:
       f"data.train_examples=None does not do for data.name={config.data.name!r}, which has no end:"
       " say how many examples a real world reuses (in an ideal one they make an epoch)"
     )
-  for field, usual in (("extra", None), ("train_split", "train")):
+  for field, usual in (("extra", None), ("train_split", "train"), ("stream", False)):
     if getattr(config.data, field) != usual:
       raise UserError(
         f"data.{field}={getattr(config.data, field)!r} is for sets of tensorflow-datasets, not for"
@@ -156,6 +161,7 @@ def on_dataset(
   world: worlds.World | None = None,
   fields: Sequence[Field] = (),
   lists: evaluations.Lists | None = None,
+  pool: Pool | None = None,
 ) -> Trainer:
   """The Trainer of a Config on examples already in memory, e.g. your own.
 
@@ -166,14 +172,18 @@ def on_dataset(
     world: where training examples come from; `dataset` then only says what they are tested on.
     fields: what the columns of rows mean.
     lists: users and films of `evaluation.lists`.
+    pool: streamed training examples; `dataset` then only says what they are tested on.
   """
   _check_examples(config, fields, lists)
   if config.data.normalisation != "channels":
-    mean, std = {"half": (127.5, 127.5), "unit": (0, 255)}[config.data.normalisation]
-    channels = np.ones(dataset.test_image.shape[-1], np.float32)
-    dataset = dataset._replace(mean=mean * channels, std=std * channels)
+    mean, std = _fixed_moments(config, dataset.test_image.shape[-1])
+    dataset = dataset._replace(mean=mean, std=std)
+  if pool:
+    dataset = dataset._replace(train_label=pool.digest)
   image_shape = dataset.test_image.shape[1:]
   total = config.data.train_examples if world else dataset.train_label.shape[0]
+  if pool:
+    total = pool.count
   examples = config.data.train_examples or total
   if examples > total:
     raise UserError(
@@ -189,7 +199,10 @@ def on_dataset(
   module = models.build(config.model, classes, image_shape, jax.default_backend(), fields)
   optimizer = optimizers.build(config.optimizer, steps, epoch_steps)
   schedule = optimizers.schedule(config.optimizer, steps, epoch_steps)
-  source = sources.build(config, dataset, world, classes, examples, batch_size, steps)
+  plan = _plan(config, steps, epoch_steps)
+  source = sources.build(
+    config, dataset, world, classes, examples, batch_size, steps, pool=pool, plan=plan
+  )
 
   paired = config.training.codistillation > 0
   if config.training.poke_step is not None and config.training.poke_step >= steps:
@@ -260,9 +273,13 @@ def on_dataset(
     """Examples as the network meets them; pictures are augmented if there is a key."""
     if fields:
       return image
-    image = augmentation.normalise(image, data.mean, data.std)
+    keys = None
     if key is not None:
       keys = streams.for_examples(key, epoch, index, config.data.chunk)
+    if isinstance(image, crops.Canvas):
+      image = crops.random_resized_crop(keys, image, image_shape[0])
+    image = augmentation.normalise(image, data.mean, data.std)
+    if keys is not None:
       changed = augmentation.augment(keys, image, config.data, -data.mean / data.std)
       if config.data.plain_copy:
         first = jnp.broadcast_to(epoch == 0, index.shape)[:, None, None, None]
@@ -276,8 +293,10 @@ def on_dataset(
     epoch = number if ideal else number // epoch_steps
     if full_batch:
       positions, real = in_order(keys, epoch, batch_size), None
-    elif ideal:
+    elif ideal or pool:  # of what is next, or what was fed
       positions, real = jnp.arange(batch_size, dtype=jnp.int32), jnp.ones(batch_size, bool)
+      if ragged:
+        real = number % epoch_steps * batch_size + positions < examples
     else:
       positions, real = orders.batch(order, number % epoch_steps, batch_size)
 
@@ -332,7 +351,7 @@ def on_dataset(
 
   def advance(state, keys, data, fed, first, steps):
     shared, order = _shared(data), None
-    if not (full_batch or ideal):
+    if not (full_batch or ideal or pool):
       order = in_order(keys, first // epoch_steps, examples)
 
     def body(number, carry):
@@ -435,7 +454,7 @@ def on_dataset(
     return Shared(held, teacher, lists or ()) if teacher or lists else held
 
   trainer = Trainer(
-    plan=_plan(config, steps, epoch_steps),
+    plan=plan,
     load=functools.cache(load),  # hashes a large pool
     init=init,
     advance=advance,
@@ -453,6 +472,22 @@ def on_dataset(
 
 def _shared(data: datasets.Dataset | Shared) -> Shared:
   return data if isinstance(data, Shared) else Shared(data)
+
+
+def _fixed_moments(config: Config, channels: int) -> tuple[np.ndarray, np.ndarray]:
+  """float32[C] each, on the 0..255 scale: those that `data.normalisation` names."""
+  mean, std = {
+    "half": (127.5, 127.5),
+    "unit": (0.0, 255.0),
+    "imagenet": (_IMAGENET_MEAN, _IMAGENET_STD),
+  }[config.data.normalisation]
+  if config.data.normalisation == "imagenet" and channels != len(mean):
+    raise UserError(
+      f"data.normalisation='imagenet' is for three channels, and {config.data.name} has {channels};"
+      " set 'half' or 'unit'"
+    )
+  ones = np.ones(channels, np.float32)
+  return np.multiply(mean, ones, dtype=np.float32), np.multiply(std, ones, dtype=np.float32)
 
 
 def _check_examples(config: Config, fields: Sequence[Field], lists) -> None:

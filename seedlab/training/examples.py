@@ -12,12 +12,14 @@ Where the pictures come from depends on the data:
 
   a pool on the device            looked up by position
   a pool too large for a device   fed by the host, segment by segment
+  a pool that is streamed         likewise, each batch read from its records (data/stream.py)
   a world (data/worlds.py)        made by key; a real world keeps its N in the state
 """
 
 import functools
 import hashlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,8 +29,9 @@ from jax import lax
 
 from seedlab import streams
 from seedlab.config import STREAMS, Config, UserError
-from seedlab.data import Dataset
+from seedlab.data import Dataset, crops
 from seedlab.data import order as orders
+from seedlab.data.stream import Pool
 from seedlab.data.worlds import World
 
 # Larger pools stay on the host, mapped into memory.
@@ -45,6 +48,7 @@ MEASURED = 2**32 - 1
 
 _COMING = 500  # examples of an ideal world on which `evaluation.train` measures, by default
 _LANES = 64  # runs whose positions in a pool are remembered between segments
+_STREAMED = 2**28  # bytes of the pictures of a segment, at most, where they are streamed
 _FED_STEPS = 64  # of a segment at most, where each of its pictures comes from the host
 
 
@@ -55,14 +59,14 @@ class Held(NamedTuple):
   """
 
   index: jax.Array  # int32[N], or of an ideal pool [all]: positions in the full data set
-  image: jax.Array  # uint8[N, H, W, C], or rows int32[N, F]
+  image: jax.Array | crops.Canvas  # uint8[N, H, W, C], or rows int32[N, F]
   label: jax.Array  # int32[N]: as trained on, with label noise
 
 
 class Drawn(NamedTuple):
   """Some examples."""
 
-  image: jax.Array  # uint8[B, H, W, C], or rows int32[B, F]
+  image: jax.Array | crops.Canvas  # uint8[B, H, W, C], or rows int32[B, F]
   label: jax.Array  # int32[B]
   index: jax.Array  # int32[B]: what names them to the `augment` stream
 
@@ -109,20 +113,25 @@ def build(
   examples: int,
   batch_size: int,
   steps: int,
+  pool: Pool | None = None,
+  plan: Sequence[int] = (),
 ) -> Source:
   """The source of a config's examples.
 
   Args:
     config: world, label noise, what is measured on training examples.
-    dataset: the pool; with a `world` only its test set is read.
-    world: a procedural world, or None for the pool.
+    dataset: the pool; with a `world` or a streamed `pool` only its test set is read.
+    world: a procedural world, or None for a pool.
     classes: number of classes, of which label noise takes another one.
     examples: N of a real world.
     batch_size: examples of a step.
     steps: of the whole training.
+    pool: what is streamed, if anything is.
+    plan: steps after which a run is evaluated; read with `pool` alone.
 
   Raises:
-    UserError: an ideal world that asks for more examples than its pool has.
+    UserError: an ideal world that asks for more examples than its pool has, or too many examples
+      to feed.
   """
   ideal = config.data.world == "ideal"
   measured = 0
@@ -144,6 +153,8 @@ def build(
     if ideal:
       return _ideal_world(world, noisy, batch_size, measured)
     return _real_world(world, noisy, examples, measured)
+  if not ideal and pool:
+    return _streamed(config, pool, noisy, examples, batch_size, steps, measured, plan)
   if not ideal:
     if on_host(dataset):
       share = examples * dataset.train_image[:1].nbytes
@@ -155,7 +166,8 @@ def build(
         )
       return _real_fed(dataset, noisy, examples, measured)
     return _real_pool(dataset, config.data.label_noise > 0, noisy, examples, measured)
-  total, needed = dataset.train_label.shape[0], steps * batch_size + measured
+  total = pool.count if pool else dataset.train_label.shape[0]
+  needed = steps * batch_size + measured
   if needed > total:
     also = f" and {measured} to measure on" if measured else ""
     most = max(0, total - measured) // batch_size
@@ -166,6 +178,8 @@ def build(
       f"data.world='ideal' uses each example once: {steps:,} steps of {batch_size}{also} need"
       f" {needed:,}, and {config.data.name} has {total:,}; set {remedy}, or data.name to a world"
     )
+  if pool:
+    return _streamed(config, pool, noisy, needed, batch_size, steps, measured, plan)
   if on_host(dataset):
     return _ideal_fed(dataset, noisy, needed, batch_size, measured)
   return _ideal_pool(dataset, noisy, needed, batch_size, measured)
@@ -191,13 +205,19 @@ def _nothing(shape=(0,), dtype=jnp.int32):
 
 def look_up(held: Held, data: Dataset, places: jax.Array) -> Drawn:
   """Examples by place: of a real world among its N, of an ideal one among those that come next."""
-  if not held.image.shape[0]:
+  held_images = jax.tree.leaves(held.image)[0].shape[0]
+  if not held_images:
     index = held.index[places]
     label = held.label[places] if held.label.shape[0] else data.train_label[index]
     return Drawn(data.train_image[index], label, index)
   # Only an ideal pool's list is longer than what is held of it.
-  index = held.index[places] if held.index.shape[0] == held.image.shape[0] else places
-  return Drawn(held.image[places], held.label[places], index)
+  index = held.index[places] if held.index.shape[0] == held_images else places
+  return Drawn(_at(held.image, places), held.label[places], index)
+
+
+def _at(images, places):
+  """Some of the pictures, canvases or rows."""
+  return jax.tree.map(lambda leaf: leaf[places], images)
 
 
 def _reused(held, keys, data, fed, number, first, places):
@@ -372,8 +392,119 @@ def _ideal_fed(dataset, noisy, needed, batch_size, measured):
   return Source(init, draw, settle, measured, feed, _FED_STEPS)
 
 
-_SAMPLE = STREAMS.index("sample")
+def _streamed(config, pool, noisy, examples, batch_size, steps, measured, plan):
+  """Of either world: the host draws the order of its batches itself, to read them ahead of time.
+
+  Every segment is fed as much, filled up with zeros: one program, whatever their lengths.
+  """
+  data, ideal = config.data, config.data.world == "ideal"
+  channels = pool.shape[-1]
+  # Where no part is drawn at random, pictures come as they are tested on.
+  canvases, held_canvases = (
+    data.resized_crop,
+    data.resized_crop and config.evaluation.train_augmented,
+  )
+  canvas = (pool.canvas, pool.canvas, channels)
+  shape, held_shape = (canvas if flag else pool.shape for flag in (canvases, held_canvases))
+  if measured * math.prod(held_shape) > _LARGEST_SHARE:
+    raise UserError(
+      f"evaluation.train measures {measured:,} examples of {data.name},"
+      f" {measured * math.prod(held_shape) / 2**30:.1f} GiB of pictures in every run,"
+      f" {_LARGEST_SHARE / 2**30:.0f} GiB at most: set evaluation.train_examples lower"
+    )
+  longest = max(1, min(_STREAMED // (batch_size * math.prod(shape)), _FED_STEPS, steps))
+  if not ideal:
+    epoch_steps = orders.steps_per_epoch(examples, batch_size, data.last_batch)
+  # An accelerator would draw them when it is done with the segment under way.
+  try:
+    host = jax.local_devices(backend="cpu")[0]
+  except RuntimeError:
+    raise UserError(
+      "JAX_PLATFORMS leaves out the CPU, on which data.stream=True draws the order of what it"
+      " reads; append ',cpu' to it"
+    ) from None
+
+  @functools.lru_cache(maxsize=_LANES)
+  def listed(seed):
+    draw = orders.single_pass if ideal else orders.subset
+    with jax.default_device(host):
+      return np.asarray(draw(_key(seed, "sample"), pool.count, examples))
+
+  @functools.lru_cache(maxsize=_LANES)
+  def in_epoch(seed, epoch):
+    with jax.default_device(host):
+      key = _key(seed, "order")
+      return np.asarray(orders.epoch_order(key, epoch, examples, data.order, data.window))
+
+  def places_of(seeds, step):
+    """int[B]: which examples of the list step number `step` trains on."""
+    if ideal:
+      return step * batch_size + np.arange(batch_size)
+    epoch, within = divmod(step, epoch_steps)
+    slots = within * batch_size + np.arange(batch_size)
+    order = in_epoch(int(seeds[_SEEDS["order"]]), epoch)
+    return order[np.minimum(slots, examples - 1)]
+
+  def pictures(index, count, canvases):
+    """What is read of the examples `index`, filled up to `count`."""
+    found = (pool.read_canvases if canvases else pool.read)(index)
+    index, image, size, label = (
+      np.concatenate([array, np.zeros((count - len(array), *array.shape[1:]), array.dtype)])
+      for array in (index, *found)
+    )
+    return Drawn(crops.Canvas(image, size) if canvases else image, label, index)
+
+  def blank(count, canvases):
+    image = np.zeros((count, *(canvas if canvases else pool.shape)), np.uint8)
+    label = np.zeros(count, np.int32)
+    return Drawn(
+      crops.Canvas(image, np.ones((count, 2), np.int32)) if canvases else image, label, label
+    )
+
+  def feed(seeds, first, steps):
+    index = listed(int(seeds[_SEEDS["sample"]]))
+    places = np.concatenate([places_of(seeds, step) for step in range(first, first + steps)])
+    fed = {"batches": pictures(index[places], longest * batch_size, canvases)}
+    end = first + steps
+    if measured and end in plan:
+      start = end * batch_size if ideal else 0
+      fed["measured"] = pictures(index[start : start + measured], measured, held_canvases)
+    elif measured:  # nobody looks at them
+      fed["measured"] = blank(measured, held_canvases)
+    return fed
+
+  def held_of(drawn, label):
+    return Held(_nothing() if ideal else drawn.index, drawn.image, label)
+
+  def init(keys, data):
+    del keys, data
+    if not measured:
+      return Held(_nothing(), _nothing(), _nothing())
+    drawn = jax.tree.map(jnp.asarray, blank(measured, held_canvases))
+    return held_of(drawn, drawn.label)
+
+  def draw(held, keys, data, fed, number, first, places):
+    del held, data
+    image, label, index = _at(fed["batches"], (number - first) * batch_size + places)
+    return Drawn(image, noisy(keys, index, label), places if ideal else index)
+
+  def settle(held, keys, data, fed, step):
+    del data, step
+    if not measured:
+      return held
+    drawn = fed["measured"]
+    return held_of(drawn, noisy(keys, drawn.index, drawn.label))
+
+  return Source(init, draw, settle, measured, feed, longest)
+
+
+_SEEDS = {name: number for number, name in enumerate(STREAMS)}
+_SAMPLE = _SEEDS["sample"]
 
 
 def _sample_key(seed: int) -> jax.Array:
-  return streams.derive(jnp.full(len(STREAMS), seed, jnp.uint32)).sample
+  return _key(seed, "sample")
+
+
+def _key(seed: int, stream: str) -> jax.Array:
+  return getattr(streams.derive(jnp.full(len(STREAMS), seed, jnp.uint32)), stream)
