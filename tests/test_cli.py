@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, their one line, their exit status."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -174,10 +175,7 @@ def do(folder: pathlib.Path, action: str, **streams) -> subprocess.CompletedProc
   return call(folder, "--config=good.py", f"--do={action}", **streams)
 
 
-_FIELDS = (
-  "activation, activation_kwargs, cell_seed, convolution, depth, dropout, fresh, heads, initial,"
-  " name, norm, patch, precision, remat, shortcut, width"
-)
+_FIELDS = ", ".join(sorted(field.name for field in dataclasses.fields(config.Model)))
 _WRONG = {
   "--config is missing: the experiment": [],
   "--config.model.width changes a field of --config=FILE, which is missing": [

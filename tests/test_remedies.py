@@ -370,7 +370,7 @@ def test_slices_of_a_known_loss():
 
 
 def test_slices_of_a_network_begin_at_its_loss():
-  built = trainer(evaluation={"slices": 4, "train": True})
+  built = trainer(evaluation={"slices": 4, "train": True, "train_examples": 32})
   state = states(built)[-1]
   outcome = built.evaluate(state, jax.device_put(built.load()))
   assert outcome["slice_loss"].shape == (4,)
