@@ -1,21 +1,11 @@
 """Picard's scan of seeds on CIFAR-10 (2021, arXiv 2109.08203).
 
-<<<<<<< HEAD
-Claim, at scale `paper`: over 10,000 seeds of `short` (22 epochs) the best test accuracy lies
-about 1.8 points above the worst, and over 500 of `long` (45 epochs) the runs spread with a
-standard deviation of about 0.2 points around 90.7 %, no less after epoch 25 than at the end.
-Cost, at scale `paper`: 2,200 steps of batch 500 a run for `short`, 4,500 for `long`; for an
-accelerator. `laptop`: a network a sixteenth as wide on 5,000 pictures of 16x16, about 7 s a run
-on one core (the network takes half a minute to compile). `smoke`: 2 epochs of 500 pictures, to
-see that it trains.
-=======
 Claim, at scale `paper`: over 10,000 seeds of `short` (22 epochs) the best test accuracy lies about
 1.8 points above the worst; over 500 of `long` (45 epochs) runs spread with a standard deviation of
 about 0.2 points around 90.7 %, and from epoch 25 on the spread no longer shrinks.
 Cost, at scale `paper`: 2,200 steps of batch 500 a run of `short`, 4,500 of `long`; for an
 accelerator. `laptop`: a network a sixteenth as wide on 5,000 pictures of 16x16, about 7 s a run on
 one core. `smoke`: 2 epochs of 500 pictures, to see that it trains.
->>>>>>> 2b22fecfd4eaa64f5e6bb3eff6ddd63ee5348ce5
 Data: CIFAR-10, from --data_dir or SEEDLAB_DATA.
 Command: python scripts/sweep.py --config=configs/seeds/picard.py:laptop,short --runs=100 \\
     --out=out/picard
@@ -27,21 +17,6 @@ After the colon: the scale and any number of words:
   float16        as published: all of float16 but batch norm; without a word float32
   bfloat16       computed in bfloat16, parameters in float32
 
-<<<<<<< HEAD
-From the published code: network, initialisation, batch 500, SGD with Nesterov momentum 0.9,
-weight decay 1e-3 on all parameters, the rate 0.2 times a factor by epoch (0.102 at most), crops
-with a border of 4, flips and cutout of 8 after normalisation, one draw of each for 500
-neighbouring pictures an epoch; evaluation behind the epochs listed and, of `long`, at the end
-too, which the code leaves out. Its loss, CE + 2 LS(0.2), is 3 LS(0.4 / 3), where LS is the
-cross-entropy towards smoothed labels.
-
-Departures: float32 unless a word says float16, whose updates are rounded twice here (rate times
-direction, then the sum). Pictures are normalised by the deviations of the training set's
-channels; the code's (0.2023, 0.1994, 0.2010) are smaller by a fifth, which the first batch norm
-cancels. Running variances are biased. A seed sets every stream, as there, and decides the result
-to the last bit, as there it does not. `laptop` keeps the 100 chunks and 100 steps of an epoch,
-with a tenth of the rate since a batch has a tenth of the pictures.
-=======
 From the published code: network, initialisation, batch 500, SGD with Nesterov momentum 0.9, weight
 decay 1e-3 on all parameters, the rate 0.2 times a factor by epoch (0.102 at most); after
 normalisation crops with a border of 4, flips and cutout of 8, one draw of each an epoch for 500
@@ -55,7 +30,6 @@ direction, then the sum). Pictures are normalised by their channels' own deviati
 variances are biased. A seed decides the result to the last bit, which it does not there. `laptop`
 keeps the 100 chunks and 100 steps of an epoch, at a tenth of the rate, since a batch has a tenth of
 the pictures. On a CPU too convolutions are matrix products of patches: a step takes half the time.
->>>>>>> 2b22fecfd4eaa64f5e6bb3eff6ddd63ee5348ce5
 
 Jordan's recipe, by whose statistics such runs are read: configs/cifar10_resnet9.py.
 """

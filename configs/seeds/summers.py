@@ -1,35 +1,14 @@
 """ResNet-14 on CIFAR-10, one source of randomness at a time (Summers & Dinneen, arXiv 2103.04514).
 
-<<<<<<< HEAD
-Claim: every source of randomness, down to the last bit of one initial weight, makes runs differ
-by about as much as all of them together.
-Cost, at scale `paper`: 48,500 steps of batch 512 a run, 100 runs a source; for an accelerator.
-`laptop`: a network a quarter as wide on 5,000 pictures of 16x16, seconds a run on one core.
-=======
 Claim, at scale `paper`: every source of randomness, down to the last bit of one initial weight,
 makes runs differ by about as much as all of them together.
 Cost, at scale `paper`: 48,500 steps of batch 512 a run, 100 runs a source; for an accelerator.
 `laptop`: a network a quarter as wide on 2,000 pictures of 16x16, seconds a run on one core.
->>>>>>> 2b22fecfd4eaa64f5e6bb3eff6ddd63ee5348ce5
 `smoke`: 2 epochs of 500 pictures, to see that it trains.
 Data: CIFAR-10, from --data_dir or SEEDLAB_DATA.
 Command: python scripts/sweep.py --config=configs/seeds/summers.py:laptop,bit --runs=20 \\
     --out=out/summers-bit
 
-<<<<<<< HEAD
-After the colon: the scale and a source: all (without a word), init, order, augment, bit. The
-other streams keep the seed 0.
-
-From the published code: widths 16, 32 and 64, the last scale of a branch 0 at first, shortcuts
-that subsample, normalise and add features of zero; batch 512, 500 epochs, SGD with momentum 0.9,
-weight decay 5e-4, rate 0.4 after 3 epochs of linear warm-up, a cosine over all 500 epochs, a
-tenth of the rate for biases and the scales of norms; crops with a border of 4, flips.
-
-Assumed: convolutions Kaiming-normal by fan-out, the linear layer as in PyTorch, no Nesterov
-momentum, weight decay on all parameters, the incomplete last batch dropped, warm-up and cosine by
-steps, not epochs. Departures: `bit` moves any weight away from zero, theirs one of the first
-convolution (or of the linear layer) up or down. Kernels here are deterministic, so that source of
-=======
 After the colon: the scale and a source: all (also without a word), init, order, augment, bit. The
 other streams keep the seed 0.
 
@@ -42,7 +21,6 @@ Assumed: convolutions Kaiming-normal by fan-out, the linear layer as in PyTorch,
 momentum, weight decay on all parameters, the incomplete last batch dropped, warm-up and cosine by
 steps and not by epochs. Departures: `bit` moves any weight, away from zero; theirs one of the first
 convolution (or of the linear layer), up or down. Kernels are deterministic here, so that source of
->>>>>>> 2b22fecfd4eaa64f5e6bb3eff6ddd63ee5348ce5
 theirs is missing, as are their remedies.
 """
 
