@@ -273,7 +273,7 @@ def _stream_builder(data: Data, data_dir: str | None, download: bool) -> Any:
 
 
 def _streamed_test(data: Data, data_dir: str | None, download: bool) -> Dataset:
-  """Test pictures, in full as few as are asked for, beside a training pool without any."""
+  """As many test pictures as are asked for, beside a training pool without any."""
   builder = _stream_builder(data, data_dir, download)
   with catalogue.reading(builder, data.name):
     _, split = _splits(builder, data)
