@@ -58,7 +58,7 @@ _PAPER = Config(
 _LAPTOP = Config(
   data=dataclasses.replace(_PAPER.data, image_size=16, train_examples=2_000, crop=2),
   model=dataclasses.replace(_PAPER.model, width=4),
-  optimizer=dataclasses.replace(_PAPER.optimizer, learning_rate=0.1, warmup_steps=3 * 31),
+  optimizer=dataclasses.replace(_PAPER.optimizer, warmup_steps=3 * 31),
   training=Training(batch_size=64, epochs=10),
   evaluation=dataclasses.replace(_PAPER.evaluation, every_epochs=2),
 )
