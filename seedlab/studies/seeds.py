@@ -103,7 +103,7 @@ def config(scale: str = "laptop", place: str = "digits", *words: str) -> Config:
         "training.poke_step": int(word[4:]),
         "seeds.vary": ("init", "poke"),
         "seeds.design": "crossed",
-        "seeds.levels": (2, 3) if scale == "smoke" else (4, 16),
+        "seeds.levels": (2, 3) if scale == "smoke" else (4, 16 if place == "digits" else 8),
       }
     elif word == "factor":
       changes["training.poke"] = "factor"

@@ -41,10 +41,9 @@ _PRETRAINED = 5  # pretraining seeds
 _RUNS = {"smoke": 12, "laptop": 2000, "paper": 10_000}  # all streams varied
 _FEW = {"smoke": 6, "laptop": 100, "paper": 500}  # of a design choice, of CIFAR-10
 _TUNED = {"smoke": 4, "laptop": 30, "paper": 100}
-_POKES = {"smoke": (0, 15), "laptop": (0, 15, 75, 150, 225, 285)}
-_POKES["paper"] = _POKES["laptop"]
-_TWINS = {"smoke": (0, 15), "laptop": (0, 15, 75, 150, 225, 300)}
-_TWINS["paper"] = _TWINS["laptop"]
+# Steps before which a weight is poked, and at which twins part.
+_POKES = {"digits": (0, 15, 75, 150, 225, 285), "cifar10": (0, 100, 400, 700)}
+_TWINS = (0, 15, 75, 150, 225, 300)
 
 
 class _Reported(NamedTuple):
@@ -166,16 +165,20 @@ def claims(scale: str) -> list[Claim]:
       )
       for stream in seeds.FACTORS
     ),
-    Claim(
-      "S8",
-      "one unit in the last place is as good as another seed",
-      (
-        Part(
-          "disagreement of runs that differ in one ulp of one weight over that of other seeds",
-          "lo > x",
-          (_FULL,),
+    *(
+      Claim(
+        f"S8 {place}",
+        "one unit in the last place is as good as another seed",
+        (
+          Part(
+            f"disagreement of runs that differ in one ulp of one weight over other seeds', {place}",
+            "lo > x",
+            (_FULL,),
+          ),
         ),
-      ),
+        given if place == "cifar10" else "",
+      )
+      for place in _POKES
     ),
   ]
   return [dataclasses.replace(claim, family="seeds") for claim in made]
@@ -192,24 +195,39 @@ def sweeps(scale: str, data_dir: str | None) -> list[Sweep]:
       for choice in seeds.DESIGN
     ),
   ]
-  for words in [(f"poke{step}",) for step in _POKES[scale]] + [("poke0", "factor")]:
-    config = seeds.config(scale, "digits", *words)
-    inits, pokes = config.seeds.levels
-    made.append(Sweep(f"digits/{','.join(words)}", config, range(inits * pokes)))
-  for step in _TWINS[scale]:
+  made += _pokes(scale, "digits")
+  for step in _twin_steps(scale):
     arguments = {"config": to_dict(seeds.config(scale, "digits", "all")), "split": step}
     twins = ("seedlab.studies.twins:make", arguments)
     made.append(Sweep(f"digits/twins{step}", None, range(min(few, 20)), trainer=twins))
   if scale == "paper" or _at_hand(data_dir):
     made.append(Sweep("cifar10/all", seeds.config(scale, "cifar10", "all"), range(few)))
-    made += _pretraining(scale)
+    made += [*_pokes(scale, "cifar10"), *_pretraining(scale)]
+  return made
+
+
+def _poke_words(scale: str, place: str) -> list[str]:
+  steps = _POKES[place][: 1 if scale == "smoke" else None]
+  return [*(f"poke{step}" for step in steps), "poke0,factor"]
+
+
+def _twin_steps(scale: str) -> tuple[int, ...]:
+  return _TWINS[: 2 if scale == "smoke" else None]
+
+
+def _pokes(scale: str, place: str) -> list[Sweep]:
+  made = []
+  for words in _poke_words(scale, place):
+    config = seeds.config(scale, place, *words.split(","))
+    inits, pokes = config.seeds.levels
+    made.append(Sweep(f"{place}/{words}", config, range(inits * pokes)))
   return made
 
 
 def _pretraining(scale: str) -> list[Sweep]:
   """Networks pretrained on glyphs, or not at all, and tuned to few pictures of CIFAR-10."""
   tuned = seeds.config(scale, "cifar10", "tuned")
-  begun = range(_PRETRAINED)
+  begun = range(2 if scale == "smoke" else _PRETRAINED)
   made = [
     Sweep("start/pretrained", seeds.config(scale, "glyphs"), begun),
     Sweep("start/scratch", seeds.untrained(tuned), begun),
@@ -300,7 +318,8 @@ def _seeds_against_design(datasets, level: float) -> Interval:
 
 
 def _tuned(datasets, kind: str) -> list[Spread]:
-  return [spread(datasets[f"tuned/{kind}{run}"]) for run in range(_PRETRAINED)]
+  names = (f"tuned/{kind}{run}" for run in range(_PRETRAINED))
+  return [spread(datasets[name]) for name in names if name in datasets]
 
 
 def _narrowing(datasets, level: float) -> Interval:
@@ -353,7 +372,7 @@ def _churn_rows(dataset: xarray.Dataset) -> np.ndarray:
 def _poked(datasets, name: str, level: float) -> Interval:
   """Disagreement of runs that differ in a poke over that of runs that differ in every seed."""
   poke, parts = crossed_pairs.without_levels(_disagreements(datasets[name]), (1,), True)
-  rows_R = _churn_rows(datasets["digits/all"])
+  rows_R = _churn_rows(datasets[f"{name.split('/')[0]}/all"])
   R, total = len(rows_R), rows_R.sum()
   other, left_R = total / (R * (R - 1)), (total - 2 * rows_R) / ((R - 1) * (R - 2))
   with np.errstate(divide="ignore"):
@@ -371,7 +390,8 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   digits = spread(datasets["digits/all"])
   given = "cifar10/all" in datasets
   tables = [_distribution_table(datasets), _published_table(), _sources_table(datasets)]
-  tables += [_poke_table(datasets, scale), _twins_table(datasets, scale), _selection_table(digits)]
+  tables += [_poke_table(datasets, scale, place) for place in (_POKES if given else ("digits",))]
+  tables += [_twins_table(datasets, scale), _selection_table(digits)]
   tables.append(_design_table(datasets))
   if given:
     tables.append(_pretraining_table(datasets))
@@ -389,8 +409,9 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
       "sorted": _sorted_picture(digits),
       "time": _time_picture(digits),
       "sources": _sources_picture(datasets),
-      "pokes": _poke_picture(datasets, scale),
     }
+    for place in _POKES if given else ("digits",):
+      pictures[f"pokes-{place}"] = _poke_picture(datasets, scale, place)
   evidence, preconditions = _evidence(datasets, given)
   return Analysis(_headline(digits), lead, evidence, preconditions, tables, pictures)
 
@@ -419,9 +440,10 @@ def _evidence(datasets, given: bool):
       f"S7 {stream}": (lambda level, stream=stream: total(stream, level))
       for stream in seeds.FACTORS
     },
-    "S8": lambda level: [_poked(datasets, "digits/poke0", level)],
+    "S8 digits": lambda level: [_poked(datasets, "digits/poke0", level)],
+    "S8 cifar10": lambda level: [_poked(datasets, "cifar10/poke0", level)],
   }
-  return evidence, {"S5": given, "S6 data": given}
+  return evidence, {"S5": given, "S6 data": given, "S8 cifar10": given}
 
 
 def _headline(one: Spread) -> str:
@@ -543,30 +565,30 @@ def _sources_table(datasets) -> report.Table:
   return report.Table("Which source is to blame", head, rows, note)
 
 
-def _poke_names(scale: str) -> list[tuple[str, str]]:
-  named = [(f"digits/poke{step}", f"one ulp before step {step}") for step in _POKES[scale]]
-  return [*named, ("digits/poke0,factor", "times 1.001 before step 0")]
-
-
-def _poke_table(datasets, scale: str) -> report.Table:
+def _poke_table(datasets, scale: str, place: str) -> report.Table:
   rows = []
-  for name, words in _poke_names(scale):
+  for words in _poke_words(scale, place):
+    step, _, factor = words.removeprefix("poke").partition(",")
+    name = f"{place}/{words}"
     churn = crossed_pairs.crossed_mean(_disagreements(datasets[name]), (1,), True)
-    rows.append((words, _points(churn), _points(_poked(datasets, name, 0.95), 1)))
-  whole = pairs.pair_mean(_churn_rows(datasets["digits/all"]))
+    what = "times 1.001" if factor else "one ulp"
+    rows.append(
+      (f"{what} before step {step}", _points(churn), _points(_poked(datasets, name, 0.95), 1))
+    )
+  whole = pairs.pair_mean(_churn_rows(datasets[f"{place}/all"]))
   rows.append(("every seed", _points(whole), "1"))
   head = ("what differs between two runs", "disagreement, %", "over that of other seeds")
   note = (
-    "Disagreement: test examples labelled differently. A poke moves one weight of the two layers,"
+    "Disagreement: test examples labelled differently. A poke moves one weight of the network,"
     " drawn by its stream, to the next float32; everything else is shared. 95 % intervals over new"
-    " pokes and initialisations."
+    " pokes and initialisations; none where no two runs differ."
   )
-  return report.Table("The poke", head, rows, note)
+  return report.Table(f"The poke, {place}", head, rows, note)
 
 
 def _twins_table(datasets, scale: str) -> report.Table:
   rows = []
-  for step in _TWINS[scale]:
+  for step in _twin_steps(scale):
     dataset = datasets[f"digits/twins{step}"]
     cells = [
       single.mean_interval(dataset[name].transpose("run", "evaluation").values[:, -1])
@@ -657,7 +679,7 @@ def _pretraining_table(datasets) -> report.Table:
     rows.append(
       (
         words,
-        f"{_PRETRAINED} x {len(found[0].last)}",
+        f"{len(found)} x {len(found[0].last)}",
         f"{100 * np.mean([one.last.mean() for one in found]):.2f}",
         f"{100 * _sd(np.mean([one.last.var(ddof=1) for one in found])):.2f}",
         f"{100 * _sd(np.mean([distribution_wise(one).estimate for one in found])):.2f}",
@@ -730,21 +752,26 @@ def _sources_picture(datasets):
   return model, f"{text}.", "First-order and total effects of each source, digits, 95 % intervals."
 
 
-def _poke_picture(datasets, scale: str):
+def _poke_picture(datasets, scale: str, place: str):
+  steps = [int(words[4:]) for words in _poke_words(scale, place) if words[4:].isdigit()]
   found = [
-    crossed_pairs.crossed_mean(_disagreements(datasets[f"digits/poke{step}"]), (1,), True)
-    for step in _POKES[scale]
+    crossed_pairs.crossed_mean(_disagreements(datasets[f"{place}/poke{step}"]), (1,), True)
+    for step in steps
   ]
   columns = 100 * np.array([(i.estimate, i.low, i.high) for i in found]).T
-  whole = 100 * pairs.pair_mean(_churn_rows(datasets["digits/all"])).estimate
-  line = charts.Line("one ulp", 0, "solid", np.array(_POKES[scale]) + 1, *columns)
-  model = charts.lines([line], "poked before step (counted from 1)", "disagreement, %", (whole,))
-  text = "; ".join(f"{s}: {c:.2f}" for s, c in zip(_POKES[scale], columns[0], strict=True))
+  whole = pairs.pair_mean(_churn_rows(datasets[f"{place}/all"]))
+  level = 100 * np.array([[whole.estimate], [whole.low], [whole.high]]).repeat(len(steps), 1)
+  at = np.array(steps) + 1
+  lines = [
+    charts.Line("one ulp of one weight", 0, "solid", at, *columns),
+    charts.Line("other seeds", 1, "dashed", at, *level),
+  ]
+  model = charts.lines(lines, "poked before step (counted from 1)", "disagreement, %")
+  text = "; ".join(f"{s}: {c:.2f}" for s, c in zip(steps, columns[0], strict=True))
   caption = (
-    "Test examples that two runs label differently which differ in one ulp of one weight at a step;"
-    " dashed: two runs with other seeds."
+    f"Test examples of {place} that two runs label differently, by when they begin to differ."
   )
-  return model, f"{text}; other seeds {whole:.2f}.", caption
+  return model, f"{text}; other seeds {100 * whole.estimate:.2f}.", caption
 
 
 STUDY = Study("How much of a result is the seed?", claims, sweeps, analyse)
