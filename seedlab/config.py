@@ -132,6 +132,7 @@ class Optimizer:
   ] = "linear"
   warmup_steps: int = 0  # linear from zero to the peak
   period: int | None = None  # steps of the falling half cosine of "warmup_cosine"; None: all steps
+  end: float = 0.0  # what "cosine" falls to
   per_epoch: bool = False  # constant within an epoch: the schedule's "steps" are epochs
   hold_steps: int = 1  # the rate changes only every so many steps
   momentum: float = 0.9  # of "sgd" alone, like `nesterov`
@@ -156,6 +157,19 @@ class Training:
   # Before this step the `poke` stream picks one parameter and moves it; None: never
   poke_step: int | None = None
   poke: Literal["ulp", "factor"] = "ulp"  # to the next float up, or times 1.001
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+  """A first stage of fine-tuning, in which the parameters of `model.fresh` alone are trained."""
+
+  steps: int = 0  # of the training's steps, the first; 0: no such stage
+  learning_rate: float = 0.01
+  end: float = 0.0  # what its cosine falls to
+  period: int | None = None  # steps of the whole fall; None: of the stage
+  hold_steps: int = 1  # the rate changes only every so many steps
+  label_smoothing: float = 0.0
+  loss_factor: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,6 +222,7 @@ class Config:
   model: Model = Model()
   optimizer: Optimizer = Optimizer()
   training: Training = Training()
+  probe: Probe = Probe()
   gradient: Gradient = Gradient()
   evaluation: Evaluation = Evaluation()
   seeds: Seeds = Seeds()
@@ -246,6 +261,13 @@ _MINIMUM = {
   "training.epochs": 1,
   "training.steps": 1,
   "training.label_smoothing": 0,
+  "probe.steps": 0,
+  "probe.learning_rate": 0,
+  "probe.end": 0,
+  "probe.period": 1,
+  "probe.hold_steps": 1,
+  "probe.label_smoothing": 0,
+  "optimizer.end": 0,
   "training.average": 0,
   "training.codistillation": 0,
   "training.distillation": 0,
@@ -437,6 +459,7 @@ def _check(config: Config) -> None:
   if config.data.label_noise >= 1:
     raise UserError(f"data.label_noise={config.data.label_noise!r} must be below 1")
   _check_remedies(config.training)
+  _check_probe(config)
   if config.model.fresh and config.model.initial is None:
     raise UserError(
       f"model.fresh={config.model.fresh!r} is about the parameters in model.initial, which is empty"
@@ -511,6 +534,36 @@ def _check_remedies(training: Training) -> None:
     )
   if training.poke != "ulp" and training.poke_step is None:
     raise UserError(f"training.poke={training.poke!r} is about training.poke_step, which is empty")
+
+
+def _check_probe(config: Config) -> None:
+  probe, training = config.probe, config.training
+  if config.optimizer.end and config.optimizer.schedule != "cosine":
+    raise UserError(
+      f"optimizer.end={config.optimizer.end!r} is for optimizer.schedule='cosine', not"
+      f" {config.optimizer.schedule!r}"
+    )
+  if not probe.steps:
+    return
+  if not config.model.fresh:
+    raise UserError(
+      f"probe.steps={probe.steps} trains the parameters of model.fresh alone, which is empty: name"
+      " the last layer, and in model.initial the file of the others"
+    )
+  for field, set_ in (
+    (f"optimizer.name={config.optimizer.name!r}", config.optimizer.name != "sgd"),
+    ("training.codistillation", training.codistillation > 0),
+    ("training.distillation", training.distillation > 0),
+    ("optimizer.per_epoch=True", config.optimizer.per_epoch),
+    ("gradient.penalty", config.gradient.penalty > 0),
+  ):
+    if set_:
+      raise UserError(f"probe.steps={probe.steps} does not go with {field}; set one of them back")
+  if probe.label_smoothing >= 1 or probe.loss_factor <= 0:
+    raise UserError(
+      f"probe.label_smoothing={probe.label_smoothing!r} must be below 1, and probe.loss_factor="
+      f"{probe.loss_factor!r} above 0"
+    )
 
 
 def _check_order(data: Data) -> None:

@@ -197,7 +197,7 @@ def on_dataset(
   steps = config.training.steps or config.training.epochs * epoch_steps
   precision = config.model.precision
   module = models.build(config.model, classes, image_shape, jax.default_backend(), fields)
-  optimizer = optimizers.build(config.optimizer, steps, epoch_steps)
+  optimizer = optimizers.build(config.optimizer, steps, epoch_steps, config.probe)
   schedule = optimizers.schedule(config.optimizer, steps, epoch_steps)
   plan = _plan(config, steps, epoch_steps)
   source = sources.build(
@@ -244,6 +244,10 @@ def on_dataset(
 
   def by_labels(logits, block):
     smoothing, share = config.training.label_smoothing, config.training.distillation
+    if block.probing is not None:
+      smoothing = jnp.where(block.probing, config.probe.label_smoothing, smoothing)
+      targets = optax.smooth_labels(jax.nn.one_hot(block.label, classes), smoothing)
+      return losses.towards(logits, targets)
     if block.target is None:
       return losses.cross_entropy(logits, block.label, smoothing)
     hard = optax.smooth_labels(jax.nn.one_hot(block.label, classes), smoothing)
@@ -251,6 +255,8 @@ def on_dataset(
 
   def descended(values, block):
     mean, factor = losses.masked_mean(values, block.mask), config.training.loss_factor
+    if block.probing is not None:
+      return jnp.where(block.probing, config.probe.loss_factor, factor) * mean
     return mean if factor == 1 else factor * mean
 
   def loss(params, batch_stats, block):
@@ -290,6 +296,7 @@ def on_dataset(
   def step(state, number, first, order, keys, shared, fed):
     data = shared.dataset
     params = poke.move(config.training, state.params, keys.poke, number)
+    probing = number < config.probe.steps if config.probe.steps else None
     epoch = number if ideal else number // epoch_steps
     if full_batch:
       positions, real = in_order(keys, epoch, batch_size), None
@@ -319,7 +326,7 @@ def on_dataset(
       target = None
       if config.training.teacher:
         target = jax.nn.softmax(module.apply({"params": shared.teacher}, image, train=False))
-      return gradients.Block(image, drawn.label, mask if masked else None, dropout, target)
+      return gradients.Block(image, drawn.label, mask if masked else None, dropout, target, probing)
 
     rate = schedule(number) if config.gradient.penalty else None
     formed = gradients.of_update(
@@ -335,7 +342,12 @@ def on_dataset(
     )
     whole = gradients.add_noise(config.gradient, formed.gradient, keys.noise, number)
     whole = gradients.clip(config.gradient, whole)
-    updates, opt_state = optimizer.update(whole, state.opt_state, params)
+    before = state.opt_state
+    if config.probe.steps:
+      before = _started_anew(before, number == config.probe.steps)
+    updates, opt_state = optimizer.update(whole, before, params)
+    if config.probe.steps:
+      updates = initial.of_fresh(updates, config.model.fresh, probing)
     params = optax.apply_updates(params, updates)
     finite = jnp.isfinite(formed.loss) & jnp.isfinite(optax.tree.sum(params))
     state = state._replace(params=params, batch_stats=formed.batch_stats, opt_state=opt_state)
@@ -468,6 +480,14 @@ def on_dataset(
   if config.model.initial:
     trainer = initial.start_from(trainer, config.model, classes, image_shape)
   return trainer
+
+
+def _started_anew(opt_state: optax.OptState, now: jax.Array) -> optax.OptState:
+  """The momentum set to zero if it is `now`; the count of steps goes on."""
+  return jax.tree.map(
+    lambda leaf: jnp.where(now, 0, leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+    opt_state,
+  )
 
 
 def _shared(data: datasets.Dataset | Shared) -> Shared:

@@ -39,6 +39,7 @@ class Block(NamedTuple):
   mask: jax.Array | None  # bool[B], False for padding; None means all real
   key: jax.Array | None = None  # of dropout
   target: jax.Array | None = None  # float32[B, K], what a teacher says
+  probing: jax.Array | None = None  # bool: whether the last layer alone is trained yet
 
 
 class Formed(NamedTuple):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from seedlab import streams
@@ -72,6 +73,15 @@ def start_from(
     advance=advance,
     evaluate=lambda state, data: trainer.evaluate(state, data["data"]),
   )
+
+
+def of_fresh(updates: Any, fresh: tuple[str, ...], probing: jax.Array) -> Any:
+  """`updates`, zero but for the parameters that `fresh` names while `probing`."""
+
+  def kept(path, update):
+    return update if is_fresh(_name(path), fresh) else jnp.where(probing, 0, update)
+
+  return jax.tree_util.tree_map_with_path(kept, updates)
 
 
 def teacher(file: str, drawn: Callable[[jax.Array], tuple[Any, Any]]) -> Any:

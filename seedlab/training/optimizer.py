@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seedlab.config import Optimizer, UserError
+from seedlab.config import Optimizer, Probe, UserError
 
 _EXPONENTIAL_END = 1e-3  # of the peak, at the last step
+_NO_PROBE = Probe()
 _SHORTEST_CYCLE = 4  # steps that leave one for the rise
 
 
@@ -63,7 +64,7 @@ def _by_count(optimizer: Optimizer, steps: int, unit: str) -> optax.Schedule:
   after = {
     "constant": lambda: optax.constant_schedule(peak),
     "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
-    "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
+    "cosine": lambda: _falling(peak, optimizer.end, rest),
     "warmup_cosine": lambda: _cosine(peak, optimizer.period or steps),
     "exponential": lambda: optax.exponential_decay(peak, rest, _EXPONENTIAL_END),
     "three_step": lambda: optax.piecewise_constant_schedule(
@@ -83,6 +84,31 @@ def _by_count(optimizer: Optimizer, steps: int, unit: str) -> optax.Schedule:
   return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
 
+def _falling(peak: float, end: float, steps: int) -> optax.Schedule:
+  return optax.cosine_decay_schedule(peak, steps, end / peak if peak else 0.0)
+
+
+def staged(optimizer: Optimizer, probe: Probe, steps: int, epoch_steps: int = 1) -> optax.Schedule:
+  """The rate of a training whose first `probe.steps` steps are another stage.
+
+    end + (eta - end) (1 + cos(pi k / period)) / 2   for k < probe.steps, k held
+    schedule(k - probe.steps)                        after them, over the steps that are left
+
+  Raises:
+    UserError: if the first stage takes the whole training.
+  """
+  if not probe.steps:
+    return schedule(optimizer, steps, epoch_steps)
+  if probe.steps >= steps:
+    raise UserError(f"probe.steps={probe.steps} must be below the {steps} steps of the training")
+  first = _falling(probe.learning_rate, probe.end, probe.period or probe.steps)
+  then = schedule(optimizer, steps - probe.steps, epoch_steps)
+  hold = probe.hold_steps
+  return lambda k: jnp.where(
+    k < probe.steps, first(k // hold * hold), then(jnp.maximum(k - probe.steps, 0))
+  )
+
+
 def _cosine(peak: float, period: int) -> optax.Schedule:
   return lambda count: peak / 2 * (1 + jnp.cos(jnp.pi * jnp.clip(count / period, 0, 1)))
 
@@ -95,7 +121,9 @@ def _picard(peak: float) -> optax.Schedule:
   return rate
 
 
-def build(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.GradientTransformation:
+def build(
+  optimizer: Optimizer, steps: int, epoch_steps: int = 1, probe: Probe = _NO_PROBE
+) -> optax.GradientTransformation:
   """The update rule by name, with the constants that PyTorch has by default.
 
     sgd      v = momentum v + g;  p -= lr (v, or g + momentum v)
@@ -108,7 +136,7 @@ def build(optimizer: Optimizer, steps: int, epoch_steps: int = 1) -> optax.Gradi
   once (Sutskever et al. 2013 fold it into v instead). `optimizer.bias_factor` multiplies it
   for parameters whose names are "bias" or "scale" (of a norm).
   """
-  rate = schedule(optimizer, steps, epoch_steps)
+  rate = staged(optimizer, probe, steps, epoch_steps)
   rule = {
     "sgd": lambda: optax.sgd(rate, optimizer.momentum or None, optimizer.nesterov),
     "adam": lambda: optax.adam(rate),
