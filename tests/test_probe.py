@@ -133,5 +133,5 @@ def test_stages_that_cannot_be_are_refused(file):
     configs.parse(dataclasses.replace(BASE, probe=PROBE))
   with pytest.raises(UserError, match=r"optimizer.end=0.1 is for optimizer.schedule='cosine'"):
     configs.parse(dataclasses.replace(BASE, optimizer=Optimizer(end=0.1)))
-  with pytest.raises(UserError, match="needs a file of weights: paper,dino_vit,FILE.safetensors"):
+  with pytest.raises(UserError, match=r"needs a file of weights: paper,dino_vit,FILE.safetensors"):
     module().get_config("paper,dino_vit")

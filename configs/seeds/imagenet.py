@@ -1,29 +1,30 @@
 """Fine-tuning of pretrained networks on ImageNet from many seeds (Picard 2021, arXiv 2109.08203).
 
-Claim, at scale `paper`: over 50 seeds, which draw the last layer, the order and the augmentation, the
-best and the worst top-1 accuracy lie about half a point apart although the backbone is one file.
-Cost: 26,000 to 28,000 steps of 64 or 128 pictures of 224x224 a run; for an accelerator. `smoke` takes
-4 steps of CIFAR-10 at 32x32, to see that a file fits.
-Data: imagenet2012 of tensorflow-datasets, from --data_dir or SEEDLAB_DATA, read as it is needed; any
-other set of pictures does: --config.data.name=imagenette.
+Claim, at scale `paper`: over 50 seeds, which draw the last layer, the order and the augmentation,
+the best and the worst top-1 accuracy lie about half a point apart although the backbone is one
+file.
+Cost: 26,000 to 28,000 steps of 64 or 128 pictures of 224x224 a run; for an accelerator. `smoke`
+takes 4 steps of CIFAR-10 at 32x32, to see that a file fits.
+Data: imagenet2012 of tensorflow-datasets, from --data_dir or SEEDLAB_DATA, read as it is needed;
+any other set of pictures does: --config.data.name=imagenette.
 Command: python scripts/sweep.py --runs=50 --out=out/vit \\
     --config=configs/seeds/imagenet.py:paper,dino_vit,weights/dino_vits16.safetensors
 
 After the colon: the scale, the network (resnet50, dino_resnet50, dino_vit) and its weights, a
 safetensors file in a public layout.
 
-From the published code: first the new last layer alone, in train mode, so that batch norm's running
-statistics drift, then all layers; SGD with Nesterov momentum 0.9, weight decay 1e-4; rates, losses
-(CE + LS(0.1) first, which is 2 LS(0.05), then CE) and the last layer's first weights by network, as below;
-random resized crops and flips, and for the test the centre of pictures whose shorter side is 255.
+From the published code: first the new last layer alone, in train mode, so that batch norm's
+running statistics drift, then all layers; SGD with Nesterov momentum 0.9, weight decay 1e-4;
+rates, losses (CE + LS(0.1) first, which is 2 LS(0.05), then CE) and the last layer's first
+weights by network, as below; random resized crops and flips, and for the test the centre of
+pictures whose shorter side is 255.
 
-Departures: the supervised ResNet-50's first stage takes 4,000 steps of 64 pictures, theirs 2,000 of
-128, and its rate moves every 2,000 of them; a run has one batch size. The momentum starts anew with the
-second stage, as theirs does with a new optimiser. The stages count as one training, so that
-evaluations fall on multiples of 2,000 steps.
+Departures: the supervised ResNet-50's first stage takes 4,000 steps of 64 pictures, theirs 2,000
+of 128, and its rate moves every 2,000 of them; a run has one batch size. The momentum starts anew
+with the second stage, as theirs does with a new optimiser. The stages count as one training, so
+that evaluations fall on multiples of 2,000 steps.
 """
 
-import dataclasses
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -62,8 +63,6 @@ _NETWORKS: dict[str, dict[str, Any]] = {
     "optimizer.learning_rate": 1e-4, "optimizer.end": 1e-6,
   },
 }  # fmt: skip
-_LAST = {"imagenet_resnet50": ("Dense_0",), "vit_s16": ("Dense_0",)}
-
 _PAPER = Config(
   data=Data(
     name="imagenet2012",
@@ -95,11 +94,10 @@ def get_config(scale_network_file: str = "paper,dino_vit,weights.safetensors") -
   if network not in _NETWORKS:
     raise choice_error("network", network, _NETWORKS)
   if len(files) != 1:
-    raise UserError(
-      f"{scale},{network} needs a file of weights: {scale},{network},FILE.safetensors"
-    )
+    example = f"{scale},{network},FILE.safetensors"
+    raise UserError(f"{scale},{network} needs a file of weights: {example}")
   changes = dict(_NETWORKS[network])
-  changes |= {"model.initial": files[0], "model.fresh": _LAST[changes["model.name"]]}
+  changes |= {"model.initial": files[0], "model.fresh": ("Dense_0",)}
   if scale == "smoke":
     changes |= _SMOKE
-  return to_config_dict(changed(dataclasses.replace(_PAPER), changes))
+  return to_config_dict(changed(_PAPER, changes))
