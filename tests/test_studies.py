@@ -227,7 +227,7 @@ def test_the_smoke_scale_of_every_study_runs_and_judges_nothing(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("study, count", [("bootstrap", 6), ("smooth", 10)])
+@pytest.mark.parametrize("study, count", [("bootstrap", 6), ("seeds", 12), ("smooth", 10)])
 def test_the_smoke_scale_of_a_study_resumes(study, count, tmp_path):
   command = [
     sys.executable, str(ROOT / "scripts/study.py"), f"--study={study}", "--scale=smoke",
