@@ -227,7 +227,7 @@ _WRONG = {
     "--config.model.widht=3",
   ],
   "--config.modle.width: 'modle' is not a field; did you mean 'model'?; "
-  "fields: data, evaluation, gradient, model, optimizer, seeds, training": [
+  "fields: data, evaluation, gradient, model, optimizer, probe, seeds, training": [
     "--config=good.py",
     "--config.modle.width=3",
   ],
