@@ -17,6 +17,8 @@ After the colon: the scale and any number of words:
   float16        as published: all of float16 but batch norm; without a word float32
   bfloat16       computed in bfloat16, parameters in float32
 
+and the other words of seedlab/studies/seeds.py, such as `init` for the initialisation alone.
+
 From the published code: network, initialisation, batch 500, SGD with Nesterov momentum 0.9, weight
 decay 1e-3 on all parameters, the rate 0.2 times a factor by epoch (0.102 at most); after
 normalisation crops with a border of 4, flips and cutout of 8, one draw of each an epoch for 500
@@ -34,89 +36,12 @@ the pictures. On a CPU too convolutions are matrix products of patches: a step t
 Jordan's recipe, by whose statistics such runs are read: configs/cifar10_resnet9.py.
 """
 
-import dataclasses
-
 from ml_collections import ConfigDict
 
-from seedlab.config import (
-  Config,
-  Data,
-  Evaluation,
-  Model,
-  Optimizer,
-  Training,
-  choice_error,
-  to_config_dict,
-)
-
-_EPOCHS = {"short": 22, "long": 45}
-_MOMENTS = {"short": (0, 1, 6, 11, 16, 21), "long": (0, 1, 6, 11, 16, 21, 26, 31, 36, 41)}
-
-_PAPER = Config(
-  data=Data(name="cifar10", flip=True, crop=4, cutout=8, chunk=500),
-  model=Model(
-    name="picard",
-    width=64,
-    norm="batch",
-    activation="celu",
-    activation_kwargs=(("alpha", 0.1),),
-    convolution="patches",
-  ),
-  optimizer=Optimizer(
-    learning_rate=0.2,
-    schedule="picard",
-    per_epoch=True,
-    momentum=0.9,
-    nesterov=True,
-    weight_decay=1e-3,
-  ),
-  training=Training(
-    batch_size=500, epochs=_EPOCHS["short"], label_smoothing=0.4 / 3, loss_factor=3.0
-  ),
-  evaluation=Evaluation(epochs=_MOMENTS["short"]),
-)
-
-_LAPTOP = dataclasses.replace(
-  _PAPER,
-  data=dataclasses.replace(
-    _PAPER.data, image_size=16, train_examples=5_000, crop=2, cutout=4, chunk=50
-  ),
-  model=dataclasses.replace(_PAPER.model, width=4),
-  optimizer=dataclasses.replace(_PAPER.optimizer, learning_rate=0.02),
-  training=dataclasses.replace(_PAPER.training, batch_size=50),
-)
-
-_SMOKE = dataclasses.replace(
-  _LAPTOP,
-  data=dataclasses.replace(_LAPTOP.data, train_examples=500, chunk=5),
-  model=dataclasses.replace(_LAPTOP.model, width=2),
-)
-
-_SCALES = {"smoke": _SMOKE, "laptop": _LAPTOP, "paper": _PAPER}
-_SMOKE_EPOCHS = {"short": 2, "long": 3}
-_WORDS = ("short", "long", "per_picture", "float16", "bfloat16")
+from seedlab.config import to_config_dict
+from seedlab.studies import seeds
 
 
 def get_config(scale_words: str = "laptop") -> ConfigDict:
   scale, *words = scale_words.split(",")
-  if scale not in _SCALES:
-    raise choice_error("scale", scale, _SCALES)
-  config = _SCALES[scale]
-  duration = "short"
-  for word in words:
-    if word not in _WORDS:
-      raise choice_error("word", word, _WORDS)
-    if word in _EPOCHS:
-      duration = word
-    elif word == "per_picture":
-      config = dataclasses.replace(config, data=dataclasses.replace(config.data, chunk=None))
-    else:
-      config = dataclasses.replace(config, model=dataclasses.replace(config.model, precision=word))
-  epochs = (_SMOKE_EPOCHS if scale == "smoke" else _EPOCHS)[duration]
-  moments = tuple(epoch for epoch in _MOMENTS[duration] if epoch < epochs)
-  config = dataclasses.replace(
-    config,
-    training=dataclasses.replace(config.training, epochs=epochs),
-    evaluation=dataclasses.replace(config.evaluation, epochs=moments),
-  )
-  return to_config_dict(config)
+  return to_config_dict(seeds.config(scale, "picard", *words))
