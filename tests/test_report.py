@@ -119,6 +119,22 @@ def test_headline_names_the_gap_the_streams_and_what_is_the_networks_own():
   assert "streams held fixed" in sentences and "sample at 0" in sentences
 
 
+def test_the_best_run_is_quoted_with_a_warning():
+  """Its lead by hand, and the share of it that is not the test set's."""
+  rng = np.random.default_rng(8)
+  wrong = rng.uniform(size=(50, 400)) < rng.uniform(0.2, 0.4, (50, 1))
+  dataset = store(errors=wrong)
+  text = " ".join(report.text(dataset).split())
+  right = 1 - wrong.mean(1)
+  lead = 100 * (right.max() - right.mean())
+  kept = lead * stats.distribution_wise_variance(
+    wrong.sum(1), wrong.sum(0), wrong.sum(0)
+  ) / right.var(ddof=1)  # fmt: skip
+  assert f"picked out of 50 by its luck, it leads the mean by {lead:.2f} points" in text
+  assert f"about {kept:.2f} would show on new test examples. Quote the mean" in text
+  assert "Quote the mean" not in report.text(store(np.zeros((3, 20), bool)))
+
+
 def test_a_spread_of_chance_alone_is_called_so():
   wrong = np.eye(8, dtype=bool)  # each run has an error of its own
   wrong[0, 1] = True  # otherwise every run were equally good

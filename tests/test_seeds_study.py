@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 import xarray
 from test_ideal import keys_of, seeds_of
 
@@ -15,6 +16,7 @@ from seedlab import config as configs
 from seedlab import engine
 from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, UserError
 from seedlab.studies import claims, seeds, seeds_study, study, twins
+from seedlab.training import optimizer
 
 STEPS = np.array([10, 20, 30, 40, 50])
 TINY = Config(
@@ -142,6 +144,18 @@ def test_twins_that_cannot_be_are_refused(sections, split, message):
     twins.make(configs.to_dict(dataclasses.replace(TINY, **made)), split)
 
 
+def test_the_long_schedule_ends_at_a_constant_rate():
+  """The published rates (fact sheet, section 1.2), on digits and of Picard's network."""
+  for place, peak in (("digits", 0.2), ("picard", 0.02)):
+    long = seeds.config("laptop", place, "long")
+    assert long.training.epochs == 45 and long.evaluation.epochs[-1] == 41
+    rate = optimizer.schedule(long.optimizer, 45, 1)
+    assert rate(3) == pytest.approx(0.51 * peak)
+    assert [float(rate(e)) for e in (22, 30, 44)] == pytest.approx(3 * [0.01 * peak])
+  assert seeds.config("paper", "picard", "long").optimizer.learning_rate == 0.2
+  assert seeds.config("paper", "picard", "float16", "per_picture").data.chunk is None
+
+
 # --- numbers
 
 
@@ -226,6 +240,43 @@ def test_a_good_seed_that_carries_over_and_one_that_does_not():
   # The seeds that both have, in any sequence.
   fewer = seeds_study.spread(store(errors).isel(run=np.arange(79, -1, -2)))
   assert seeds_study._carried(one, fewer, 0.95).estimate == pytest.approx(1)
+
+
+def test_the_table_of_seeds_that_carry_over():
+  """The best seed keeps its rank where nothing changes; what is constant or short has no tau."""
+  rng = np.random.default_rng(6)
+  errors = rng.uniform(size=(30, 300)) < np.linspace(0.1, 0.5, 30)[::-1, None]
+  datasets = {f"digits/{name}": store(errors) for name in ("all", "long", *seeds.DESIGN)}
+  datasets["digits/narrow"] = store(np.zeros((30, 300)))
+  datasets["digits/slow"] = store(errors[::-1])
+  datasets["cifar10/all"] = store(errors[:4])
+  rows = {row[0]: row[1:] for row in seeds_study._carried_table(datasets).rows}
+  assert rows["smelu"] == ("30", "1.00 (1.00 to 1.00)", "1")
+  assert rows["narrow"][1] == "-"
+  right = (~errors).sum(1)
+  lost = int((right > right[29 - right.argmax()]).sum())  # by the best one, among those reversed
+  assert lost > 20 and rows["slow"][2] == str(1 + lost) and rows["slow"][1].startswith("-0.8")
+  assert rows["CIFAR-10 at 16x16, small network"][:2] == ("4", "-")
+
+
+def test_one_stream_alone_stands_beside_all():
+  """Half the sd of all, and nothing of the test set's luck in the last column but one."""
+  rng = np.random.default_rng(7)
+
+  def runs(sd, count):
+    deviation = scipy.stats.norm.ppf((np.arange(count) + 0.5) / count)
+    return store(rng.uniform(size=(count, 3000)) < 0.3 + sd * deviation[:, None])
+
+  datasets = {"digits/all": runs(0.04, 400)}
+  for word, sd in zip(seeds.FACTORS, (0.02, 0.01, 0.04), strict=True):
+    datasets[f"digits/{word}"] = runs(sd, 200)
+  rows = {row[0]: row for row in seeds_study._alone_table(datasets).rows}
+  for word, sd in (("init", 2), ("order", 1), ("augment", 4), ("all streams", 4)):
+    assert float(rows[word][4].split()[0]) == pytest.approx(sd, rel=0.1)
+  sd_init, sd_all = (
+    datasets[f"digits/{n}"].test_accuracy[:, -1].std(ddof=1) for n in ("init", "all")
+  )
+  assert rows["init"][5].startswith(f"{float(sd_init / sd_all):.2f} (")
 
 
 def test_a_scan_is_worth_what_its_distribution_wise_share_says():

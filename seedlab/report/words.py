@@ -231,8 +231,10 @@ def interval(found: Findings, of: Interval, scale: float) -> str:
 
 
 def notes(found: Findings) -> list[str]:
-  notes = []
-  n = found.columns[0].summary.n
+  column = found.columns[0]
+  notes, n = [], column.summary.n
+  if n > 1 and found.better and column.summary.gap:
+    notes.append(_warning(found, column))
   if found.diverged and found.chance is None:
     notes.append(
       "Diverged runs are left out: the chance level of this metric is not known. Their share is"
@@ -274,6 +276,21 @@ def notes(found: Findings) -> list[str]:
       " replay holds within each."
     )
   return notes
+
+
+def _warning(found: Findings, column: Column) -> str:
+  """What the best run is not."""
+  s = column.summary
+  best = s.max if found.better > 0 else s.min
+  lead, points = number(found, abs(best - s.mean), s.sd), " points" if found.percent else ""
+  said = (
+    f"The best run is not the result: picked out of {s.n:,} by its luck, it leads the mean by"
+    f" {lead}{points}"
+  )
+  if found.examples and found.independent:
+    kept = number(found, abs(best - s.mean) * max(column.variance, 0) / s.sd**2, s.sd)
+    said += f", of which about {kept} would show on new test examples"
+  return f"{said}. Quote the mean, with its interval and sd."
 
 
 def ends(found: Findings, column: Column) -> tuple[np.ndarray, np.ndarray]:

@@ -157,6 +157,8 @@ def config(scale: str = "laptop", place: str = "digits", *words: str) -> Config:
     elif word == "tuned":
       changes |= {
         "data.train_examples": 100 if scale == "smoke" else 1000,
+        "data.test_examples": 100 if scale == "smoke" else None,
+        "evaluation.every_epochs": 8.0,  # at the end
         "seeds.vary": ("init", "order", "augment", "noise", "poke"),
       }
     elif word != "all" and (place, word) != ("picard", "short"):
