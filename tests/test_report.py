@@ -131,8 +131,8 @@ def test_the_best_run_is_quoted_with_a_warning():
     wrong.sum(1), wrong.sum(0), wrong.sum(0)
   ) / right.var(ddof=1)  # fmt: skip
   said = re.search(
-    r"out of 50 by its luck, it leads the mean by (\S+) points, of which about (\S+) would show on new"
-    r" test examples\. Quote the mean",
+    r"out of 50 by its luck, it leads the mean by (\S+) points, of which about (\S+) would show"
+    r" on new test examples\. Quote the mean",
     text,
   )
   assert [float(x) for x in said.groups()] == pytest.approx([lead, kept], abs=0.011)
