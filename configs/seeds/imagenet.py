@@ -43,22 +43,28 @@ from seedlab.config import (
   to_config_dict,
 )
 
-_RESNET50 = {"model.name": "imagenet_resnet50", "model.width": 64, "model.norm": "batch"}
-_VIT = {"model.name": "vit_s16", "model.width": 384, "model.depth": 12, "model.activation": "gelu"}
+_RESNET50 = {
+  "model.name": "imagenet_resnet50", "model.width": 64, "model.norm": "batch",
+  "model.head": "picard", "model.fresh": ("Dense_0",),
+}  # fmt: skip
+_VIT = {
+  "model.name": "vit_s16", "model.width": 384, "model.depth": 12, "model.activation": "gelu",
+  "model.head": "small", "model.fresh": ("Dense_1",),
+}  # fmt: skip
 _NETWORKS: dict[str, dict[str, Any]] = {
   "resnet50": {
-    **_RESNET50, "model.head": "picard", "training.batch_size": 64, "training.steps": 28_000,
+    **_RESNET50, "training.batch_size": 64, "training.steps": 28_000,
     "probe.steps": 4000, "probe.learning_rate": 0.02, "probe.end": 1e-3, "probe.period": 20_000,
     "probe.hold_steps": 2000,
     "optimizer.learning_rate": 5e-4, "optimizer.end": 1e-4, "optimizer.hold_steps": 2000,
   },
   "dino_resnet50": {
-    **_RESNET50, "model.head": "picard", "training.steps": 28_000,
+    **_RESNET50, "training.steps": 28_000,
     "probe.steps": 4000, "probe.learning_rate": 0.1, "probe.end": 1e-3,
     "optimizer.learning_rate": 0.04, "optimizer.end": 1e-4,
   },
   "dino_vit": {
-    **_VIT, "model.head": "small", "training.steps": 28_000,
+    **_VIT, "training.steps": 28_000,
     "probe.steps": 2000, "probe.learning_rate": 0.01, "probe.end": 1e-3,
     "optimizer.learning_rate": 1e-4, "optimizer.end": 1e-6,
   },
@@ -97,7 +103,7 @@ def get_config(scale_network_file: str = "paper,dino_vit,weights.safetensors") -
     example = f"{scale},{network},FILE.safetensors"
     raise UserError(f"{scale},{network} needs a file of weights: {example}")
   changes = dict(_NETWORKS[network])
-  changes |= {"model.initial": files[0], "model.fresh": ("Dense_0",)}
+  changes |= {"model.initial": files[0]}
   if scale == "smoke":
     changes |= _SMOKE
   return to_config_dict(changed(_PAPER, changes))

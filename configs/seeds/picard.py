@@ -30,8 +30,9 @@ Departures: float32 unless a word says float16, whose updates are rounded twice 
 direction, then the sum). Pictures are normalised by their channels' own deviations; the code's
 (0.2023, 0.1994, 0.2010) are smaller by a fifth, which the first batch norm cancels. Running
 variances are biased. A seed decides the result to the last bit, which it does not there. `laptop`
-keeps the 100 chunks and 100 steps of an epoch, at a tenth of the rate, since a batch has a tenth of
-the pictures. On a CPU too convolutions are matrix products of patches: a step takes half the time.
+keeps the 100 steps of an epoch, at a tenth of the rate, since a batch has a tenth of the pictures,
+and the chunks, of which those few pictures are a tenth. On a CPU too convolutions are matrix
+products of patches: a step takes half the time.
 
 Jordan's recipe, by whose statistics such runs are read: configs/cifar10_resnet9.py.
 """

@@ -36,6 +36,7 @@ from seedlab.config import (
   Optimizer,
   Seeds,
   Training,
+  UserError,
   choice_error,
   to_config_dict,
 )
@@ -72,7 +73,8 @@ _SMOKE = dataclasses.replace(
 )
 
 _SCALES = {"smoke": _SMOKE, "laptop": _LAPTOP, "paper": _PAPER}
-_SOURCES = {"all": Seeds().vary, "bit": ("poke",)} | {
+# Which pictures a run has is no source of theirs.
+_SOURCES = {"all": ("init", "order", "augment", "noise", "poke"), "bit": ("poke",)} | {
   source: (source,) for source in ("init", "order", "augment")
 }
 
@@ -82,7 +84,9 @@ def get_config(scale_source: str = "laptop") -> ConfigDict:
   if scale not in _SCALES:
     raise choice_error("scale", scale, _SCALES)
   config = _SCALES[scale]
-  for word in words:
+  if len(words) > 1:
+    raise UserError(f"{', '.join(words)} are several sources; name one")
+  for word in words or ["all"]:
     if word not in _SOURCES:
       raise choice_error("source", word, _SOURCES)
     config = dataclasses.replace(config, seeds=Seeds(vary=_SOURCES[word]))

@@ -32,6 +32,7 @@ from seedlab.studies.claims import Claim, Part
 from seedlab.studies.study import Analysis, Study, Sweep
 
 _SCANNED = 100  # seeds of S4
+_SCANS = (2, 5, 10, 20, 50, 100, 200, 400, 1000, 2000)
 _PLATEAU = 25 / 45  # of the long schedule: from its epoch 25 on the paper calls it converged (S2)
 _SAME_SPREAD = (0.8, 1.25)
 _CARRIED = 0.2  # S6
@@ -94,12 +95,13 @@ _REPORTED = (
 
 
 class Spread(NamedTuple):
-  """Independent runs of one setting; diverged ones count as chance level and err everywhere."""
+  """Independent runs of one setting; diverged ones are right at chance level, on every example."""
 
   runs: np.ndarray  # int64[R]
   steps: np.ndarray  # int64[T]
   accuracy: np.ndarray  # float64[R, T]
-  errors: np.ndarray  # bool[R, E], at the end
+  errors: np.ndarray  # bool[R, E], at the end; float32 where runs diverged
+  diverged: np.ndarray  # bool[R]
 
   @property
   def last(self) -> np.ndarray:
@@ -159,12 +161,12 @@ def claims(scale: str) -> list[Claim]:
     Claim(
       "S6 config",
       "a good seed is good at another learning rate",
-      (Part("rank correlation of accuracies by seed, digits", "lo > x", (_CARRIED,)),),
+      (Part("Kendall's tau of accuracies by seed, digits", "lo > x", (_CARRIED,)),),
     ),
     Claim(
       "S6 data",
       "a good seed is good on another data set",
-      (Part("rank correlation of accuracies by seed, digits and CIFAR-10", "lo > x", (_CARRIED,)),),
+      (Part("Kendall's tau of accuracies by seed, digits and CIFAR-10", "lo > x", (_CARRIED,)),),
       given,
     ),
     *(
@@ -282,9 +284,17 @@ def spread(dataset: xarray.Dataset) -> Spread:
   errors = dataset["predicted_label"].transpose("run", "example").values[done] != label_E
   steps, diverged = dataset["evaluation"].values, dataset["diverged"].values[done]
   gone = (diverged[:, None] >= 0) & (steps[None, :] > diverged[:, None])
-  accuracy[gone] = 1 / len(np.unique(label_E))
-  errors[diverged >= 0] = True
-  return Spread(dataset["run"].values[done], steps, accuracy, errors)
+  accuracy[gone] = chance = 1 / len(np.unique(label_E))
+  if (diverged >= 0).any():
+    errors = errors.astype(np.float32)
+    errors[diverged >= 0] = 1 - chance
+  return Spread(dataset["run"].values[done], steps, accuracy, errors, diverged >= 0)
+
+
+def _sound(one: Spread) -> Spread:
+  """Without the runs that diverged."""
+  kept = ~one.diverged
+  return Spread(one.runs[kept], one.steps, one.accuracy[kept], one.errors[kept], one.diverged[kept])
 
 
 def distribution_wise(one: Spread, level: float = 0.95) -> Interval:
@@ -354,9 +364,10 @@ def _narrowing(datasets, level: float) -> Interval:
   ]
   means = [values.mean() for values in variances]
   left = [(len(v) * v.mean() - v) / (len(v) - 1) for v in variances]
-  with np.errstate(invalid="ignore", divide="ignore"):
-    log = float(np.log(means[0] / means[1])) / 2
-    parts = [np.log(left[0] / means[1]) / 2, np.log(means[0] / left[1]) / 2]
+  with np.errstate(invalid="ignore", divide="ignore"):  # the log of a variance below zero is nan
+    above, below = np.log(means) / 2
+    parts = [np.log(left[0]) / 2 - below, above - np.log(left[1]) / 2]
+  log = float(above - below)
   low, high = several_jackknives(log, parts, level)
   limits = (math.exp(x) for x in (log, low, high))
   return Interval(*limits, level, "jackknife over what the networks start from")
@@ -386,14 +397,25 @@ def _crossed(dataset: xarray.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 def _disagreements(dataset: xarray.Dataset) -> np.ndarray:
   """Rows of churn between runs that share the initialisation, float64[I, J]."""
-  labels = dataset["predicted_label"].transpose("run", "example").values
+  labels = _labels(dataset)
   init_R, poke_R = (dataset[f"seed_{stream}"].values for stream in ("init", "poke"))
   rows_R = pairs.churn_rows(labels, groups=init_R)
   return crossed.design(rows_R, {"init": init_R, "poke": poke_R})[0]
 
 
 def _churn_rows(dataset: xarray.Dataset) -> np.ndarray:
-  return pairs.churn_rows(dataset["predicted_label"].transpose("run", "example").values)
+  return pairs.churn_rows(_labels(dataset))
+
+
+def _labels(dataset: xarray.Dataset) -> np.ndarray:
+  """Predicted labels, int[R, E]; runs that diverged guess, and agree with others by chance."""
+  labels = dataset["predicted_label"].transpose("run", "example").values
+  gone = dataset["diverged"].values >= 0
+  if gone.any():
+    guesses = np.random.default_rng(0).choice(np.unique(dataset["label"]), labels[gone].shape)
+    labels = labels.copy()
+    labels[gone] = guesses
+  return labels
 
 
 def _poked(datasets, name: str, level: float) -> Interval:
@@ -428,6 +450,10 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
     " of initialisation, order and augmentation, fully crossed. Distribution-wise: what would show"
     " on new examples, too. Accuracies in %, differences in points.",
   ]
+  gone = {name: int((one["diverged"].values >= 0).sum()) for name, one in datasets.items()}
+  if any(gone.values()):
+    listed = ", ".join(f"{count:,} of {name}" for name, count in gone.items() if count)
+    lead.append(f"Diverged, and counted as right at chance level: {listed}.")
   if not given:
     lead.append("CIFAR-10 is not at hand (name its directory: --data_dir): no pretraining.")
   pictures = {}
@@ -475,9 +501,14 @@ def _evidence(datasets, scale: str, given: bool):
   return evidence, {"S5": given, "S6 data": given, "S8 cifar10": given}
 
 
+def _share(one: Spread) -> float:
+  """The part of the variance of accuracies that is distribution-wise; 0 where they are equal."""
+  own = max(distribution_wise(one).estimate, 0)
+  return own / one.last.var(ddof=1) if np.ptp(one.last) else 0.0
+
+
 def _headline(one: Spread) -> str:
-  raw, own = one.last.var(ddof=1), distribution_wise(one).estimate
-  share = 100 * max(own, 0) / raw if raw else 0
+  share = 100 * _share(one)
   return (
     f"Luck alone moves the accuracy on digits by {100 * np.ptp(one.last):.2f} points between the"
     f" best and the worst of {len(one.last):,} seeds; {share:.0f} % of that variance would show on"
@@ -499,33 +530,34 @@ def _own_sd(own: Interval) -> str:
   return _points(root)
 
 
+def _distribution_cells(one: Spread) -> tuple[str, ...]:
+  n, E, error = len(one.last), one.errors.shape[1], float(1 - one.last.mean())
+  sd = single.sd_interval(one.last)
+  tails = single.heavier_tails(one.last, 1 / E, np.random.default_rng(0))
+  reach = single.normal_best(n) * sd.estimate
+  return (
+    f"{n:,}",
+    f"{100 * one.last.mean():.2f}",
+    _points(sd),
+    _own_sd(distribution_wise(one)),
+    f"{100 * one.last.min():.2f} to {100 * one.last.max():.2f}",
+    f"{100 * (one.last.mean() - reach):.2f} to {100 * (one.last.mean() + reach):.2f}",
+    f"{_chance_of_gap(one, sd.estimate):.2f}",
+    f"{tails.p_value:.3f}",
+    f"{100 * math.sqrt(error / (2 * E)):.2f}",
+    f"{100 * math.sqrt(error * (1 - error) / E):.2f}",
+  )
+
+
 def _distribution_table(datasets) -> report.Table:
   rows = []
   for name, setup in _SETUPS.items():
     if name not in datasets:
       continue
-    one = spread(datasets[name])
-    n, E, error = len(one.last), one.errors.shape[1], float(1 - one.last.mean())
-    sd = single.sd_interval(one.last)
-    own = distribution_wise(one)
-    best = single.normal_best(n)
-    tails = single.heavier_tails(one.last, 1 / E, np.random.default_rng(0))
-    expected = [100 * (one.last.mean() + sign * best * sd.estimate) for sign in (-1, 1)]
-    rows.append(
-      (
-        setup,
-        f"{n:,}",
-        f"{100 * one.last.mean():.2f}",
-        _points(sd),
-        _own_sd(own),
-        f"{100 * one.last.min():.2f} to {100 * one.last.max():.2f}",
-        f"{expected[0]:.2f} to {expected[1]:.2f}",
-        f"{_chance_of_gap(one, sd.estimate):.2f}",
-        f"{tails.p_value:.3f}",
-        f"{100 * math.sqrt(error / (2 * E)):.2f}",
-        f"{100 * math.sqrt(error * (1 - error) / E):.2f}",
-      )
-    )
+    whole = spread(datasets[name])
+    sound = [(f"{setup}, without the {whole.diverged.sum():,} diverged", _sound(whole))]
+    for words, one in [(setup, whole), *sound * bool(whole.diverged.any())]:
+      rows.append((words, *_distribution_cells(one)))
   head = (
     "setup", "seeds", "mean", "sd", "distribution-wise sd", "worst to best",
     "of as many normal draws", "P of such a gap", "P of such tails", "sqrt(err/2n)", "binomial sd",
@@ -594,6 +626,7 @@ def _alone_table(datasets) -> report.Table:
 def _sources_table(datasets) -> report.Table:
   values, first, second = _crossed(datasets["digits/crossed"])
   raw = crossed.effects(values, seeds.FACTORS)
+  whole = sum(one.estimate for one in crossed.components(values, seeds.FACTORS).values())
   own = crossed.effects(first, seeds.FACTORS, second)
   rows = [
     (
@@ -602,7 +635,7 @@ def _sources_table(datasets) -> report.Table:
       _points(raw[stream].total, 1),
       _points(own[stream].first, 1),
       _points(own[stream].total, 1),
-      f"{100 * values.std(ddof=1) * _sd(raw[stream].total.estimate):.2f}",
+      f"{100 * _sd(whole * raw[stream].total.estimate):.2f}",
     )
     for stream in seeds.FACTORS
   ]
@@ -663,14 +696,16 @@ def _poke_table(datasets, scale: str, place: str) -> report.Table:
 
 
 def _twins_table(datasets, scale: str) -> report.Table:
-  rows = []
+  rows, gone = [], 0
   for step in _twin_steps(scale):
     dataset = datasets[f"digits/twins{step}"]
-    cells = [
-      single.mean_interval(dataset[name].transpose("run", "evaluation").values[:, -1])
-      for name in ("barrier", "disagreement", "relative_distance")
-    ]
-    rows.append((f"{step}", _points(cells[0]), _points(cells[1]), _points(cells[2], 1)))
+    sound = dataset["diverged"].values < 0
+    gone += int((~sound).sum())
+    cells = []
+    for name, unit in (("barrier", 100), ("disagreement", 100), ("relative_distance", 1)):
+      last_R = dataset[name].transpose("run", "evaluation").values[sound, -1]
+      cells.append(_points(single.mean_interval(last_R), unit) if len(last_R) else "-")
+    rows.append((f"{step}", *cells))
   head = (
     "part at step",
     "barrier, points",
@@ -681,20 +716,19 @@ def _twins_table(datasets, scale: str) -> report.Table:
     "Two trainings that share everything until a step and their initialisation only before it, then"
     " another order and augmentation. Barrier: highest test error on the straight line between"
     " them, less the mean of both ends (Frankle et al. 2020, arXiv 1912.05671, call below 2 points"
-    " stable)."
+    " stable)." + f" {gone} pairs of which one diverged are left out." * bool(gone)
   )
   return report.Table("Pairs: is there a hill between two seeds?", head, rows, note)
 
 
 def _selection_table(one: Spread) -> report.Table:
   rng = np.random.default_rng(0)
-  own = distribution_wise(one).estimate
-  share = max(own, 0.0) / one.last.var(ddof=1)
+  share = _share(one)
   first, second = (1 - half for half in crossed.halves(one.errors, rng))
   rows = []
-  for k in (10, 100, 1000):
-    if k > len(one.last) // 2:
-      continue
+  for k in _SCANS:
+    if 5 * k > len(one.last):  # fewer groups say nothing
+      break
     best = single.expected_best(one.last, k)
     gain = best.estimate - one.last.mean()
     groups = len(first) // k
@@ -727,8 +761,9 @@ def _design_table(datasets) -> report.Table:
   effects = _effects_of_design(datasets, 0.95)
   rows = [(choice, f"{100 * e.estimate:+.2f} ({100 * e.low:+.2f} to {100 * e.high:+.2f})")
           for choice, e in effects.items()]  # fmt: skip
-  gap = single.expected_range(one.last, min(_SCANNED, len(one.last)))
-  rows.append((f"best less worst of {_SCANNED} seeds, expected", _points(gap)))
+  scanned = min(_SCANNED, len(one.last))
+  gap = single.expected_range(one.last, scanned)
+  rows.append((f"best less worst of {scanned} seeds, expected", _points(gap)))
   ahead = np.sort(one.last)
   wins = (len(ahead) - np.searchsorted(ahead, ahead + _VARIANT - 1e-9)).sum()
   chance = wins / (len(ahead) * (len(ahead) - 1))

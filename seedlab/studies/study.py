@@ -35,7 +35,8 @@ class Sweep(NamedTuple):
   teacher: str = ""  # name of an earlier sweep, whose first run is `training.teacher`
   start: tuple[str, int] | None = None  # earlier sweep and its run: `model.initial`
   fresh: tuple[str, ...] = ()  # `model.fresh` of `start`
-  trainer: tuple[str, dict[str, Any]] | None = None  # "module:function" and its arguments
+  # "module:function" and its arguments; it finds its data without a `data_dir`
+  trainer: tuple[str, dict[str, Any]] | None = None
 
 
 class Analysis(NamedTuple):
@@ -130,8 +131,8 @@ def _what(one: Sweep, data_dir: str | None) -> dict[str, Any]:
   """The experiment of a sweep, as `sweeps.experiment` and `sweeps.sweep` take it."""
   if one.config:
     return {"what": one.config, "data_dir": data_dir}
-  function, arguments = one.trainer
-  return {"what": function, "arguments": {**arguments, "data_dir": data_dir}}
+  function, arguments = one.trainer  # which are all that its store knows of it
+  return {"what": function, "arguments": arguments}
 
 
 def _lanes(one: Sweep) -> str:
@@ -161,7 +162,10 @@ def _saved(name: str, run: int | None, out: pathlib.Path, data_dir: str | None) 
   file = (out / "parameters" / f"{name.replace('/', '-')}-{run}.safetensors").absolute()
   if not file.exists():
     file.parent.mkdir(exist_ok=True)
-    records.save_params(file, sweeps.replay(source, run, data_dir=data_dir).params)
+    replayed = sweeps.replay(source, run, data_dir=data_dir)
+    if not replayed.passed:
+      raise UserError(f"later sweeps start from run {run} of {source}: {replayed.verdict(source)}")
+    records.save_params(file, replayed.params)
   return str(file)
 
 

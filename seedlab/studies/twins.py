@@ -60,7 +60,17 @@ def make(
     )
   if parsed.data.world != "real":
     raise UserError("data.world='ideal' has no order to draw anew; twins need 'real'")
+  if parsed.training.average:
+    raise UserError(
+      f"training.average={parsed.training.average:g} evaluates other parameters than those between"
+      " which twins are mixed; twins need 0"
+    )
   one = training.make_trainer(parsed, data_dir)
+  if one.feed:
+    raise UserError(
+      "twins need their data on the device, where the second draws its order anew; switch off"
+      " data.stream"
+    )
   end = one.plan[-1]
   if not 0 <= split <= end or points < 2:
     raise UserError(
@@ -130,4 +140,5 @@ def make(
 
 
 def _norm(tree: Any) -> jax.Array:
-  return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+  squares = (jnp.square(leaf.astype(jnp.float32)) for leaf in jax.tree.leaves(tree))
+  return jnp.sqrt(sum(jnp.sum(square) for square in squares))

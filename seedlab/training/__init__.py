@@ -341,6 +341,8 @@ def on_dataset(
       take,
     )
     whole = gradients.add_noise(config.gradient, formed.gradient, keys.noise, number)
+    if config.probe.steps:  # frozen parameters have no part in the norm
+      whole = initial.of_fresh(whole, config.model.fresh, probing)
     whole = gradients.clip(config.gradient, whole)
     before = state.opt_state
     if config.probe.steps:
@@ -349,7 +351,7 @@ def on_dataset(
     if config.probe.steps:
       updates = initial.of_fresh(updates, config.model.fresh, probing)
     params = optax.apply_updates(params, updates)
-    finite = jnp.isfinite(formed.loss) & jnp.isfinite(optax.tree.sum(params))
+    finite = jnp.isfinite(formed.loss) & _finite(params)
     state = state._replace(params=params, batch_stats=formed.batch_stats, opt_state=opt_state)
     if config.training.average:
       # Short of the decay at first, or the average would stay near the initial parameters.
@@ -480,6 +482,11 @@ def on_dataset(
   if config.model.initial:
     trainer = initial.start_from(trainer, config.model, classes, image_shape)
   return trainer
+
+
+def _finite(params: Any) -> jax.Array:
+  # Not in float16, where the sum of sound parameters can be infinite.
+  return jnp.isfinite(optax.tree.sum(optax.tree.cast(params, jnp.float32)))
 
 
 def _started_anew(opt_state: optax.OptState, now: jax.Array) -> optax.OptState:

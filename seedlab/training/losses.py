@@ -21,7 +21,8 @@ def masked_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
   """The mean of values [B] over the real examples: a sum divided once by their number."""
   if mask is None:
     return values.mean()
-  return jnp.where(mask, values, 0).sum() / mask.sum()
+  # float16 ends at 65,504, which the sum of a test set's losses may exceed.
+  return jnp.where(mask, values, 0).sum(dtype=jnp.float32) / mask.sum()
 
 
 def towards(logits: jax.Array, targets: jax.Array) -> jax.Array:
