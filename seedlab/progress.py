@@ -1,10 +1,12 @@
 """Progress of a sweep on stderr: a bar on a terminal, else one plain line every ten seconds."""
 
+import collections
 import sys
 import threading
 import time
 
 _LINE_SECONDS = 10.0
+_RECENT_SECONDS = 60.0  # the speed is that of the last minute: runs of a study differ in length
 
 
 class Progress:
@@ -18,7 +20,8 @@ class Progress:
     self._bar = None
 
   def __enter__(self):
-    self._started = self._last_line = time.monotonic()
+    self._last_line = time.monotonic()
+    self._seen = collections.deque([(self._last_line, 0.0)])  # moments and runs done until then
     if not self.quiet and sys.stderr.isatty():
       self._bar = _bar()
       self._bar.start()
@@ -30,6 +33,13 @@ class Progress:
       self._bar.stop()
     elif not self.quiet and kind is None:
       self._line(self._done)
+
+  def found(self, runs: int) -> None:
+    """`runs` had been stored before; they say nothing about the speed."""
+    with self._lock:
+      self._done += runs
+      self._seen = collections.deque((moment, done + runs) for moment, done in self._seen)
+      self._show()
 
   def part(self, task: int, runs: float) -> None:
     """`runs` of a task are done, but not yet stored; called from the workers' threads."""
@@ -47,25 +57,32 @@ class Progress:
   def _show(self) -> None:
     done = self._done + sum(self._parts.values())
     if self._bar:
-      self._bar.update(self._task, completed=done, speed=self._speed(done))
+      self._bar.update(self._task, completed=done, speed=_per_time(self._rate(done)))
     elif not self.quiet and time.monotonic() - self._last_line >= _LINE_SECONDS:
       self._last_line = time.monotonic()
       self._line(done)
 
   def _line(self, done: float) -> None:
-    speed = ""
-    if done >= 1:  # before that it would be a guess
-      left = (self.total - done) * (time.monotonic() - self._started) / done
-      speed = f", {self._speed(done)}, {_clock(left)} left"
+    speed, rate = "", self._rate(done)
+    if done >= 1 and rate:  # before that it would be a guess
+      speed = f", {_per_time(rate)}, {_clock((self.total - done) / rate)} left"
     print(
       f"seedlab: {int(done)} of {self.total} runs{speed}",
       file=sys.stderr,
       flush=True,
     )
 
-  def _speed(self, done: float) -> str:
-    rate = done / max(time.monotonic() - self._started, 1e-9)
-    return f"{rate:.1f} runs/s" if rate >= 1 else f"{rate * 3600:.0f} runs/h"
+  def _rate(self, done: float) -> float:
+    now = time.monotonic()
+    self._seen.append((now, done))
+    while len(self._seen) > 2 and self._seen[1][0] <= now - _RECENT_SECONDS:
+      self._seen.popleft()
+    since, before = self._seen[0]
+    return max(done - before, 0.0) / max(now - since, 1e-9)
+
+
+def _per_time(rate: float) -> str:
+  return f"{rate:.1f} runs/s" if rate >= 1 else f"{rate * 3600:.0f} runs/h"
 
 
 def _bar():

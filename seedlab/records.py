@@ -58,7 +58,7 @@ def readable(directory: str | os.PathLike) -> Iterator[None]:
   """Names the store in errors about damaged parts, which reading may only meet late."""
   try:
     yield
-  except UserError:
+  except (UserError, BrokenPipeError):  # nobody reads what is printed meanwhile
     raise
   except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
     raise UserError(

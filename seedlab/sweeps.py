@@ -213,7 +213,7 @@ def sweep(
       return _tidied(out)
     done = set(_completed(out)) if known else set()
     if progress:
-      progress.finished(None, len(done.intersection(wanted)))
+      progress.found(len(done.intersection(wanted)))
     if known and done.issuperset(wanted):
       _say(quiet, f"{os.fspath(out)} already has all {len(wanted)} runs")
       return _tidied(out)

@@ -112,6 +112,8 @@ def study_text(
   """The tables of a study and the outcome of each claim, for a terminal."""
   parts = []
   for table in tables:
+    if not table.rows:
+      continue
     rows = [tuple(table.head), *map(tuple, table.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -247,6 +247,7 @@ def study_page(
   changed: Mapping[str, str],
   tables: Sequence[Table],
   pictures: Mapping[str, tuple[LayoutDOM, str, str]],
+  origin: str = "",
 ) -> str:
   """The page about a study.
 
@@ -255,6 +256,7 @@ def study_page(
     changed: claim id -> what changed since training (`claims.changes`).
     tables: below the claims.
     pictures: id -> (model, alternative text, caption).
+    origin: where and when what is on it was trained, in a sentence.
   """
   head = ("", "claim", "rule, and what was found", "outcome")
   rows = "\n".join(_verdict_row(verdict, changed) for verdict in verdicts)
@@ -272,7 +274,9 @@ def study_page(
         _plain_table(table.head, table.rows) + f"<p>{_escape(table.note)}</p>" * bool(table.note),
       )
       for table in tables
+      if table.rows
     ),
+    f'<p class="kind">{_escape(origin)}</p>\n' * bool(origin),
   ]
   return _page(title, headline, lead, body, pictures, {})
 
@@ -681,7 +685,7 @@ def _plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   """A table of text; columns of numbers are set to the right."""
   top = "".join(f"<th scope=col>{_escape(cell)}" for cell in head)
   body = "\n".join("<tr>" + "".join(f"<td>{_escape(cell)}" for cell in row) for row in rows)
-  table = f'<table class="left"><thead><tr>{top}</thead><tbody>\n{body}</table>'
+  table = f'<table class="left wide"><thead><tr>{top}</thead><tbody>\n{body}</table>'
   return f'<div class="card scroll">{table}</div>'
 
 

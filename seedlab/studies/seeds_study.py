@@ -438,8 +438,8 @@ def _poked(datasets, name: str, level: float) -> Interval:
 def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   digits = spread(datasets["digits/all"])
   given = "cifar10/all" in datasets
-  tables = [_distribution_table(datasets), _published_table(), _alone_table(datasets)]
-  tables += [_sources_table(datasets), _components_table(datasets)]
+  tables = [_distribution_table(datasets), _published_table(), _yardsticks_table(datasets)]
+  tables += [_alone_table(datasets), _sources_table(datasets), _components_table(datasets)]
   tables += [_poke_table(datasets, scale, place) for place in (_POKES if given else ("digits",))]
   tables += [_twins_table(datasets, scale), _selection_table(digits)]
   tables += [_design_table(datasets), _carried_table(datasets)]
@@ -447,15 +447,19 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
     tables.append(_pretraining_table(datasets))
   lead = [
     f"{len(digits.last):,} seeds on digits, every stream varied; {seeds.LEVELS[scale]} levels each"
-    " of initialisation, order and augmentation, fully crossed. Distribution-wise: what would show"
-    " on new examples, too. Accuracies in %, differences in points.",
+    " of initialisation, order and augmentation, fully crossed; the same questions on CIFAR-10 with"
+    " fewer seeds. Distribution-wise: what would show on new examples, too. Accuracies in %,"
+    " differences in points.",
   ]
   gone = {name: int((one["diverged"].values >= 0).sum()) for name, one in datasets.items()}
   if any(gone.values()):
     listed = ", ".join(f"{count:,} of {name}" for name, count in gone.items() if count)
     lead.append(f"Diverged, and counted as right at chance level: {listed}.")
   if not given:
-    lead.append("CIFAR-10 is not at hand (name its directory: --data_dir): no pretraining.")
+    lead.append(
+      "CIFAR-10 is not at hand (name its directory: --data_dir), so left out: its runs, Picard's"
+      " network, the poke there, whether seeds carry over to it, and pretraining."
+    )
   pictures = {}
   if scale != "smoke":
     pictures = {
@@ -530,25 +534,6 @@ def _own_sd(own: Interval) -> str:
   return _points(root)
 
 
-def _distribution_cells(one: Spread) -> tuple[str, ...]:
-  n, E, error = len(one.last), one.errors.shape[1], float(1 - one.last.mean())
-  sd = single.sd_interval(one.last)
-  tails = single.heavier_tails(one.last, 1 / E, np.random.default_rng(0))
-  reach = single.normal_best(n) * sd.estimate
-  return (
-    f"{n:,}",
-    f"{100 * one.last.mean():.2f}",
-    _points(sd),
-    _own_sd(distribution_wise(one)),
-    f"{100 * one.last.min():.2f} to {100 * one.last.max():.2f}",
-    f"{100 * (one.last.mean() - reach):.2f} to {100 * (one.last.mean() + reach):.2f}",
-    f"{_chance_of_gap(one, sd.estimate):.2f}",
-    f"{tails.p_value:.3f}",
-    f"{100 * math.sqrt(error / (2 * E)):.2f}",
-    f"{100 * math.sqrt(error * (1 - error) / E):.2f}",
-  )
-
-
 def _distribution_table(datasets) -> report.Table:
   rows = []
   for name, setup in _SETUPS.items():
@@ -557,19 +542,57 @@ def _distribution_table(datasets) -> report.Table:
     whole = spread(datasets[name])
     sound = [(f"{setup}, without the {whole.diverged.sum():,} diverged", _sound(whole))]
     for words, one in [(setup, whole), *sound * bool(whole.diverged.any())]:
-      rows.append((words, *_distribution_cells(one)))
-  head = (
-    "setup", "seeds", "mean", "sd", "distribution-wise sd", "worst to best",
-    "of as many normal draws", "P of such a gap", "P of such tails", "sqrt(err/2n)", "binomial sd",
-  )  # fmt: skip
+      rows.append(
+        (
+          words,
+          f"{len(one.last):,}",
+          f"{100 * one.last.mean():.2f}",
+          _points(single.sd_interval(one.last)),
+          _own_sd(distribution_wise(one)),
+          f"{100 * one.last.min():.2f} to {100 * one.last.max():.2f}",
+        )
+      )
+  head = ("setup", "seeds", "mean", "sd", "distribution-wise sd", "worst to best")
   note = (
-    "sd: of the accuracy on this test set, with its run jackknife; distribution-wise: Jordan 2024,"
-    " theorem 2. Normal draws: expected worst and best of as many with this mean and sd; P of such"
-    " a gap: how often they are as far apart. sqrt(err/2n) is what a calibrated binary classifier's"
-    " test set alone would give, the binomial sd that of one network on new test sets. The best"
-    " seed of a list is no better a network: see what it is worth below."
+    "sd: of the accuracy on this test set; distribution-wise (Jordan 2024, theorem 2): what would"
+    " show on new examples. 95 % intervals by leaving out a run. The best seed of a list is no"
+    " better a network: see what it is worth below."
   )
   return report.Table("Distribution over seeds", head, rows, note)
+
+
+def _yardsticks_table(datasets) -> report.Table:
+  rows = []
+  for name, setup in _SETUPS.items():
+    if name not in datasets:
+      continue
+    one = spread(datasets[name])
+    n, E, error = len(one.last), one.errors.shape[1], float(1 - one.last.mean())
+    sd = one.last.std(ddof=1)
+    reach = single.normal_best(n) * sd
+    tails = single.heavier_tails(one.last, 1 / E, np.random.default_rng(0))
+    rows.append(
+      (
+        setup,
+        f"{100 * (one.last.mean() - reach):.2f} to {100 * (one.last.mean() + reach):.2f}",
+        f"{_chance_of_gap(one, sd):.2f}",
+        f"{tails.p_value:.3f}",
+        f"{100 * sd:.2f}",
+        f"{100 * math.sqrt(error / (2 * E)):.2f}",
+        f"{100 * math.sqrt(error * (1 - error) / E):.2f}",
+      )
+    )
+  head = (
+    "setup", "normal worst to best", "P of such a gap", "P of such tails", "sd", "sqrt(err/2n)",
+    "binomial sd",
+  )  # fmt: skip
+  note = (
+    "Beside the worst and the best seed: what as many normal draws with this mean and sd would"
+    " reach, how often they are as far apart, and how often their kurtosis is as large. Beside the"
+    " sd: sqrt(err/2n), what the finite test set alone gives two-class networks whose confidence is"
+    " right (Jordan 2024), and the binomial sd, that of one network on new test sets."
+  )
+  return report.Table("Yardsticks: normal draws, and the size of the test set", head, rows, note)
 
 
 def _chance_of_gap(one: Spread, sd: float, draws: int = 2000) -> float:
@@ -685,12 +708,13 @@ def _poke_table(datasets, scale: str, place: str) -> report.Table:
       (f"{what} before step {step}", _points(churn), _points(_poked(datasets, name, 0.95), 1))
     )
   whole = pairs.pair_mean(_churn_rows(datasets[f"{place}/all"]))
-  rows.append(("every seed", _points(whole), "1"))
+  rows.append(("other seeds", _points(whole), "1"))
   head = ("what differs between two runs", "disagreement, %", "over that of other seeds")
   note = (
     "Disagreement: test examples labelled differently. A poke moves one weight of the network,"
-    " drawn by its stream, to the next float32; everything else is shared. 95 % intervals over new"
-    " pokes and initialisations; none where no two runs differ."
+    " drawn by its stream: to the next float32, or by a thousandth of itself; everything else is"
+    " shared. Other seeds: runs of which every stream differs. 95 % intervals over new pokes and"
+    " initialisations; none where no two runs differ."
   )
   return report.Table(f"The poke, {place}", head, rows, note)
 
@@ -756,26 +780,35 @@ def _selection_table(one: Spread) -> report.Table:
   return report.Table("What a scan for a good seed is worth", head, rows, note)
 
 
+_CHOICES = {
+  "narrow": "half the width",
+  "slow": "half the learning rate",
+  "large_batch": "twice the batch",
+  "smelu": "SmeLU for ReLU",
+  "decay": "weight decay of 0.001",
+}
+
+
 def _design_table(datasets) -> report.Table:
   one = spread(datasets["digits/all"])
   effects = _effects_of_design(datasets, 0.95)
-  rows = [(choice, f"{100 * e.estimate:+.2f} ({100 * e.low:+.2f} to {100 * e.high:+.2f})")
-          for choice, e in effects.items()]  # fmt: skip
+  rows = [
+    (
+      f"{choice}: {_CHOICES[choice]}",
+      f"{100 * e.estimate:+.2f} ({100 * e.low:+.2f} to {100 * e.high:+.2f})",
+    )
+    for choice, e in effects.items()
+  ]
   scanned = min(_SCANNED, len(one.last))
   gap = single.expected_range(one.last, scanned)
   rows.append((f"best less worst of {scanned} seeds, expected", _points(gap)))
   ahead = np.sort(one.last)
   wins = (len(ahead) - np.searchsorted(ahead, ahead + _VARIANT - 1e-9)).sum()
   chance = wins / (len(ahead) * (len(ahead) - 1))
-  rows.append(
-    (
-      f"chance that an identical variant wins by {100 * _VARIANT:g} points, one seed each",
-      f"{100 * chance:.1f} %",
-    )
-  )
   note = (
     "Changes of mean accuracy by design choices listed before training, paired by seed, 95 %"
-    " intervals; what each changes: seedlab/studies/seeds.py."
+    f" intervals. With one seed each, a variant that changes nothing wins by {100 * _VARIANT:g}"
+    f" points or more with a chance of {100 * chance:.1f} %."
   )
   return report.Table("Seeds beside design choices", ("what", "points"), rows, note)
 
@@ -821,15 +854,17 @@ def _pretraining_table(datasets) -> report.Table:
     )
   rows.append(("ratio", "", "", "", _points(_narrowing(datasets, 0.95), 1), ""))
   head = (
-    "network tuned to 1,000 pictures", "seeds", "mean", "sd", "distribution-wise sd", "best -"
+    "network tuned to few pictures", "seeds", "mean", "sd", "distribution-wise sd", "best -"
     " worst",
   )  # fmt: skip
+  pictures = datasets["tuned/scratch0"].attrs["config"]["data"]["train_examples"]
   note = (
-    "Varied: the last layer's initialisation, order, augmentation, with one backbone at a time;"
-    " variances are means over the backbones. The control has the same fixed backbone without"
-    " pretraining, so that what narrows is the pretraining and not the fixed initialisation."
+    f"{pictures:,} pictures of CIFAR-10. Varied: the last layer's initialisation, order and"
+    " augmentation, with one backbone at a time; variances are means over the backbones. The"
+    " control has the same fixed backbone without pretraining, so that what narrows is the"
+    " pretraining and not the fixed initialisation."
   )
-  return report.Table("Pretraining, on CIFAR-10 at 16x16", head, rows, note)
+  return report.Table("Pretraining, on CIFAR-10", head, rows, note)
 
 
 def _distribution_picture(datasets):

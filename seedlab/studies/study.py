@@ -86,6 +86,8 @@ def run(
 
 
 def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) -> Result:
+  if data_dir and not os.path.isdir(data_dir):
+    raise UserError(f"data_dir={data_dir!r} is not a directory; name that of the data sets")
   _mark(study, scale, out)
   made = list(study.claims(scale))
   planned = list(study.sweeps(scale, data_dir))
@@ -119,12 +121,39 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
   verdicts = claims.judge_family(made, found.evidence, found.preconditions, scale)
   edited = _rules_changed(datasets, made)
   page = report.study_page(
-    study.title, found.headline, found.lead, verdicts, edited, found.tables, found.pictures
+    study.title,
+    found.headline,
+    found.lead,
+    verdicts,
+    edited,
+    found.tables,
+    found.pictures,
+    _origin(datasets),
   )
   text = "\n".join(
     [found.headline, *found.lead, "", report.study_text(verdicts, edited, found.tables)]
   )
   return Result(verdicts, text, report.write(page, out / "report.html"))
+
+
+def _origin(datasets: Mapping[str, xarray.Dataset]) -> str:
+  """Runs, time, versions and devices in a sentence."""
+  kept = [one.attrs for one in datasets.values()]
+  fingerprints = [print_ for attributes in kept for print_ in attributes["fingerprints"]]
+
+  def all_of(values):
+    return ", ".join(sorted({str(value) for value in values}))
+
+  runs = sum(one.sizes["run"] for one in datasets.values())
+  begun = min(attributes["created"] for attributes in kept)
+  commits = all_of((a["git_commit"] or "no commit")[:12] for a in kept)
+  devices = all_of(f["device"].get("model_name", f["device"]["kind"]) for f in fingerprints)
+  return (
+    f"{runs:,} runs in {len(datasets)} sweeps, begun {begun[:16].replace('T', ' ')} UTC; seedlab"
+    f" {all_of(a['seedlab_version'] for a in kept)} ({commits}), jax"
+    f" {all_of(f['jax'] for f in fingerprints)}, on {devices}. Each sweep's directory says more"
+    " (scripts/report.py) and repeats any run (scripts/replay.py)."
+  )
 
 
 def _what(one: Sweep, data_dir: str | None) -> dict[str, Any]:
@@ -177,8 +206,9 @@ def _mark(study: Study, scale: str, out: pathlib.Path) -> None:
     if found is None and out.exists() and any(out.iterdir()):
       raise UserError(f"out={os.fspath(out)!r} is not empty and holds no study; choose another")
     if found not in (None, mark):
+      other = ", ".join(map(str, found.values()))
       raise UserError(
-        f"out={os.fspath(out)!r} is of another study or scale ({found}); choose another directory"
+        f"out={os.fspath(out)!r} is of another study or scale ({other}); choose another directory"
       )
     out.mkdir(parents=True, exist_ok=True)
     (out / _MARK).write_text(json.dumps(mark) + "\n")
