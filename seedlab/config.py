@@ -543,6 +543,12 @@ def _check_probe(config: Config) -> None:
       f"optimizer.end={config.optimizer.end!r} is for optimizer.schedule='cosine', not"
       f" {config.optimizer.schedule!r}"
     )
+  for name, stage in (("optimizer", config.optimizer), ("probe", probe)):
+    if stage.end > stage.learning_rate:
+      raise UserError(
+        f"{name}.end={stage.end!r} must be at most {name}.learning_rate={stage.learning_rate!r},"
+        " from which the rate falls to it"
+      )
   if not probe.steps:
     return
   if not config.model.fresh:

@@ -28,6 +28,7 @@ from seedlab.stats.single import Interval
 _FRACTIONS = ("accuracy", "soft_error", "hard_error")
 _BLOCK = 2**23  # predicted labels held at once
 _LARGEST = 1e100  # of the values of a table
+_RUNS_READ = 100  # for the classes they predict
 _MOST_LABELS = 2**30  # more are not gone through a second time for disagreement
 
 
@@ -142,7 +143,7 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
   sound = completed.copy()
   sound[completed] = ~failed
   errors_R, errors_E = _count_errors(dataset, sound)
-  classes = dataset.sizes.get("class") or len(np.unique(dataset.get("label", [])))
+  classes = dataset.sizes.get("class") or class_count(dataset)
   kept = dataset.attrs
   run_R = dataset["run"].values[completed]
   return _found(
@@ -372,6 +373,16 @@ def _metric(dataset: xarray.Dataset, metric: str | None) -> str:
   if metric is not None and metric not in names:
     raise choice_error("metric", metric, names)
   return metric or names[0]
+
+
+def class_count(dataset: xarray.Dataset) -> int:
+  """How many classes there are, from labels 0, 1, ...: few examples may not show them all."""
+  if "label" not in dataset or not dataset.sizes["example"]:
+    return 0
+  shown = [dataset["label"].values.max()]
+  if "predicted_label" in dataset:
+    shown.append(dataset["predicted_label"][:_RUNS_READ].values.max())
+  return int(max(shown)) + 1
 
 
 def _count_errors(dataset: xarray.Dataset, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

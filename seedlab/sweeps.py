@@ -226,8 +226,8 @@ def sweep(
       kept = len(_completed(out)) if records.exists(out) else 0
       _say(
         quiet,
-        f"stopped with {kept} finished runs in {os.fspath(out)} (they are kept chunk by chunk); the"
-        " same command goes on",
+        f"stopped with {kept} finished runs in {os.fspath(out)}, and those under way as far as"
+        " they were saved; the same command goes on",
       )
       raise
     return _tidied(out)

@@ -208,9 +208,11 @@ def test_nothing_switched_on_costs_nothing():
   assert augmentation.augment(keys_of(0, 0, [0, 1]), images, Data()) is images
 
 
-def test_a_border_too_wide_to_reflect():
-  with pytest.raises(UserError, match=r"^data\.crop=7 must be less than the pictures' side \(7\)"):
-    augmentation.augment(keys_of(0, 0, [0]), pictures(1), Data(crop=7, crop_padding="reflect"))
+@pytest.mark.parametrize("changes", [{"crop": 7, "crop_padding": "reflect"}, {"cutout": 7}])
+def test_what_is_too_wide(changes):
+  words = rf"^data\.{next(iter(changes))}=7 must be less than the pictures' side \(7\)"
+  with pytest.raises(UserError, match=words):
+    augmentation.augment(keys_of(0, 0, [0]), pictures(1), Data(**changes))
 
 
 def test_other_keys_are_refused():

@@ -507,7 +507,9 @@ def test_words_of_picards_config():
 def test_sources_of_summers_config():
   paper = config_of("summers", "paper")
   assert (paper.training.batch_size, paper.training.epochs) == (512, 500)
-  assert paper.seeds.vary == configs.STREAMS
+  assert paper.seeds.vary == tuple(s for s in configs.STREAMS if s != "sample")
+  with pytest.raises(UserError, match="init, order are several sources; name one"):
+    config_of("summers", "smoke,init,order")
   for source in ("init", "order", "augment"):
     changed = config_of("summers", f"paper,{source}")
     assert changed == dataclasses.replace(paper, seeds=configs.Seeds(vary=(source,)))

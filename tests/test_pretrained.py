@@ -496,25 +496,53 @@ def test_what_does_not_fit_is_named_in_one_line(original, model, change, words, 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("legacy", [True, False])
-def test_a_pickle_is_never_read(tmp_path, suffix, legacy, monkeypatch):
+def test_a_pickle_is_never_read(tmp_path, suffix, legacy):
   file = tmp_path / f"weights{suffix}"
   torch.save({"a": torch.ones(3)}, file, _use_new_zipfile_serialization=not legacy)
   with pytest.raises(UserError, match="is a pickle") as error:
     pretrained.load("model.initial", str(file))
   said = str(error.value)
   assert "\n" not in said
-  if suffix == ".pth":  # what it says to do works
-    monkeypatch.chdir(tmp_path)
-    exec(said.split("harm: ")[1], {})
-    found = pretrained.load("model.initial", str(tmp_path / "weights.safetensors"))
-    assert {name: leaf.tolist() for name, leaf in found.items()} == {"a": [1, 1, 1]}
+  # What it says to do works, from anywhere, and the file stays as it was.
+  before = file.read_bytes()
+  exec(said.split("harm: ")[1], {})
+  converted = "weights.safetensors" if suffix == ".pth" else "weights-converted.safetensors"
+  found = pretrained.load("model.initial", str(tmp_path / converted))
+  assert {name: leaf.tolist() for name, leaf in found.items()} == {"a": [1, 1, 1]}
+  assert file.read_bytes() == before
 
 
 def test_what_is_neither_is_refused(tmp_path):
   (tmp_path / "a.safetensors").write_bytes(b"nothing of the kind")
-  for name in ("a.safetensors", "b.pth"):
-    with pytest.raises(UserError, match=f"model.initial=.*{name}' cannot be read from"):
+  save_file({"x": np.ones(1000)}, tmp_path / "whole.safetensors")
+  whole = (tmp_path / "whole.safetensors").read_bytes()
+  (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+  save_file({"x": np.array([1, np.nan])}, tmp_path / "nan.safetensors")
+  for name, words in (
+    ("a.safetensors", "cannot be read from .*: it is damaged, not complete or no"),
+    ("cut.safetensors", "cannot be read from .*: it is damaged, not complete or no"),
+    ("nan.safetensors", "x has values that are not finite"),
+    ("b.pth", "cannot be read: there is no file .*b.pth; give"),
+  ):
+    with pytest.raises(UserError, match=f"model.initial=.*{name}'.* {words}"):
       pretrained.load("model.initial", str(tmp_path / name))
+
+
+def test_a_missing_file_is_named_before_data_are_looked_for():
+  model = dataclasses.replace(VIT, initial="no.safetensors", fresh=("Dense_1",))
+  config = configs.Config(model=model, data=configs.Data(name="imagenet2012", image_size=32))
+  with pytest.raises(
+    UserError, match=r"model.initial='no.safetensors' cannot be read: there is no"
+  ):
+    training.make_trainer(config, "/nowhere")
+
+
+def test_names_of_nobody_are_said_to_be_so_where_a_sweep_starts(tmp_path):
+  save_file({"student.x": np.ones(1, np.float32)}, tmp_path / "a.safetensors")
+  model = dataclasses.replace(VIT, initial=str(tmp_path / "a.safetensors"), fresh=("Dense_1",))
+  config = configs.Config(model=model, training=Training(batch_size=2, epochs=1))
+  with pytest.raises(UserError, match=r"of no layout that is known, such as student.x; it can be"):
+    training.on_dataset(configs.parse(config), pictures(32), 3)
 
 
 def test_a_header_that_resembles_a_pickle_is_read(tmp_path):

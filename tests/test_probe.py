@@ -13,7 +13,7 @@ from test_ideal import DATASET, assert_close, keys_of
 from test_remedies import BASE, differing, states
 
 from seedlab import config as configs
-from seedlab import engine, records, training
+from seedlab import engine, models, records, training
 from seedlab.config import Optimizer, Probe, UserError
 from seedlab.training import losses
 from seedlab.training import optimizer as optimizers
@@ -119,7 +119,31 @@ def test_the_published_rates(network, expected):
   rate = optimizers.staged(config.optimizer, config.probe, config.training.steps)
   for step, value in expected.items():
     assert float(rate(step)) == pytest.approx(value, rel=2e-3), step
-  assert config.model.fresh == ("Dense_0",) and config.data.stream
+  assert config.data.stream
+
+
+@pytest.mark.parametrize(
+  "network, batch, own",
+  [
+    ("resnet50", 64, {"end": 1e-3, "period": 20_000, "hold_steps": 2000, "learning_rate": 0.02}),
+    ("dino_resnet50", 128, {"end": 1e-3, "learning_rate": 0.1}),
+    ("dino_vit", 128, {"end": 1e-3, "learning_rate": 0.01}),
+  ],
+)
+def test_the_published_stages(network, batch, own):
+  """The fact sheet's section 1.4; what is fresh is the last layer."""
+  config = configs.parse(module().get_config(f"paper,{network},file.safetensors"))
+  steps = 2000 if network == "dino_vit" else 4000
+  assert config.probe == Probe(steps=steps, label_smoothing=0.05, loss_factor=2.0, **own)
+  optimizer = config.optimizer
+  assert (optimizer.nesterov, optimizer.momentum, optimizer.weight_decay) == (True, 0.9, 1e-4)
+  assert (config.training.batch_size, config.training.steps) == (batch, 28_000)
+  network = models.build(config.model, 1000, (224, 224, 3))
+  image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  params = jax.eval_shape(lambda k, x: network.init(k, x, train=False), key, image)["params"]
+  (name,) = config.model.fresh
+  assert params[name]["kernel"].shape[1] == 1000
 
 
 def test_stages_that_cannot_be_are_refused(file):
@@ -133,5 +157,7 @@ def test_stages_that_cannot_be_are_refused(file):
     configs.parse(dataclasses.replace(BASE, probe=PROBE))
   with pytest.raises(UserError, match=r"optimizer.end=0.1 is for optimizer.schedule='cosine'"):
     configs.parse(dataclasses.replace(BASE, optimizer=Optimizer(end=0.1)))
+  with pytest.raises(UserError, match=r"probe.end=5.0 must be at most probe.learning_rate=0.1"):
+    configs.parse(dataclasses.replace(BASE, probe=Probe(learning_rate=0.1, end=5.0)))
   with pytest.raises(UserError, match=r"needs a file of weights: paper,dino_vit,FILE.safetensors"):
     module().get_config("paper,dino_vit")

@@ -89,7 +89,7 @@ def test_table_by_hand():
   assert table["sd"] == f"{sd:.2f}"
   assert table["sem"] == f"{sd / 2:.2f}"
   half = 3.182446 * sd / 2
-  assert table["95 % interval of the mean"] == f"{80 - half:.2f} to {80 + half:.2f}"
+  assert table["95 % interval of the mean"] == f"{80 - half:.2f} to 100.00"
   covariance = np.cov(wrong, rowvar=False)[~np.eye(10, dtype=bool)].mean()
   assert table["distribution-wise sd"] == f"{100 * np.sqrt(covariance):.2f}"
   quartiles = (table["min"], table["lower quartile"], table["median"], table["upper quartile"])

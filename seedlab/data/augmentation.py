@@ -41,14 +41,17 @@ def augment(
       `crop_padding` "black" alone.
 
   Raises:
-    UserError: if a reflected border is wider than the picture allows.
+    UserError: if a reflected border is wider than the picture allows, or a square as wide.
   """
   height, width = images.shape[1:3]
-  if data.crop_padding == "reflect" and data.crop >= min(height, width):
-    raise UserError(
-      f"data.crop={data.crop} must be less than the pictures' side ({min(height, width)}) when"
-      " data.crop_padding=reflect"
-    )
+  side = min(height, width)
+  reflected = data.crop if data.crop_padding == "reflect" else 0
+  for name, size, words in (
+    ("crop", reflected, " when data.crop_padding=reflect"),
+    ("cutout", data.cutout, ""),
+  ):
+    if size >= side:
+      raise UserError(f"data.{name}={size} must be less than the pictures' side ({side}){words}")
   if data.crop or data.flip:
     border = black if data.crop_padding == "black" else jnp.zeros(images.shape[-1:], images.dtype)
     images = _crop_and_flip(keys, images, data, border)

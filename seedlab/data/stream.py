@@ -14,6 +14,7 @@ import io
 import logging
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -26,6 +27,7 @@ from seedlab.data import catalogue
 
 _THREADS = 4
 _CHUNK = 16  # records that a thread reads before it takes the next ones
+_BUFFER = re.compile(r"<_io\.BytesIO object at \w+>")  # as Pillow calls a picture
 _ROW = 100  # records without a picture, one after the other, before there is no going on
 _SAMPLED = 64  # records that stand for a set
 
@@ -163,7 +165,7 @@ def _read_chunk(records: Records, view: View, positions: np.ndarray) -> tuple[Pi
         picture = Image.open(io.BytesIO(record[records.keys[0]])).convert(records.mode)
         break
       except Exception as error:  # Pillow's decoders raise what they like
-        reason = catalogue.one_line(error)
+        reason = _BUFFER.sub("the picture", catalogue.one_line(error))
         skipped.append(f"record {number} of split {split!r} cannot be decoded ({reason})")
         if records.corrupt == "refuse":
           raise UserError(

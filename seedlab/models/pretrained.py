@@ -159,41 +159,59 @@ def read(
     UserError: no such file, not safetensors, names of no known layout, or what `convert` raises.
   """
   tensors = load("model.initial", file)
-  layout = layout_of(tensors)
-  if layout is None:
-    raise UserError(
-      f"model.initial={file!r} has names of no layout that is known, such as {some(tensors)}; it"
-      f" can be {', '.join(layout.words for layout in _LAYOUTS)}"
-    )
-  found = convert(layout, tensors, model, classes, image_shape)
+  found = convert(layout_of(file, tensors), tensors, model, classes, image_shape)
   return tuple(flax.traverse_util.unflatten_dict(flat, sep="/") for flat in found)
 
 
 def load(field: str, file: str) -> Mapping[str, np.ndarray]:
   """{name: array} of a .safetensors file; raises UserError, which names `field`, if it is none."""
-  path = pathlib.Path(file).expanduser().absolute()
+  path = find(field, file)
   try:
-    return safetensors.numpy.load_file(path)
+    read = safetensors.numpy.load_file(path)
   except (OSError, AttributeError, KeyError, safetensors.SafetensorError) as error:
     if _is_pickle(path):
+      converted = path.with_suffix(".safetensors")
+      if converted == path:
+        converted = path.with_name(f"{path.stem}-converted.safetensors")
       raise UserError(
         f"{field}={file!r} is a pickle, which can run code of its maker when it is read, so it is"
         " not; convert it where that is no harm: import torch, safetensors.torch;"
-        f" safetensors.torch.save_file(torch.load({path.name!r}, map_location='cpu',"
-        f" weights_only=True), {path.with_suffix('.safetensors').name!r})"
+        f" safetensors.torch.save_file(torch.load(open({str(path)!r}, 'rb'), map_location='cpu',"
+        f" weights_only=True), {str(converted)!r})"
       ) from None
     # Types that NumPy has not come as attributes or keys that are missing.
     raise UserError(
-      f"{field}={file!r} cannot be read from {path} ({error}); give the whole path of a"
-      " .safetensors file, such as scripts/replay.py --params writes"
+      f"{field}={file!r} cannot be read from {path} ({error}): it is damaged, not complete or no"
+      " .safetensors file; fetch or write it again"
     ) from None
+  for name, array in read.items():
+    if not np.isfinite(array).all():
+      raise UserError(f"{field}={file!r}: {name} has values that are not finite; take another file")
+  return read
 
 
-def layout_of(names: Iterable[str]) -> Layout | None:
-  """Whose names these are; None for nobody's we know."""
+def find(field: str, file: str) -> pathlib.Path:
+  """The whole path of a file; raises UserError, which names `field`, if it is none."""
+  path = pathlib.Path(file).expanduser().absolute()
+  if not path.is_file():
+    raise UserError(
+      f"{field}={file!r} cannot be read: there is no file {path}; give the path of a .safetensors"
+      " file, such as scripts/replay.py --params writes"
+    )
+  return path
+
+
+def layout_of(file: str, names: Iterable[str]) -> Layout:
+  """Whose names those in `file` are; raises UserError for nobody's we know."""
   bare = [_WRAPPERS.sub("", name) for name in names]
-  signed = (layout for layout in _LAYOUTS if any(re.match(layout.sign, name) for name in bare))
-  return next(signed, None)
+  for layout in _LAYOUTS:
+    if any(re.match(layout.sign, name) for name in bare):
+      return layout
+  raise UserError(
+    f"model.initial={file!r} has names of no layout that is known, such as {some(names)}; it can be"
+    f" {', '.join(layout.words for layout in _LAYOUTS)}, or what scripts/replay.py --params writes"
+    " of this network"
+  )
 
 
 def convert(

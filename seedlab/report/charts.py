@@ -193,13 +193,17 @@ class Line(NamedTuple):
 
 
 def lines(
-  drawn: Sequence[Line], x_label: str, y_label: str, guides: Sequence[float] = ()
+  drawn: Sequence[Line],
+  x_label: str,
+  y_label: str,
+  guides: Sequence[float] = (),
+  x_axis: str = "log",
 ) -> LayoutDOM:
-  """Curves with bands over a logarithmic axis, one colour a role; with `guides` at these heights.
+  """Curves with bands over a "log" or "linear" axis, one colour a role, and `guides` at heights.
 
   Without guides the vertical axis begins at zero.
   """
-  plot = _figure(label=x_label, y_label=y_label, height=_HEIGHT + 80, x_axis_type="log")
+  plot = _figure(label=x_label, y_label=y_label, height=_HEIGHT + 80, x_axis_type=x_axis)
   roles = _roles(1 + max(line.role for line in drawn))
   items = []
   for line in drawn:

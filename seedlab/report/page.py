@@ -477,20 +477,21 @@ def _instability(
   names = _class_names(attributes, found.votes_ExK.shape[1], data_dir)
   c, difference = found.churn, found.difference
 
-  def limits(of: Interval, scale: int, digits: int) -> str:
+  def limits(of: Interval, scale: int, digits: int, most: float) -> str:
     if not sweep.independent or math.isnan(of.low):
       return ""
-    return f" (95 % interval {scale * of.low:.{digits}f} to {scale * of.high:.{digits}f})"
+    low, high = max(of.low, 0.0), min(of.high, most)  # what few runs do not know, the range does
+    return f" (95 % interval {scale * low:.{digits}f} to {scale * high:.{digits}f})"
 
   unstable = int((found.instability_E > 0).sum())
   total = len(found.instability_E)
   text = (
-    f"Two seeds disagree on {100 * c.estimate:.2f} % of the test examples{limits(c, 100, 2)};"
+    f"Two seeds disagree on {100 * c.estimate:.2f} % of the test examples{limits(c, 100, 2, 1.0)};"
     f" {unstable:,} of {total:,} examples flip between some of the runs."
   )
   if difference:
     text += (
-      f" Their probabilities differ by {difference.estimate:.4f}{limits(difference, 1, 4)} on"
+      f" Their probabilities differ by {difference.estimate:.4f}{limits(difference, 1, 4, 2.0)} on"
       " average: the L1 prediction difference, of the click, or summed over the classes."
     )
   shown = np.argsort(-found.instability_E, kind="stable")[:_PICTURES]
@@ -514,7 +515,7 @@ def _example(found: Disagreement, e: int, names: Sequence[str], pictures) -> str
 
 def _confusion(found: Disagreement, names: Sequence[str]) -> str:
   """Which classes two seeds give to one example."""
-  shares = 100 * found.confusion_KxK
+  shares = 200 * found.confusion_KxK  # whichever of the two runs says which
   if not shares.any():
     return ""
   intro = "How often, in % of all examples and pairs of runs, one run says one class and another"
@@ -528,7 +529,7 @@ def _confusion(found: Disagreement, names: Sequence[str]) -> str:
     head = "".join(f"<th scope=col>{_escape(name)}" for name in names)
     table = f'<table class="heat"><thead><tr><td>{head}</thead><tbody>{rows}</table>'
   else:
-    upper = np.triu(2 * shares)
+    upper = np.triu(shares)
     order = np.argsort(-upper, axis=None)[:_PAIRS]
     pairs = [np.unravel_index(place, upper.shape) for place in order]
     rows = [(names[i], names[j], f"{upper[i, j]:.3f}") for i, j in pairs if upper[i, j]]

@@ -99,9 +99,10 @@ def _cells(found: Findings, column: Column) -> dict[str, str]:
 
   cells = {"runs": f"{s.n:,}"}
   if s.n > 1 and found.independent:
+    low, high = (s.low, s.high) if not found.percent else np.clip((s.low, s.high), 0, 100)
     cells |= {
       "mean": show(s.mean, s.sem),
-      "95 % interval of the mean": f"{show(s.low, s.sem)} to {show(s.high, s.sem)}",
+      "95 % interval of the mean": f"{show(low, s.sem)} to {show(high, s.sem)}",
       "sem": show(s.sem, s.sem),
     }
   else:

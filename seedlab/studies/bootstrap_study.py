@@ -21,7 +21,7 @@ import numpy as np
 import scipy.stats
 import xarray
 
-from seedlab import data, report
+from seedlab import data, findings, report
 from seedlab.config import Config, Data, UserError, parse
 from seedlab.report import charts
 from seedlab.stats import comparison, curves
@@ -305,7 +305,7 @@ def pair(real: xarray.Dataset, ideal: xarray.Dataset, name: str, size: int) -> P
   worlds = []
   for dataset in (real, ideal):
     rows = np.searchsorted(dataset["run"].values, runs)
-    chance = 1 - 1 / len(np.unique(dataset["label"].values))
+    chance = 1 - 1 / findings.class_count(dataset)
     bad = dataset["diverged"].values[rows]
     gone = (bad[:, None] >= 0) & (steps[None, :] > bad[:, None])
     soft = dataset["test_soft_error"].values[rows].astype(np.float64)

@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
 import xarray
 
 from seedlab import data, findings, report
@@ -49,6 +48,7 @@ _SHORT = {"smoke": 4, "laptop": 40, "paper": 10_000}
 _LONG = 500
 # Steps before which a weight is poked, and at which twins part.
 _POKES = {"digits": (0, 15, 75, 150, 225, 285), "cifar10": (0, 100, 400, 700)}
+_PLACE_NAMES = {"digits": "digits", "cifar10": "CIFAR-10"}
 _TWINS = (0, 15, 75, 150, 225, 300)
 _SETUPS = {
   "digits/all": "digits",
@@ -284,7 +284,7 @@ def spread(dataset: xarray.Dataset) -> Spread:
   errors = dataset["predicted_label"].transpose("run", "example").values[done] != label_E
   steps, diverged = dataset["evaluation"].values, dataset["diverged"].values[done]
   gone = (diverged[:, None] >= 0) & (steps[None, :] > diverged[:, None])
-  accuracy[gone] = chance = 1 / len(np.unique(label_E))
+  accuracy[gone] = chance = 1 / findings.class_count(dataset)
   if (diverged >= 0).any():
     errors = errors.astype(np.float32)
     errors[diverged >= 0] = 1 - chance
@@ -412,9 +412,8 @@ def _labels(dataset: xarray.Dataset) -> np.ndarray:
   labels = dataset["predicted_label"].transpose("run", "example").values
   gone = dataset["diverged"].values >= 0
   if gone.any():
-    guesses = np.random.default_rng(0).choice(np.unique(dataset["label"]), labels[gone].shape)
-    labels = labels.copy()
-    labels[gone] = guesses
+    labels, rng = labels.copy(), np.random.default_rng(0)
+    labels[gone] = rng.integers(findings.class_count(dataset), size=labels[gone].shape)
   return labels
 
 
@@ -463,8 +462,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   pictures = {}
   if scale != "smoke":
     pictures = {
-      "distribution": _distribution_picture(datasets),
-      "sorted": _sorted_picture(digits),
+      **_seeds_pictures(datasets),
       "convergence": _convergence_picture(datasets),
       "time": _time_picture(datasets),
       "sources": _sources_picture(datasets),
@@ -716,7 +714,7 @@ def _poke_table(datasets, scale: str, place: str) -> report.Table:
     " shared. Other seeds: runs of which every stream differs. 95 % intervals over new pokes and"
     " initialisations; none where no two runs differ."
   )
-  return report.Table(f"The poke, {place}", head, rows, note)
+  return report.Table(f"The poke, {_PLACE_NAMES[place]}", head, rows, note)
 
 
 def _twins_table(datasets, scale: str) -> report.Table:
@@ -867,34 +865,23 @@ def _pretraining_table(datasets) -> report.Table:
   return report.Table("Pretraining, on CIFAR-10", head, rows, note)
 
 
-def _distribution_picture(datasets):
+def _seeds_pictures(datasets):
+  """The runs as a histogram, and in order."""
   found = findings.examine(datasets["digits/all"], "test_accuracy", "digits")
-  model = charts.densities([found], "test accuracy, %")
+  label = "test accuracy on digits, %"
   s = found.columns[0].summary
-  return model, f"Mean {s.mean:.2f}, sd {s.sd:.2f}.", "Test accuracy over the seeds on digits."
-
-
-def _sorted_picture(one: Spread):
-  accuracy = 100 * np.sort(one.last)
-  rank = np.arange(1, len(accuracy) + 1)
-  normal = 100 * (
-    one.last.mean()
-    + one.last.std(ddof=1) * scipy.stats.norm.ppf((rank - 0.375) / (len(rank) + 0.25))
-  )
-  lines = [
-    charts.Path("seeds", [f"rank {r}" for r in rank], rank, accuracy),
-    charts.Path("a normal sample", [f"rank {r}" for r in rank], rank, normal),
-  ]
-  thin = np.unique(np.linspace(0, len(rank) - 1, 200).astype(int))
-  lines = [
-    path._replace(
-      labels=[path.labels[i] for i in thin], x=np.asarray(path.x)[thin], y=np.asarray(path.y)[thin]
-    )
-    for path in lines
-  ]
-  model = charts.paths(lines, "seeds, ascending", "test accuracy, %")
-  alt = f"From {accuracy[0]:.2f} to {accuracy[-1]:.2f}."
-  return model, alt, "Sorted accuracies beside what a normal sample of that size would give."
+  return {
+    "distribution": (
+      charts.distribution(found, charts.runs(found, {}), label),
+      f"Mean {s.mean:.2f}, sd {s.sd:.2f}.",
+      "Histogram with density, below it every seed. Blue bar: sd; brown: distribution-wise sd.",
+    ),
+    "sorted": (
+      charts.ranked(found, charts.runs(found, {}), label),
+      f"From {s.min:.2f} to {s.max:.2f}.",
+      "Sorted accuracies, with the middle 95 % of what a normal sample of that size would give.",
+    ),
+  }
 
 
 def _convergence_picture(datasets):
@@ -920,7 +907,7 @@ def _time_picture(datasets):
     lines.append(charts.Line(words, role, dash, one.steps, *columns))
     values = ", ".join(f"{step}: {sd:.2f}" for step, sd in zip(one.steps, columns[0], strict=True))
     texts.append(f"{words}, sd by step: {values}")
-  model = charts.lines(lines, "training step", "sd of accuracy, points")
+  model = charts.lines(lines, "training step", "sd of accuracy, points", x_axis="linear")
   caption = (
     "The spread over training on digits: the rate falls to zero within 20 epochs, or after the"
     " published schedule is constant from epoch 22 of 45 on. The limits hold at all steps of a line"
@@ -952,15 +939,15 @@ def _poke_picture(datasets, scale: str, place: str):
   columns = 100 * np.array([(i.estimate, i.low, i.high) for i in found]).T
   whole = pairs.pair_mean(_churn_rows(datasets[f"{place}/all"]))
   level = 100 * np.array([[whole.estimate], [whole.low], [whole.high]]).repeat(len(steps), 1)
-  at = np.array(steps) + 1
   lines = [
-    charts.Line("one ulp of one weight", 0, "solid", at, *columns),
-    charts.Line("other seeds", 1, "dashed", at, *level),
+    charts.Line("one ulp of one weight", 0, "solid", np.array(steps), *columns),
+    charts.Line("other seeds", 1, "dashed", np.array(steps), *level),
   ]
-  model = charts.lines(lines, "poked before step (counted from 1)", "disagreement, %")
+  model = charts.lines(lines, "poked before step", "disagreement, %", x_axis="linear")
   text = "; ".join(f"{s}: {c:.2f}" for s, c in zip(steps, columns[0], strict=True))
   caption = (
-    f"Test examples of {place} that two runs label differently, by when they begin to differ."
+    f"Test examples of {_PLACE_NAMES[place]} that two runs label differently, by the step from"
+    " which on they differ."
   )
   return model, f"{text}; other seeds {100 * whole.estimate:.2f}.", caption
 

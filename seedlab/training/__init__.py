@@ -32,6 +32,7 @@ from seedlab.data import augmentation, crops, worlds
 from seedlab.data import order as orders
 from seedlab.data.fields import Field
 from seedlab.data.stream import Pool
+from seedlab.models import pretrained
 from seedlab.trainer import EVALUATION, Trainer
 from seedlab.training import evaluation as evaluations
 from seedlab.training import examples as sources
@@ -81,6 +82,12 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
     data_dir: the tensorflow-datasets directory; None asks SEEDLAB_DATA.
   """
   config = configs.parse(config)
+  for field, file in (
+    ("model.initial", config.model.initial),
+    ("training.teacher", config.training.teacher),
+  ):
+    if file:  # before data are looked for, perhaps far away
+      pretrained.find(field, file)
   if config.data.name in configs.WORLDS:
     return _on_world(config)
   if config.data.world_kwargs:

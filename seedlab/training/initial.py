@@ -38,8 +38,8 @@ def start_from(
         f"model.fresh={prefix!r} begins the name of no parameter; there are {some(shapes)}"
       )
   statistics = {}
-  layout = None if set(read) & set(shapes) else pretrained.layout_of(read)
-  if layout:
+  if not set(read) & set(shapes):
+    layout = pretrained.layout_of(model.initial, read)
     read, statistics = pretrained.convert(layout, read, model, classes, image_shape)
   problems = [f"{name} is missing" for name in wanted if name not in read]
   problems += [f"{name} is not of this network" for name in read if name not in shapes]
