@@ -388,3 +388,82 @@ def test_a_sweep_starts_from_an_earlier_ones_run(tmp_path):
   assert kept["initial"].endswith("parameters/a-first-1.safetensors")
   assert kept["fresh"] == ["Dense_1"]
   assert sweeps.replay(tmp_path / "s/a/later", 0).exact
+
+
+# --- verdicts
+
+
+def world(true: bool) -> dict[str, xarray.Dataset]:
+  """A sweep for each claim, in a world in which the claims hold, or in one in which they do not."""
+  rng = np.random.default_rng(9)
+  E = 500
+
+  def runs(rate_R):
+    return store(rng.uniform(size=(len(rate_R), E)) < np.clip(rate_R, 0, 1)[:, None])
+
+  swans = rng.standard_t(2.5, 300) if true else np.linspace(-1, 1, 300)
+  digits = runs(0.3 + 0.04 * np.clip(swans, -5, 5))
+  accuracy = digits.test_accuracy.values
+  datasets = {"digits/all": digits}
+  spreads = np.array([1, 1, 1, 1, 1 if true else 0.4])
+  middle, noise = accuracy.mean(), 0.004 * rng.normal(size=accuracy.shape)
+  datasets["digits/long"] = store(
+    np.zeros((300, E)), accuracy=middle + (accuracy - middle) * spreads + noise
+  )
+  for number, choice in enumerate(seeds.DESIGN):
+    shift = (0.002 if true else 0.5) * (number + 1)
+    noise = 1e-4 * rng.normal(size=(100, 1))
+    datasets[f"digits/{choice}"] = store(
+      np.zeros((100, E)), accuracy=accuracy[:100] - shift + noise
+    )
+  if not true:  # at another rate the seeds do well or badly anew
+    again = runs(0.8 + 0.05 * rng.normal(size=300))
+    datasets["digits/slow"] = again
+  # Initialisation and augmentation matter together only, or order alone.
+  cells = np.array(list(itertools.product(range(8), repeat=3)))
+  together = (-1.0) ** (cells[:, 0] + cells[:, 2])
+  crossed = runs(0.3 + 0.1 * (together if true else rng.normal(size=8)[cells[:, 1]]))
+  datasets["digits/crossed"] = crossed.assign(
+    {f"seed_{s}": ("run", cells[:, i].astype(np.uint32)) for i, s in enumerate(seeds.FACTORS)}
+  )
+  for place in ("digits", "cifar10"):
+    grid = list(itertools.product(range(6), range(8)))
+    of_init = rng.integers(0, 2, (6, E)).astype(bool)
+    flips = rng.uniform(size=(48, E)) < (0.5 if true else 0.05)
+    errors = np.array([of_init[i] for i, _ in grid]) ^ flips
+    streams = {"init": [i for i, _ in grid], "poke": [p for _, p in grid]}
+    datasets[f"{place}/poke0"] = store(errors, streams=streams)
+  # That the seeds of digits do well here too, or nothing of the kind.
+  rate = 1 - accuracy[:, -1] if true else 0.3 + 0.05 * rng.normal(size=300)
+  datasets["cifar10/all"] = runs(rate + (0 if true else 0.2))
+  for run in range(5):
+    for kind, sd in (("pretrained", 0.02), ("scratch", 0.08)):
+      sd = sd if true else 0.1 - sd
+      datasets[f"tuned/{kind}{run}"] = runs(0.4 + sd * rng.normal(size=60))
+  return datasets
+
+
+@pytest.mark.parametrize("true", [True, False])
+def test_verdicts_of_two_worlds(true):
+  evidence, preconditions = seeds_study._evidence(world(true), "laptop", True)
+  made = seeds_study.claims("laptop")
+  verdicts = claims.judge_family(made, evidence, preconditions, "laptop")
+  outcomes = {verdict.claim.id: verdict.outcome for verdict in verdicts}
+  against = "shown" if true else "contradicted"
+  expected = dict.fromkeys(("S2", "S4", "S5", "S6 config", "S6 data", "S8 digits"), against)
+  expected |= {"S8 cifar10": against, "S1": "shown", "S3": "shown" if true else "open"}
+  expected |= {f"S7 {stream}": against for stream in ("init", "augment")}
+  expected["S7 order"] = "contradicted" if true else "shown"
+  assert outcomes == expected
+  for verdict in verdicts:  # all at the level that a family of twelve needs
+    for item in verdict.evidence:
+      if isinstance(item, single.Interval):
+        assert item.level > 0.95
+
+
+def test_without_cifar10_its_claims_are_not_testable():
+  kept = {name: one for name, one in world(True).items() if name.startswith("digits")}
+  evidence, preconditions = seeds_study._evidence(kept, "laptop", False)
+  verdicts = claims.judge_family(seeds_study.claims("laptop"), evidence, preconditions, "laptop")
+  missing = {one.claim.id for one in verdicts if one.outcome == "not testable here"}
+  assert missing == {"S5", "S6 data", "S8 cifar10"}
