@@ -13,7 +13,7 @@ import xarray
 from test_ideal import keys_of, seeds_of
 
 from seedlab import config as configs
-from seedlab import engine
+from seedlab import engine, report
 from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, UserError
 from seedlab.stats import single
 from seedlab.studies import claims, seeds, seeds_study, study, twins
@@ -467,3 +467,45 @@ def test_without_cifar10_its_claims_are_not_testable():
   verdicts = claims.judge_family(seeds_study.claims("laptop"), evidence, preconditions, "laptop")
   missing = {one.claim.id for one in verdicts if one.outcome == "not testable here"}
   assert missing == {"S5", "S6 data", "S8 cifar10"}
+
+
+def test_everything_is_said_and_drawn():
+  """Tables, pictures and page of a whole study, some runs of which diverged."""
+  datasets = world(True)
+  rng = np.random.default_rng(10)
+  for place, steps in seeds_study._POKES.items():
+    for words in (*(f"poke{step}" for step in steps), "poke0,factor"):
+      datasets[f"{place}/{words}"] = datasets[f"{place}/poke0"]
+  for word in seeds.FACTORS:
+    datasets[f"digits/{word}"] = datasets["digits/all"].isel(run=slice(2, 50))
+  datasets["picard/short"] = datasets["cifar10/all"].isel(run=slice(30))
+  datasets["digits/all"]["diverged"][:2] = 30
+  for step in seeds_study._TWINS:
+    values = {name: (("run", "evaluation"), rng.uniform(size=(6, 2)))
+              for name in ("barrier", "disagreement", "relative_distance")}  # fmt: skip
+    gone = np.where(np.arange(6) == 3, 1, -1)
+    datasets[f"digits/twins{step}"] = xarray.Dataset({**values, "diverged": ("run", gone)})
+  datasets["digits/twins75"]["diverged"][:] = 0
+  attributes = {"config": configs.to_dict(seeds.config("laptop", "cifar10", "tuned"))}
+  attributes |= {"metrics": ["test_accuracy"], "vary": list(configs.STREAMS)}
+  for name, one in datasets.items():
+    seeds_R = {f"seed_{s}": ("run", one.run.values) for s in configs.STREAMS}
+    kept = {n: v for n, v in seeds_R.items() if n not in one}
+    datasets[name] = one.assign(kept).assign_attrs(attributes)
+    datasets[name]["fingerprint"] = ("run", np.zeros(one.sizes["run"], int))
+  found = seeds_study.STUDY.analyse(datasets, "laptop")
+  (line,) = (line for line in found.lead if line.startswith("Diverged"))
+  assert "2 of digits/all, " in line and "6 of digits/twins75, " in line
+  tables = {table.title: table for table in found.tables}
+  rows = {row[0]: row for row in tables["Pairs: is there a hill between two seeds?"].rows}
+  assert rows["75"][1:] == ("-", "-", "-")
+  barrier = 100 * datasets["digits/twins15"].barrier.values[[0, 1, 2, 4, 5], 1].mean()
+  assert rows["15"][1].startswith(f"{barrier:.2f} (")
+  names = [row[0] for row in tables["Distribution over seeds"].rows]
+  assert names[:2] == ["digits", "digits, without the 2 diverged"]
+  for table in found.tables:
+    assert len({len(row) for row in (table.head, *table.rows)}) == 1, table.title
+    assert "nan" not in " ".join(cell for row in table.rows for cell in row), table.title
+  assert set(found.pictures) >= {"distribution", "sorted", "convergence", "pokes-cifar10"}
+  page = report.study_page("t", found.headline, found.lead, [], {}, found.tables, found.pictures)
+  assert "Kendall" in page and "nan to nan" not in page
