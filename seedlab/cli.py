@@ -36,7 +36,7 @@ FLAGS = flags.FLAGS
 
 _CONFIG_HELP = """FILE or FILE:SCALE (smoke, laptop, paper), a Python file whose get_config(scale)
 returns the experiment. Flags after it change its fields: --config.training.steps=300
---config.data.flip=true --config.seeds.vary=init,order
+--config.data.flip=true --config.seeds.vary=init,order --config.data.train_examples=none
 --config.model.activation_kwargs='{"beta": 0.5}'"""
 _HELP = {"-h", "-help", "--help"}
 
@@ -155,6 +155,7 @@ def _help(positional: Sequence[str]) -> str:
 def _arguments(positional: Sequence[str]) -> list[str]:
   """Parses the command line into FLAGS; returns [script, *the arguments that are no flags]."""
   config_flags.register_flag_parser_for_type(tuple, _Tuple())
+  config_flags.register_flag_parser_for_type(int, _Integer())
   config_flags.register_flag_parser_for_type(config_dict.ConfigDict, _Json())
   for name in FLAGS:
     if isinstance(FLAGS[name].parser, config_flags.ConfigFileFlagParser):
@@ -208,6 +209,13 @@ class _Tuple(tuple_parser.TupleParser):
     if isinstance(argument, str) and re.fullmatch(r"[a-z_]+(,[a-z_]+)*", argument):
       return tuple(argument.split(","))
     return super().parse(argument)
+
+
+class _Integer(flags.IntegerParser):
+  """Takes `none` too: the field is left empty, if it may be."""
+
+  def parse(self, argument: Any) -> int | None:
+    return None if argument == "none" else super().parse(argument)
 
 
 class _Json(flags.ArgumentParser):

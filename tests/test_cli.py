@@ -313,6 +313,14 @@ def test_a_flag_changes_its_field_alone(folder, flag, field, value):
   assert before != after
 
 
+def test_an_optional_integer_can_be_emptied(folder):
+  flags = ["data.train_examples=50", "data.train_examples=none", "data.image_size=none"]
+  result = call(folder, "--config=good.py", *(f"--config.{flag}" for flag in flags))
+  assert (result.stderr, result.returncode) == ("", 0)
+  data = json.loads(result.stdout)["data"]
+  assert (data["train_examples"], data["image_size"]) == (None, None)
+
+
 def test_several_flags(folder):
   flags = ["seeds.vary=init,order", "seeds.design=crossed", "seeds.levels=3,4"]
   result = call(folder, "--config=good.py:smoke", *(f"--config.{flag}" for flag in flags))
@@ -337,7 +345,7 @@ flags:
       FILE or FILE:SCALE (smoke, laptop, paper), a Python file whose get_config(scale)
       returns the experiment. Flags after it change its fields:
       --config.training.steps=300 --config.data.flip=true --config.seeds.vary=init,order
-      --config.model.activation_kwargs='{"beta": 0.5}'
+      --config.data.train_examples=none --config.model.activation_kwargs='{"beta": 0.5}'
   --runs
       how many runs (a positive integer; default: 100)
   --mode
