@@ -356,6 +356,29 @@ def test_one_stream_alone_stands_beside_all():
   assert rows["init"][5].startswith(f"{float(sd_init / sd_all):.2f} (")
 
 
+def test_how_often_normal_draws_are_as_far_apart():
+  """100 evenly spread normal values span 5.15 sd; of as many draws two in five span more."""
+  values = scipy.stats.norm.ppf((np.arange(100) + 0.5) / 100)
+  accuracy = 0.8 + 0.01 * values
+  one = seeds_study.spread(
+    store(np.zeros((100, 10_000)), accuracy=accuracy[:, None].repeat(len(STEPS), 1))
+  )
+  drawn = np.ptp(np.random.default_rng(3).normal(size=(4000, 100)), 1)
+  expected = np.mean(drawn >= np.ptp(values))
+  assert seeds_study._chance_of_gap(one, 0.01) == pytest.approx(expected, abs=0.04)
+  assert expected > 0.3
+
+
+def test_an_identical_variant_that_wins():
+  """50 runs at 80.0 % and 50 at 80.5 %: of the pairs 50 x 50 / (100 x 99) gain half a point."""
+  accuracy = np.where(np.arange(100) % 2, 0.805, 0.8)[:, None].repeat(len(STEPS), 1)
+  names = ("all", *seeds.DESIGN)
+  datasets = {f"digits/{name}": store(np.zeros((100, 200)), accuracy=accuracy) for name in names}
+  table = seeds_study._design_table(datasets)
+  assert table.note.endswith("wins by 0.5 points or more with a chance of 25.3 %.")
+  assert table.rows[0][0] == "narrow: half the width"
+
+
 def test_a_scan_is_worth_what_its_distribution_wise_share_says():
   """All of the spread is the test set's: nothing is left on the other half."""
   rng = np.random.default_rng(5)
