@@ -246,6 +246,79 @@ def test_refuses(call, message):
     call()
 
 
+def draw_three(rng, size, variances):
+  """Normal effects of every non-empty set of three factors, {"a": σ²_a, ..., "abc": σ²_abc}."""
+  return sum(
+    rng.normal(0, math.sqrt(variance), [size if factor in names else 1 for factor in "abc"])
+    for names, variance in variances.items()
+  )
+
+
+EVEN = dict.fromkeys(("a", "b", "c", "ab", "ac", "bc", "abc"), 1 / 7)
+UNEVEN = {"a": 0.3, "b": 0.1, "c": 0.2, "ab": 0.05, "ac": 0.1, "bc": 0.05, "abc": 0.2}
+
+
+def component_coverage(rng, variances, samples):
+  """Coverage of each component's interval, and its half width over 1.96 sds of the estimate."""
+  drawn = [crossed.components(draw_three(rng, 16, variances), "abc") for _ in range(samples)]
+  found = {}
+  for names, variance in variances.items():
+    intervals = [one[tuple(names)] for one in drawn]
+    half = np.mean([(one.high - one.low) / 2 for one in intervals])
+    wide = half / 1.96 / np.std([one.estimate for one in intervals])
+    found[names] = (np.mean([hit(one, variance) for one in intervals]), wide)
+  return found
+
+
+def test_planted_components_are_recovered():
+  found = component_coverage(np.random.default_rng(13), UNEVEN, 150)
+  for names, (coverage, wide) in found.items():
+    assert 0.88 < coverage < 1, names
+    assert 0.85 < wide < 1.4, names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variances", [EVEN, UNEVEN])
+def test_coverage_of_planted_components(variances):
+  """Prints the table of docs/statistics.md."""
+  found = component_coverage(np.random.default_rng(1), variances, 1000)
+  print("\n|", " | ".join(f"{names} {coverage:.3f}" for names, (coverage, _) in found.items()), "|")
+  assert all(0.92 < coverage < 0.97 for coverage, _ in found.values())
+
+
+def test_intervals_of_components_by_hand():
+  """Cube roots of mean squares, without each level; an interaction takes its factors' mean."""
+  values = np.random.default_rng(14).normal(size=(5, 4)) + np.arange(5)[:, None]
+  found = crossed.components(values, "ab")
+
+  def squares(x):  # mean squares of rows and of the rest, and their numbers of runs a level
+    rows, columns = x.shape
+    fitted = x.mean(1, keepdims=True) + x.mean(0) - x.mean()
+    rest = ((x - fitted) ** 2).sum() / (rows - 1) / (columns - 1)
+    return x.mean(1).var(ddof=1), rest
+
+  first, rest = squares(values)
+  shift = rest / 4  # MS_a / 4 = σ²_a + MS_ab / 4
+  left = [
+    [squares(np.delete(values, i, axis)) for i in range(size)]
+    for axis, size in enumerate(values.shape)
+  ]
+  of_a = [
+    (len(x) - 1) ** 2 / len(x) * np.var([
+      np.cbrt(f - r / ((4, 3)[axis]) + shift) for f, r in x
+    ], ddof=1)
+    for axis, x in enumerate(left)
+  ]  # fmt: skip
+  df = sum(of_a) ** 2 / (of_a[0] ** 2 / 4 + of_a[1] ** 2 / 3)
+  half = scipy.stats.t.ppf(0.975, df) * math.sqrt(sum(of_a))
+  limits = [(np.cbrt(first) + sign * half) ** 3 - shift for sign in (-1, 1)]
+  assert (found["a",].low, found["a",].high) == pytest.approx(limits)
+  of_ab = [(len(x) - 1) ** 2 / len(x) * np.var([np.cbrt(r) for _, r in x], ddof=1) for x in left]
+  half = scipy.stats.t.ppf(0.975, 7) * math.sqrt(np.mean(of_ab))
+  limits = [(np.cbrt(rest) + sign * half) ** 3 for sign in (-1, 1)]
+  assert (found["a", "b"].low, found["a", "b"].high) == pytest.approx(limits)
+
+
 @pytest.mark.slow
 def test_coverage_tables():
   """Prints the tables of docs/statistics.md."""

@@ -125,15 +125,37 @@ def components(
   unbiased. With `other`, the same runs on the other half of the test set (`halves`),
   squares become products and the result the components of the covariance: those of
   the distribution-wise variance.
+
+  Intervals: jackknife-t on the cube root of σ²_u + c_u, nearly normal where σ²_u itself is
+  skewed (Wilson & Hilferty 1931), with c_u, held fixed, what makes the sum the mean square
+  MS_u over the number of runs a level of u. For one factor the variances of the jackknives
+  over the levels of each factor add; for an interaction each of its own factors' jackknives
+  sees all of it, and their mean counts.
   """
   arrays = _arrays(values, other)
   _check_names(factors, arrays[0])
-  estimates, (low, high) = _jackknife(
-    lambda *a: np.array(list(_components(*a).values())), arrays, level
-  )
+  subsets, estimates = list(_components(*arrays)), _component_values(*arrays)
+  shape = arrays[0].shape
+  squares = [_mean_squares(a, a) for a in arrays]
+  whole = [
+    sum(square[u] for square in squares) / 2 / math.prod(np.delete(shape, u)) for u in subsets
+  ]
+  shift = whole - estimates
+  low = high = np.full(len(subsets), math.nan)
+  if min(shape) >= 3 and np.ptp(arrays[0]) and np.ptp(arrays[1]):
+    parts_FxK = _left_out(lambda *a: np.cbrt(_component_values(*a) + shift), arrays)
+    halves = []
+    for u, parts_F in zip(subsets, parts_FxK.T, strict=True):
+      if len(u) == 1:
+        halves.append(_half_width(parts_F.sum(), parts_F, shape, level))
+      else:
+        df = sum(shape[f] - 1 for f in u)
+        error = math.sqrt(parts_F[list(u)].mean())
+        halves.append(scipy.stats.t.ppf(upper_tail(level), df) * error)
+    low, high = ((np.cbrt(whole) + sign * np.array(halves)) ** 3 - shift for sign in (-1, 1))
   return {
     tuple(factors[f] for f in u): Interval(*map(float, row), level, "jackknife over levels")
-    for u, *row in zip(_components(*arrays), estimates, low, high, strict=True)
+    for u, *row in zip(subsets, estimates, low, high, strict=True)
   }
 
 
@@ -184,6 +206,10 @@ def _components(values: np.ndarray, other: np.ndarray) -> dict[tuple[int, ...], 
   }
 
 
+def _component_values(values: np.ndarray, other: np.ndarray) -> np.ndarray:
+  return np.array(list(_components(values, other).values()))
+
+
 def _mean_squares(values: np.ndarray, other: np.ndarray) -> dict[tuple[int, ...], float]:
   """MS_u (mean products of two arrays) for each non-empty set u of axes, singles first."""
   axes = range(values.ndim)
@@ -209,13 +235,18 @@ def _jackknife(
   estimates, shape = statistic(*arrays), arrays[0].shape
   if min(shape) < 3 or not np.isfinite(estimates).all():
     return estimates, (np.full(len(estimates), math.nan),) * 2
-  parts_FxK = []
-  for f, size in enumerate(shape):
-    left_out = [statistic(*(np.delete(a, i, axis=f) for a in arrays)) for i in range(size)]
-    parts_FxK.append((size - 1) ** 2 / size * np.var(left_out, axis=0, ddof=1))
-  parts_FxK = np.array(parts_FxK)
+  parts_FxK = _left_out(statistic, arrays)
   halves_K = [_half_width(parts.sum(), parts, shape, level) for parts in parts_FxK.T]
   return estimates, (estimates - halves_K, estimates + halves_K)
+
+
+def _left_out(statistic: Callable[..., np.ndarray], arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+  """float[F, K]: jackknife variances of K statistics over the levels of each factor."""
+  parts_FxK = []
+  for f, size in enumerate(arrays[0].shape):
+    left_out = [statistic(*(np.delete(a, i, axis=f) for a in arrays)) for i in range(size)]
+    parts_FxK.append((size - 1) ** 2 / size * np.var(left_out, axis=0, ddof=1))
+  return np.array(parts_FxK)
 
 
 def _half_width(
