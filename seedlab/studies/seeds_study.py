@@ -522,7 +522,7 @@ def _points(interval: Interval, scale: float = 100.0, digits: int = 2) -> str:
   values = (scale * x for x in (interval.estimate, interval.low, interval.high))
   if math.isnan(interval.estimate):
     return "-"
-  estimate, low, high = (f"{x:.{digits}f}" for x in values)
+  estimate, low, high = (f"{x:z.{digits}f}" for x in values)
   return estimate if math.isnan(interval.low) else f"{estimate} ({low} to {high})"
 
 
