@@ -156,6 +156,7 @@ def _arguments(positional: Sequence[str]) -> list[str]:
   """Parses the command line into FLAGS; returns [script, *the arguments that are no flags]."""
   config_flags.register_flag_parser_for_type(tuple, _Tuple())
   config_flags.register_flag_parser_for_type(int, _Integer())
+  config_flags.register_flag_parser_for_type(float, _Float())
   config_flags.register_flag_parser_for_type(config_dict.ConfigDict, _Json())
   for name in FLAGS:
     if isinstance(FLAGS[name].parser, config_flags.ConfigFileFlagParser):
@@ -206,6 +207,8 @@ class _Tuple(tuple_parser.TupleParser):
   syntactic_help = "a list, as in init,order or 2,3"
 
   def parse(self, argument: Any) -> tuple:
+    if argument == "none":
+      return ()
     if isinstance(argument, str) and re.fullmatch(r"[a-z_]+(,[a-z_]+)*", argument):
       return tuple(argument.split(","))
     return super().parse(argument)
@@ -215,7 +218,14 @@ class _Integer(flags.IntegerParser):
   """Takes `none` too: the field is left empty, if it may be."""
 
   def parse(self, argument: Any) -> int | None:
-    return None if argument == "none" else super().parse(argument)
+    return None if str(argument).lower() == "none" else super().parse(argument)
+
+
+class _Float(flags.FloatParser):
+  """Takes `none` too."""
+
+  def parse(self, argument: Any) -> float | None:
+    return None if str(argument).lower() == "none" else super().parse(argument)
 
 
 class _Json(flags.ArgumentParser):

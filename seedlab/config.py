@@ -423,9 +423,8 @@ def _convert(value: Any, hint: Any, field: str) -> Any:
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
   if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-    raise UserError(
-      f"{field}={value!r} must be of type {hint.__name__}, not {type(value).__name__}"
-    )
+    kind = "and cannot be left empty" if value is None else f"not {type(value).__name__}"
+    raise UserError(f"{field}={value!r} must be of type {hint.__name__}, {kind}")
   if hint is float and value != value:
     raise UserError(f"{field}=nan is not a number")
   if hint is float and abs(value) > _LARGEST_FLOAT:

@@ -159,5 +159,7 @@ def test_stages_that_cannot_be_are_refused(file):
     configs.parse(dataclasses.replace(BASE, optimizer=Optimizer(end=0.1)))
   with pytest.raises(UserError, match=r"probe.end=5.0 must be at most probe.learning_rate=0.1"):
     configs.parse(dataclasses.replace(BASE, probe=Probe(learning_rate=0.1, end=5.0)))
-  with pytest.raises(UserError, match=r"needs a file of weights: paper,dino_vit,FILE.safetensors"):
+  with pytest.raises(
+    UserError, match=r"needs one file of weights: paper,dino_vit,FILE.safetensors"
+  ):
     module().get_config("paper,dino_vit")

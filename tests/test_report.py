@@ -230,11 +230,17 @@ def test_predictions_that_do_not_give_the_metric_are_not_used():
   assert "distribution-wise sd" not in cells(report.text(dataset, "train_accuracy"))
 
 
+def test_one_run_that_did_not_diverge():
+  """Its column has fewer lines than that of all."""
+  table = cells(report.text(store(errors(4, 50), diverged=(0, 1, 3))))
+  assert table["sem"].split()[-1] == "-" and "mean" in table
+
+
 def test_one_run_and_equal_runs():
   page = report.text(store(errors(runs=1)))
   assert page.startswith("One run: test accuracy") and "sd" not in cells(page)
   page = report.text(store(np.zeros((3, 5), bool)))
-  assert page.startswith("Luck (every source of randomness varied) moved nothing")
+  assert page.startswith("Luck (every source of randomness varied) did not show")
   assert cells(page)["sd"] == "0.00"
   for dataset in (store(errors(runs=1)), store(np.zeros((3, 5), bool)), store(errors(runs=2))):
     assert "<h1>" in report.sweep_page(dataset)

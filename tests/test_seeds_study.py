@@ -44,7 +44,8 @@ def store(errors, *, streams=None, diverged=None, accuracy=None) -> xarray.Datas
   }
   for name, seed_R in (streams or {}).items():
     values[f"seed_{name}"] = ("run", np.asarray(seed_R, np.uint32))
-  return xarray.Dataset(values, {"run": np.arange(runs), "evaluation": STEPS})
+  attributes = {"config": configs.to_dict(seeds.config("laptop", "cifar10", "tuned"))}
+  return xarray.Dataset(values, {"run": np.arange(runs), "evaluation": STEPS}, attributes)
 
 
 # --- settings
@@ -80,6 +81,9 @@ def test_runs_on_cifar10_share_their_pictures(monkeypatch):
   [
     (("laptop", "picard", "short", "long"), "'short' and 'long' exclude each other"),
     (("laptop", "digits", "init", "order"), "'init' and 'order' exclude each other"),
+    (("laptop", "digits", "init", "poke3"), "'init' and 'poke3' exclude each other"),
+    (("laptop", "digits", "narrow", "slow"), "'narrow' and 'slow' exclude each other"),
+    (("laptop", "picard", "narrow"), "word='narrow' is not known"),
     (("huge", "digits"), "scale='huge' is not known"),
     (("laptop", "digit"), "place='digit' is not known; did you mean 'digits'"),
     (("laptop", "digits", "pokes"), "word='pokes' is not known; did you mean 'poke0'"),
@@ -328,12 +332,16 @@ def test_the_table_of_seeds_that_carry_over():
   datasets["digits/slow"] = store(errors[::-1])
   datasets["cifar10/all"] = store(errors[:4])
   rows = {row[0]: row[1:] for row in seeds_study._carried_table(datasets).rows}
-  assert rows["smelu"] == ("30", "1.00 (1.00 to 1.00)", "1")
-  assert rows["narrow"][1] == "-"
+  assert rows["SmeLU for ReLU"] == ("30", "1.00 (1.00 to 1.00)", "1")
+  assert rows["half the width"][1] == "-"
   right = (~errors).sum(1)
   lost = int((right > right[29 - right.argmax()]).sum())  # by the best one, among those reversed
-  assert lost > 20 and rows["slow"][2] == str(1 + lost) and rows["slow"][1].startswith("-0.8")
-  assert rows["CIFAR-10 at 16x16, small network"][:2] == ("4", "-")
+  assert (
+    lost > 20
+    and rows["half the learning rate"][2] == str(1 + lost)
+    and rows["half the learning rate"][1].startswith("-0.8")
+  )
+  assert rows["CIFAR-10, CNN"][:2] == ("4", "-")
 
 
 def test_one_stream_alone_stands_beside_all():
@@ -509,8 +517,7 @@ def test_everything_is_said_and_drawn():
     gone = np.where(np.arange(6) == 3, 1, -1)
     datasets[f"digits/twins{step}"] = xarray.Dataset({**values, "diverged": ("run", gone)})
   datasets["digits/twins75"]["diverged"][:] = 0
-  attributes = {"config": configs.to_dict(seeds.config("laptop", "cifar10", "tuned"))}
-  attributes |= {"metrics": ["test_accuracy"], "vary": list(configs.STREAMS)}
+  attributes = {"metrics": ["test_accuracy"], "vary": list(configs.STREAMS)}
   for name, one in datasets.items():
     seeds_R = {f"seed_{s}": ("run", one.run.values) for s in configs.STREAMS}
     kept = {n: v for n, v in seeds_R.items() if n not in one}
@@ -525,7 +532,8 @@ def test_everything_is_said_and_drawn():
   barrier = 100 * datasets["digits/twins15"].barrier.values[[0, 1, 2, 4, 5], 1].mean()
   assert rows["15"][1].startswith(f"{barrier:.2f} (")
   names = [row[0] for row in tables["Distribution over seeds"].rows]
-  assert names[:2] == ["digits", "digits, without the 2 diverged"]
+  what = "digits, MLP (width 8, 1,000 pictures, 16x16)"
+  assert names[:2] == [what, f"{what}, without the 2 diverged"]
   for table in found.tables:
     assert len({len(row) for row in (table.head, *table.rows)}) == 1, table.title
     assert "nan" not in " ".join(cell for row in table.rows for cell in row), table.title

@@ -107,7 +107,7 @@ def test_words_say_what_they_change():
   "words, message",
   [
     (("half", "digits"), "scale='half' is not known"),
-    (("smoke", "clicks"), "place='clicks' is not known"),
+    (("smoke", "clicks"), "scale='smoke' has no settings of clicks; take laptop or paper"),
     (("laptop", "movielens", "smalu"), "word='smalu' is not known; did you mean 'smelu'"),
     (("laptop", "movielens", "relu=1"), "relu has no parameter; write relu"),
     (("laptop", "movielens", "smelu=wide"), "'wide' is no number; write smelu=0.5"),

@@ -101,7 +101,7 @@ def get_config(scale_network_file: str = "paper,dino_vit,weights.safetensors") -
     raise choice_error("network", network, _NETWORKS)
   if len(files) != 1:
     example = f"{scale},{network},FILE.safetensors"
-    raise UserError(f"{scale},{network} needs a file of weights: {example}")
+    raise UserError(f"{scale},{network} needs one file of weights: {example}")
   changes = dict(_NETWORKS[network])
   changes |= {"model.initial": files[0]}
   if scale == "smoke":

@@ -17,7 +17,8 @@ After the colon: the scale and any number of words:
   float16        as published: all of float16 but batch norm; without a word float32
   bfloat16       computed in bfloat16, parameters in float32
 
-and the other words of seedlab/studies/seeds.py, such as `init` for the initialisation alone.
+  init, order, augment   the seed of this stream alone varies
+  crossed        every combination of levels of these three
 
 From the published code: network, initialisation, batch 500, SGD with Nesterov momentum 0.9, weight
 decay 1e-3 on all parameters, the rate 0.2 times a factor by epoch (0.102 at most); after

@@ -5,7 +5,7 @@ Cost: `laptop` 200,000 clicks in one pass, about 0.6 s a run on one core.
 Command: python scripts/sweep.py --config=configs/smooth/clicks.py:laptop,smelu=1,order \\
     --runs=16 --out=out/clicks
 
-After the colon: the scale (smoke, laptop, paper) and any number of words: an activation, as in relu
+After the colon: the scale (laptop, paper) and any number of words: an activation, as in relu
 or smelu=0.5 (the parameter of its width); what differs between runs (crossed, init, order, sample,
 dropout, poke); window10, window100, window1000; time; average, towers3, codistill; slices. What
 each changes: seedlab/studies/smooth.py.

@@ -7,7 +7,7 @@ SEEDLAB_DATA.
 Command: python scripts/sweep.py --config=configs/smooth/criteo.py:paper,smelu=1,init \\
     --runs=8 --out=out/criteo
 
-After the colon: the scale (smoke, laptop, paper) and any number of words: an activation, as in relu
+After the colon: the scale (paper) and any number of words: an activation, as in relu
 or smelu=0.5 (the parameter of its width); what differs between runs (crossed, init, order, sample,
 dropout, poke); window10, window100, window1000; time; average, towers3, codistill; slices. What
 each changes: seedlab/studies/smooth.py. This place has the scale `paper` alone.

@@ -230,6 +230,13 @@ def grid_page(
   )
 
 
+_RULES = (
+  "lo and hi are the limits of the interval in bold. Its level is as high as it takes for all"
+  " claims to hold together (Holm), so that it is wider than the 95 % interval of the same number"
+  " in a table; a p-value has to meet that level too. Open: the interval decides neither way."
+)
+
+
 class Table(NamedTuple):
   """A table of text on a page: title, header, rows, and what must be said about it."""
 
@@ -267,7 +274,7 @@ def study_page(
   )
   body = [
     _section("", _figures(pictures), "figures"),
-    _section("Claims", claims_table if verdicts else ""),
+    _section("Claims", f"{claims_table}<p>{_RULES}</p>" if verdicts else ""),
     *(
       _section(
         table.title,

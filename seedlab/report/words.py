@@ -32,7 +32,9 @@ def headline(found: Findings) -> list[str]:
   elif s.n == 1:
     first = f"One run: {found.label} {mean}{unit}. How far luck moves it shows from two runs on."
   elif s.gap == 0:
-    first = f"Luck ({streams}{varied}) moved nothing: {found.label} {mean}{unit} in {s.n:,} {noun}."
+    first = (
+      f"Luck ({streams}{varied}) did not show: {found.label} {mean}{unit} in all of {s.n:,} {noun}."
+    )
   else:
     first = (
       f"Luck alone ({streams}{varied}) moved {found.label} by {gap}{points} between the {high} and"
@@ -53,7 +55,7 @@ def _split(found: Findings) -> list[str]:
   """How much of the variance the networks would show on new examples."""
   column = found.columns[0]
   s = column.summary
-  if not found.examples or not s.gap:
+  if not found.examples or not s.gap or s.n < 3:
     return []
   examples = f"{found.examples:,} test examples"
   share = column.variance / s.sd**2
@@ -88,7 +90,8 @@ def _without_diverged(found: Findings) -> list[str]:
 def rows(found: Findings) -> list[tuple[str, ...]]:
   """The table: a name, then a cell for each column."""
   cells = [_cells(found, column) for column in found.columns]
-  return [(name, *(column[name] for column in cells)) for name in cells[0]]
+  # Of few runs a column has fewer lines.
+  return [(name, *(column.get(name, "-") for column in cells)) for name in cells[0]]
 
 
 def _cells(found: Findings, column: Column) -> dict[str, str]:

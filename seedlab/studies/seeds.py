@@ -5,9 +5,9 @@
   crossed   initialisation x order x augmentation, every combination of levels
   init, order, augment   one stream alone
   poke0, poke15, ...     one weight moved by one ulp before that step; factor: times 1.001 instead
-  narrow, slow, large_batch, smelu, decay   design choices listed before training, to
-                         stand beside the seed
-  tuned     a network that starts from a file, its last layer drawn anew
+  narrow, slow, large_batch, smelu, decay   design choices of digits listed before training,
+                         to stand beside the seed
+  tuned     cifar10: few pictures, for a network that starts from a file
   short, long            the published schedule: of 22 epochs, or of 45, the last 23 of them at a
                          constant rate; `short` is of picard alone, where it changes nothing
   per_picture            each picture is changed by itself, not 500 neighbours alike
@@ -18,6 +18,8 @@ of scale `laptop` come from prototypes (docs/seeds.md).
 """
 
 import dataclasses
+import itertools
+import re
 from typing import Any
 
 from seedlab.config import (
@@ -120,12 +122,15 @@ _LONG = {
 }
 
 
-# Of each of these at most one.
-_EXCLUSIVE = (
-  ("all", "crossed", *FACTORS),
-  ("short", "long"),
-  ("float16", "bfloat16"),
-)
+# The words of each place; those in one row exclude each other.
+_ORDERED = ("all", *FACTORS, "crossed")
+_PRECISIONS = ("float16", "bfloat16")
+_WORDS: dict[str, tuple[tuple[str, ...], ...]] = {
+  "digits": ((*_ORDERED, "poke0"), tuple(DESIGN), ("long",), ("factor",), _PRECISIONS),
+  "cifar10": ((*_ORDERED, "poke0"), ("tuned",), ("factor",), _PRECISIONS),
+  "glyphs": (("all",),),
+  "picard": (_ORDERED, ("short", "long"), ("per_picture",), _PRECISIONS),
+}
 
 
 def config(scale: str = "laptop", place: str = "digits", *words: str) -> Config:
@@ -138,12 +143,17 @@ def config(scale: str = "laptop", place: str = "digits", *words: str) -> Config:
     raise choice_error("scale", scale, LEVELS)
   if place not in _PLACES:
     raise choice_error("place", place, _PLACES)
-  for group in _EXCLUSIVE:
-    if len(found := [word for word in words if word in group]) > 1:
+  kinds = ["poke0" if re.fullmatch(r"poke\d+", word) else word for word in words]
+  for row in _WORDS[place]:
+    found = dict.fromkeys(w for w, kind in zip(words, kinds, strict=True) if kind in row)
+    if len(found) > 1:
       raise UserError(f"{' and '.join(map(repr, found))} exclude each other; take one of them")
   published = place == "picard" and scale == "paper"
   changes: dict[str, Any] = dict(_SMOKE[place]) if scale == "smoke" else {}
-  for word in words:
+  known = list(itertools.chain(*_WORDS[place]))
+  for word, kind in zip(words, kinds, strict=True):
+    if kind not in known:
+      raise choice_error("word", word, known)
     if word in DESIGN:
       changes |= DESIGN[word]
     elif word == "long":
@@ -160,7 +170,7 @@ def config(scale: str = "laptop", place: str = "digits", *words: str) -> Config:
         "seeds.design": "crossed",
         "seeds.levels": (LEVELS[scale],) * len(FACTORS),
       }
-    elif word.startswith("poke") and word[4:].isdigit():
+    elif kind == "poke0":
       # Every initialisation with several pokes: those that share it differ in nothing else.
       changes |= {
         "training.poke_step": int(word[4:]),
@@ -176,10 +186,6 @@ def config(scale: str = "laptop", place: str = "digits", *words: str) -> Config:
         "data.test_examples": 100 if scale == "smoke" else None,
         "evaluation.every_epochs": 8.0,  # at the end
       }
-    elif word != "all" and (place, word) != ("picard", "short"):
-      known = ("all", "crossed", *FACTORS, *DESIGN, "poke0", "factor", "tuned", "short", "long",
-               "per_picture", "float16", "bfloat16")  # fmt: skip
-      raise choice_error("word", word, known)
   return changed(_PICARD if published else _PLACES[place], changes)
 
 

@@ -51,9 +51,9 @@ _POKES = {"digits": (0, 15, 75, 150, 225, 285), "cifar10": (0, 100, 400, 700)}
 _PLACE_NAMES = {"digits": "digits", "cifar10": "CIFAR-10"}
 _TWINS = (0, 15, 75, 150, 225, 300)
 _SETUPS = {
-  "digits/all": "digits",
-  "digits/long": "digits, published schedule, 45 epochs",
-  "cifar10/all": "CIFAR-10 at 16x16, small network",
+  "digits/all": "digits, MLP",
+  "digits/long": "digits, MLP, published schedule",
+  "cifar10/all": "CIFAR-10, CNN",
   "picard/short": "CIFAR-10, Picard's network, short",
   "picard/long": "CIFAR-10, Picard's network, long",
 }
@@ -116,7 +116,11 @@ def claims(scale: str) -> list[Claim]:
     Claim(
       "S1",
       "the spread between seeds is real, not the test set's",
-      (Part(f"distribution-wise variance of the error, {many}", "lo > x", (0.0,)),),
+      (
+        Part(
+          f"distribution-wise variance of the accuracy, squared points, {many}", "lo > x", (0.0,)
+        ),
+      ),
     ),
     Claim(
       "S2",
@@ -154,7 +158,7 @@ def claims(scale: str) -> list[Claim]:
           "hi < x",
           (1.0,),
         ),
-        Part("distribution-wise variance of tuned networks", "lo > x", (0.0,)),
+        Part("distribution-wise variance of tuned networks, squared points", "lo > x", (0.0,)),
       ),
       given,
     ),
@@ -172,9 +176,13 @@ def claims(scale: str) -> list[Claim]:
     *(
       Claim(
         f"S7 {stream}",
-        "one source alone gives the full spread",
+        "one source, varied by itself, gives the full spread",
         (
-          Part(f"total effect of {stream} on the variance of accuracy, digits", "lo > x", (_FULL,)),
+          Part(
+            f"total effect of {stream}: share of the variance of accuracy, digits",
+            "lo > x",
+            (_FULL,),
+          ),
         ),
       )
       for stream in seeds.FACTORS
@@ -300,6 +308,11 @@ def _sound(one: Spread) -> Spread:
 def distribution_wise(one: Spread, level: float = 0.95) -> Interval:
   """Variance of the error on new examples, as a squared fraction."""
   return single.distribution_wise_interval(one.errors, level)
+
+
+def _squared_points(variance: Interval) -> Interval:
+  limits = (1e4 * x for x in (variance.estimate, variance.low, variance.high))
+  return Interval(*limits, variance.level, variance.method)
 
 
 def _sd(variance: float) -> float:
@@ -486,11 +499,14 @@ def _evidence(datasets, scale: str, given: bool):
     return [effects[level][stream].total]
 
   evidence: dict[str, Callable] = {
-    "S1": lambda level: [distribution_wise(many, level)],
+    "S1": lambda level: [_squared_points(distribution_wise(many, level))],
     "S2": lambda level: [_spread_kept(converged, level)],
     "S3": lambda level: [tails.p_value],
     "S4": lambda level: [_seeds_against_design(datasets, level)],
-    "S5": lambda level: [_narrowing(datasets, level), _remaining(datasets, level)],
+    "S5": lambda level: [
+      _narrowing(datasets, level),
+      _squared_points(_remaining(datasets, level)),
+    ],
     "S6 config": lambda level: [_carried(digits, few, level)],
     "S6 data": lambda level: [_carried(digits, spread(datasets["cifar10/all"]), level)],
     **{
@@ -513,8 +529,8 @@ def _headline(one: Spread) -> str:
   share = 100 * _share(one)
   return (
     f"Luck alone moves the accuracy on digits by {100 * np.ptp(one.last):.2f} points between the"
-    f" best and the worst of {len(one.last):,} seeds; {share:.0f} % of that variance would show on"
-    " new examples."
+    f" best and the worst of {len(one.last):,} seeds; {share:.0f} % of the variance over seeds"
+    " would show on new examples."
   )
 
 
@@ -526,6 +542,18 @@ def _points(interval: Interval, scale: float = 100.0, digits: int = 2) -> str:
   return estimate if math.isnan(interval.low) else f"{estimate} ({low} to {high})"
 
 
+def _setup(name: str, dataset: xarray.Dataset) -> str:
+  """What was trained, with its size."""
+  config = dataset.attrs["config"]
+  data, model = config["data"], config["model"]
+  details = [f"width {model['width']}"]
+  if data["train_examples"]:
+    details.append(f"{data['train_examples']:,} pictures")
+  if data["image_size"]:
+    details.append(f"{data['image_size']}x{data['image_size']}")
+  return f"{_SETUPS[name]} ({', '.join(details)})"
+
+
 def _own_sd(own: Interval) -> str:
   """The root of a distribution-wise variance and its limits, in points."""
   root = Interval(*(_sd(x) for x in (own.estimate, own.low, own.high)), own.level, own.method)
@@ -534,10 +562,10 @@ def _own_sd(own: Interval) -> str:
 
 def _distribution_table(datasets) -> report.Table:
   rows = []
-  for name, setup in _SETUPS.items():
+  for name in _SETUPS:
     if name not in datasets:
       continue
-    whole = spread(datasets[name])
+    setup, whole = _setup(name, datasets[name]), spread(datasets[name])
     sound = [(f"{setup}, without the {whole.diverged.sum():,} diverged", _sound(whole))]
     for words, one in [(setup, whole), *sound * bool(whole.diverged.any())]:
       rows.append(
@@ -548,9 +576,10 @@ def _distribution_table(datasets) -> report.Table:
           _points(single.sd_interval(one.last)),
           _own_sd(distribution_wise(one)),
           f"{100 * one.last.min():.2f} to {100 * one.last.max():.2f}",
+          f"{one.errors.shape[1]:,}",
         )
       )
-  head = ("setup", "seeds", "mean", "sd", "distribution-wise sd", "worst to best")
+  head = ("setup", "seeds", "mean", "sd", "distribution-wise sd", "worst to best", "test set")
   note = (
     "sd: of the accuracy on this test set; distribution-wise (Jordan 2024, theorem 2): what would"
     " show on new examples. 95 % intervals by leaving out a run. The best seed of a list is no"
@@ -613,7 +642,8 @@ def _published_table() -> report.Table:
   )  # fmt: skip
   note = (
     "As reported by Picard 2021, from public code and summaries; the tables themselves could not be"
-    " opened. The extremes are those of normal samples of that size. None of it was trained here."
+    " opened. The extremes are those of normal samples of that size. Networks above that are"
+    " narrower, on fewer and smaller pictures, compare in their spread and not in their mean."
   )
   return report.Table("Reported", head, rows, note)
 
@@ -638,8 +668,9 @@ def _alone_table(datasets) -> report.Table:
     )
   head = ("what varies", "seeds", "mean", "sd", "distribution-wise sd", "sd over that of all")
   note = (
-    "On digits, the other streams held at seed 0. What a stream does alone can depend on where the"
-    " others stand: the crossed design below averages over that. 95 % intervals."
+    "On digits, the other streams held at seed 0. What a stream does can depend on where the others"
+    " stand: the crossed design below averages over that, and its total effects compare with the"
+    " squares of the last column. 95 % intervals."
   )
   return report.Table("One stream at a time", head, rows, note)
 
@@ -661,14 +692,14 @@ def _sources_table(datasets) -> report.Table:
     for stream in seeds.FACTORS
   ]
   head = (
-    "source", "alone", "with interactions", "alone, new examples", "with interactions, new"
-    " examples",
+    "source", "first-order", "total", "first-order, new examples", "total, new examples",
     "sd if it alone varies",
   )  # fmt: skip
   note = (
     "Initialisation x order x augmentation on digits, every combination of levels. Shares of the"
-    " variance (first-order and total Sobol effects) with 95 % intervals over new levels. One"
-    " source varied while the others are fixed shows its total effect, interactions included."
+    " variance with 95 % intervals over new levels: first-order, what a source does whatever the"
+    " others are; total, what it shows when it varies and the others are fixed, interactions"
+    " included, on average over where they are fixed (Sobol effects)."
   )
   return report.Table("Which source is to blame", head, rows, note)
 
@@ -732,13 +763,15 @@ def _twins_table(datasets, scale: str) -> report.Table:
     "part at step",
     "barrier, points",
     "disagreement, %",
-    "distance over the way from the start",
+    "distance between them over that from the start",
   )
   note = (
-    "Two trainings that share everything until a step and their initialisation only before it, then"
-    " another order and augmentation. Barrier: highest test error on the straight line between"
-    " them, less the mean of both ends (Frankle et al. 2020, arXiv 1912.05671, call below 2 points"
-    " stable)." + f" {gone} pairs of which one diverged are left out." * bool(gone)
+    "Two trainings that share everything before a step and from it on have another order and"
+    " augmentation; from step 0 on they share the initialisation alone. Barrier: highest test"
+    " error on the straight line between them, less the mean of both ends (Frankle et al. 2020,"
+    " arXiv 1912.05671, call below 2 points stable)."
+    + f" {gone} pairs of which one diverged are left out."
+    * bool(gone)
   )
   return report.Table("Pairs: is there a hill between two seeds?", head, rows, note)
 
@@ -821,7 +854,7 @@ def _carried_table(datasets) -> report.Table:
     shared = np.isin(one.runs, other.runs)
     best = one.runs[shared][one.last[shared].argmax()]
     rank = 1 + int((other.last > other.last[other.runs == best]).sum())
-    setup = _SETUPS.get(name, name.split("/")[1])
+    setup = _SETUPS.get(name) or _CHOICES[name.removeprefix("digits/")]
     carried = _points(_carried(one, other, 0.95), 1)
     rows.append((setup, f"{shared.sum():,}", carried, f"{rank:,}"))
   head = ("carried over to", "seeds", "Kendall's tau (95 %)", "rank there of the best seed here")
@@ -874,7 +907,7 @@ def _seeds_pictures(datasets):
     "distribution": (
       charts.distribution(found, charts.runs(found, {}), label),
       f"Mean {s.mean:.2f}, sd {s.sd:.2f}.",
-      "Histogram with density, below it every seed. Blue bar: sd; brown: distribution-wise sd.",
+      "Histogram with density, below it every seed. Lower bar: sd; upper: distribution-wise sd.",
     ),
     "sorted": (
       charts.ranked(found, charts.runs(found, {}), label),
@@ -921,11 +954,11 @@ def _sources_picture(datasets):
   found = crossed.effects(values, seeds.FACTORS)
   names, rows = [], []
   for stream, effect in found.items():
-    for kind, interval in (("alone", effect.first), ("with interactions", effect.total)):
+    for kind, interval in (("first-order", effect.first), ("total", effect.total)):
       names.append(f"{stream}, {kind}")
       limits = (interval.low, interval.high)
       rows.append((interval.estimate, *limits, *limits))
-  model = charts.intervals(names, rows, "share of the variance of accuracy")
+  model = charts.intervals(names, rows, "share of the variance")
   text = "; ".join(f"{n} {row[0]:.2f}" for n, row in zip(names, rows, strict=True))
   return model, f"{text}.", "First-order and total effects of each source, digits, 95 % intervals."
 

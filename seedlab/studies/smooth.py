@@ -132,6 +132,9 @@ def config(scale: str = "laptop", place: str = "movielens", *words: str) -> Conf
     UserError: a scale, place or word that is not known, or a number after a word that takes none.
   """
   table = _of_scale(scale)
+  having = [one for one in LEVELS if place in _of_scale(one)]
+  if having and place not in table:
+    raise UserError(f"scale={scale!r} has no settings of {place}; take {' or '.join(having)}")
   if place not in table:
     raise choice_error("place", place, table)
   changes: dict[str, Any] = {}
