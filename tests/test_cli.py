@@ -316,12 +316,12 @@ def test_a_flag_changes_its_field_alone(folder, flag, field, value):
 def test_optional_fields_can_be_emptied(folder):
   flags = ["data.train_examples=50", "data.train_examples=none", "data.image_size=None"]
   flags += ["gradient.clip_norm=2.5", "gradient.clip_norm=none"]
-  flags += ["seeds.vary=none"]
+  flags += ["evaluation.epochs=none"]
   result = call(folder, "--config=good.py", *(f"--config.{flag}" for flag in flags))
   assert (result.stderr, result.returncode) == ("", 0)
   found = json.loads(result.stdout)
   assert (found["data"]["train_examples"], found["data"]["image_size"]) == (None, None)
-  assert (found["gradient"]["clip_norm"], found["seeds"]["vary"]) == (None, [])
+  assert (found["gradient"]["clip_norm"], found["evaluation"]["epochs"]) == (None, [])
   required = call(folder, "--config=good.py", "--config.model.width=none")
   assert "model.width=None must be of type int, and cannot be left empty" in required.stderr
 
