@@ -502,6 +502,8 @@ def test_words_of_picards_config():
   assert changed.evaluation.epochs == (0, 1, 6, 11, 16, 21, 26, 31, 36, 41)
   assert config_of("picard", "paper,short") == paper
   assert config_of("picard", "smoke,bfloat16").model.precision == "bfloat16"
+  for scale in ("smoke", "laptop"):  # of all pictures too, so that 100 chunks stay
+    assert config_of("picard", scale).data.chunk == 500
 
 
 def test_sources_of_summers_config():

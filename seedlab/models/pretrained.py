@@ -175,8 +175,9 @@ def load(field: str, file: str) -> Mapping[str, np.ndarray]:
         converted = path.with_name(f"{path.stem}-converted.safetensors")
       raise UserError(
         f"{field}={file!r} is a pickle, which can run code of its maker when it is read, so it is"
-        " not; convert it where that is no harm: import torch, safetensors.torch;"
-        f" safetensors.torch.save_file(torch.load(open({str(path)!r}, 'rb'), map_location='cpu',"
+        " not; convert it where that is no harm: import io, pathlib, torch, safetensors.torch;"
+        f" safetensors.torch.save_file(torch.load(io.BytesIO(pathlib.Path({str(path)!r})"
+        ".read_bytes()), map_location='cpu',"
         f" weights_only=True), {str(converted)!r})"
       ) from None
     # Types that NumPy has not come as attributes or keys that are missing.
