@@ -509,6 +509,9 @@ def test_words_of_picards_config():
 def test_sources_of_summers_config():
   paper = config_of("summers", "paper")
   assert (paper.training.batch_size, paper.training.epochs) == (512, 500)
+  assert paper.optimizer == Optimizer(
+    learning_rate=0.4, schedule="whole_cosine", warmup_steps=291, weight_decay=5e-4, bias_factor=0.1
+  )
   assert paper.seeds.vary == tuple(s for s in configs.STREAMS if s != "sample")
   with pytest.raises(UserError, match="init, order are several sources; name one"):
     config_of("summers", "smoke,init,order")
