@@ -214,6 +214,8 @@ def test_a_diverged_run_counts_as_chance():
   # It labels at random: it disagrees with others on nine tenths of the examples.
   rows = seeds_study._churn_rows(store(np.zeros((3, 5000)), diverged=np.array([-1, 4, -1])))
   assert rows[1] / 2 == pytest.approx(0.9, abs=0.02) and rows[0] == pytest.approx(0.9, abs=0.02)
+  rows = seeds_study._churn_rows(store(np.zeros((2, 5000)), diverged=np.array([4, 4])))
+  assert rows[0] == pytest.approx(0.9, abs=0.02)  # with another that diverged, too
 
 
 def test_a_run_that_is_not_complete_does_not_count():
