@@ -89,6 +89,15 @@ def test_a_directory_belongs_to_one_study_and_scale(tmp_path):
     study.run(small_study(), "laptop", tmp_path / "a", workers=1, quiet=True)
 
 
+def test_no_page_is_written_without_sweeps_that_are_there(tmp_path):
+  study.run(small_study(), "laptop", tmp_path, workers=1, quiet=True)
+  page = (tmp_path / "report.html").read_bytes()
+  fewer = small_study()._replace(sweeps=lambda scale, data_dir: [study.Sweep("a", TINY, range(3))])
+  with pytest.raises(UserError, match="holds b/fast, whose data are not at hand now; name"):
+    study.run(fewer, "laptop", tmp_path, workers=1, quiet=True)
+  assert (tmp_path / "report.html").read_bytes() == page
+
+
 def test_a_mistake_in_the_last_sweep_is_found_before_the_first_trains(tmp_path):
   wrong = dataclasses.replace(TINY, training=Training(batch_size=99))
   bad = small_study()._replace(

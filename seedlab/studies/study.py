@@ -91,6 +91,7 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
   _mark(study, scale, out)
   made = list(study.claims(scale))
   planned = list(study.sweeps(scale, data_dir))
+  _nothing_left_out(planned, out)
   total = sum(len(one.runs) for one in planned)
   with sweeps.local_pool(workers) as pool, Progress(total, quiet) as progress:
     for one in planned:  # a mistake in the last sweep is found before the first one trains
@@ -134,6 +135,19 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
     [found.headline, *found.lead, "", report.study_text(verdicts, edited, found.tables)]
   )
   return Result(verdicts, text, report.write(page, out / "report.html"))
+
+
+def _nothing_left_out(planned: Sequence[Sweep], out: pathlib.Path) -> None:
+  """Refuses to write a page without sweeps that are there already."""
+  kept = [*out.glob("*/.zmetadata"), *out.glob("*/*/.zmetadata")]
+  names = {file.parent.relative_to(out).as_posix() for file in kept}
+  left = sorted(names - {one.name for one in planned})
+  if left:
+    listed = ", ".join(left[:4]) + f" and {len(left) - 4} more" * (len(left) > 4)
+    raise UserError(
+      f"out={os.fspath(out)!r} holds {listed}, whose data are not at hand now; name their directory"
+      " (--data_dir or SEEDLAB_DATA), or take another --out"
+    )
 
 
 def _origin(datasets: Mapping[str, xarray.Dataset]) -> str:
