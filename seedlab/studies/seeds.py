@@ -38,7 +38,6 @@ from seedlab.config import (
 LEVELS = {"smoke": 3, "laptop": 16, "paper": 32}  # of each stream of the crossed design
 FACTORS = ("init", "order", "augment")
 HEAD = "Dense_0"  # the last layer of `cnn`
-STEPS = 300  # of a run on digits
 
 DESIGN: dict[str, dict[str, Any]] = {
   "narrow": {"model.width": 32},
