@@ -22,16 +22,8 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from seedlab.config import (
-  Config,
-  Data,
-  Evaluation,
-  Model,
-  Optimizer,
-  Training,
-  choice_error,
-  to_config_dict,
-)
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, to_config_dict
+from seedlab.errors import choice_error
 
 _PAPER = Config(
   data=Data(name="cifar10", flip=True, crop=2, crop_padding="zero", cutout=12),

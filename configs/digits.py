@@ -10,16 +10,8 @@ Scales: `laptop` trains until the loss is flat; `smoke` shows in a moment that e
 
 from ml_collections import ConfigDict
 
-from seedlab.config import (
-  Config,
-  Data,
-  Evaluation,
-  Model,
-  Optimizer,
-  Training,
-  choice_error,
-  to_config_dict,
-)
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, to_config_dict
+from seedlab.errors import choice_error
 
 _SCALES = {"smoke": (8, 2), "laptop": (16, 25), "paper": (64, 100)}  # width, epochs
 

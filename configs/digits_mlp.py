@@ -11,16 +11,8 @@ a wider network trained longer, has no published protocol behind it.
 
 from ml_collections import ConfigDict
 
-from seedlab.config import (
-  Config,
-  Data,
-  Evaluation,
-  Model,
-  Optimizer,
-  Training,
-  choice_error,
-  to_config_dict,
-)
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, to_config_dict
+from seedlab.errors import choice_error
 
 _SCALES = {"smoke": (16, 2), "laptop": (64, 20), "paper": (512, 100)}  # width, epochs
 

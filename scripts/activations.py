@@ -3,7 +3,7 @@
 from absl import flags
 
 from seedlab import cli
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 _OUT = flags.DEFINE_string("out", None, "the PNG file to write", required=True)
 _REACH = flags.DEFINE_float("reach", 3.0, "the largest |x|", lower_bound=0.1, upper_bound=100)

@@ -9,7 +9,7 @@ import sys
 from absl import flags
 
 from seedlab import cli
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 _METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first of A")
 _MARGIN = flags.DEFINE_float("margin", None, "a difference worth having, in the unit shown")

@@ -5,7 +5,8 @@ import json
 from absl import flags
 
 from seedlab import cli
-from seedlab.config import SEED_LIMIT, UserError
+from seedlab.config import SEED_LIMIT
+from seedlab.errors import UserError
 
 _OUT = flags.DEFINE_string("out", None, "the PNG file to write", required=True)
 _SIZE = flags.DEFINE_integer("image_size", 32, "pixels a side")

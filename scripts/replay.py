@@ -8,7 +8,7 @@ import sys
 from absl import flags
 
 from seedlab import cli
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 _RUN = flags.DEFINE_integer("run", None, "the run's number")
 _PARAMS = flags.DEFINE_string("params", None, "write the trained parameters to FILE.safetensors")

@@ -11,7 +11,7 @@ import time
 from absl import flags
 
 from seedlab import cli
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 _METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first")
 _PAGE = flags.DEFINE_string("page", None, "write the page to this file instead")

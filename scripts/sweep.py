@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from seedlab import cli
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="the experiment")
 _TRAINER = flags.DEFINE_string("trainer", None, "module:function that builds a Trainer of your own")

@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 _HOME = {
   "Config": "config",
   "Trainer": "trainer",
-  "UserError": "config",
+  "UserError": "errors",
   "compare": "comparisons",
   "open": "records",
   "plan": "sweeps",

@@ -23,7 +23,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
-from seedlab.config import UserError, choice_error
+from seedlab.errors import UserError, choice_error
 
 # Limits of parameters: numbers of float32 whose inverse is one too.
 _SMALLEST = float(np.finfo(np.float32).tiny)

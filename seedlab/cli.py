@@ -30,7 +30,7 @@ from ml_collections import config_dict
 from ml_collections.config_flags import config_flags, tuple_parser
 
 import seedlab
-from seedlab.config import UserError, choice_error, closest
+from seedlab.errors import UserError, choice_error, closest
 
 FLAGS = flags.FLAGS
 

@@ -23,14 +23,14 @@ import pandas as pd
 import scipy.stats
 import xarray
 
-from seedlab import config, findings, records
-from seedlab.config import STREAMS, UserError
+from seedlab import claims, config, findings, records
+from seedlab.claims import Claim, Part, Verdict
+from seedlab.config import STREAMS
+from seedlab.errors import UserError
 from seedlab.findings import Findings
 from seedlab.stats import comparison, crossed, many, planning, sequential
 from seedlab.stats.comparison import Contrast, TwoSweeps
 from seedlab.stats.single import Interval
-from seedlab.studies import claims
-from seedlab.studies.claims import Claim, Part, Verdict
 
 LEVEL = 0.95
 _POWER = 0.8

@@ -8,7 +8,6 @@ models or data to be checked (a name, a size) is checked by
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -19,15 +18,13 @@ from typing import Any, Literal
 
 from ml_collections import config_dict
 
+from seedlab.errors import UserError, choice_error, closest
+
 Stream = Literal["init", "sample", "order", "augment", "noise", "poke"]
 STREAMS: tuple[str, ...] = typing.get_args(Stream)
 SEED_LIMIT = 2**32
 # Values of data.name that are sampled by key: data/worlds.py, data/clicks.py
 WORLDS = ("glyphs", "gaussians", "clicks")
-
-
-class UserError(ValueError):
-  """The user's input is wrong: one line with field, value and remedy; exit status 2."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,20 +338,6 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, A
     for field in fields
     if flat_a.get(field) != flat_b.get(field)
   ]
-
-
-def choice_error(field: str, value: Any, choices: typing.Iterable[str]) -> UserError:
-  """The error for a value outside a list, with the closest choice when there is one."""
-  choices = sorted(choices)
-  return UserError(
-    f"{field}={value!r} is not known{closest(str(value), choices)}; choices: {', '.join(choices)}"
-  )
-
-
-def closest(word: str, choices: typing.Iterable[str]) -> str:
-  """`; did you mean X?` for the choice nearest to `word`, or nothing."""
-  near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
-  return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _config_dict(section: Any) -> config_dict.ConfigDict:

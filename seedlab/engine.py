@@ -28,7 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seedlab import checkpoints, host, streams
-from seedlab.config import STREAMS, UserError
+from seedlab.config import STREAMS
+from seedlab.errors import UserError
 from seedlab.trainer import EVALUATION, Trainer
 
 Mode = Literal["loop", "vmap"]

@@ -20,7 +20,8 @@ import pandas as pd
 import xarray
 
 from seedlab import stats
-from seedlab.config import STREAMS, UserError, choice_error
+from seedlab.config import STREAMS
+from seedlab.errors import UserError, choice_error
 from seedlab.stats import pairs
 from seedlab.stats.single import Interval
 

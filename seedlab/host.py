@@ -19,7 +19,7 @@ import subprocess
 import sys
 from typing import Any
 
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 _REPEATABLE_GPU = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"
 # XLA flags that say where to write or how to report, not how to compute.

@@ -25,7 +25,7 @@ import scipy.special
 import scipy.stats
 from numpy.typing import ArrayLike
 
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.stats import pairs
 from seedlab.stats.single import Interval, mean_interval
 

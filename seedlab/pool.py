@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 _ATTEMPTS = 3  # workers a single task may take down before it is given up
 _START = "from seedlab.worker import main; main()"

@@ -26,7 +26,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from seedlab import checkpoints
-from seedlab.config import STREAMS, UserError
+from seedlab.config import STREAMS
+from seedlab.errors import UserError
 
 STORE_VERSION = 1
 _MARK = "seedlab_store"  # the attribute that tells our stores from other Zarr groups

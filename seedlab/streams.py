@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seedlab.config import SEED_LIMIT, STREAMS, Seeds, UserError
+from seedlab.config import SEED_LIMIT, STREAMS, Seeds
+from seedlab.errors import UserError
 
 IMPLEMENTATION = "threefry2x32"
 

@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seedlab import __version__, checkpoints, config, host, records, streams, tasks, worker
-from seedlab.config import Config, Seeds, UserError
+from seedlab import __version__, checkpoints, config, errors, host, records, streams, tasks, worker
+from seedlab.config import Config, Seeds
+from seedlab.errors import UserError
 from seedlab.pool import WorkerPool
 from seedlab.progress import Progress
 
@@ -187,7 +188,7 @@ def sweep(
       happen after 30, 40, ... runs, in the order of their numbers, so that neither workers nor
       kills move the stopping run.
     max_runs: with `stop`, the most runs to train.
-    claims: `studies.claims.record(...)`, kept in the manifest before the first run; another
+    claims: `claims.record(...)`, kept in the manifest before the first run; another
       rule later is said, not stored.
     progress: counts the runs, finished ones included, in a display that serves several sweeps.
     checkpoint_every: seconds after which runs under way are saved (again), so that a kill costs no
@@ -397,7 +398,7 @@ def grid_cells(
         section = section.get(name, {}) if isinstance(section, dict) else {}
       if not isinstance(section, dict) or last not in section:
         known = [name for name, _ in config.flatten(values)]
-        raise UserError(f"--grid={field}: no such field{config.closest(field, known)}")
+        raise UserError(f"--grid={field}: no such field{errors.closest(field, known)}")
       section[last] = choice
     name = ",".join(f"{field}={choice}" for field, choice in cell.items()).replace("/", "_")
     found.append((cell, config.to_dict(config.parse(changed)), pathlib.Path(out) / name))
@@ -578,7 +579,7 @@ def _check_metric(rule: _Rule | None, facts: Mapping[str, Any]) -> None:
     return
   names = [name for name, (dims, *_) in facts["outcome"].items() if set(dims) <= {"evaluation"}]
   if rule.parsed.metric not in names:
-    raise config.choice_error("stop's metric", rule.parsed.metric, names)
+    raise errors.choice_error("stop's metric", rule.parsed.metric, names)
 
 
 def _stopping_run(writer: records.Writer, rule: _Rule, out) -> int | None:
@@ -588,7 +589,7 @@ def _stopping_run(writer: records.Writer, rule: _Rule, out) -> int | None:
 
   name = rule.parsed.metric
   if name not in writer.attributes["metrics"]:
-    raise config.choice_error("stop's metric", name, writer.attributes["metrics"])
+    raise errors.choice_error("stop's metric", name, writer.attributes["metrics"])
   if not np.array_equal(writer.runs, np.arange(len(writer.runs))):
     raise UserError(
       f"stop={rule.text!r} needs the runs 0, 1, 2, ... in order, which out={os.fspath(out)!r} does"
@@ -881,7 +882,7 @@ def _importable(name: str) -> None:
       if callable(value) and not key.startswith("_")
     ]
     raise UserError(
-      f"trainer={name!r}: {module} has no {function!r}{config.closest(function, choices)}"
+      f"trainer={name!r}: {module} has no {function!r}{errors.closest(function, choices)}"
     ) from None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from seedlab import checkpoints, engine, host, worker
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.trainer import EVALUATION, Trainer
 
 

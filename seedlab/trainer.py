@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 EVALUATION = "evaluation"
 

@@ -41,7 +41,7 @@ def main() -> None:
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
 
   from seedlab import host
-  from seedlab.config import UserError
+  from seedlab.errors import UserError
   from seedlab.pool import pack, read_frame, unpack, write_frame
 
   if arguments.core is not None:

@@ -6,7 +6,7 @@ import signal
 import time
 
 from seedlab import worker
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 
 def double(number, array):

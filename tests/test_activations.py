@@ -17,7 +17,7 @@ from scipy.special import expit, ndtr
 
 from seedlab import activations, config, models
 from seedlab.activations import gsmelu, relu, rescu, second_moment, smelu
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 FLOATS = [jnp.float16, jnp.bfloat16, jnp.float32]
 value = jax.jit(smelu)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from seedlab import streams
-from seedlab.config import Data, UserError
+from seedlab.config import Data
 from seedlab.data import augmentation, order
+from seedlab.errors import UserError
 
 EVERYTHING = Data(flip=True, crop=3, cutout=5)
 augment = jax.jit(augmentation.augment, static_argnums=2)

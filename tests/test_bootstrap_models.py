@@ -13,7 +13,7 @@ from jax import lax
 from networks import assert_near, equations, gradient, moved, shapes, size
 
 from seedlab import activations, config, models
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.models import cells, layers, vit
 from seedlab.models.cells import Cells, Edge, Structure
 from seedlab.models.chain import ALEXNET, DCONV, MCNN, Chain

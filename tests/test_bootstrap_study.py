@@ -11,7 +11,8 @@ import pytest
 import xarray
 
 from seedlab import config as configs
-from seedlab.config import UserError, changed
+from seedlab.config import changed
+from seedlab.errors import UserError
 from seedlab.studies import bootstrap, bootstrap_study, claims
 
 STEPS = np.array([10, 20, 30, 40])

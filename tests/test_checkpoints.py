@@ -20,7 +20,7 @@ import toy
 
 import seedlab
 from seedlab import checkpoints, engine, records
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.trainer import Trainer
 
 HERE = pathlib.Path(__file__).parent

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import scipy.special
 
+from seedlab import claims
+from seedlab.claims import Claim, Part, judge, judge_family
 from seedlab.stats import many
 from seedlab.stats.single import Interval
-from seedlab.studies import claims
-from seedlab.studies.claims import Claim, Part, judge, judge_family
 
 
 def interval(low, high, level=0.95):

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 import seedlab
-from seedlab import config
+from seedlab import config, errors
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
@@ -30,7 +30,7 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from seedlab import cli, config
+from seedlab import cli, config, errors
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment")
 _RUNS = flags.DEFINE_integer("runs", 100, "how many runs", lower_bound=1)
@@ -50,7 +50,7 @@ def print():
 
 
 def user_error():
-  raise config.UserError("runs=3 must be\\n  even")
+  raise errors.UserError("runs=3 must be\\n  even")
 
 
 def unusable_file():
@@ -124,7 +124,8 @@ if __name__ == "__main__":
 
 _CONFIG_FILES = {
   "good.py": """
-from seedlab.config import Config, Model, choice_error, to_config_dict
+from seedlab.config import Config, Model, to_config_dict
+from seedlab.errors import choice_error
 
 def get_config(scale="laptop"):
   if scale not in ("smoke", "laptop"):
@@ -487,7 +488,7 @@ def test_config_files(path):
     cost.append((parsed.training.steps or parsed.training.epochs) * parsed.model.width)
   assert cost == sorted(cost) and len(set(cost)) == 3
   assert config.parse(module["get_config"]()) == config.parse(module["get_config"]("laptop"))
-  with pytest.raises(config.UserError, match="scale='huge' is not known; choices: laptop"):
+  with pytest.raises(errors.UserError, match="scale='huge' is not known; choices: laptop"):
     module["get_config"]("huge")
 
 

@@ -17,7 +17,8 @@ from test_report import CLASSES, errors, store
 
 from seedlab import findings, records, report
 from seedlab.comparisons import compare
-from seedlab.config import STREAMS, UserError
+from seedlab.config import STREAMS
+from seedlab.errors import UserError
 from seedlab.stats import comparison, crossed, sequential
 
 ROOT = pathlib.Path(__file__).parent.parent

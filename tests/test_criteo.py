@@ -17,8 +17,9 @@ from networks import size
 from test_data import user_cache as user_cache
 
 from seedlab import data, models
-from seedlab.config import Data, Model, UserError
+from seedlab.config import Data, Model
 from seedlab.data import criteo, loading
+from seedlab.errors import UserError
 
 CRITEO = Data(name="criteo")
 

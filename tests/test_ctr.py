@@ -10,9 +10,10 @@ import pytest
 from networks import assert_near, size
 
 from seedlab import models
-from seedlab.config import Model, UserError
+from seedlab.config import Model
 from seedlab.data import movielens
 from seedlab.data.fields import Field, columns
+from seedlab.errors import UserError
 
 FIELDS = (Field("user", 5), Field("genres", 4, columns=3), Field("age", 0))
 ROWS = np.int32([[0, 1, 2, -1, 30], [4, -1, -1, -1, 0], [2, 3, -1, -1, -7], [2, 0, 3, 1, 123456]])

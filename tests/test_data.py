@@ -14,8 +14,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from seedlab.config import Data, UserError
+from seedlab.config import Data
 from seedlab.data import catalogue, class_names, load, loading
+from seedlab.errors import UserError
 
 
 @pytest.fixture(autouse=True)

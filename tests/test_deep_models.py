@@ -13,7 +13,7 @@ import pytest
 from networks import assert_near, equations, gradient, moved, shapes, size
 
 from seedlab import config, models
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.models import layers, resnet
 from seedlab.models.densenet import DenseNet
 from seedlab.models.resnet import ResNet

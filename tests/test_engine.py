@@ -7,7 +7,8 @@ import pytest
 import toy
 
 from seedlab import engine, streams
-from seedlab.config import Seeds, UserError
+from seedlab.config import Seeds
+from seedlab.errors import UserError
 
 RUNS = [3, 0, 11, 7, 5]
 

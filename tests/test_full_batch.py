@@ -11,8 +11,9 @@ import pytest
 
 from seedlab import config as configs
 from seedlab import engine, models, streams, training
-from seedlab.config import Config, Gradient, Model, Optimizer, Seeds, Training, UserError
+from seedlab.config import Config, Gradient, Model, Optimizer, Seeds, Training
 from seedlab.data import Dataset, augmentation
+from seedlab.errors import UserError
 from seedlab.studies import fullbatch
 from seedlab.training import gradients, losses
 from seedlab.training import optimizer as optimizers

@@ -12,9 +12,10 @@ import pytest
 from seedlab import checkpoints, engine, streams, training
 from seedlab import config as configs
 from seedlab import data as datasets
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training, UserError
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training
 from seedlab.data import Dataset, augmentation, worlds
 from seedlab.data import order as orders
+from seedlab.errors import UserError
 from seedlab.training import evaluation
 from seedlab.training import examples as sources
 from seedlab.training import optimizer as optimizers

@@ -11,7 +11,7 @@ from test_training import BASE, DATASET, keys_of
 
 from seedlab import config as configs
 from seedlab import engine, training
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 
 def trainer(**model) -> training.Trainer:

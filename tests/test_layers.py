@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.models import layers
 
 LOWERINGS = ["native", "patches"]

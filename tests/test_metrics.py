@@ -12,7 +12,7 @@ import sklearn.metrics
 import zarr
 
 from seedlab import metrics
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.stats import pairs
 
 RNG = np.random.default_rng(0)

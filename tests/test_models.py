@@ -11,7 +11,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from seedlab import config, models
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 SHAPES = {"mlp": (8, 8, 1), "cnn": (8, 8, 1), "resnet9": (16, 16, 3)}
 NAMES = sorted(SHAPES)

@@ -8,8 +8,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from seedlab import data
-from seedlab.config import Data, UserError
+from seedlab.config import Data
 from seedlab.data import catalogue, movielens
+from seedlab.errors import UserError
 
 RANDOM, LATEST = (Data(name=movielens.NAME, test_by=by) for by in ("random", "time"))
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from seedlab import streams
-from seedlab.config import UserError
 from seedlab.data import order
+from seedlab.errors import UserError
 
 
 @jax.jit

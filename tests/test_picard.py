@@ -15,8 +15,9 @@ from test_training import DATASET, keys_of
 
 from seedlab import config as configs
 from seedlab import engine, models, training
-from seedlab.config import Config, Data, Model, Optimizer, Training, UserError
+from seedlab.config import Config, Data, Model, Optimizer, Training
 from seedlab.data import Dataset
+from seedlab.errors import UserError
 from seedlab.models import resnet
 from seedlab.training import losses, poke
 from seedlab.training import optimizer as optimizers

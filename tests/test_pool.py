@@ -10,7 +10,7 @@ import jobs
 import numpy as np
 import pytest
 
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.pool import TaskError, WorkerDied, WorkerPool, pack, unpack
 
 CORES = sorted(os.sched_getaffinity(0))

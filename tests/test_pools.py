@@ -33,8 +33,9 @@ from test_data import (
 from test_data import user_cache as user_cache
 
 from seedlab import config, engine
-from seedlab.config import Data, UserError
+from seedlab.config import Data
 from seedlab.data import cache, catalogue, cifar5m, class_names, dogbird, load, loading, npz
+from seedlab.errors import UserError
 
 CIFAR5M = Data(name="cifar5m")
 

@@ -17,8 +17,9 @@ from test_training import keys_of
 import seedlab
 from seedlab import config as configs
 from seedlab import engine, models, training
-from seedlab.config import Model, Optimizer, Training, UserError
+from seedlab.config import Model, Optimizer, Training
 from seedlab.data import Dataset
+from seedlab.errors import UserError
 from seedlab.models import layers, pretrained
 
 torch = pytest.importorskip("torch", reason="needs PyTorch (pip install -e '.[reference]')")

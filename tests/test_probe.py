@@ -14,7 +14,8 @@ from test_remedies import BASE, differing, states
 
 from seedlab import config as configs
 from seedlab import engine, models, records, training
-from seedlab.config import Optimizer, Probe, UserError
+from seedlab.config import Optimizer, Probe
+from seedlab.errors import UserError
 from seedlab.training import losses
 from seedlab.training import optimizer as optimizers
 

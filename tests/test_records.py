@@ -16,7 +16,8 @@ import xarray
 import zarr
 
 from seedlab import records
-from seedlab.config import STREAMS, UserError
+from seedlab.config import STREAMS
+from seedlab.errors import UserError
 
 PLAN, EXAMPLES, CHUNK = [5, 10], 7, 4
 OUTCOME = {

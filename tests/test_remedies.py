@@ -11,8 +11,9 @@ from test_ideal import DATASET, assert_close, keys_of, seeds_of
 
 from seedlab import config as configs
 from seedlab import engine, findings, records, streams, sweeps, training
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, UserError
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training
 from seedlab.data import order as orders
+from seedlab.errors import UserError
 from seedlab.training import evaluation, losses, poke
 
 STEPS = 7

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import xarray
 
-from seedlab import findings, report, stats
-from seedlab.config import STREAMS, UserError
+from seedlab import claims, findings, report, stats
+from seedlab.config import STREAMS
+from seedlab.errors import UserError
 from seedlab.stats.single import Interval
-from seedlab.studies import claims
 
 CLASSES = 4
 

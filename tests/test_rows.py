@@ -13,9 +13,10 @@ from test_ideal import keys_of, seeds_of
 
 from seedlab import config as configs
 from seedlab import engine, streams, sweeps, training
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, UserError
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training
 from seedlab.data import Dataset, worlds
 from seedlab.data.fields import Field
+from seedlab.errors import UserError
 from seedlab.training import evaluation
 
 SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"

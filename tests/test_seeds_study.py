@@ -12,11 +12,12 @@ import scipy.stats
 import xarray
 from test_ideal import keys_of, seeds_of
 
+from seedlab import claims, engine, report
 from seedlab import config as configs
-from seedlab import engine, report
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, UserError
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training
+from seedlab.errors import UserError
 from seedlab.stats import single
-from seedlab.studies import claims, seeds, seeds_study, study, twins
+from seedlab.studies import seeds, seeds_study, study, twins
 from seedlab.training import optimizer
 
 STEPS = np.array([10, 20, 30, 40, 50])

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import xarray
 
+from seedlab import claims
 from seedlab import config as configs
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.stats import crossed_pairs
-from seedlab.studies import claims, smooth, smooth_study
+from seedlab.studies import smooth, smooth_study
 
 INITS, ORDERS, EXAMPLES = 3, 6, 60
 STEPS = np.array([10, 20, 30])

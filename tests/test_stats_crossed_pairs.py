@@ -10,7 +10,7 @@ import scipy.stats
 from test_stats_pairs import covered, restless_truth
 
 from seedlab import metrics
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.stats import crossed_pairs, pairs
 
 FIRST, SECOND = (x.ravel() for x in np.meshgrid([5, 8, 9, 11], [0, 2, 4, 7, 6], indexing="ij"))

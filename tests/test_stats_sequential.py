@@ -8,7 +8,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.stats import comparison, sequential
 
 DISTRIBUTIONS = {

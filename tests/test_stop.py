@@ -13,7 +13,7 @@ from test_sweeps import HERE, assert_same_bits, sweep
 
 import seedlab
 from seedlab import records, sweeps
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.stats import sequential
 
 RULE = "ci_width(mse)<0.056"
@@ -177,7 +177,7 @@ def test_what_was_planned_is_kept_and_not_changed_afterwards(tmp_path):
 
 
 def test_claims_are_in_the_manifest_and_a_changed_one_is_said(tmp_path, capsys):
-  from seedlab.studies import claims
+  from seedlab import claims
 
   part = claims.Part("mean of mse", "hi < x", (1.0,))
   fixed = claims.record([claims.Claim("T1", "it learns", (part,))])

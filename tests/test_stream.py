@@ -15,9 +15,10 @@ from test_data import user_cache as user_cache
 from seedlab import checkpoints, engine, streams, training
 from seedlab import config as configs
 from seedlab import data as datasets
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training, UserError
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training
 from seedlab.data import augmentation, crops, loading, stream
 from seedlab.data import order as orders
+from seedlab.errors import UserError
 from seedlab.training import examples as sources
 
 TRAIN, TEST, SIDE = 22, 9, 6

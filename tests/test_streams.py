@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from seedlab import config, streams
-from seedlab.config import STREAMS, Seeds, UserError
+from seedlab.config import STREAMS, Seeds
+from seedlab.errors import UserError
 
 
 def keys_of(run: int, **seeds) -> streams.Keys:

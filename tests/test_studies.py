@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import xarray
 
-from seedlab import config, records, report
-from seedlab.config import Config, Training, UserError
+from seedlab import claims, config, records, report
+from seedlab.claims import Claim, Part
+from seedlab.config import Config, Training
+from seedlab.errors import UserError
 from seedlab.stats.single import Interval
-from seedlab.studies import claims, fullbatch_study, study
-from seedlab.studies.claims import Claim, Part
+from seedlab.studies import fullbatch_study, study
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = dataclasses.replace(

@@ -16,7 +16,8 @@ import toy
 
 import seedlab
 from seedlab import engine, records, streams, sweeps
-from seedlab.config import Seeds, UserError
+from seedlab.config import Seeds
+from seedlab.errors import UserError
 
 HERE = pathlib.Path(__file__).parent
 RUNS = 24

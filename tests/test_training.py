@@ -10,8 +10,9 @@ import pytest
 
 from seedlab import config as configs
 from seedlab import engine, streams, training
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training, UserError
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training
 from seedlab.data import Dataset
+from seedlab.errors import UserError
 from seedlab.training import losses
 from seedlab.training import optimizer as optimizers
 

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from seedlab import figures, streams
-from seedlab.config import WORLDS, UserError
+from seedlab.config import WORLDS
 from seedlab.data import worlds
+from seedlab.errors import UserError
 
 SIDE, COUNT = 16, 400
 glyph_labels = jax.jit(worlds.glyph_labels, static_argnums=2)

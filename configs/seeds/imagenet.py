@@ -37,11 +37,10 @@ from seedlab.config import (
   Optimizer,
   Probe,
   Training,
-  UserError,
   changed,
-  choice_error,
   to_config_dict,
 )
+from seedlab.errors import UserError, choice_error
 
 _RESNET50 = {
   "model.name": "imagenet_resnet50", "model.width": 64, "model.norm": "batch",

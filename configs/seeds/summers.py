@@ -36,10 +36,9 @@ from seedlab.config import (
   Optimizer,
   Seeds,
   Training,
-  UserError,
-  choice_error,
   to_config_dict,
 )
+from seedlab.errors import UserError, choice_error
 
 _PAPER = Config(
   data=Data(name="cifar10", flip=True, crop=4),

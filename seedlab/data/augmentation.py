@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from seedlab import streams
-from seedlab.config import Data, UserError
+from seedlab.config import Data
+from seedlab.errors import UserError
 
 # Append, never renumber: these decide the draws. The last is of crops.py.
 _FLIP, _CROP, _CUTOUT, RESIZED_CROP = 0, 1, 2, 3

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seedlab.config import WORLDS, UserError
+from seedlab.config import WORLDS
+from seedlab.errors import UserError
 
 _READABLE = ("array_record", "parquet", "bagz")  # what can be read without TensorFlow
 _CONNECT_SECONDS = 10.0

@@ -7,7 +7,7 @@ of a DDPM trained on CIFAR-10, labelled by a BiT network. Six npz archives of
 
 import pathlib
 
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 CLASS_NAMES = (
   "airplane",

@@ -21,9 +21,9 @@ from typing import IO
 
 import numpy as np
 
-from seedlab.config import UserError
 from seedlab.data import catalogue
 from seedlab.data.fields import Field
+from seedlab.errors import UserError
 
 CLASS_NAMES = ("no click", "click")
 _LINES, _TRAIN, _TEST = 45_840_617, 37_000_000, 4_420_309

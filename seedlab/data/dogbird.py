@@ -7,7 +7,7 @@ in WordNet.
 
 import numpy as np
 
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 SOURCE = "imagenet2012"  # in tensorflow-datasets
 CLASS_NAMES = ("hunting dog", "bird")

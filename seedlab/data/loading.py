@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from seedlab.config import WORLDS, Data, UserError
+from seedlab.config import WORLDS, Data
 from seedlab.data import cache, catalogue, cifar5m, criteo, dogbird, movielens, npz, stream
 from seedlab.data.fields import Field
+from seedlab.errors import UserError
 
 _DIGITS_PER_CLASS = 50
 _TEST_ARRAYS = ("test_image", "test_label")

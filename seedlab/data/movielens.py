@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seedlab.config import UserError
 from seedlab.data.fields import Field
+from seedlab.errors import UserError
 
 NAME = "movielens/100k-ratings"
 CLASS_NAMES = ("below 4 stars", "4 stars or 5")

@@ -12,8 +12,8 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from seedlab.config import UserError
 from seedlab.data import catalogue
+from seedlab.errors import UserError
 
 _KEYS = {"X": "uint8[N, H, W, C]", "Y": "integers[N]"}
 

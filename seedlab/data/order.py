@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from seedlab import streams
-from seedlab.config import UserError
+from seedlab.errors import UserError
 
 
 def single_pass(key: jax.Array, examples: int, size: int) -> jax.Array:

@@ -22,8 +22,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from seedlab.config import UserError
 from seedlab.data import catalogue
+from seedlab.errors import UserError
 
 _THREADS = 4
 _CHUNK = 16  # records that a thread reads before it takes the next ones

@@ -22,9 +22,10 @@ import numpy as np
 from scipy import special
 
 from seedlab import streams
-from seedlab.config import WORLDS, UserError, choice_error, closest
+from seedlab.config import WORLDS
 from seedlab.data import clicks
 from seedlab.data.fields import Field, columns
+from seedlab.errors import UserError, choice_error, closest
 
 _SIDES = (8, 256)  # least and largest image_size
 

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from seedlab import activations
-from seedlab.config import Model, UserError, choice_error
+from seedlab.config import Model
 from seedlab.data.fields import Field, columns
+from seedlab.errors import UserError, choice_error
 from seedlab.models import chain
 from seedlab.models.cells import Cells
 from seedlab.models.chain import Chain

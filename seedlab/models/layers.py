@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from seedlab.config import UserError, choice_error
+from seedlab.errors import UserError, choice_error
 
 Lowering = Literal["native", "patches"]
 Norm = Literal["none", "batch", "group"]

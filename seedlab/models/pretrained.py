@@ -26,7 +26,8 @@ import safetensors
 import safetensors.numpy
 
 from seedlab import models
-from seedlab.config import Model, UserError
+from seedlab.config import Model
+from seedlab.errors import UserError
 
 _MOST_NAMED = 5  # parameters listed in an error
 _KEYS_A = -0.75  # PyTorch's parameter of Keys' cubic kernel

@@ -17,7 +17,8 @@ import xarray
 from matplotlib.figure import Figure
 
 from seedlab import comparisons, figures, findings, records, stats
-from seedlab.config import UserError
+from seedlab.claims import Verdict
+from seedlab.errors import UserError
 from seedlab.findings import Findings
 from seedlab.report import versus, words
 from seedlab.report.page import (
@@ -31,7 +32,6 @@ from seedlab.report.page import (
   table_page,
   write,
 )
-from seedlab.studies.claims import Verdict
 
 __all__ = [
   "Table",

@@ -26,12 +26,12 @@ from PIL import Image
 
 from seedlab import config, findings, records
 from seedlab import data as datasets
+from seedlab.claims import Evidence, Verdict
 from seedlab.comparisons import Comparison
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.findings import Disagreement, Findings
 from seedlab.report import charts, versus, words
 from seedlab.stats.single import Interval
-from seedlab.studies.claims import Evidence, Verdict
 
 _PICTURES = 24  # test examples shown that flip between seeds
 _CLASSES = 12  # up to which the confusion between seeds is shown as a matrix

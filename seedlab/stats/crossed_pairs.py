@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.stats import crossed
 from seedlab.stats.single import Interval, several_jackknives
 

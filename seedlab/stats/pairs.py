@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.stats.single import (
   Interval,
   finite_values,

@@ -21,7 +21,7 @@ import scipy.special
 import scipy.stats
 from numpy.typing import ArrayLike
 
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.stats.comparison import TwoSweeps
 from seedlab.stats.single import finite_values, upper_tail
 

@@ -28,18 +28,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from seedlab.config import (
-  Config,
-  Data,
-  Evaluation,
-  Optimizer,
-  Training,
-  UserError,
-  changed,
-  choice_error,
-  flatten,
-  to_dict,
-)
+from seedlab.config import Config, Data, Evaluation, Optimizer, Training, changed, flatten, to_dict
+from seedlab.errors import UserError, choice_error
 
 # What a real and an ideal world may differ in.
 _WORLDLY = ("data.world", "data.train_examples")

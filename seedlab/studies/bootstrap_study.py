@@ -22,13 +22,14 @@ import scipy.stats
 import xarray
 
 from seedlab import data, findings, report
-from seedlab.config import Config, Data, UserError, parse
+from seedlab.claims import Claim, Part
+from seedlab.config import Config, Data, parse
+from seedlab.errors import UserError
 from seedlab.report import charts
 from seedlab.stats import comparison, curves
 from seedlab.stats.curves import Band
 from seedlab.stats.single import Interval, jackknife_interval
 from seedlab.studies import bootstrap
-from seedlab.studies.claims import Claim, Part
 from seedlab.studies.study import Analysis, Study, Sweep
 
 METRICS = ("soft", "hard")  # errors: 1 - p(label), and whether the label is missed

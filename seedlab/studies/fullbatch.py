@@ -29,16 +29,8 @@ colour, theirs with black.
 import dataclasses
 from typing import Any, NamedTuple
 
-from seedlab.config import (
-  Config,
-  Data,
-  Evaluation,
-  Model,
-  Optimizer,
-  Training,
-  changed,
-  choice_error,
-)
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, changed
+from seedlab.errors import choice_error
 
 _EVALUATIONS = 30  # of a run at most, in every row
 

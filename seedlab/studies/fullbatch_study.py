@@ -18,12 +18,13 @@ import numpy as np
 import xarray
 
 from seedlab import data, findings, report
-from seedlab.config import Config, Data, UserError, changed, parse
+from seedlab.claims import Claim, Part
+from seedlab.config import Config, Data, changed, parse
+from seedlab.errors import UserError
 from seedlab.report import charts
 from seedlab.stats import comparison, single
 from seedlab.stats.single import Interval
 from seedlab.studies import bootstrap, fullbatch
-from seedlab.studies.claims import Claim, Part
 from seedlab.studies.study import Analysis, Study, Sweep
 
 _ROWS = (

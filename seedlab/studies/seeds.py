@@ -22,18 +22,8 @@ import itertools
 import re
 from typing import Any
 
-from seedlab.config import (
-  Config,
-  Data,
-  Evaluation,
-  Model,
-  Optimizer,
-  Seeds,
-  Training,
-  UserError,
-  changed,
-  choice_error,
-)
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training, changed
+from seedlab.errors import UserError, choice_error
 
 LEVELS = {"smoke": 3, "laptop": 16, "paper": 32}  # of each stream of the crossed design
 FACTORS = ("init", "order", "augment")

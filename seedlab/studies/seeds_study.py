@@ -22,12 +22,13 @@ import numpy as np
 import xarray
 
 from seedlab import data, findings, report
-from seedlab.config import Data, UserError, to_dict
+from seedlab.claims import Claim, Part
+from seedlab.config import Data, to_dict
+from seedlab.errors import UserError
 from seedlab.report import charts
 from seedlab.stats import comparison, crossed, crossed_pairs, curves, pairs, single
 from seedlab.stats.single import Interval, several_jackknives
 from seedlab.studies import seeds
-from seedlab.studies.claims import Claim, Part
 from seedlab.studies.study import Analysis, Study, Sweep
 
 _SCANNED = 100  # seeds of S4

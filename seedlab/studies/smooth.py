@@ -23,17 +23,8 @@ import inspect
 from typing import Any
 
 from seedlab import activations
-from seedlab.config import (
-  Config,
-  Data,
-  Evaluation,
-  Model,
-  Optimizer,
-  Training,
-  UserError,
-  changed,
-  choice_error,
-)
+from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, changed
+from seedlab.errors import UserError, choice_error
 
 ACTIVATIONS = (
   "linear", "relu", "smelu", "swish", "gelu", "softplus", "mish", "tanhexp", "squareplus", "elu",

@@ -27,12 +27,13 @@ import numpy as np
 import xarray
 
 from seedlab import data, metrics, records, report
-from seedlab.config import Config, Data, Model, Optimizer, Seeds, Training, UserError, changed
+from seedlab.claims import Claim, Part
+from seedlab.config import Config, Data, Model, Optimizer, Seeds, Training, changed
+from seedlab.errors import UserError
 from seedlab.report import charts
 from seedlab.stats import crossed_pairs, pairs
 from seedlab.stats.single import Interval, jackknife_interval, mean_interval
 from seedlab.studies import smooth
-from seedlab.studies.claims import Claim, Part
 from seedlab.studies.study import Analysis, Study, Sweep
 
 _LOWER = 0.95  # M1: of ReLU's PD

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import xarray
 
-from seedlab import records, report, sweeps
-from seedlab.config import Config, UserError, changed
+from seedlab import claims, records, report, sweeps
+from seedlab.claims import Claim, Evidence, Verdict
+from seedlab.config import Config, changed
+from seedlab.errors import UserError
 from seedlab.progress import Progress
-from seedlab.studies import claims
-from seedlab.studies.claims import Claim, Evidence, Verdict
 
 _MARK = "study.json"  # says whose directory it is
 _TEACHERS_SHARE = 0.5  # of the labels

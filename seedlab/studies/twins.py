@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from seedlab import config as configs
 from seedlab import streams, training
-from seedlab.config import UserError
+from seedlab.errors import UserError
 from seedlab.trainer import EVALUATION, Trainer
 
 _ANEW = ("order", "augment", "noise")

@@ -27,11 +27,12 @@ from jax import lax
 from seedlab import config as configs
 from seedlab import data as datasets
 from seedlab import models, streams
-from seedlab.config import Config, Gradient, UserError
+from seedlab.config import Config, Gradient
 from seedlab.data import augmentation, crops, worlds
 from seedlab.data import order as orders
 from seedlab.data.fields import Field
 from seedlab.data.stream import Pool
+from seedlab.errors import UserError
 from seedlab.models import pretrained
 from seedlab.trainer import EVALUATION, Trainer
 from seedlab.training import evaluation as evaluations

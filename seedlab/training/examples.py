@@ -28,11 +28,12 @@ import numpy as np
 from jax import lax
 
 from seedlab import streams
-from seedlab.config import STREAMS, Config, UserError
+from seedlab.config import STREAMS, Config
 from seedlab.data import Dataset, crops
 from seedlab.data import order as orders
 from seedlab.data.stream import Pool
 from seedlab.data.worlds import World
+from seedlab.errors import UserError
 
 # Larger pools stay on the host, mapped into memory.
 _LARGEST_ON_DEVICE = 4 * 2**30  # bytes

@@ -24,7 +24,8 @@ import optax
 from jax import flatten_util, lax
 
 from seedlab import streams
-from seedlab.config import Gradient, UserError
+from seedlab.config import Gradient
+from seedlab.errors import UserError
 
 Tree = Any
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seedlab import streams
-from seedlab.config import STREAMS, Model, UserError
+from seedlab.config import STREAMS, Model
+from seedlab.errors import UserError
 from seedlab.models import pretrained
 from seedlab.models.pretrained import is_fresh, some
 from seedlab.trainer import Trainer

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seedlab.config import Optimizer, Probe, UserError
+from seedlab.config import Optimizer, Probe
+from seedlab.errors import UserError
 
 _EXPONENTIAL_END = 1e-3  # of the peak, at the last step
 _NO_PROBE = Probe()

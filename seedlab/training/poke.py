@@ -6,7 +6,8 @@ import numpy as np
 from jax import lax
 
 from seedlab import streams
-from seedlab.config import Training, UserError
+from seedlab.config import Training
+from seedlab.errors import UserError
 
 _FACTOR = 1.001
 

@@ -1,0 +1,23 @@
+"""The user's mistakes: one line with field, value and remedy."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class UserError(ValueError):
+  """The user's input is wrong: one line with field, value and remedy; exit status 2."""
+
+
+def choice_error(field: str, value: Any, choices: Iterable[str]) -> UserError:
+  """The error for a value outside a list, with the closest choice when there is one."""
+  choices = sorted(choices)
+  return UserError(
+    f"{field}={value!r} is not known{closest(str(value), choices)}; choices: {', '.join(choices)}"
+  )
+
+
+def closest(word: str, choices: Iterable[str]) -> str:
+  """`; did you mean X?` for the choice nearest to `word`, or nothing."""
+  near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+  return f"; did you mean {near[0]!r}?" if near else ""
