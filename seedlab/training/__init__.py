@@ -9,62 +9,52 @@ at each evaluation: accuracy, loss and soft-error over the whole test set (train
 
 In an ideal world (`data.world`) no example comes twice, and a step's are those that are next on
 the run's list (training/examples.py). A minibatch is one block unless `gradient.block_size` cuts
-it (training/gradients.py). Examples are pictures, or rows of whole numbers (data/fields.py), which
-no step changes.
+it (training/gradients.py). Examples are images, or rows of whole numbers (data/fields.py), which
+no step changes. This module only joins plain functions, each in its own:
+
+  cut          sizes of updates and blocks, moments of evaluation
+  examples     which examples a step trains on
+  images       normalisation and augmentation
+  objectives   the loss of a block
+  gradients    the gradient of an update
+  step         one step, the steps of a segment
+  evaluation   what is measured
 """
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax import lax
 
 from seedlab import config as configs
 from seedlab import data as datasets
 from seedlab import models, streams
-from seedlab.config import Config, Gradient
-from seedlab.data import augmentation, crops, worlds
-from seedlab.data import order as orders
+from seedlab.config import Config
+from seedlab.data import worlds
 from seedlab.data.fields import Field
 from seedlab.data.stream import Pool
 from seedlab.errors import UserError
 from seedlab.models import pretrained
 from seedlab.trainer import EVALUATION, Trainer
+from seedlab.training import cut as cuts
 from seedlab.training import evaluation as evaluations
 from seedlab.training import examples as sources
-from seedlab.training import gradients, initial, losses, poke
+from seedlab.training import images, initial, objectives
 from seedlab.training import optimizer as optimizers
+from seedlab.training import step as steps
+from seedlab.training.objectives import Network
+from seedlab.training.step import Rules, State
 
-__all__ = ["EVALUATION", "State", "Trainer", "make_trainer"]
+__all__ = ["EVALUATION", "Shared", "State", "Trainer", "make_trainer", "on_dataset"]
 
-
-# A segment of full-batch steps computes at least this many blocks, about as many as a minibatch
-# epoch has steps. Nothing is drawn for a segment; it ends to let the engine report and measure.
-_SEGMENT_BLOCKS = 400
 _LARGEST_TEST_SET = 2 * 2**30  # bytes of it
 _BULK = 1000  # of them drawn at a time
 _TEST_EXAMPLES = 10_000  # of a world, unless data.test_examples says otherwise
-_SLICED = 32  # training examples whose loss is sliced: among many a kink of one is lost
-# As torchvision's published networks were trained.
-_IMAGENET_MEAN = (123.675, 116.28, 103.53)  # 255 (0.485, 0.456, 0.406)
-_IMAGENET_STD = (58.395, 57.12, 57.375)  # 255 (0.229, 0.224, 0.225)
 _PEER = 1  # fold_in(init, 1) draws the second network of co-distillation
-
-
-class State(NamedTuple):
-  """What one run carries from step to step."""
-
-  params: Any
-  batch_stats: Any  # empty without batch norm
-  opt_state: optax.OptState
-  examples: sources.Held
-  measured: jax.Array  # uint32[2], the `augment` key if augmented examples are measured, else [0]
-  average: Any = ()  # of the parameters over the steps, where it is evaluated
 
 
 class Shared(NamedTuple):
@@ -175,7 +165,7 @@ def on_dataset(
 
   Args:
     config: what is trained, and how.
-    dataset: pictures uint8[N, H, W, C], or rows int32[N, F] with `fields`.
+    dataset: images uint8[N, H, W, C], or rows int32[N, F] with `fields`.
     classes: K.
     world: where training examples come from; `dataset` then only says what they are tested on.
     fields: what the columns of rows mean.
@@ -183,12 +173,76 @@ def on_dataset(
     pool: streamed training examples; `dataset` then only says what they are tested on.
   """
   _check_examples(config, fields, lists)
-  if config.data.normalisation != "channels":
-    mean, std = _fixed_moments(config, dataset.test_image.shape[-1])
-    dataset = dataset._replace(mean=mean, std=std)
+  dataset = _normalised_as_asked(config, dataset)
   if pool:
     dataset = dataset._replace(train_label=pool.digest)
-  image_shape = dataset.test_image.shape[1:]
+  shape = dataset.test_image.shape[1:]
+  cut = cuts.cut(
+    config,
+    _count(config, dataset, world, pool),
+    config.data.name,
+    listed=config.data.world == "ideal" or pool is not None,
+  )
+  length = config.training.steps or config.training.epochs * cut.epoch_steps
+  _check_poke(config, length)
+  apply, network = _network(config, classes, shape, fields)
+  plan = cuts.plan(config.evaluation, length, cut.epoch_steps)
+  source = sources.build(
+    config, dataset, world, classes, cut.examples, cut.batch_size, length, pool=pool, plan=plan
+  )
+  teacher = ()
+  if config.training.teacher:
+    teacher = initial.teacher(
+      config.training.teacher, lambda key: network.init(key, _blank(config, shape, fields))
+    )
+  rules = _rules(config, network, classes, shape, fields, cut, source, length)
+  measured = evaluations.Measured(
+    config.evaluation,
+    apply,
+    rules.prepare,
+    rules.loss,
+    cut.examples,
+    cut.block_size,
+    source.measured,
+    bool(fields),
+    config.training.average > 0,
+    config.training.codistillation > 0,
+  )
+
+  def load():
+    held = sources.on_device(dataset)
+    return Shared(held, teacher, lists or ()) if teacher or lists else held
+
+  def init(keys, data):
+    blank = _blank(config, shape, fields)
+    return _initial(config, network, rules, blank, keys, _shared(data))
+
+  def advance(state, keys, data, fed, first, steps_):
+    return steps.advance(rules, state, keys, _shared(data), fed, first, steps_)
+
+  def evaluate(state, data):
+    return evaluations.of_classifier(measured, state, _shared(data))
+
+  period = None if config.data.world == "ideal" and not cut.full_batch else cut.period
+  trainer = Trainer(
+    plan=plan,
+    load=functools.cache(load),  # hashes a large pool
+    init=init,
+    advance=advance,
+    evaluate=evaluate,
+    dims=_dims(config, fields, lists),
+    feed=source.feed,
+    period=source.period or period,
+    coords={"label": ("example", dataset.test_label)},
+    evaluated_on=lambda: (dataset.test_image, dataset.test_label),
+  )
+  if config.model.initial:
+    trainer = initial.start_from(trainer, config.model, classes, shape)
+  return trainer
+
+
+def _count(config: Config, dataset: datasets.Dataset, world, pool: Pool | None) -> int:
+  """N, the training examples of a run."""
   total = config.data.train_examples if world else dataset.train_label.shape[0]
   if pool:
     total = pool.count
@@ -198,331 +252,132 @@ def on_dataset(
       f"data.train_examples={examples} is more than the {total} of {config.data.name}; lower it, or"
       " leave it empty to take all"
     )
-  copies, full_batch = config.data.copies, config.training.full_batch
-  ideal = config.data.world == "ideal"
-  batch_size, epoch_steps, blocks, block_size, ragged = _cut(config, examples)
-  masked = ragged or blocks * block_size > batch_size  # some block may be incomplete
-  steps = config.training.steps or config.training.epochs * epoch_steps
-  precision = config.model.precision
-  module = models.build(config.model, classes, image_shape, jax.default_backend(), fields)
-  optimizer = optimizers.build(config.optimizer, steps, epoch_steps, config.probe)
-  schedule = optimizers.schedule(config.optimizer, steps, epoch_steps)
-  plan = _plan(config, steps, epoch_steps)
-  source = sources.build(
-    config, dataset, world, classes, examples, batch_size, steps, pool=pool, plan=plan
-  )
+  return examples
 
-  paired = config.training.codistillation > 0
-  if config.training.poke_step is not None and config.training.poke_step >= steps:
+
+def _check_poke(config: Config, length: int) -> None:
+  if config.training.poke_step is not None and config.training.poke_step >= length:
     raise UserError(
-      f"training.poke_step={config.training.poke_step} must be below the {steps} steps of a run"
+      f"training.poke_step={config.training.poke_step} must be below the {length} steps of a run"
     )
 
-  def drawn(key):
-    blank = jnp.zeros((1, *image_shape), jnp.int32 if fields else precision)
+
+def _network(
+  config: Config, classes: int, shape: tuple[int, ...], fields: Sequence[Field]
+) -> tuple[Callable[..., jax.Array], Network]:
+  """(({"params", "batch_stats"}, inputs) -> logits in evaluation, the network of a config)."""
+  precision = config.model.precision
+  module = models.build(config.model, classes, shape, jax.default_backend(), fields)
+
+  def init(key, blank):
     variables = module.init(key, blank, train=False)
     return models.held_in(precision, variables["params"]), variables.get("batch_stats", {})
 
-  teacher = initial.teacher(config.training.teacher, drawn) if config.training.teacher else ()
-
-  def init(keys, data):
-    params, batch_stats = drawn(keys.init)
-    if paired:
-      peer = drawn(streams.at_step(keys.init, _PEER))
-      params, batch_stats = (
-        {"run": ours, "peer": its} for ours, its in zip((params, batch_stats), peer, strict=True)
-      )
-    measured = jnp.zeros(0, jnp.uint32)
-    if config.evaluation.train_augmented:
-      measured = jax.random.key_data(keys.augment)
-    held = source.init(keys, _shared(data).dataset)
-    average = params if config.training.average else ()
-    return State(params, batch_stats, optimizer.init(params), held, measured, average)
-
-  def apply(params, batch_stats, block, key):
+  def apply(params, batch_stats, inputs, train, mask, key):
+    if not train:
+      return module.apply(
+        {"params": params, "batch_stats": batch_stats}, inputs, train=False
+      ), batch_stats
     logits, changed = module.apply(
       {"params": params, "batch_stats": batch_stats},
-      block.image,
+      inputs,
       train=True,
-      mask=block.mask,
+      mask=mask,
       mutable=["batch_stats"],
       rngs=None if key is None else {"dropout": key},
     )
     return logits, changed.get("batch_stats", {})
 
-  def by_labels(logits, block):
-    smoothing, share = config.training.label_smoothing, config.training.distillation
-    if block.probing is not None:
-      smoothing = jnp.where(block.probing, config.probe.label_smoothing, smoothing)
-      targets = optax.smooth_labels(jax.nn.one_hot(block.label, classes), smoothing)
-      return losses.towards(logits, targets)
-    if block.target is None:
-      return losses.cross_entropy(logits, block.label, smoothing)
-    hard = optax.smooth_labels(jax.nn.one_hot(block.label, classes), smoothing)
-    return losses.towards(logits, (1 - share) * hard + share * block.target)
+  return functools.partial(module.apply, train=False), Network(init, apply)
 
-  def descended(values, block):
-    mean, factor = losses.masked_mean(values, block.mask), config.training.loss_factor
-    if block.probing is not None:
-      return jnp.where(block.probing, config.probe.loss_factor, factor) * mean
-    return mean if factor == 1 else factor * mean
 
-  def loss(params, batch_stats, block):
-    if not paired:
-      logits, changed = apply(params, batch_stats, block, block.key)
-      return descended(by_labels(logits, block), block), changed
-    found = {}
-    for number, name in enumerate(params):
-      key = None if block.key is None else streams.at_step(block.key, number)
-      found[name] = apply(params[name], batch_stats[name], block, key)
-    (ours, _), (its, _) = found["run"], found["peer"]
-    said = [lax.stop_gradient(jax.nn.softmax(logits)) for logits in (its, ours)]
-    values = sum(
-      by_labels(logits, block) + config.training.codistillation * losses.towards(logits, other)
-      for logits, other in zip((ours, its), said, strict=True)
+def _blank(config: Config, shape: tuple[int, ...], fields: Sequence[Field]) -> jax.Array:
+  """One example, of which a network's initialisation reads the shape alone."""
+  return jnp.zeros((1, *shape), jnp.int32 if fields else config.model.precision)
+
+
+def _initial(config: Config, network: Network, rules: Rules, blank, keys, shared: Shared) -> State:
+  """The state before the first step."""
+  params, batch_stats = network.init(keys.init, blank)
+  if config.training.codistillation:
+    peer = network.init(streams.at_step(keys.init, _PEER), blank)
+    params, batch_stats = (
+      {"run": ours, "peer": its} for ours, its in zip((params, batch_stats), peer, strict=True)
     )
-    return descended(values, block), {name: new for name, (_, new) in found.items()}
+  measured = jnp.zeros(0, jnp.uint32)
+  if config.evaluation.train_augmented:
+    measured = jax.random.key_data(keys.augment)
+  held = rules.source.init(keys, shared.dataset)
+  average = params if config.training.average else ()
+  return State(params, batch_stats, rules.optimizer.init(params), held, measured, average)
 
-  def prepare(image, index, key, epoch, data):
-    """Examples as the network meets them; pictures are augmented if there is a key."""
-    if fields:
-      return image
-    keys = None
-    if key is not None:
-      keys = streams.for_examples(key, epoch, index, config.data.chunk)
-    if isinstance(image, crops.Canvas):
-      image = crops.random_resized_crop(keys, image, image_shape[0])
-    image = augmentation.normalise(image, data.mean, data.std)
-    if keys is not None:
-      changed = augmentation.augment(keys, image, config.data, -data.mean / data.std)
-      if config.data.plain_copy:
-        first = jnp.broadcast_to(epoch == 0, index.shape)[:, None, None, None]
-        changed = jnp.where(first, image, changed)
-      image = changed
-    return image.astype(precision)
 
-  def step(state, number, first, order, keys, shared, fed):
-    data = shared.dataset
-    params = poke.move(config.training, state.params, keys.poke, number)
-    probing = number < config.probe.steps if config.probe.steps else None
-    epoch = number if ideal else number // epoch_steps
-    if full_batch:
-      positions, real = in_order(keys, epoch, batch_size), None
-    elif ideal or pool:  # of what is next, or what was fed
-      positions, real = jnp.arange(batch_size, dtype=jnp.int32), jnp.ones(batch_size, bool)
-      if ragged:
-        real = number % epoch_steps * batch_size + positions < examples
-    else:
-      positions, real = orders.batch(order, number % epoch_steps, batch_size)
+def _rules(
+  config: Config, network: Network, classes: int, shape, fields, cut, source, length: int
+) -> Rules:
+  training, probe = config.training, config.probe
+  share = training.distillation
+  values = functools.partial(
+    objectives.by_labels, training.label_smoothing, probe.label_smoothing, share, classes
+  )
+  factors = (training.loss_factor, probe.loss_factor)
+  loss = functools.partial(objectives.of_one, network, values, *factors)
+  if training.codistillation:
+    loss = functools.partial(objectives.of_two, network, values, training.codistillation, *factors)
+  prepare = images.as_rows
+  if not fields:
+    prepare = functools.partial(images.prepare, config.data, config.model.precision, shape[0])
+  return Rules(
+    cut,
+    config.data,
+    training,
+    config.gradient,
+    probe,
+    config.model.fresh,
+    source,
+    optimizers.build(config.optimizer, length, cut.epoch_steps, probe),
+    optimizers.schedule(config.optimizer, length, cut.epoch_steps),
+    loss,
+    prepare,
+    drops=config.model.dropout > 0,
+    teacher=functools.partial(objectives.teachers_view, network) if training.teacher else None,
+  )
 
-    def take(block):
-      places, mask = positions, real
-      if blocks > 1:
-        places, mask = orders.batch(positions, block, block_size)
-        if ragged:
-          mask &= orders.batch(real, block, block_size)[0]
-      copy = epoch
-      if copies:
-        copy = places // examples if full_batch else epoch % copies
-        places = places % examples
-      drawn = source.draw(state.examples, keys, data, fed, number, first, places)
-      dropout = None
-      if config.model.dropout:
-        branch = streams.at_step(keys.noise, streams.DROPOUT)
-        dropout = streams.at_step(streams.at_step(branch, number), block)
-      image = prepare(drawn.image, drawn.index, keys.augment, copy, data)
-      target = None
-      if config.training.teacher:
-        target = jax.nn.softmax(module.apply({"params": shared.teacher}, image, train=False))
-      return gradients.Block(image, drawn.label, mask if masked else None, dropout, target, probing)
 
-    rate = schedule(number) if config.gradient.penalty else None
-    formed = gradients.of_update(
-      lambda batch_stats, block: gradients.of_block(
-        loss, config.gradient, params, batch_stats, block, rate
-      ),
-      config.gradient,
-      params,
-      state.batch_stats,
-      # Of an incomplete last batch only the blocks with real examples: the others have no mean.
-      -(-real.sum(dtype=jnp.int32) // block_size) if ragged and blocks > 1 else blocks,
-      take,
-    )
-    whole = gradients.add_noise(config.gradient, formed.gradient, keys.noise, number)
-    if config.probe.steps:  # frozen parameters have no part in the norm
-      whole = initial.of_fresh(whole, config.model.fresh, probing)
-    whole = gradients.clip(config.gradient, whole)
-    before = state.opt_state
-    if config.probe.steps:
-      before = _started_anew(before, number == config.probe.steps)
-    updates, opt_state = optimizer.update(whole, before, params)
-    if config.probe.steps:
-      updates = initial.of_fresh(updates, config.model.fresh, probing)
-    params = optax.apply_updates(params, updates)
-    finite = jnp.isfinite(formed.loss) & _finite(params)
-    state = state._replace(params=params, batch_stats=formed.batch_stats, opt_state=opt_state)
-    if config.training.average:
-      # Short of the decay at first, or the average would stay near the initial parameters.
-      decay = jnp.minimum(config.training.average, (1 + number) / (10 + number))
-      average = optax.incremental_update(params, state.average, 1 - decay)
-      state = state._replace(average=average)
-    return state, finite
-
-  def in_order(keys, epoch, count):
-    return orders.epoch_order(keys.order, epoch, count, config.data.order, config.data.window)
-
-  def advance(state, keys, data, fed, first, steps):
-    shared, order = _shared(data), None
-    if not (full_batch or ideal or pool):
-      order = in_order(keys, first // epoch_steps, examples)
-
-    def body(number, carry):
-      state, diverged = carry
-      state, finite = step(state, number, first, order, keys, shared, fed)
-      return state, jnp.where((diverged < 0) & ~finite, number, diverged)
-
-    state, diverged = lax.fori_loop(first, first + steps, body, (state, jnp.int32(-1)))
-    held = source.settle(state.examples, keys, shared.dataset, fed, first + steps)
-    return state._replace(examples=held), {"diverged": diverged}
-
-  def gradient_norm(state, data):
-    size = min(block_size, examples)
-
-    def take(block):
-      places, _ = orders.batch(jnp.arange(examples, dtype=jnp.int32), block, size)
-      image, label, _ = sources.look_up(state.examples, data, places)
-      return gradients.Block(prepare(image, None, None, None, data), label, None)
-
-    def form(batch_stats, block):
-      return gradients.of_block(loss, Gradient(), state.params, batch_stats, block)
-
-    return gradients.mean_squared_norm(form, state.batch_stats, examples // size, take)
-
-  def train_block(state, data, places):
-    image, label, index = sources.look_up(state.examples, data, places)
-    key = None
-    if config.evaluation.train_augmented:
-      key = jax.random.wrap_key_data(state.measured, impl=streams.IMPLEMENTATION)
-    return prepare(image, index, key, sources.MEASURED, data), label
-
-  def variables_of(state):
-    """What is evaluated: of an average or of two networks the one that would be used."""
-    params = state.average if config.training.average else state.params
-    chosen = (params, state.batch_stats)
-    if paired:
-      chosen = (each["run"] for each in chosen)
-    return dict(zip(("params", "batch_stats"), chosen, strict=True))
-
-  def evaluate(state, data):
-    data, _, listed = _shared(data)
-    variables = variables_of(state)
-
-    def network(image):
-      return module.apply(variables, image, train=False).astype(jnp.float32)
-
-    outcome = evaluations.of_test_set(
-      lambda image: network(prepare(image, None, None, None, data)),
-      data.test_image,
-      data.test_label,
-      config,
-      clicks=bool(fields),
-    )
-    if config.evaluation.train:
-      outcome |= evaluations.of_training_examples(
-        network,
-        lambda places: train_block(state, data, places),
-        source.measured,
-        config.evaluation.batch_size,
-      )
-    if config.evaluation.gradient_norm:
-      outcome["block_gradient_norm"] = gradient_norm(state, data)
-    if listed:
-      outcome["best_films"] = evaluations.best_films(network, listed)
-    if config.evaluation.slices:
-      places = jnp.arange(min(_SLICED, examples), dtype=jnp.int32)
-      image, label, _ = sources.look_up(state.examples, data, places)
-      image = prepare(image, None, None, None, data)
-
-      def sliced(params):
-        logits = module.apply(variables | {"params": params}, image, train=False)
-        return losses.cross_entropy(logits, label).mean()
-
-      outcome |= evaluations.slices(sliced, variables["params"], config.evaluation.slices)
-    return outcome
-
+def _dims(config: Config, fields: Sequence[Field], lists) -> dict[str, tuple[str, ...]]:
+  """Outcome -> the dimensions it is stored under."""
+  evaluation = config.evaluation
   dims = {
     "test_accuracy": (EVALUATION,),
     "test_loss": (EVALUATION,),
     "test_soft_error": (EVALUATION,),
     "predicted_label": ("example",),
   }
-  if config.evaluation.train:
+  if evaluation.train:
     dims |= {f"train_{name}": (EVALUATION,) for name in ("accuracy", "loss", "soft_error")}
-  if config.evaluation.gradient_norm:
+  if evaluation.gradient_norm:
     dims["block_gradient_norm"] = (EVALUATION,)
   if fields:
     dims = {"test_loss": (EVALUATION,), "test_auc": (EVALUATION,)} | dims
-  if evaluations.keeps_probabilities(config.evaluation):
-    at = (EVALUATION,) if config.evaluation.trajectory else ()
+  if evaluations.keeps_probabilities(evaluation):
+    at = (EVALUATION,) if evaluation.trajectory else ()
     dims["probability"] = (*at, "example") if fields else (*at, "example", "class")
   if lists:
     dims["best_films"] = ("user", "place")
-  if config.evaluation.slices:
+  if evaluation.slices:
     dims |= {f"slice_{name}": ("point",) for name in ("loss", "slope", "jump")}
-  period = -(-_SEGMENT_BLOCKS // blocks) if full_batch else None if ideal else epoch_steps
-
-  def load():
-    held = sources.on_device(dataset)
-    return Shared(held, teacher, lists or ()) if teacher or lists else held
-
-  trainer = Trainer(
-    plan=plan,
-    load=functools.cache(load),  # hashes a large pool
-    init=init,
-    advance=advance,
-    evaluate=evaluate,
-    dims=dims,
-    feed=source.feed,
-    period=source.period or period,
-    coords={"label": ("example", dataset.test_label)},
-    evaluated_on=lambda: (dataset.test_image, dataset.test_label),
-  )
-  if config.model.initial:
-    trainer = initial.start_from(trainer, config.model, classes, image_shape)
-  return trainer
+  return dims
 
 
-def _finite(params: Any) -> jax.Array:
-  # Not in float16, where the sum of sound parameters can be infinite.
-  return jnp.isfinite(optax.tree.sum(optax.tree.cast(params, jnp.float32)))
-
-
-def _started_anew(opt_state: optax.OptState, now: jax.Array) -> optax.OptState:
-  """The momentum set to zero if it is `now`; the count of steps goes on."""
-  return jax.tree.map(
-    lambda leaf: jnp.where(now, 0, leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
-    opt_state,
-  )
+def _normalised_as_asked(config: Config, dataset: datasets.Dataset) -> datasets.Dataset:
+  if config.data.normalisation == "channels":
+    return dataset
+  mean, std = images.fixed_moments(config.data, dataset.test_image.shape[-1])
+  return dataset._replace(mean=mean, std=std)
 
 
 def _shared(data: datasets.Dataset | Shared) -> Shared:
   return data if isinstance(data, Shared) else Shared(data)
-
-
-def _fixed_moments(config: Config, channels: int) -> tuple[np.ndarray, np.ndarray]:
-  """float32[C] each, on the 0..255 scale: those that `data.normalisation` names."""
-  mean, std = {
-    "half": (127.5, 127.5),
-    "unit": (0.0, 255.0),
-    "imagenet": (_IMAGENET_MEAN, _IMAGENET_STD),
-  }[config.data.normalisation]
-  if config.data.normalisation == "imagenet" and channels != len(mean):
-    raise UserError(
-      f"data.normalisation='imagenet' is for three channels, and {config.data.name} has {channels};"
-      " set 'half' or 'unit'"
-    )
-  ones = np.ones(channels, np.float32)
-  return np.multiply(mean, ones, dtype=np.float32), np.multiply(std, ones, dtype=np.float32)
 
 
 def _check_examples(config: Config, fields: Sequence[Field], lists) -> None:
@@ -547,62 +402,3 @@ def _check_examples(config: Config, fields: Sequence[Field], lists) -> None:
       f"evaluation.train_augmented=True is for pictures, not for data.name={config.data.name!r};"
       " switch it off"
     )
-
-
-class _Cut(NamedTuple):
-  """How the examples of a run are cut into updates, and those into blocks."""
-
-  batch_size: int  # examples of an update
-  epoch_steps: int
-  blocks: int  # of an update
-  block_size: int
-  ragged: bool  # whether the last update of an epoch is incomplete
-
-
-def _cut(config: Config, examples: int) -> _Cut:
-  if config.training.full_batch:
-    pool = examples * (config.data.copies or 1)
-    return _Cut(pool, 1, *gradients.blocks(config.gradient, pool), ragged=False)
-  batch_size, last_batch = config.training.batch_size, config.data.last_batch
-  if batch_size > examples:
-    raise UserError(
-      f"training.batch_size={batch_size} is more than the {examples} training examples"
-      f" of {config.data.name}; lower it"
-    )
-  blocks, block_size = gradients.blocks(config.gradient, batch_size)
-  ragged = last_batch == "keep" and examples % batch_size != 0
-  if ragged and blocks > 1 and config.gradient.last_block != "keep":
-    raise UserError(
-      f"gradient.last_block={config.gradient.last_block!r} does not go with data.last_batch='keep',"
-      f" which leaves a last batch of {examples % batch_size} of {examples} examples: set it to"
-      " 'keep' too"
-    )
-  epoch_steps = orders.steps_per_epoch(examples, batch_size, last_batch)
-  return _Cut(batch_size, epoch_steps, blocks, block_size, ragged)
-
-
-def _plan(config: Config, steps: int, epoch_steps: int) -> tuple[int, ...]:
-  """The steps after which a run is evaluated: at intervals, rounded, and after the last one.
-
-  Or after the epochs that `evaluation.epochs` names, and the last step.
-
-  Log-dense with an interval of I: also every I / 16 up to 16 I and every I / 8 up to
-  32 I. The published moments (Nakkiran et al. 2021) have I = 64: every 4 steps up to
-  1,024, every 8 up to 2,048.
-  """
-  evaluation = config.evaluation
-  if evaluation.epochs:
-    marks = [(epoch + 1) * epoch_steps for epoch in evaluation.epochs]
-    if marks[-1] > steps:
-      raise UserError(
-        f"evaluation.epochs={evaluation.epochs!r} goes beyond the {steps / epoch_steps:g} epochs of"
-        " a run; name earlier ones, counted from 0"
-      )
-    return tuple(sorted({*marks, steps}))
-  every = evaluation.every_steps or evaluation.every_epochs * epoch_steps
-  marks = {round(every * n) for n in range(1, math.ceil(steps / every) + 1)}
-  if evaluation.log_dense:
-    interval = int(every)
-    for part, end in ((16, 16), (8, 32)):
-      marks |= set(range(interval // part, end * interval + 1, interval // part))
-  return tuple(sorted({mark for mark in marks if 0 < mark < steps} | {steps}))

@@ -1,21 +1,114 @@
 """What is measured on a network: on the test set, on training examples, on lists and slices."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from seedlab.config import Config, Evaluation
+from seedlab import streams
+from seedlab.config import Evaluation, Gradient
 from seedlab.data import order as orders
-from seedlab.training import losses
+from seedlab.training import examples as sources
+from seedlab.training import gradients, losses
+from seedlab.training.step import State
 
 LISTED = 10  # films of a list
 _SLICE = 0.02  # length of a slice, as a share of the norm of the parameters
+_SLICED = 32  # training examples whose loss is sliced: among many a kink of one is lost
 
 # (images or rows as they are stored) -> logits float32[B, K], in evaluation mode
 Network = Callable[[jax.Array], jax.Array]
+
+
+class Measured(NamedTuple):
+  """What decides an evaluation of a classifier besides state and data; nothing here is traced."""
+
+  evaluation: Evaluation
+  apply: Callable[..., jax.Array]  # ({"params", "batch_stats"}, inputs) -> logits
+  prepare: Callable[..., jax.Array]  # as `Rules.prepare`
+  loss: gradients.Loss
+  examples: int  # of the run
+  block_size: int  # of the blocks whose gradients are measured
+  training_examples: int  # on which `evaluation.train` measures
+  clicks: bool  # whether the labels say if something was clicked
+  averaged: bool  # whether the average of the parameters is evaluated
+  paired: bool  # whether there are two networks, of which the first is evaluated
+
+
+def of_classifier(measured: Measured, state: State, shared: Any) -> dict[str, jax.Array]:
+  """All outcomes of one evaluation, as `Trainer.evaluate`; `shared` is a `training.Shared`."""
+  data, evaluation = shared.dataset, measured.evaluation
+  variables = evaluated(state, measured.averaged, measured.paired)
+
+  def network(inputs):
+    return measured.apply(variables, inputs).astype(jnp.float32)
+
+  outcome = of_test_set(
+    lambda image: network(measured.prepare(image, None, None, None, data)),
+    data.test_image,
+    data.test_label,
+    evaluation,
+    clicks=measured.clicks,
+  )
+  if evaluation.train:
+    outcome |= of_training_examples(
+      network,
+      lambda places: training_block(measured, state, data, places),
+      measured.training_examples,
+      evaluation.batch_size,
+    )
+  if evaluation.gradient_norm:
+    outcome["block_gradient_norm"] = gradient_norm(measured, state, data)
+  if shared.lists:
+    outcome["best_films"] = best_films(network, shared.lists)
+  if evaluation.slices:
+    places = jnp.arange(min(_SLICED, measured.examples), dtype=jnp.int32)
+    image, label, _ = sources.look_up(state.examples, data, places)
+    image = measured.prepare(image, None, None, None, data)
+
+    def sliced(params):
+      logits = measured.apply(variables | {"params": params}, image)
+      return losses.cross_entropy(logits, label).mean()
+
+    outcome |= slices(sliced, variables["params"], evaluation.slices)
+  return outcome
+
+
+def evaluated(state: State, averaged: bool, paired: bool = False) -> dict[str, Any]:
+  """What is evaluated: of an average or of two networks the one that would be used."""
+  chosen = (state.average if averaged else state.params, state.batch_stats)
+  if paired:
+    chosen = (each["run"] for each in chosen)
+  return dict(zip(("params", "batch_stats"), chosen, strict=True))
+
+
+def training_block(
+  measured: Measured, state: State, data: Any, places: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """What the network reads of some training examples, and their labels int32[B]."""
+  image, label, index = sources.look_up(state.examples, data, places)
+  key = None
+  if measured.evaluation.train_augmented:
+    key = jax.random.wrap_key_data(state.measured, impl=streams.IMPLEMENTATION)
+  return measured.prepare(image, index, key, sources.MEASURED, data), label
+
+
+def gradient_norm(measured: Measured, state: State, data: Any) -> jax.Array:
+  """float32: the mean squared norm of the gradients of the training examples' blocks."""
+  examples = measured.examples
+  size = min(measured.block_size, examples)
+
+  def take(block):
+    places, _ = orders.batch(jnp.arange(examples, dtype=jnp.int32), block, size)
+    image, label, _ = sources.look_up(state.examples, data, places)
+    return gradients.Block(measured.prepare(image, None, None, None, data), label, None)
+
+  def form(batch_stats, block):
+    return gradients.of_block(measured.loss, Gradient(), state.params, batch_stats, block)
+
+  return gradients.mean_squared_norm(form, state.batch_stats, examples // size, take)
 
 
 class Lists(NamedTuple):
@@ -27,7 +120,7 @@ class Lists(NamedTuple):
 
 
 def of_test_set(
-  network: Network, image: jax.Array, labels: jax.Array, config: Config, clicks: bool
+  network: Network, image: jax.Array, labels: jax.Array, evaluation: Evaluation, clicks: bool
 ) -> dict[str, jax.Array]:
   """Outcomes on the whole test set, in blocks so that memory does not grow with it.
 
@@ -35,11 +128,11 @@ def of_test_set(
     network: what is tested.
     image: uint8[M, H, W, C], or rows int32[M, F].
     labels: int32[M].
-    config: `evaluation`.
+    evaluation: how many at a time, whether probabilities are kept.
     clicks: whether the labels say if something was clicked: then the area under the
       ROC curve is measured too, and of probabilities that of a click is kept.
   """
-  logits = _in_blocks(network, image, config.evaluation.batch_size)
+  logits = _in_blocks(network, image, evaluation.batch_size)
   probability = jax.nn.softmax(logits)
   predicted = logits.argmax(-1)
   chosen = jnp.take_along_axis(probability, labels[:, None], axis=-1)[:, 0]
@@ -53,7 +146,7 @@ def of_test_set(
   }
   if clicks:
     outcome["test_auc"] = losses.area_under_curve(logits[:, 1] - logits[:, 0], labels)
-  if keeps_probabilities(config.evaluation):
+  if keeps_probabilities(evaluation):
     outcome["probability"] = probability[:, 1] if clicks else probability
   return outcome
 

@@ -35,8 +35,8 @@ _TINY = 1e-6  # in the denominator of clipping, as PyTorch has it
 class Block(NamedTuple):
   """The examples that share a forward pass."""
 
-  image: jax.Array  # float[B, H, W, C], normalised and augmented; or rows int32[B, F]
-  label: jax.Array  # int32[B]
+  image: Any  # float[B, H, W, C], normalised and augmented; rows int32[B, F]; or a tree of arrays
+  label: Any  # int32[B], or a tree of targets
   mask: jax.Array | None  # bool[B], False for padding; None means all real
   key: jax.Array | None = None  # of dropout
   target: jax.Array | None = None  # float32[B, K], what a teacher says
@@ -49,10 +49,13 @@ class Formed(NamedTuple):
   gradient: Tree  # like the parameters
   loss: jax.Array  # float32, unpenalised, averaged with the gradient's weights
   batch_stats: Tree
+  # float32: what the block weighs, where that is not the number of its real examples
+  weight: jax.Array | None = None
 
 
-# (params, batch_stats, block) -> (mean loss of the block's real examples, new batch_stats)
-Loss = Callable[[Tree, Tree, Block], tuple[jax.Array, Tree]]
+# (params, batch_stats, block) -> (mean loss of the block's real examples, (new batch_stats, the
+# weight of that mean, or None))
+Loss = Callable[[Tree, Tree, Block], tuple[jax.Array, tuple[Tree, jax.Array | None]]]
 
 
 def blocks(gradient: Gradient, examples: int) -> tuple[int, int]:
@@ -115,9 +118,9 @@ def of_block(
   if gradient.penalty and gradient.penalty_form == "exact":
     return _exact(loss, gradient, params, batch_stats, block, rate)
   compute = jax.value_and_grad(loss, has_aux=True)
-  (value, batch_stats), g = compute(params, batch_stats, block)
+  (value, (batch_stats, weight)), g = compute(params, batch_stats, block)
   if not gradient.penalty:
-    return Formed(g, value, batch_stats)
+    return Formed(g, value, batch_stats, weight)
 
   norm = gradient.penalty * optax.tree.norm(g)  # of v
   # Both divisions by eps are written as products, so that a norm of 0 divides nothing.
@@ -126,7 +129,7 @@ def of_block(
 
   def probe(sign, batch_stats):
     displaced = jax.tree.map(lambda p, x: p + sign * eps * gradient.penalty * x, params, g)
-    (_, changed), moved = compute(displaced, batch_stats, block)
+    (_, (changed, _)), moved = compute(displaced, batch_stats, block)
     return moved, changed if gradient.penalty_statistics else batch_stats
 
   ahead, batch_stats = probe(1, batch_stats)
@@ -137,18 +140,18 @@ def of_block(
     span = 2
   factor = rate / 4 * inverse / span
   penalised = jax.tree.map(lambda x, a, b: x + factor * (a - b), g, ahead, behind)
-  return Formed(penalised, value, batch_stats)
+  return Formed(penalised, value, batch_stats, weight)
 
 
 def _exact(loss, gradient, params, batch_stats, block, rate):
   def compute(params):
-    (value, changed), g = jax.value_and_grad(loss, has_aux=True)(params, batch_stats, block)
-    return g, (value, changed)
+    (value, aux), g = jax.value_and_grad(loss, has_aux=True)(params, batch_stats, block)
+    return g, (value, *aux)
 
-  g, hessian_times, (value, changed) = jax.linearize(compute, params, has_aux=True)
+  g, hessian_times, (value, changed, weight) = jax.linearize(compute, params, has_aux=True)
   factor = rate / 4 * gradient.penalty
   penalised = jax.tree.map(lambda x, hx: x + factor * hx, g, hessian_times(g))
-  return Formed(penalised, value, changed)
+  return Formed(penalised, value, changed, weight)
 
 
 def of_update(
@@ -161,8 +164,8 @@ def of_update(
 ) -> Formed:
   """The gradients of all blocks of an update, averaged; batch norm's statistics block after block.
 
-  "mean": sums weighted by the blocks' real examples, divided once by the number of
-  examples. "legacy": G += (g_b - G) / B for the blocks b = 0, ..., B - 1, the rule
+  "mean": sums weighted by the blocks' real examples (or by the weights that a loss gives),
+  divided once. "legacy": G += (g_b - G) / B for the blocks b = 0, ..., B - 1, the rule
   of the public code of Geiping et al. until 31 January 2023: block b gets the
   weight (1/B) (1 - 1/B)^(B - 1 - b), all of them together 1 - (1 - 1/B)^B, about
   0.632; an incomplete block counts as a full one.
@@ -185,11 +188,11 @@ def of_update(
     old = (total.gradient, total.loss)
     if gradient.accumulation == "legacy":
       summed = jax.tree.map(lambda old, new: old + (new - old) / number, old, new[:2])
-    elif block.mask is None:
+    elif block.mask is None and new.weight is None:
       summed = jax.tree.map(jnp.add, old, new[:2])
       weight += 1
     else:
-      size = block.mask.sum().astype(jnp.float32)
+      size = block.mask.sum().astype(jnp.float32) if new.weight is None else new.weight
       summed = jax.tree.map(lambda old, new: old + size * new, old, new[:2])
       weight += size
     return Formed(*summed, new.batch_stats), weight

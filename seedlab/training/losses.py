@@ -12,17 +12,41 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
   """
   if not smoothing:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-  hard = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-  targets = optax.smooth_labels(hard, smoothing)
-  return optax.softmax_cross_entropy(logits, targets)
+  return towards(logits, smoothed(labels, logits.shape[-1], smoothing, logits.dtype))
 
 
-def masked_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
-  """The mean of values [B] over the real examples: a sum divided once by their number."""
+def smoothed(
+  labels: jax.Array, classes: int, smoothing: float | jax.Array, dtype=jnp.float32
+) -> jax.Array:
+  """Target probabilities [B, K] of labels int[B]: (1 - smoothing) onehot + smoothing / K."""
+  return optax.smooth_labels(jax.nn.one_hot(labels, classes, dtype=dtype), smoothing)
+
+
+def masked_mean(
+  values: jax.Array | tuple[jax.Array, jax.Array], mask: jax.Array | None
+) -> tuple[jax.Array, jax.Array | None]:
+  """(the mean over the real examples, what it was divided by): a sum divided once.
+
+  Args:
+    values: [B], one number per example; or (sums [B], weights [B]) of ragged examples, e.g. the
+      summed loss and the number of tokens of each. The mean is then the sum of all over the sum of
+      the weights.
+    mask: bool[B], False for examples that are padding; None: all are real.
+
+  Returns:
+    the mean, and the weight it has beside other means: float32, the sum of the weights, or the
+    number of real examples; None where all are real and weigh the same.
+  """
+  if isinstance(values, tuple):
+    sums, weights = (jnp.asarray(part, jnp.float32) for part in values)
+    if mask is not None:
+      sums, weights = (jnp.where(mask, part, 0) for part in (sums, weights))
+    weight = weights.sum()
+    return sums.sum() / jnp.where(weight > 0, weight, 1), weight
   if mask is None:
-    return values.mean()
+    return values.mean(), None
   # float16 ends at 65,504, which the sum of a test set's losses may exceed.
-  return jnp.where(mask, values, 0).sum(dtype=jnp.float32) / mask.sum()
+  return jnp.where(mask, values, 0).sum(dtype=jnp.float32) / mask.sum(), None
 
 
 def towards(logits: jax.Array, targets: jax.Array) -> jax.Array:

@@ -1,0 +1,121 @@
+"""What is descended: the mean loss of a block of examples, as functions of plain arguments.
+
+  one network    the mean loss of the block, or what a teacher says mixed into its labels
+  two networks   co-distillation: each also towards what the other one says
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from seedlab import streams
+from seedlab.training import losses
+from seedlab.training.gradients import Block
+
+Tree = Any
+
+
+class Network(NamedTuple):
+  """What is trained, whatever library it was written in.
+
+  Attributes:
+    init: (key, inputs) -> (parameters, state): `inputs` is a batch, of which only shapes matter;
+      the state holds what is no parameter, e.g. running statistics, and may be empty.
+    apply: (parameters, state, inputs, train, mask, key) -> (outputs, state): `train` is a Python
+      bool; mask bool[B] or None, False for examples that are padding; `key` is for dropout, or
+      None. In evaluation the state comes back unchanged.
+  """
+
+  init: Callable[..., tuple[Tree, Tree]]
+  apply: Callable[..., tuple[Any, Tree]]
+
+
+def of_one(
+  network: Network,
+  values: Callable[[Any, Block], Any],
+  factor: float,
+  probe_factor: float,
+  params: Tree,
+  state: Tree,
+  block: Block,
+) -> tuple[jax.Array, tuple[Tree, jax.Array | None]]:
+  """(the mean loss of a block times a factor, (the network's new state, the mean's weight)).
+
+  Args:
+    network: what is trained.
+    values: (outputs, block) -> one loss per example, or (losses, weights).
+    factor: of the mean; `probe_factor` instead while only the last layer is trained.
+    params, state: the network's.
+    block: examples.
+  """
+  outputs, changed = network.apply(params, state, block.image, True, block.mask, block.key)
+  mean, weight = _descended(values(outputs, block), factor, probe_factor, block)
+  return mean, (changed, weight)
+
+
+def of_two(
+  network: Network,
+  values: Callable[[jax.Array, Block], jax.Array],
+  weight: float,
+  factor: float,
+  probe_factor: float,
+  params: dict[str, Tree],
+  state: dict[str, Tree],
+  block: Block,
+) -> tuple[jax.Array, tuple[Tree, jax.Array | None]]:
+  """The same for two networks that are trained together: {"run": ..., "peer": ...}.
+
+  Each also descends `weight` times the cross-entropy towards the probabilities of the other, which
+  are held fixed (co-distillation, Anil et al. 2018, arXiv 1804.03235).
+  """
+  found = {}
+  for number, name in enumerate(params):
+    key = None if block.key is None else streams.at_step(block.key, number)
+    found[name] = network.apply(params[name], state[name], block.image, True, block.mask, key)
+  (ours, _), (its, _) = found["run"], found["peer"]
+  said = [lax.stop_gradient(jax.nn.softmax(logits)) for logits in (its, ours)]
+  summed = sum(
+    values(logits, block) + weight * losses.towards(logits, other)
+    for logits, other in zip((ours, its), said, strict=True)
+  )
+  changed = {name: new for name, (_, new) in found.items()}
+  mean, weight = _descended(summed, factor, probe_factor, block)
+  return mean, (changed, weight)
+
+
+def by_labels(
+  smoothing: float,
+  probe_smoothing: float,
+  share: float,
+  classes: int,
+  logits: jax.Array,
+  block: Block,
+) -> jax.Array:
+  """Softmax cross-entropy of each example, float32[B].
+
+  Towards labels smoothed by `smoothing` (by `probe_smoothing` while only the last layer is
+  trained), of which `share` is replaced by what a teacher says.
+  """
+  if block.probing is not None:
+    smoothing = jnp.where(block.probing, probe_smoothing, smoothing)
+    return losses.towards(logits, losses.smoothed(block.label, classes, smoothing))
+  if block.target is None:
+    return losses.cross_entropy(logits, block.label, smoothing)
+  hard = losses.smoothed(block.label, classes, smoothing)
+  return losses.towards(logits, (1 - share) * hard + share * block.target)
+
+
+def teachers_view(network: Network, teacher: Tree, image: jax.Array) -> jax.Array:
+  """float32[B, K]: the class probabilities of a network with the parameters `teacher`."""
+  return jax.nn.softmax(network.apply(teacher, {}, image, False, None, None)[0])
+
+
+def _descended(values: Any, factor: float, probe_factor: float, block: Block):
+  """(the mean of the losses times its factor, the weight of the mean)."""
+  mean, weight = losses.masked_mean(values, block.mask)
+  if block.probing is not None:
+    return jnp.where(block.probing, probe_factor, factor) * mean, weight
+  return mean if factor == 1 else factor * mean, weight
