@@ -1,4 +1,4 @@
-"""Activation functions on arrays of any float dtype, and the table that names them.
+"""Activation functions on arrays of any float dtype.
 
 All act elementwise, keep the dtype of `x`, compute in float32 at least, and have
 exact first derivatives at every point, the joints of their pieces included, in
@@ -7,7 +7,7 @@ exact first derivatives at every point, the joints of their pieces included, in
 
 Where the true value or derivative is finite so is the computed one, over the
 whole finite range of the dtype. What `exp` and `erfc` enlarge is the rounding of
-their argument beta x. Pictures and a table of formulas: docs/activations.md.
+their argument beta x. Graphs and a table of formulas: docs/activations.md.
 """
 
 import functools
@@ -15,6 +15,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,25 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from seedlab.errors import UserError, choice_error
+
+# Those that a config can name; their parameters after the first are what it can set.
+__all__ = (
+  "celu",
+  "elu",
+  "gelu",
+  "gsmelu",
+  "leaky_relu",
+  "linear",
+  "mish",
+  "relu",
+  "rescu",
+  "silu",
+  "smelu",
+  "softplus",
+  "squareplus",
+  "swish",
+  "tanhexp",
+)
 
 # Limits of parameters: numbers of float32 whose inverse is one too.
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -103,7 +123,7 @@ def rescu(
   alpha: ArrayLike = 1.0,
   beta: ArrayLike = 1.0,
   t: ArrayLike = 0.0,
-  degree: float = 3,
+  degree: Literal[1, 3] = 3,
 ) -> jax.Array:
   """Rectified smooth continuous unit: two half-lines with a joint of continuous derivative.
 
@@ -159,6 +179,9 @@ def swish(x: jax.Array, beta: ArrayLike = 1.0) -> jax.Array:
   return _swish(x, beta)
 
 
+silu = swish
+
+
 def gelu(x: jax.Array, beta: ArrayLike = 1.0) -> jax.Array:
   """x P(Z <= beta x) for a standard normal Z, for beta above 0, by erfc; not monotone.
 
@@ -206,9 +229,9 @@ def by_name(name: str, kwargs: Mapping[str, float]) -> Callable[[jax.Array], jax
   Raises UserError for an unknown name, an unknown parameter or a value that the
   activation rejects.
   """
-  if name not in _BY_NAME:
-    raise choice_error("model.activation", name, _BY_NAME)
-  function = _BY_NAME[name]
+  if name not in __all__:
+    raise choice_error("model.activation", name, __all__)
+  function = globals()[name]
   _, *parameters = inspect.signature(function).parameters
   for parameter in kwargs:
     if parameter not in parameters:
@@ -238,26 +261,6 @@ def second_moment(function: Callable[[jax.Array], jax.Array]) -> float:
   y = np.asarray(jax.jit(function)(jnp.asarray(z, jnp.float32)), np.float64)
   density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
   return float(np.sum(y**2 * density) / steps_a_unit)
-
-
-# Every activation a config can name; parameters after the first are its activation_kwargs.
-_BY_NAME = {
-  "linear": linear,
-  "relu": relu,
-  "leaky_relu": leaky_relu,
-  "smelu": smelu,
-  "gsmelu": gsmelu,
-  "rescu": rescu,
-  "softplus": softplus,
-  "swish": swish,
-  "silu": swish,
-  "gelu": gelu,
-  "mish": mish,
-  "tanhexp": tanhexp,
-  "squareplus": squareplus,
-  "elu": elu,
-  "celu": celu,
-}
 
 
 def _is_number(value: ArrayLike) -> bool:

@@ -1,13 +1,53 @@
 """What the tests of networks share."""
 
+import dataclasses
 import functools
+import importlib
+import inspect
 import math
+import pkgutil
 
 import jax
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from seedlab import activations, models
+from seedlab.models.layers import Style
+
+
+@functools.cache
+def named():
+  """{name: function} of all networks that a config can name."""
+  files = [info.name for info in pkgutil.iter_modules(models.__path__)]
+  files = [importlib.import_module(f"seedlab.models.{file}") for file in files]
+  return {name: getattr(file, name) for file in files for name in getattr(file, "__all__", ())}
+
+
+def build(name, shape=(32, 32, 3), classes=10, **given):
+  """The network `name`, from its options and those facts of a run that it asks for."""
+  facts = {
+    "classes": classes,
+    "shape": shape,
+    "platform": "cpu",
+    "activation": activations.relu,
+    "dtype": jnp.float32,
+  }
+  wanted = inspect.signature(named()[name]).parameters
+  facts = {fact: value for fact, value in facts.items() if fact in wanted}
+  return named()[name](**{**facts, **given})
+
+
+def style(norm="batch", activation=jax.nn.relu, **others):
+  return Style(norm, activation, **others)
+
+
+def activated(module, activation):
+  """`module` with another activation."""
+  if not hasattr(module, "style"):
+    return module.clone(activation=activation)
+  return module.clone(style=dataclasses.replace(module.style, activation=activation))
 
 
 def shapes(module, side=32):

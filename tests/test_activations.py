@@ -8,6 +8,7 @@ import pathlib
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import networks
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import expit, ndtr
 
-from seedlab import activations, config, models
+from seedlab import activations
 from seedlab.activations import gsmelu, relu, rescu, second_moment, smelu
 from seedlab.errors import UserError
+from seedlab.models.mlp import MLP
 
 FLOATS = [jnp.float16, jnp.bfloat16, jnp.float32]
 value = jax.jit(smelu)
@@ -245,7 +247,7 @@ def every(dtype):
 @functools.cache
 def program(name):
   """Compiles values and all partial derivatives, by x float[N] and parameters."""
-  function = activations._BY_NAME[name]
+  function = getattr(activations, name)
   numbers = tuple(range(1 + len(DEFINITIONS[name][1])))
   return jax.jit(jax.vmap(jax.value_and_grad(function, numbers), (0, *[None] * len(numbers[1:]))))
 
@@ -363,19 +365,19 @@ def derivatives():
   return jax.jit(
     lambda x: {
       name: jax.vmap(jax.value_and_grad(jax.grad(function)))(x)
-      for name, function in activations._BY_NAME.items()
+      for name, function in ((name, getattr(activations, name)) for name in activations.__all__)
     }
   )(every(jnp.float32))
 
 
-@pytest.mark.parametrize("name", activations._BY_NAME)
+@pytest.mark.parametrize("name", activations.__all__)
 def test_those_are_monotone_that_are_said_to_be(name):
   slopes, _ = derivatives()[name]
   assert (slopes.min() < -0.05) == (name in NOT_MONOTONE)
   assert name in NOT_MONOTONE or slopes.min() >= 0
 
 
-@pytest.mark.parametrize("name", activations._BY_NAME)
+@pytest.mark.parametrize("name", activations.__all__)
 def test_second_derivatives_are_numbers(name):
   """Penalties on gradients differentiate twice."""
   assert np.isfinite(derivatives()[name][1]).all()
@@ -518,7 +520,7 @@ def test_the_checks_tell_right_from_wrong(function, wrong):
 
 def test_a_training_step_over_betas_and_seeds_is_that_of_each():
   images, labels = jax.random.normal(jax.random.key(9), (16, 8, 8, 1)), jnp.arange(16) % 10
-  module = models.mlp.MLP(10, 12, "none", relu, depth=1)
+  module = MLP(10, 12, "none", relu, depth=1)
   init = functools.partial(module.init, train=False)
   shapes, rng = jax.eval_shape(init, jax.random.key(0), images), np.random.default_rng(0)
   first_S = jax.tree.map(lambda leaf: rng.normal(0, 0.3, (2, *leaf.shape)).astype("f"), shapes)
@@ -577,12 +579,12 @@ def test_second_moments_agree_with_adaptive_quadrature(name):
     epsabs=1e-12,
     limit=200,
   )
-  found = second_moment(lambda x: activations._BY_NAME[name](x, *parameters))
+  found = second_moment(lambda x: getattr(activations, name)(x, *parameters))
   assert found == pytest.approx(exact, rel=1e-6)
 
 
 def network(**fields):
-  return models.build(config.Model(name="mlp", norm="none", **fields), 10, (8, 8, 1))
+  return networks.build("mlp", **fields)
 
 
 def test_the_gain_he_draws_the_weights_it_always_has():
@@ -594,7 +596,7 @@ def test_the_gain_he_draws_the_weights_it_always_has():
 
   key, images = jax.random.key(3), jnp.zeros((1, 16, 32, 1))
   before = Before().init(key, images.reshape(1, -1))
-  for gain, activation in (("he", "gelu"), ("moment", "relu")):
+  for gain, activation in (("he", activations.gelu), ("moment", relu)):
     module = network(width=512, depth=1, gain=gain, activation=activation)
     jax.tree.map(np.testing.assert_array_equal, before, module.init(key, images, False))
 
@@ -609,30 +611,26 @@ def levels(**fields):
 
 
 def test_the_gain_moment_keeps_the_level_of_the_pre_activations():
-  wide = {"activation": "smelu", "activation_kwargs": (("beta", 2.0),)}
-  for fields in (wide, {"activation": "softplus"}):
-    level = levels(gain="moment", **fields)
-    assert 0.75 < level.min() and level.max() < 1.35, (fields, level)
-  assert levels(**wide)[-1] > 2.5
+  wide = functools.partial(smelu, beta=2.0)
+  for activation in (wide, activations.softplus):
+    level = levels(gain="moment", activation=activation)
+    assert 0.75 < level.min() and level.max() < 1.35, (activation, level)
+  assert levels(activation=wide)[-1] > 2.5
 
 
-def test_the_gain_is_for_networks_that_read_it():
-  module = network(gain="moment", activation="linear")
+def test_the_gain_moment_needs_a_moment():
+  module = network(gain="moment", activation=activations.linear)
   assert module.gain == pytest.approx(1, rel=1e-6)
-  for name in ("cnn", "mlp_pytorch", "vit"):
-    with pytest.raises(UserError, match=f"model.gain='moment' is not read by model.name='{name}'"):
-      models.build(config.Model(name=name, gain="moment"), 10, (8, 8, 1))
-  zero = (("g_plus", 0.0),)
-  with pytest.raises(UserError, match=r"second moment of .*gsmelu', which is 0"):
-    network(gain="moment", activation="gsmelu", activation_kwargs=zero)
+  with pytest.raises(UserError, match=r"second moment of the activation, which is 0"):
+    network(gain="moment", activation=functools.partial(gsmelu, g_plus=0.0))
 
 
 def test_the_page_lists_every_activation_with_its_defaults():
   page = pathlib.Path(__file__).parent.parent / "docs" / "activations.md"
   rows = [line.split("|")[1:-1] for line in page.read_text().splitlines() if line.startswith("| `")]
   table = {row[0].split("`")[1]: [cell.strip() for cell in row[1:]] for row in rows}
-  assert set(table) == set(activations._BY_NAME) - {"silu"}
+  assert set(table) == set(activations.__all__) - {"silu"}
   for name, (_, parameters, monotone, *_) in table.items():
-    _, *known = inspect.signature(activations._BY_NAME[name]).parameters.values()
+    _, *known = inspect.signature(getattr(activations, name)).parameters.values()
     assert parameters == ", ".join(f"`{p.name}` {p.default:g}" for p in known)
     assert monotone.startswith("no") == (name in NOT_MONOTONE)

@@ -8,20 +8,20 @@ import numpy as np
 import optax
 import pytest
 from networks import assert_near, size
+from networks import build as network
 
-from seedlab import models
-from seedlab.config import Model
+from seedlab import activations
 from seedlab.data import movielens
-from seedlab.data.fields import Field, columns
+from seedlab.data.fields import Field
 from seedlab.errors import UserError
 
 FIELDS = (Field("user", 5), Field("genres", 4, columns=3), Field("age", 0))
 ROWS = np.int32([[0, 1, 2, -1, 30], [4, -1, -1, -1, 0], [2, 3, -1, -1, -7], [2, 0, 3, 1, 123456]])
 
 
-def build(fields=FIELDS, **values):
-  values = {"name": "ctr", "width": 4, "depth": 2, "embedding": 3, **values}
-  return models.build(Model(**values), 2, (columns(fields),), "cpu", fields)
+def build(fields=FIELDS, name="ctr", **values):
+  values = {"width": 4, **({"depth": 2, "embedding": 3} if name == "ctr" else {}), **values}
+  return network(name, classes=2, fields=fields, **values)
 
 
 def start(module, rows=ROWS, seed=0):
@@ -116,7 +116,7 @@ def test_beside_pytorch():
   ).astype(np.int32)
   rows[:, 6:][rng.random((64, 5)) < 0.6] = -1  # the first genre of a film is always there
   label = rng.integers(0, 2, 64).astype(np.int32)
-  module = build(fields, width=16, depth=2, embedding=8, activation="gelu")
+  module = build(fields, width=16, depth=2, embedding=8, activation=activations.gelu)
   variables = start(module, rows)
   loss, slope = log_loss(module, variables, rows, label)
 
@@ -212,12 +212,11 @@ def test_first_parameters():
 
 
 def test_gain_is_that_of_the_activation():
-  smelu = {"activation": "smelu", "activation_kwargs": (("beta", 2.0),)}
-  assert build(**smelu).gain == 2.0
+  smelu = functools.partial(activations.smelu, beta=2.0)
+  assert build(activation=smelu).gain == 2.0
   # 0.6674: the mean square of SmeLU at a standard normal, by numerical integration.
-  assert build(**smelu, gain="moment").gain == pytest.approx(1 / 0.6674, rel=1e-3)
-  with pytest.raises(UserError, match=r"gain='moment' is not read by model\.name='ctr_ovadia'"):
-    build((Field("a", 5, embedding=2),), name="ctr_ovadia", gain="moment")
+  moment = build(activation=smelu, gain="moment").gain
+  assert moment == pytest.approx(1 / 0.6674, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["ctr", "ctr_ovadia"])
@@ -225,7 +224,7 @@ def test_padding_of_a_batch_is_nobodys_business(name):
   fields = (Field("a", 5, embedding=2), Field("b", 3, embedding=0), Field("c", 0))
   rng = np.random.default_rng(0)
   rows = np.stack([rng.integers(0, n, 9) for n in (5, 3, 1000)], 1).astype(np.int32)
-  module = build(fields, name=name, norm="batch")
+  module = build(fields, name=name, **({"norm": "batch"} if name == "ctr" else {}))
   variables = start(module, rows)
   mask = np.arange(9) < 6
   whole, statistics = apply(module, variables, rows[:6], True, mutable=("batch_stats",))
@@ -265,7 +264,7 @@ def test_lower_precision_reads_numbers_first():
   fields = (Field("a", 5, embedding=2), Field("c", 0))
   rows = np.int32([[0, 123456], [0, 123400]])
   for name in ("ctr", "ctr_ovadia"):
-    module = build(fields, name=name, precision="bfloat16", width=8)
+    module = build(fields, name=name, dtype=jnp.bfloat16, width=8)
     variables = start(module, rows)
     logits = apply(module, variables, rows, False)
     exact = apply(build(fields, name=name, width=8), variables, rows, False)
@@ -347,18 +346,20 @@ def test_ovadias_first_parameters():
 @pytest.mark.parametrize(
   ("name", "fields", "says"),
   [
-    ("ctr", (), r"model\.name='ctr' is for rows of clicks.* pictures; take 'mlp'.*'criteo'"),
+    ("ctr", (), r"model\.name='ctr' is for rows of clicks.* are not; take 'mlp'.*'criteo'"),
     ("ctr_ovadia", (), r"model\.name='ctr_ovadia' is for rows"),
-    ("mlp", FIELDS, r"model\.name='mlp' is for pictures, and the data are rows .* take 'ctr'"),
-    ("resnet18", FIELDS, r"model\.name='resnet18' is for pictures"),
     ("ctr_ovadia", FIELDS, r"sizes that were published, and 'user' has none; take data\.name='cr"),
-    ("crt", FIELDS, r"model\.name='crt' is not known; did you mean 'ctr'.*ctr, ctr_ovadia, dcon"),
   ],
 )
 def test_what_is_refused(name, fields, says):
   with pytest.raises(UserError, match=says) as caught:
-    models.build(Model(name=name), 2, (5,) if fields else (8, 8, 1), "cpu", fields)
+    network(name, classes=2, fields=fields)
   assert "\n" not in str(caught.value)
+
+
+def test_clicks_have_two_classes():
+  with pytest.raises(UserError, match=r"'ctr' tells a click from none, .* 3 classes"):
+    network("ctr", classes=3, fields=FIELDS)
 
 
 def test_a_category_beyond_its_table_is_seen():

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from networks import assert_near, equations, gradient, moved, shapes, size
+from networks import activated, assert_near, equations, gradient, moved, shapes, size, style
+from networks import build as network
 
-from seedlab import config, models
+from seedlab import config
 from seedlab.errors import UserError
 from seedlab.models import layers, resnet
 from seedlab.models.densenet import DenseNet
@@ -41,7 +42,7 @@ STAGES = {
 }
 
 
-def small(kind, norm="batch", activation=jax.nn.relu, width=4, **fields):
+def small(kind, norm="batch", width=4, platform="cpu", **fields):
   """Narrow and of two stages, so that it compiles in a second or two."""
   cls, sizes = {
     "basic": (ResNet, {"blocks": (3, 1)}),
@@ -49,7 +50,7 @@ def small(kind, norm="batch", activation=jax.nn.relu, width=4, **fields):
     "dense": (DenseNet, {"blocks": (1, 2)}),
     "vgg": (VGG, {"convolutions": (1, 2)}),
   }[kind]
-  return cls(10, width, norm, activation, **{**sizes, **fields})
+  return cls(10, width, style(norm, platform=platform), **{**sizes, **fields})
 
 
 SLOW = pytest.mark.slow  # seconds of XLA's compilation each, of code that another kind runs too
@@ -57,7 +58,7 @@ KINDS = ["basic", "bottleneck", "dense", "vgg"]
 
 
 def build(name, width=64, norm="batch", shape=(32, 32, 3), **fields):
-  return models.build(config.Model(name=name, width=width, norm=norm, **fields), 10, shape)
+  return network(name, shape, width=width, norm=norm, **fields)
 
 
 def pictures(count=6, side=8):
@@ -247,8 +248,8 @@ def torch_vgg(module, net, x):
 @pytest.mark.parametrize(
   "module, network",
   [
-    (ResNet(10, 4, "batch", jax.nn.relu), torch_resnet),
-    (ResNet(10, 4, "batch", jax.nn.relu, shortcut="plain"), torch_resnet),
+    (ResNet(10, 4, style(), (2, 2, 2, 2)), torch_resnet),
+    (ResNet(10, 4, style(), (2, 2, 2, 2), shortcut="plain"), torch_resnet),
     (small("bottleneck"), torch_resnet),
     (small("dense", blocks=(2, 1, 2)), torch_dense),
     (small("vgg", convolutions=(1, 1, 2, 1)), torch_vgg),
@@ -283,7 +284,7 @@ def one_by_one(module, variables, images):
       if n:
         part = jax.tree.map(lambda leaf, n=n: leaf[n - 1], part)
       stride = 2 if stage > 0 and n == 0 else 1
-      shared = (module.shortcut, "batch", jax.nn.relu, "auto", "cpu", True)
+      shared = (module.shortcut, module.style, True)
       block = resnet.Block(module.width * 2**stage, stride, module.bottleneck, *shared)
       x, new = block.apply(part, x, None, mutable=["batch_stats"])
       if n:
@@ -407,7 +408,7 @@ def test_every_parameter_has_a_gradient_and_statistics_are_recorded(kind, norm):
 def test_the_activation_is_the_only_nonlinearity_beside_pooling(name, activations):
   module = build(name, norm="none", width=8)
   seen = []
-  spy = module.clone(activation=lambda x: seen.append(x.dtype) or -x)
+  spy = activated(module, lambda x: seen.append(x.dtype) or -x)
   images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.bfloat16)
   variables = shapes(module)
   names = primitives(functools.partial(spy.apply, train=True), variables, images)
@@ -417,10 +418,10 @@ def test_the_activation_is_the_only_nonlinearity_beside_pooling(name, activation
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bfloat16_pictures_are_computed_in_bfloat16(kind):
+def test_bfloat16_images_are_computed_in_bfloat16(kind):
   variables, images = start(kind)
   dtypes = []
-  spy = small(kind, activation=lambda x: dtypes.append(x.dtype) or x)
+  spy = activated(small(kind), lambda x: dtypes.append(x.dtype) or x)
   apply = functools.partial(spy.apply, train=True, mutable=["batch_stats"])
   logits, new = jax.eval_shape(apply, variables, images.astype(jnp.bfloat16))
   assert set(dtypes) == {jnp.dtype("bfloat16")} and logits.dtype == jnp.float32
@@ -525,9 +526,8 @@ def test_first_weights_of_densenets_and_vggs():
 @pytest.mark.parametrize(
   "fields, shape, message",
   [
-    ({"name": "resnet34"}, (32, 32, 3), r"model.name='resnet34' is not known.*vgg19"),
-    ({"name": "resnet18"}, (4, 32, 3), "'resnet18' needs pictures of at least 8x8 .*not 4x32"),
-    ({"name": "densenet121"}, (7, 7, 3), "'densenet121' needs pictures of at least 8x8 pixels"),
+    ({"name": "resnet18"}, (4, 32, 3), "'resnet18' needs images of at least 8x8 .*not 4x32"),
+    ({"name": "densenet121"}, (7, 7, 3), "'densenet121' needs images of at least 8x8 pixels"),
     ({"name": "vgg16"}, (28, 28, 1), "'vgg16' needs .* 32x32 .*not 28x28; set data.image_size=32"),
     (
       {"name": "resnet50"},
@@ -539,7 +539,7 @@ def test_first_weights_of_densenets_and_vggs():
 )
 def test_build_refuses_in_one_line(fields, shape, message):
   with pytest.raises(UserError, match=message) as error:
-    models.build(config.Model(**fields), 10, shape)
+    network(shape=shape, **fields)
   assert "\n" not in str(error.value)
 
 
@@ -553,7 +553,7 @@ def test_the_config_refuses_unknown_choices():
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_smallest_pictures_still_fit(name):
+def test_the_smallest_images_still_fit(name):
   side = 32 if name.startswith("vgg") else 8
   for shape in ((side, side, 3), (side, 2 * side, 3)):
     module = build(name, width=8, shape=shape)
@@ -572,7 +572,8 @@ def test_a_plain_shortcut_takes_odd_sides(side):
 @pytest.mark.parametrize("name", ["resnet18", "resnet152", "densenet121", "vgg11"])
 def test_fields_of_the_config_reach_the_network(name):
   module = build(name, width=6, norm="group", remat=True, convolution="patches")
-  assert (module.width, module.norm, module.remat, module.lowering) == (6, "group", True, "patches")
+  assert (module.width, module.remat) == (6, True)
+  assert (module.style.norm, module.style.lowering) == ("group", "patches")
   if name.startswith("resnet"):
     assert module.shortcut == "pool" and module.bottleneck == (name == "resnet152")
     assert build(name, shortcut="plain").shortcut == "plain"

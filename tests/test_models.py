@@ -3,14 +3,17 @@
 import functools
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from networks import activated, size
+from networks import build as network
 from sklearn.datasets import load_digits
 
-from seedlab import config, models
+from seedlab import activations, config, models
 from seedlab.errors import UserError
 
 SHAPES = {"mlp": (8, 8, 1), "cnn": (8, 8, 1), "resnet9": (16, 16, 3)}
@@ -19,13 +22,12 @@ NORMS = ["none", "batch"]
 
 
 def build(name, norm="none", shape=None, width=4, **fields):
-  model = config.Model(name=name, width=width, norm=norm, **fields)
-  return models.build(model, 10, shape or SHAPES[name])
+  return network(name, shape or SHAPES[name], width=width, norm=norm, **fields)
 
 
 @functools.cache
 def start(name, norm):
-  """First variables and seven pictures, for the networks of SHAPES."""
+  """First variables and seven images, for the networks of SHAPES."""
   images = np.random.default_rng(0).normal(size=(7, *SHAPES[name]))
   init = jax.jit(build(name, norm).init, static_argnums=2)
   images = jnp.asarray(images, jnp.float32)
@@ -43,21 +45,17 @@ def shapes(name, norm="none", shape=None, **fields):
   return jax.eval_shape(init, jax.random.key(0), images)
 
 
-def size(tree):
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-
-
 def test_resnet9_has_the_published_number_of_parameters():
   variables = shapes("resnet9", "batch", (32, 32, 3), width=64)
   assert size(variables["params"]) == 2_274_880
   assert size(variables["batch_stats"]) == 2 * 1_344  # mean and variance of each channel
 
 
-def test_resnet9_on_the_smallest_picture_has_one_last_pixel():
+def test_resnet9_on_the_smallest_image_has_one_last_pixel():
   module = build("resnet9", shape=(11, 11, 3))
   variables = shapes("resnet9", shape=(11, 11, 3))
   seen = []
-  spy = module.clone(activation=lambda x: seen.append(x.shape) or x)
+  spy = activated(module, lambda x: seen.append(x.shape) or x)
   images = jax.ShapeDtypeStruct((2, 11, 11, 3), jnp.float32)
   jax.eval_shape(functools.partial(spy.apply, train=False), variables, images)
   assert seen[-1] == (2, 1, 1, 8)
@@ -136,21 +134,22 @@ def test_every_parameter_learns_and_statistics_are_recorded(name, norm):
     assert np.abs(evaluated - logits).max() > 1e-3  # by running, not by batch statistics
 
 
-@pytest.mark.parametrize("name, activations", [("mlp", 2), ("cnn", 2), ("resnet9", 8)])
-def test_the_activation_is_the_only_nonlinearity_beside_pooling(name, activations):
+@pytest.mark.parametrize("name, count", [("mlp", 2), ("cnn", 2), ("resnet9", 8)])
+def test_the_activation_is_the_only_nonlinearity_beside_pooling(name, count):
   module, (variables, images) = build(name), start(name, "none")
   calls = []
-  spy = module.clone(activation=lambda x: calls.append(x.shape) or -x)
+  spy = activated(module, lambda x: calls.append(x.shape) or -x)
   jaxpr = jax.make_jaxpr(functools.partial(spy.apply, train=True))(variables, images)
-  assert len(calls) == activations
+  assert len(calls) == count
   assert "custom_jvp" not in str(jaxpr) and " max " not in str(jaxpr)  # as relu would leave
 
 
-def test_the_activation_and_its_parameters_come_from_the_config():
+def test_the_activation_and_its_parameters_reach_the_network():
   variables, images = start("mlp", "none")
+  smelus = [functools.partial(activations.smelu, beta=beta) for beta in (0.0, 2.0)]
   logits = [
-    apply(build("mlp", activation=name, activation_kwargs=kwargs), variables, images)
-    for name, kwargs in [("relu", ()), ("smelu", (("beta", 0.0),)), ("smelu", (("beta", 2.0),))]
+    apply(build("mlp", activation=activation), variables, images)
+    for activation in (activations.relu, *smelus)
   ]
   np.testing.assert_array_equal(logits[0], logits[1])
   assert np.abs(logits[0] - logits[2]).max() > 0.01
@@ -179,10 +178,10 @@ def test_lowerings_are_the_same_network(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bfloat16_pictures_are_computed_in_bfloat16(name):
+def test_bfloat16_images_are_computed_in_bfloat16(name):
   variables, images = start(name, "batch")
   dtypes = []
-  spy = build(name, "batch").clone(activation=lambda x: dtypes.append(x.dtype) or x)
+  spy = activated(build(name, "batch"), lambda x: dtypes.append(x.dtype) or x)
   apply = functools.partial(spy.apply, train=False)
   logits = jax.eval_shape(apply, variables, images.astype(jnp.bfloat16))
   assert set(dtypes) == {jnp.dtype("bfloat16")} and logits.dtype == jnp.float32
@@ -217,7 +216,10 @@ def test_first_weights_have_their_published_variances():
   [
     ({"name": "resnet"}, "model.name='resnet' is not known; did you mean 'resnet9'"),
     ({"activation": "rule"}, "model.activation='rule' is not known"),
-    ({"name": "resnet9"}, "'resnet9' needs pictures of at least 11x11 pixels, not 10x32"),
+    ({"name": "resnet9"}, "'resnet9' needs images of at least 11x11 pixels, not 10x32"),
+    ({"name": "vit", "dropout": 0.1}, "model.dropout=0.1 .*'vit', only by .*mlp, .*to 0"),
+    ({"name": "cnn", "head": "small"}, "model.head='small' .*, only by imagenet_resnet50, vit_s16"),
+    ({"name": "vit", "gain": "moment"}, "model.gain='moment' is not read by model.name='vit'"),
   ],
 )
 def test_build_refuses_in_one_line(fields, message):
@@ -226,11 +228,40 @@ def test_build_refuses_in_one_line(fields, message):
   assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["cnn", "resnet18", "vit", "dconv_l", "vgg11"])
+def test_rows_are_refused(name):
+  with pytest.raises(UserError, match=f"model.name='{name}' is for images, and the data are rows"):
+    network(name, shape=(12,))
+
+
+def test_a_perceptron_takes_rows_of_numbers():
+  module = network("mlp", width=4)
+  logits, _ = module.init_with_output(jax.random.key(0), jnp.ones((3, 5)), False)
+  chex.assert_shape(logits, (3, 10))
+
+
+@pytest.mark.parametrize(
+  "name, given, words",
+  [
+    ("cnn", {"width": 0}, "model.width=0 must be at least 1"),
+    ("mlp", {"depth": -1}, "model.depth=-1 must be at least 0"),
+    ("mlp", {"dropout": -0.1}, "model.dropout=-0.1 must be at least 0"),
+    ("dconv", {"dropout": 1.0}, "model.dropout=1.0 must be below 1"),
+    ("vit", {"patch": 0}, "model.patch=0 must be at least 1"),
+    ("vit", {"heads": 0}, "model.heads=0 must be at least 1"),
+    ("cells", {"cell_seed": -1}, "model.cell_seed=-1 must be at least 0"),
+  ],
+)
+def test_options_have_limits(name, given, words):
+  with pytest.raises(UserError, match=words):
+    network(name, **given)
+
+
 def test_the_cnn_learns_the_digits_from_500_examples():
   digits = load_digits()
   images = jnp.asarray(digits.images[..., None] / 8 - 1, jnp.float32)
   labels = jnp.asarray(digits.target)
-  module = models.build(config.Model(name="cnn", width=16), 10, (8, 8, 1))
+  module = network("cnn", (8, 8, 1), width=16)
   steps, batch = 150, 50  # 15 epochs
   optimizer = optax.sgd(optax.linear_schedule(0.05, 0, steps), momentum=0.9)
 

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import assert_near, moved, shapes, size
+from networks import activated, assert_near, moved, shapes, size, style
+from networks import build as network
 from test_training import DATASET, keys_of
 
+from seedlab import activations, engine, models, training
 from seedlab import config as configs
-from seedlab import engine, models, training
 from seedlab.config import Config, Data, Model, Optimizer, Training
 from seedlab.data import Dataset
 from seedlab.errors import UserError
@@ -27,8 +28,9 @@ SEEDS = pathlib.Path(__file__).parent.parent / "configs" / "seeds"
 
 
 def build(name, width, side=32, **fields):
-  fields = {"norm": "batch", "activation": "celu", "activation_kwargs": (("alpha", 0.1),)} | fields
-  return models.build(Model(name=name, width=width, **fields), 10, (side, side, 3))
+  celu = functools.partial(activations.celu, alpha=0.1)
+  fields = {"norm": "batch", "activation": celu} | fields
+  return network(name, (side, side, 3), width=width, **fields)
 
 
 @functools.cache
@@ -69,9 +71,9 @@ def test_width_scales_every_layer(name):
     assert a.size / b.size == expected, jax.tree_util.keystr(path)
 
 
-def test_pictures_of_picards_network_have_sixteen_pixels_a_side():
+def test_images_of_picards_network_have_sixteen_pixels_a_side():
   assert shapes(build("picard", 4, side=16), 16)
-  with pytest.raises(UserError, match=r"model.name='picard' needs pictures of at least 16x16"):
+  with pytest.raises(UserError, match=r"model.name='picard' needs images of at least 16x16"):
     build("picard", 4, side=15)
 
 
@@ -108,8 +110,7 @@ def test_branches_of_resnet14_start_at_zero():
 
 
 def test_a_shortcut_without_weights_subsamples_and_adds_features_of_zero():
-  fields = (2, False, "pad", "batch", jax.nn.relu, "native", "cpu", False)
-  block = resnet.Block(5, *fields)
+  block = resnet.Block(5, 2, False, "pad", style(lowering="native"), False)
   x = np.random.default_rng(0).normal(size=(4, 7, 6, 3)).astype(np.float32)
   blank = jax.eval_shape(block.init, jax.random.key(0), x, None)
   variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), blank)
@@ -323,7 +324,7 @@ def test_float16_is_kept_throughout_but_for_norms():
     name = jax.tree_util.keystr(path)
     assert leaf.dtype == ("float32" if "BatchNorm" in name else "float16"), name
   seen = []
-  module = build("picard", 8).clone(activation=lambda x: seen.append(x.dtype) or x)
+  module = activated(build("picard", 8), lambda x: seen.append(x.dtype) or x)
   images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float16)
   apply = functools.partial(module.apply, train=True, mutable=["batch_stats"])
   logits, stats = jax.eval_shape(
@@ -497,7 +498,7 @@ def test_words_of_picards_config():
   )
   assert (paper.training.batch_size, paper.model.activation) == (500, "celu")
   assert paper.model.activation_kwargs == (("alpha", 0.1),)
-  changed = config_of("picard", "paper,long,per_picture,float16")
+  changed = config_of("picard", "paper,long,per_image,float16")
   found = {name for name, *_ in configs.differences(*map(configs.to_dict, (paper, changed)))}
   assert found == {"training.epochs", "evaluation.epochs", "data.chunk", "model.precision"}
   assert changed.evaluation.epochs == (0, 1, 6, 11, 16, 21, 26, 31, 36, 41)

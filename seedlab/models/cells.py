@@ -1,26 +1,47 @@
 """Random cell-based networks, from a space like that of DARTS."""
 
 import hashlib
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from seedlab.models.layers import (
-  Conv,
+  Activation,
+  Lowering,
   Norm,
+  Style,
+  check_at_least,
+  check_sizes,
   linear,
   neighbourhood_max,
   neighbourhood_mean,
-  normalise,
 )
+
+__all__ = ("cells",)
 
 OPERATIONS = ("conv 1x1", "conv 3x3", "conv 5x5", "average 3x3", "max 3x3", "skip")
 _WIDENINGS = (1, 4)
 _CELLS = (1, 5)
 _MOST_NODES = 4
+
+
+def cells(
+  *,
+  classes: int,
+  shape: tuple[int, ...],
+  activation: Activation,
+  platform: str,
+  width: int = 16,
+  norm: Norm = "none",
+  cell_seed: int = 0,
+  convolution: Lowering = "auto",
+) -> nn.Module:
+  """The random network of cells that belongs to `cell_seed` (not its weights): see `Cells`."""
+  check_sizes("cells", shape, width)
+  check_at_least(0, cell_seed=cell_seed)
+  return Cells(classes, width, Style(norm, activation, convolution, platform), cell_seed)
 
 
 class Edge(NamedTuple):
@@ -57,32 +78,21 @@ class Cells(nn.Module):
 
   classes: int
   width: int
-  norm: Norm
-  activation: Callable[[jax.Array], jax.Array]
-  lowering: Literal["auto", "native", "patches"] = "auto"
-  platform: str = "cpu"
+  style: Style
   cell_seed: int = 0
 
   @nn.compact
   def __call__(
     self, images_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
   ) -> jax.Array:
+    style = self.style
+
     def unit(x, features, size, stride=1):
-      pad = size // 2
-      x = Conv(
-        features,
-        size,
-        stride,
-        padding=((pad, pad), (pad, pad)),
-        bias=self.norm == "none",
-        lowering=self.lowering,
-        platform=self.platform,
-      )(x)
-      return normalise(x, self.norm, train, mask)
+      return style.normalise(style.conv(x, features, size, stride), train, mask)
 
     def edge(x, operation):
       if operation.startswith("conv"):
-        return unit(self.activation(x), x.shape[-1], int(operation[-1]))
+        return unit(style.activation(x), x.shape[-1], int(operation[-1]))
       if operation == "average 3x3":
         return neighbourhood_mean(x)
       return neighbourhood_max(x) if operation == "max 3x3" else x
@@ -93,12 +103,12 @@ class Cells(nn.Module):
     for cell in range(drawn.cells):
       reduces = cell in reductions(drawn.cells)
       features *= 2 if reduces else 1
-      x = self.activation(x)
+      x = style.activation(x)
       nodes = [unit(x, features, 3, 2) if reduces else unit(x, features, 1)]
       for edges in drawn.nodes:
         nodes.append(sum(edge(nodes[source], operation) for operation, source in edges))
       x = jnp.concatenate(nodes[1:], -1)
-    x = self.activation(normalise(x, self.norm, train, mask))
+    x = style.finish(x, train, mask)
     return linear(self.classes, x.astype(jnp.float32).mean((1, 2)))
 
 

@@ -1,21 +1,35 @@
 """A small convolutional network, the demo's: one convolution at full size, then halvings."""
 
-from collections.abc import Callable
-from typing import Literal
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import Conv, Norm, normalise
+from seedlab.models.layers import Activation, Lowering, Norm, Style, check_sizes
+
+__all__ = ("cnn",)
 
 _SMALLEST_SIDE = 4
+
+
+def cnn(
+  *,
+  classes: int,
+  shape: tuple[int, ...],
+  activation: Activation,
+  platform: str,
+  width: int = 16,
+  norm: Norm = "none",
+  convolution: Lowering = "auto",
+) -> nn.Module:
+  """The demo's network, whose first layer has `width` channels: see `CNN`."""
+  check_sizes("cnn", shape, width)
+  return CNN(classes, width, Style(norm, activation, convolution, platform))
 
 
 class CNN(nn.Module):
   """3x3 convolutions: `width` channels, then double them at half the size down to 4x4; linear.
 
-  8x8 pictures meet two convolutions, 32x32 ones four. Halving is by stride 2,
+  8x8 images meet two convolutions, 32x32 ones four. Halving is by stride 2,
   which costs a fourth of a convolution followed by pooling. Convolutions are
   He-normal (He et al. 2015, arXiv 1502.01852, eq. 10), the output LeCun-normal,
   biases zero. A norm takes over its layer's bias.
@@ -23,26 +37,14 @@ class CNN(nn.Module):
 
   classes: int
   width: int
-  norm: Norm
-  activation: Callable[[jax.Array], jax.Array]
-  lowering: Literal["auto", "native", "patches"] = "auto"
-  platform: str = "cpu"
+  style: Style
 
   @nn.compact
   def __call__(
     self, images_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
   ) -> jax.Array:
     def unit(x, features, stride):
-      x = Conv(
-        features,
-        size=3,
-        stride=stride,
-        padding=((1, 1), (1, 1)),
-        bias=self.norm == "none",
-        lowering=self.lowering,
-        platform=self.platform,
-      )(x)
-      return self.activation(normalise(x, self.norm, train, mask))
+      return self.style.finish(self.style.conv(x, features, 3, stride), train, mask)
 
     features = self.width
     x = unit(images_BxHxWxC, features, stride=1)

@@ -1,16 +1,88 @@
 """Networks that predict clicks from rows: embedded categories and numbers, then hidden layers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from seedlab.data.fields import Field
-from seedlab.models.layers import Norm, dropout, normalise
+from seedlab.errors import UserError
+from seedlab.models.layers import (
+  Activation,
+  Gain,
+  Norm,
+  check_at_least,
+  check_dropout,
+  dropout,
+  gain_of,
+  normalise,
+)
+
+__all__ = ("ctr", "ctr_ovadia")
 
 # Ovadia et al.'s hidden layers.
 OVADIA = (2572, 1454, 1596)
+
+
+def ctr(
+  *,
+  classes: int,
+  fields: tuple[Field, ...],
+  activation: Activation,
+  dtype: jax.typing.DTypeLike,
+  width: int = 16,
+  depth: int = 2,
+  norm: Norm = "none",
+  embedding: int = 16,
+  towers: int = 1,
+  dropout: float = 0.0,
+  gain: Gain = "he",
+) -> nn.Module:
+  """Embeddings of `embedding` numbers a category, and `towers` stacks of hidden layers: see `CTR`.
+
+  `gain` says how hidden weights start (`layers.gain_of`).
+  """
+  _check("ctr", classes, fields, width, dropout)
+  check_at_least(0, depth=depth)
+  check_at_least(1, embedding=embedding, towers=towers)
+  gain = gain_of(gain, activation)
+  return CTR(fields, width, norm, activation, depth, embedding, towers, dropout, gain, dtype)
+
+
+def ctr_ovadia(
+  *,
+  classes: int,
+  fields: tuple[Field, ...],
+  activation: Activation,
+  dtype: jax.typing.DTypeLike,
+  width: int = 16,
+  dropout: float = 0.0,
+) -> nn.Module:
+  """The Criteo network of Ovadia et al., published with width 2572: see `Ovadia`."""
+  _check("ctr_ovadia", classes, fields, width, dropout)
+  unsized = [field.name for field in fields if field.buckets and field.embedding is None]
+  if unsized:
+    raise UserError(
+      f"model.name='ctr_ovadia' needs embedding sizes that were published, and {unsized[0]!r} has"
+      " none; take data.name='criteo', or model.name='ctr' with model.embedding"
+    )
+  return Ovadia(fields, width, activation, dropout, dtype)
+
+
+def _check(name, classes, fields, width, dropout):
+  if not fields:
+    raise UserError(
+      f"model.name={name!r} is for rows of clicks, which the data are not; take 'mlp' or 'cnn', or"
+      " set data.name to 'clicks', 'movielens/100k-ratings' or 'criteo'"
+    )
+  if classes != 2:
+    raise UserError(
+      f"model.name={name!r} tells a click from none, and the data have {classes} classes; take"
+      " data with two"
+    )
+  check_at_least(1, width=width)
+  check_dropout(dropout)
 
 
 class CTR(nn.Module):
@@ -37,7 +109,7 @@ class CTR(nn.Module):
   fields: tuple[Field, ...]
   width: int
   norm: Norm
-  activation: Callable[[jax.Array], jax.Array]
+  activation: Activation
   depth: int
   embedding: int = 16
   towers: int = 1
@@ -75,7 +147,7 @@ class _Tower(nn.Module):
 
   widths: Sequence[int]
   norm: Norm
-  activation: Callable[[jax.Array], jax.Array]
+  activation: Activation
   dropout: float
   gain: float
 
@@ -104,7 +176,7 @@ class Ovadia(nn.Module):
 
   fields: tuple[Field, ...]
   width: int
-  activation: Callable[[jax.Array], jax.Array]
+  activation: Activation
   dropout: float = 0.0
   dtype: jax.typing.DTypeLike = jnp.float32
 

@@ -1,15 +1,55 @@
-"""DenseNet-121, DenseNet-40 and their like for small pictures."""
-
-from collections.abc import Callable
-from typing import Literal
+"""DenseNet-121, DenseNet-40 and their like for small images."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import Conv, Norm, average_pool, kaiming_fan_out, linear, normalise
+from seedlab.errors import UserError
+from seedlab.models.layers import (
+  Activation,
+  Lowering,
+  Norm,
+  Style,
+  average_pool,
+  called,
+  check_sizes,
+  kaiming_fan_out,
+  linear,
+)
+
+__all__ = ("densenet40", "densenet121")
 
 _BOTTLENECK = 4  # features of a layer's first convolution, in units of its growth
+
+
+def _network(name: str, smallest: int, blocks: tuple[int, ...], compact: bool):
+  def network(
+    *,
+    classes: int,
+    shape: tuple[int, ...],
+    activation: Activation,
+    platform: str,
+    width: int = 16,
+    norm: Norm = "none",
+    remat: bool = False,
+    convolution: Lowering = "auto",
+  ) -> nn.Module:
+    """Layers add width / 2 features each: see `DenseNet`. `remat` computes them anew in the
+    gradient, which takes less memory."""
+    check_sizes(name, shape, width, smallest)
+    if width % 2:
+      raise UserError(
+        f"model.width={width} must be even for {name!r}, whose layers add width / 2 features each;"
+        f" take {width + 1}"
+      )
+    style = Style(norm, activation, convolution, platform)
+    return DenseNet(classes, width, style, blocks, remat, compact)
+
+  return called(name, network)
+
+
+densenet40 = _network("densenet40", 4, (12, 12, 12), compact=False)
+densenet121 = _network("densenet121", 8, (6, 12, 24, 16), compact=True)
 
 
 class DenseNet(nn.Module):
@@ -19,7 +59,7 @@ class DenseNet(nn.Module):
     the features - 2x2 average - norm - activation - mean over pixels - linear
 
   Huang et al.'s (arXiv 1608.06993) DenseNet-BC of growth w / 2 with a stem for
-  small pictures: one convolution without norm, stride or pooling. At width 64
+  small images: one convolution without norm, stride or pooling. At width 64
   with batch norm and 10 classes, DenseNet-121 has 6,956,298 parameters.
 
   Without `compact` it is Huang et al.'s first, plain DenseNet: layers are one 3x3
@@ -34,11 +74,8 @@ class DenseNet(nn.Module):
 
   classes: int
   width: int
-  norm: Norm
-  activation: Callable[[jax.Array], jax.Array]
-  lowering: Literal["auto", "native", "patches"] = "auto"
-  platform: str = "cpu"
-  blocks: tuple[int, ...] = (6, 12, 24, 16)  # layers of each block
+  style: Style
+  blocks: tuple[int, ...]  # layers of each block
   remat: bool = False
   compact: bool = True  # Huang et al.'s "BC"
 
@@ -46,21 +83,19 @@ class DenseNet(nn.Module):
   def __call__(
     self, images_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
   ) -> jax.Array:
-    convolution = (self.norm, self.lowering, self.platform, self.compact)
     layer = nn.remat(DenseLayer) if self.remat else DenseLayer
 
     def activated(x):
-      return self.activation(normalise(x, self.norm, train, mask))
+      return self.style.finish(x, train, mask)
 
-    x = _conv(self.width, 3, *convolution)(images_BxHxWxC)
+    x = _conv(self.style, images_BxHxWxC, self.width, 3, self.compact)
     for block, layers in enumerate(self.blocks):
       if block > 0:
         features = x.shape[-1] // 2 if self.compact else x.shape[-1]
-        x = average_pool(_conv(features, 1, *convolution)(activated(x)))
+        x = average_pool(_conv(self.style, activated(x), features, 1, self.compact))
       for number in range(layers):
-        new = layer(
-          self.width // 2, self.activation, *convolution, train, name=f"block{block}_layer{number}"
-        )(x, mask)
+        name = f"block{block}_layer{number}"
+        new = layer(self.width // 2, self.style, self.compact, train, name=name)(x, mask)
         x = jnp.concatenate([x, new], -1)
     return linear(self.classes, activated(x).astype(jnp.float32).mean((1, 2)))
 
@@ -72,10 +107,7 @@ class DenseLayer(nn.Module):
   """
 
   growth: int
-  activation: Callable[[jax.Array], jax.Array]
-  norm: Norm
-  lowering: Literal["auto", "native", "patches"]
-  platform: str
+  style: Style
   compact: bool
   train: bool
 
@@ -83,20 +115,12 @@ class DenseLayer(nn.Module):
   def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     convolutions = ((_BOTTLENECK * self.growth, 1), (self.growth, 3))
     for features, size in convolutions if self.compact else convolutions[1:]:
-      x = self.activation(normalise(x, self.norm, self.train, mask))
-      x = _conv(features, size, self.norm, self.lowering, self.platform, self.compact)(x)
+      x = self.style.finish(x, self.train, mask)
+      x = _conv(self.style, x, features, size, self.compact)
     return x
 
 
-def _conv(features, size, norm, lowering, platform, compact):
-  pad = size // 2
+def _conv(style, x, features, size, compact):
   fan_in = nn.initializers.variance_scaling(2, "fan_in", "normal")
-  return Conv(
-    features,
-    size,
-    padding=((pad, pad), (pad, pad)),
-    bias=norm == "none",
-    kernel_init=fan_in if compact else kaiming_fan_out(size, features),
-    lowering=lowering,
-    platform=platform,
-  )
+  draw = fan_in if compact else kaiming_fan_out(size, features)
+  return style.conv(x, features, size, kernel_init=draw)

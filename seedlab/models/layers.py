@@ -11,12 +11,13 @@ writes its derivative in forms that stay fast in both places:
   dx    a convolution of dy, kernel turned      the transpose of P applied to dy K^T
   dK    one matrix product per kernel element   P(x)^T dy
 
-P(x) holds, for every output pixel, the window of the picture under the kernel
+P(x) holds, for every output pixel, the window of the image under the kernel
 (im2col); K is the kernel as a matrix [kh kw cin, cout].
 """
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -24,11 +25,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from seedlab import activations
 from seedlab.errors import UserError, choice_error
 
-Lowering = Literal["native", "patches"]
+Activation = Callable[[jax.Array], jax.Array]
+Lowering = Literal["auto", "native", "patches"]
 Norm = Literal["none", "batch", "group"]
 Head = Literal["usual", "picard", "small"]
+Gain = Literal["he", "moment"]
 Padding = Literal["SAME", "VALID"] | Sequence[tuple[int, int]]
 
 _LOWERINGS = ("native", "patches")
@@ -45,10 +49,10 @@ def conv(
   kernel: jax.Array,
   strides: tuple[int, int] = (1, 1),
   padding: Padding = "SAME",
-  lowering: Lowering = "native",
+  lowering: Literal["native", "patches"] = "native",
   groups: int = 1,
 ) -> jax.Array:
-  """lax.conv_general_dilated of pictures, with gradients that are fast in loops and lanes.
+  """lax.conv_general_dilated of images, with gradients that are fast in loops and lanes.
 
   Differentiable in reverse, and forward over reverse (Hessian-vector products,
   fast in loops too), but not forward alone. Reverse over reverse is right as
@@ -90,12 +94,12 @@ def conv(
   return y.reshape(*y.shape[:3], -1)
 
 
-def lowering_for(cin: int, platform: str) -> Lowering:
+def lowering_for(cin: int, platform: str) -> Literal["native", "patches"]:
   """The fixed rule of model.convolution="auto": by platform and input channels, as measured.
 
   Accelerators run lanes by vmap, where matrix products stay fast and grouped
   convolutions do not. A CPU runs its lanes one by one, where `native` loses
-  only on raw pictures.
+  only on raw images.
   """
   return "native" if platform == "cpu" and cin > _FEW_CHANNELS else "patches"
 
@@ -112,7 +116,7 @@ class Conv(nn.Module):
   padding: Padding = "SAME"
   bias: bool = True
   kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
-  lowering: Lowering | Literal["auto"] = "auto"
+  lowering: Lowering = "auto"
   platform: str = "cpu"
   groups: int = 1
   bias_init: nn.initializers.Initializer = nn.initializers.zeros
@@ -137,11 +141,57 @@ class Conv(nn.Module):
     return self.kernel_init(key, matrix, jnp.float32).reshape(shape)
 
 
+@dataclasses.dataclass(frozen=True)
+class Style:
+  """How a convolutional network convolves, normalises and activates: the same in all its layers.
+
+  Its methods are to be called inside a compact module, which will own the parameters.
+  """
+
+  norm: Norm
+  activation: Activation
+  lowering: Lowering = "auto"
+  platform: str = "cpu"
+
+  def conv(
+    self,
+    x: jax.Array,
+    features: int,
+    size: int,
+    stride: int = 1,
+    *,
+    padding: int | None = None,
+    bias: bool | None = None,
+    **others,
+  ) -> jax.Array:
+    """`Conv` with `padding` pixels on each side.
+
+    Args:
+      x, features, size, stride, others: as of `Conv`.
+      padding: None is half the kernel, which keeps the size where the stride is 1.
+      bias: None is only where no norm follows, which would cancel it.
+    """
+    pad = size // 2 if padding is None else padding
+    bias = self.norm == "none" if bias is None else bias
+    kind = {"lowering": self.lowering, "platform": self.platform, **others}
+    return Conv(features, size, stride, ((pad, pad), (pad, pad)), bias, **kind)(x)
+
+  def normalise(
+    self, x: jax.Array, train: bool, mask: jax.Array | None, zero_scale: bool = False
+  ) -> jax.Array:
+    """`normalise` with the norm of the network."""
+    return normalise(x, self.norm, train, mask, zero_scale)
+
+  def finish(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+    """Norm, then activation."""
+    return self.activation(self.normalise(x, train, mask))
+
+
 class LocalConv(nn.Module):
   """A convolution that has a kernel of its own for every output pixel: locally connected.
 
   Kernel elements that meet the padding alone are there too; they have no gradient.
-  Starts as PyTorch's linear layer between the flattened pictures would. Computes in
+  Starts as PyTorch's linear layer between the flattened images would. Computes in
   the dtype of its input.
   """
 
@@ -278,7 +328,7 @@ def normalise(
     if math.prod(x.shape[1:]) == groups:
       raise UserError(
         f"model.norm='group' meets {x.shape[-1]} channels of one pixel, {groups} groups of a single"
-        " value; take a larger model.width, larger pictures (data.image_size) or norm='batch'"
+        " value; take a larger model.width, larger images (data.image_size) or norm='batch'"
       )
     return nn.GroupNorm(groups, epsilon=1e-5, dtype=x.dtype, scale_init=first)(x)
   layer = nn.BatchNorm(
@@ -337,6 +387,80 @@ def global_max_pool(x: jax.Array) -> jax.Array:
   """float[B, H, W, C] to float[B, C]; gradients as for `max_pool`."""
   rows = _largest([x[:, i] for i in range(x.shape[1])])
   return _largest([rows[:, j] for j in range(x.shape[2])])
+
+
+def called(name: str, function: Callable) -> Callable:
+  """`function`, one of several made alike, under a name of its own."""
+  function.__name__ = function.__qualname__ = name
+  return function
+
+
+def check_sizes(name: str, shape: tuple[int, ...], width: int, smallest: int = 1) -> None:
+  """Raises UserError unless `shape` is that of images that the network `name` can take.
+
+  Args:
+    name: the value of `model.name`.
+    shape: (H, W, C) of an image; (F,) of a row is refused.
+    width: the value of `model.width`, which must be at least 1.
+    smallest: pixels a side that leave at least one pixel behind every halving.
+  """
+  check_at_least(1, width=width)
+  if len(shape) != 3:
+    raise UserError(
+      f"model.name={name!r} is for images, and the data are rows; take 'ctr' for rows of clicks, or"
+      " 'mlp' for rows of numbers"
+    )
+  height, across, _ = shape
+  if min(height, across) < smallest:
+    raise UserError(
+      f"model.name={name!r} needs images of at least {smallest}x{smallest} pixels, not"
+      f" {height}x{across}; set data.image_size={smallest} or more, or take 'cnn'"
+    )
+
+
+def check_multiple(said: str, shape: tuple[int, ...], multiple: int, otherwise: str = "") -> None:
+  """Raises UserError, which begins with `said`, unless both sides are multiples of `multiple`."""
+  height, width, _ = shape
+  if height % multiple or width % multiple:
+    larger = -(-max(height, width) // multiple) * multiple
+    raise UserError(
+      f"{said} needs images whose sides are multiples of {multiple} pixels, not {height}x{width};"
+      f" set data.image_size={larger}{otherwise}"
+    )
+
+
+def check_at_least(smallest: int, **options: float) -> None:
+  """Raises UserError for the first of the options of `model` that is below `smallest`."""
+  for name, value in options.items():
+    if value < smallest:
+      raise UserError(f"model.{name}={value!r} must be at least {smallest}")
+
+
+def check_dropout(rate: float) -> None:
+  """Raises UserError unless 0 <= `rate` < 1."""
+  check_at_least(0, dropout=rate)
+  if rate >= 1:
+    raise UserError(f"model.dropout={rate!r} must be below 1")
+
+
+def gain_of(gain: Gain, activation: Activation) -> float:
+  """The variance of first hidden weights times their inputs that `model.gain` asks for.
+
+  "he": 2, which suits ReLU (He et al. 2015, arXiv 1502.01852, eq. 10). "moment": one over the
+  activation's second moment (`activations.second_moment`).
+
+  Raises:
+    UserError: "moment" of an activation whose second moment is zero or not finite.
+  """
+  if gain == "he":
+    return 2.0
+  moment = activations.second_moment(activation)
+  if not 0 < moment < math.inf:
+    raise UserError(
+      "model.gain='moment' divides by the second moment of the activation, which is"
+      f" {moment!r}; take other parameters of the activation, or model.gain='he'"
+    )
+  return 1 / moment
 
 
 def _largest(parts: list[jax.Array]) -> jax.Array:

@@ -1,23 +1,40 @@
 """The network of Picard's scan of 10,000 seeds."""
 
-from collections.abc import Callable
-from typing import Literal
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from seedlab.models.layers import (
-  Conv,
+  Activation,
+  Lowering,
   Norm,
+  Style,
+  check_sizes,
   global_max_pool,
   linear,
   max_pool,
-  normalise,
   pytorch_uniform,
 )
 
+__all__ = ("picard",)
+
 _LOGIT_SCALE = 0.1
+_SMALLEST_SIDE = 16
+
+
+def picard(
+  *,
+  classes: int,
+  shape: tuple[int, ...],
+  activation: Activation,
+  platform: str,
+  width: int = 16,
+  norm: Norm = "none",
+  convolution: Lowering = "auto",
+) -> nn.Module:
+  """Picard's network, published with width 64 and batch norm: see `Picard`."""
+  check_sizes("picard", shape, width, _SMALLEST_SIDE)
+  return Picard(classes, width, Style(norm, activation, convolution, platform))
 
 
 class Picard(nn.Module):
@@ -33,33 +50,22 @@ class Picard(nn.Module):
   Weights start as in PyTorch, uniform within ±1/sqrt(fan-in). Without a norm
   convolutions are He-normal and have biases, zero at first, as ResNet-9's here.
 
-  On pictures of float16 the logits are float16 too, as published; else float32.
+  On images of float16 the logits are float16 too, as published; else float32.
   """
 
   classes: int
   width: int
-  norm: Norm
-  activation: Callable[[jax.Array], jax.Array]
-  lowering: Literal["auto", "native", "patches"] = "auto"
-  platform: str = "cpu"
+  style: Style
 
   @nn.compact
   def __call__(
     self, images_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
   ) -> jax.Array:
-    bare = self.norm == "none"
+    bare = self.style.norm == "none"
 
     def unit(x, features):
-      x = Conv(
-        features,
-        size=3,
-        padding=((1, 1), (1, 1)),
-        bias=bare,
-        kernel_init=nn.initializers.he_normal() if bare else pytorch_uniform(9 * x.shape[-1]),
-        lowering=self.lowering,
-        platform=self.platform,
-      )(x)
-      return self.activation(normalise(x, self.norm, train, mask))
+      draw = nn.initializers.he_normal() if bare else pytorch_uniform(9 * x.shape[-1])
+      return self.style.finish(self.style.conv(x, features, 3, kernel_init=draw), train, mask)
 
     w = self.width
     x = max_pool(unit(images_BxHxWxC, w))

@@ -16,7 +16,6 @@ import math
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import flax
 import jax
@@ -25,8 +24,6 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from seedlab import models
-from seedlab.config import Model
 from seedlab.errors import UserError
 
 _MOST_NAMED = 5  # parameters listed in an error
@@ -143,27 +140,6 @@ _LAYOUTS = (
 )
 
 
-def read(
-  file: str, model: Model, classes: int, image_shape: tuple[int, int, int]
-) -> tuple[Any, Any]:
-  """(params, batch_stats) of a file in public names, as trees of arrays for `module.apply`.
-
-  What `model.fresh` names is left out.
-
-  Args:
-    file: a .safetensors file, see `convert`.
-    model: the network, "imagenet_resnet50" or "vit_s16", as `models.build` takes it.
-    classes: width of its last layer.
-    image_shape: (H, W, C) of the pictures it is for.
-
-  Raises:
-    UserError: no such file, not safetensors, names of no known layout, or what `convert` raises.
-  """
-  tensors = load("model.initial", file)
-  found = convert(layout_of(file, tensors), tensors, model, classes, image_shape)
-  return tuple(flax.traverse_util.unflatten_dict(flat, sep="/") for flat in found)
-
-
 def load(field: str, file: str) -> Mapping[str, np.ndarray]:
   """{name: array} of a .safetensors file; raises UserError, which names `field`, if it is none."""
   path = find(field, file)
@@ -219,74 +195,84 @@ def layout_of(file: str, names: Iterable[str]) -> Layout:
 def convert(
   layout: Layout,
   tensors: Mapping[str, np.ndarray],
-  model: Model,
-  classes: int,
-  image_shape: tuple[int, int, int],
+  network: flax.linen.Module,
+  shape: tuple[int, int, int],
+  *,
+  file: str,
+  name: str,
+  fresh: tuple[str, ...] = (),
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """Parameters and running statistics {path: array} in our layout, without `model.fresh`.
+  """Parameters and running statistics {path: array} in our layout, without those in `fresh`.
 
   Wrappers in front of names ("module.", "backbone.", "resnet.", "vit.") are dropped; counts of
   batches, and last layers where ours is fresh, are passed over. Everything else has to fit.
-  Position embeddings are interpolated to the size of the pictures (`interpolated`).
+  Position embeddings are interpolated to the size of the images (`interpolated`).
 
   transformers' DINO says epsilon 1e-12 in its layer norms, DINO itself 1e-6, as we do.
+
+  Args:
+    layout: whose names `tensors` have (`layout_of`).
+    tensors: {public name: array}.
+    network: ours, as `imagenet_resnet50` or `vit_s16` makes it.
+    shape: (H, W, C) of the images it is for.
+    file, name, fresh: the values of `model.initial`, `model.name` and `model.fresh`.
 
   Raises:
     UserError: the file is of another network, or tensors are missing, too many, of another shape.
   """
-  said = f"model.initial={model.initial!r} holds {layout.words}"
-  if model.name != layout.network:
+  said = f"model.initial={file!r} holds {layout.words}"
+  if name != layout.network:
     raise UserError(
-      f"{said}, which is not model.name={model.name!r}; set it to {layout.network!r}, or take"
+      f"{said}, which is not model.name={name!r}; set it to {layout.network!r}, or take"
       " another file"
     )
-  if layout.network == "imagenet_resnet50" and model.norm != "batch":
-    raise UserError(f"{said} with batch norm, not model.norm={model.norm!r}; set it to 'batch'")
+  if layout.network == "imagenet_resnet50" and network.style.norm != "batch":
+    norm = network.style.norm
+    raise UserError(f"{said} with batch norm, not model.norm={norm!r}; set it to 'batch'")
   bare, problems = {}, []
-  for name, array in tensors.items():
-    short = _WRAPPERS.sub("", name)
+  for public, array in tensors.items():
+    short = _WRAPPERS.sub("", public)
     if short in bare:
       problems.append(f"{short} is there twice")
     bare[short] = array
 
-  module = models.build(model, classes, image_shape)
-  blank = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  blank = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  variables = jax.eval_shape(functools.partial(module.init, train=False), key, blank)
+  variables = jax.eval_shape(functools.partial(network.init, train=False), key, blank)
   position = layout.outer.get("position")
   if position in bare:
-    grid = tuple(side // module.patch for side in image_shape[:2])
+    grid = tuple(side // network.patch for side in shape[:2])
     bare[position] = interpolated(bare[position], grid)
 
   found = {"params": {}, "batch_stats": {}}
   known = set()
   for (collection, *path), leaf in flax.traverse_util.flatten_dict(variables).items():
     stacked = path[0] == "blocks" or path[0].endswith("_rest")
-    shape = leaf.shape[1:] if stacked else leaf.shape
+    ours_shape = leaf.shape[1:] if stacked else leaf.shape
     names = _public(layout, path, leaf.shape[0] if stacked else 1)
     known.update(name for parts in names for name in parts)
     ours = "/".join(path)
-    if is_fresh(ours, model.fresh):
+    if is_fresh(ours, fresh):
       continue
     if ours == "Dense_0/kernel" and position:
-      shape = (module.patch, module.patch, image_shape[2], shape[1])
-    shape = (*shape[:-1], shape[-1] // len(names[0]))
-    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(shape), range(len(shape)))
-    theirs = tuple(shape[axes.index(axis)] for axis in range(len(axes)))
+      ours_shape = (network.patch, network.patch, shape[2], ours_shape[1])
+    ours_shape = (*ours_shape[:-1], ours_shape[-1] // len(names[0]))
+    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(ours_shape), range(len(ours_shape)))
+    theirs = tuple(ours_shape[axes.index(axis)] for axis in range(len(axes)))
     wrong = [_misfit(name, bare, theirs) for parts in names for name in parts]
     problems += filter(None, wrong)
     if not any(wrong):
       rows = [np.concatenate([bare[n].transpose(axes) for n in parts], -1) for parts in names]
       found[collection][ours] = np.stack(rows).reshape(leaf.shape).astype(leaf.dtype)
 
-  passed = layout.heads if is_fresh(layout.head, model.fresh) else ()
+  passed = layout.heads if is_fresh(layout.head, fresh) else ()
   extra = [name for name in bare if name not in known and not name.startswith(passed)]
   problems += [
     f"{name} is not of this network" for name in extra if not name.endswith("num_batches_tracked")
   ]
   if problems:
     raise UserError(
-      f"{said}, which does not fit model.name={model.name!r}: {some(sorted(problems))}; name the"
+      f"{said}, which does not fit model.name={name!r}: {some(sorted(problems))}; name the"
       f" layers to be drawn anew in model.fresh (the last one is {layout.head!r}), or take the"
       " network that the file is of"
     )
@@ -294,7 +280,7 @@ def convert(
 
 
 def interpolated(position: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-  """Position embeddings of a square grid for another grid: bicubic, as PyTorch resizes pictures.
+  """Position embeddings of a square grid for another grid: bicubic, as PyTorch resizes images.
 
   The class token's, in front, stays. PyTorch's interpolate(mode="bicubic",
   align_corners=False) with the size given. DINO's code gives it a scale that is larger by 0.1

@@ -1,6 +1,5 @@
-"""Residual networks: ResNet for small and for large pictures, pre-activation, wide, ResNeXt."""
+"""Residual networks: ResNet for small and for large images, pre-activation, wide, ResNeXt."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
@@ -8,23 +7,132 @@ import jax
 import jax.numpy as jnp
 
 from seedlab.models.layers import (
-  Conv,
+  Activation,
   Head,
+  Lowering,
   Norm,
+  Style,
   average_pool,
+  called,
+  check_multiple,
+  check_sizes,
   first_head,
   kaiming_fan_out,
   linear,
   neighbourhood_max,
-  normalise,
   pytorch_uniform,
 )
 
+__all__ = (
+  "imagenet_resnet50",
+  "preresnet18",
+  "resnet14",
+  "resnet18",
+  "resnet50",
+  "resnet152",
+  "resnext29",
+  "wrn28",
+)
+
 _EXPANSION = 4  # of a bottleneck's last convolution
+_RESNET50 = (3, 4, 6, 3)
+_HALVINGS = 8  # of a ResNet-18, -50 and -152, all together
+
+
+def _network(name: str, blocks: tuple[int, ...], bottleneck: bool = False):
+  def network(
+    *,
+    classes: int,
+    shape: tuple[int, ...],
+    activation: Activation,
+    platform: str,
+    width: int = 16,
+    norm: Norm = "none",
+    shortcut: Literal["pool", "plain"] = "pool",
+    remat: bool = False,
+    convolution: Lowering = "auto",
+  ) -> nn.Module:
+    """Published with width 64: see `ResNet`. `shortcut`: average or stride where the size changes.
+    `remat` computes blocks anew in the gradient, which takes less memory."""
+    check_sizes(name, shape, width, _HALVINGS)
+    # An average over 2x2 squares drops an odd row, a convolution of stride 2 does not.
+    if shortcut == "pool":
+      check_multiple("model.shortcut='pool'", shape, _HALVINGS, " or take 'plain'")
+    style = Style(norm, activation, convolution, platform)
+    return ResNet(classes, width, style, blocks, bottleneck, shortcut, remat)
+
+  return called(name, network)
+
+
+resnet18 = _network("resnet18", (2, 2, 2, 2))
+resnet50 = _network("resnet50", _RESNET50, bottleneck=True)
+resnet152 = _network("resnet152", (3, 8, 36, 3), bottleneck=True)
+
+
+def _variant(name: str, shortcut: Literal["plain", "pad"], **kind):
+  def network(
+    *,
+    classes: int,
+    shape: tuple[int, ...],
+    activation: Activation,
+    platform: str,
+    width: int = 16,
+    norm: Norm = "none",
+    remat: bool = False,
+    convolution: Lowering = "auto",
+  ) -> nn.Module:
+    """Published with width 64 (ResNet-14: 16): see `ResNet`. `remat` computes blocks anew in the
+    gradient, which takes less memory."""
+    check_sizes(name, shape, width)
+    style = Style(norm, activation, convolution, platform)
+    return ResNet(classes, width, style, shortcut=shortcut, remat=remat, **kind)
+
+  return called(name, network)
+
+
+resnet14 = _variant("resnet14", "pad", blocks=(2, 2, 2), zero_scale=True)
+preresnet18 = _variant(
+  "preresnet18", "plain", blocks=(2, 2, 2, 2), preactivation=True, pytorch=True
+)
+wrn28 = _variant(
+  "wrn28",
+  "plain",
+  blocks=(4, 4, 4),
+  preactivation=True,
+  final_norm=True,
+  stem=16,
+  zero_bias=True,
+)
+resnext29 = _variant(
+  "resnext29", "plain", blocks=(3, 3, 3), bottleneck=True, groups=8, zero_bias=True
+)
+
+
+def imagenet_resnet50(
+  *,
+  classes: int,
+  shape: tuple[int, ...],
+  activation: Activation,
+  platform: str,
+  width: int = 16,
+  norm: Norm = "none",
+  head: Head = "usual",
+  remat: bool = False,
+  convolution: Lowering = "auto",
+) -> nn.Module:
+  """torchvision's ResNet-50 with width 64 and batch norm: see `ResNet`.
+
+  `head` says how the last layer starts (`layers.first_head`); `remat` computes blocks anew in
+  the gradient, which takes less memory.
+  """
+  check_sizes("imagenet_resnet50", shape, width)
+  style = Style(norm, activation, convolution, platform)
+  kind = {"bottleneck": True, "shortcut": "plain", "large": True}
+  return ResNet(classes, width, style, _RESNET50, remat=remat, head=head, **kind)
 
 
 class ResNet(nn.Module):
-  """Residual networks, most with a stem for small pictures, which neither strides nor pools.
+  """Residual networks, most with a stem for small images, which neither strides nor pools.
 
     3x3 w - stages of blocks of w, 2w, 4w, 8w features, the first block of all
     stages but the first with stride 2 - mean over pixels - linear
@@ -67,11 +175,8 @@ class ResNet(nn.Module):
 
   classes: int
   width: int
-  norm: Norm
-  activation: Callable[[jax.Array], jax.Array]
-  lowering: Literal["auto", "native", "patches"] = "auto"
-  platform: str = "cpu"
-  blocks: tuple[int, ...] = (2, 2, 2, 2)  # of each stage
+  style: Style
+  blocks: tuple[int, ...]  # of each stage
   bottleneck: bool = False
   shortcut: Literal["pool", "plain", "pad"] = "pool"
   remat: bool = False
@@ -82,35 +187,27 @@ class ResNet(nn.Module):
   pytorch: bool = False
   zero_bias: bool = False  # the linear layer's bias at first; else uniform
   zero_scale: bool = False  # of the last norm of each branch at first, without `preactivation`
-  large: bool = False  # pictures: the stem strides and pools
+  large: bool = False  # images: the stem strides and pools
   head: Head = "usual"
 
   @nn.compact
   def __call__(
     self, images_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
   ) -> jax.Array:
-    shared = (self.norm, self.activation, self.lowering, self.platform, train)
     kind = (self.groups, self.preactivation, self.pytorch, self.zero_scale)
     cls = nn.remat(Block) if self.remat else Block
 
     def block(stage, stride, name):
       features = 2**stage * self.width
-      return cls(features, stride, self.bottleneck, self.shortcut, *shared, *kind, name=name)
+      place = (features, stride, self.bottleneck, self.shortcut)
+      return cls(*place, self.style, train, *kind, name=name)
 
-    stem = self.stem or self.width
-    size, stride, pad = (7, 2, 3) if self.large else (3, 1, 1)
-    x = Conv(
-      stem,
-      size,
-      stride,
-      padding=((pad, pad), (pad, pad)),
-      bias=self.norm == "none",
-      kernel_init=_first_weights(size, images_BxHxWxC.shape[-1], stem, self.pytorch),
-      lowering=self.lowering,
-      platform=self.platform,
-    )(images_BxHxWxC)
+    x, stem = images_BxHxWxC, self.stem or self.width
+    size, stride = (7, 2) if self.large else (3, 1)
+    draw = _first_weights(size, x.shape[-1], stem, self.pytorch)
+    x = self.style.conv(x, stem, size, stride, kernel_init=draw)
     if not self.preactivation:
-      x = self.activation(normalise(x, self.norm, train, mask))
+      x = self.style.finish(x, train, mask)
     if self.large:
       x = neighbourhood_max(x, stride=2)
     for stage, count in enumerate(self.blocks):
@@ -125,7 +222,7 @@ class ResNet(nn.Module):
         )
         x, _ = repeat(block(stage, 1, f"stage{stage}_rest"), x, mask)
     if self.final_norm:
-      x = self.activation(normalise(x, self.norm, train, mask))
+      x = self.style.finish(x, train, mask)
     pooled = x.astype(jnp.float32).mean((1, 2))
     return linear(self.classes, pooled, zero_bias=self.zero_bias, **first_head(self.head))
 
@@ -150,10 +247,7 @@ class Block(nn.Module):
   stride: int
   bottleneck: bool
   shortcut: Literal["pool", "plain", "pad"]
-  norm: Norm
-  activation: Callable[[jax.Array], jax.Array]
-  lowering: Literal["auto", "native", "patches"]
-  platform: str
+  style: Style
   train: bool
   groups: int = 1
   preactivation: bool = False
@@ -162,24 +256,15 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    def conv(x, features, size, stride=1, groups=1, bias=self.norm == "none"):
-      pad = size // 2
-      return Conv(
-        features,
-        size,
-        stride,
-        padding=((pad, pad), (pad, pad)),
-        bias=bias,
-        kernel_init=_first_weights(size, x.shape[-1] // groups, features, self.pytorch),
-        lowering=self.lowering,
-        platform=self.platform,
-        groups=groups,
-      )(x)
+    def conv(x, features, size, stride=1, groups=1, bias=None):
+      draw = _first_weights(size, x.shape[-1] // groups, features, self.pytorch)
+      kind = {"bias": bias, "kernel_init": draw, "groups": groups}
+      return self.style.conv(x, features, size, stride, **kind)
 
     def norm(x, zero_scale=False):
-      return normalise(x, self.norm, self.train, mask, zero_scale)
+      return self.style.normalise(x, self.train, mask, zero_scale)
 
-    f, act = self.features, self.activation
+    f, act = self.features, self.style.activation
     if self.bottleneck:
       inner = self.groups * f
       branch = [(inner, 1), (inner, 3, self.stride, self.groups), (_EXPANSION * f, 1)]

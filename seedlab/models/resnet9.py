@@ -1,15 +1,38 @@
-"""ResNet-9 for 32x32 pictures, as in D. Page's and the FFCV recipes."""
-
-from collections.abc import Callable
-from typing import Literal
+"""ResNet-9 for 32x32 images, as in D. Page's and the FFCV recipes."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import Conv, Norm, global_max_pool, max_pool, normalise
+from seedlab.models.layers import (
+  Activation,
+  Lowering,
+  Norm,
+  Style,
+  check_sizes,
+  global_max_pool,
+  max_pool,
+)
+
+__all__ = ("resnet9",)
 
 _LOGIT_SCALE = 0.2
+_SMALLEST_SIDE = 11  # the last convolution, unpadded, then still finds its 3x3 window
+
+
+def resnet9(
+  *,
+  classes: int,
+  shape: tuple[int, ...],
+  activation: Activation,
+  platform: str,
+  width: int = 16,
+  norm: Norm = "none",
+  convolution: Lowering = "auto",
+) -> nn.Module:
+  """ResNet-9, published with width 64 and batch norm: see `ResNet9`."""
+  check_sizes("resnet9", shape, width, _SMALLEST_SIDE)
+  return ResNet9(classes, width, Style(norm, activation, convolution, platform))
 
 
 class ResNet9(nn.Module):
@@ -29,33 +52,22 @@ class ResNet9(nn.Module):
 
   classes: int
   width: int
-  norm: Norm
-  activation: Callable[[jax.Array], jax.Array]
-  lowering: Literal["auto", "native", "patches"] = "auto"
-  platform: str = "cpu"
+  style: Style
 
   @nn.compact
   def __call__(
     self, images_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
   ) -> jax.Array:
     pytorch = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+    draw = nn.initializers.he_normal() if self.style.norm == "none" else pytorch
 
-    def unit(x, features, size=3, stride=1, padding=1):
-      x = Conv(
-        features,
-        size,
-        stride,
-        padding=((padding, padding), (padding, padding)),
-        bias=self.norm == "none",
-        kernel_init=nn.initializers.he_normal() if self.norm == "none" else pytorch,
-        lowering=self.lowering,
-        platform=self.platform,
-      )(x)
-      return self.activation(normalise(x, self.norm, train, mask))
+    def unit(x, features, size=3, stride=1, padding=None):
+      x = self.style.conv(x, features, size, stride, padding=padding, kernel_init=draw)
+      return self.style.finish(x, train, mask)
 
     w = self.width
     x = unit(images_BxHxWxC, w)
-    x = unit(x, 2 * w, size=5, stride=2, padding=2)
+    x = unit(x, 2 * w, size=5, stride=2)
     x += unit(unit(x, 2 * w), 2 * w)
     x = max_pool(unit(x, 4 * w))
     x += unit(unit(x, 4 * w), 4 * w)

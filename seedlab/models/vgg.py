@@ -1,15 +1,50 @@
-"""VGG-11, -13, -16 and -19 for small pictures, as in Geiping et al.'s study."""
-
-from collections.abc import Callable
-from typing import Literal
+"""VGG-11, -13, -16 and -19 for small images, as in Geiping et al.'s study."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import Conv, Norm, kaiming_fan_out, max_pool, normalise
+from seedlab.models.layers import (
+  Activation,
+  Lowering,
+  Norm,
+  Style,
+  called,
+  check_sizes,
+  kaiming_fan_out,
+  max_pool,
+)
 
+__all__ = ("vgg11", "vgg13", "vgg16", "vgg19")
+
+_SMALLEST_SIDE = 32
 _WIDTHS = (1, 2, 4, 8, 8)  # of the stages, in units of `width`
+
+
+def _network(name: str, convolutions: tuple[int, ...]):
+  def network(
+    *,
+    classes: int,
+    shape: tuple[int, ...],
+    activation: Activation,
+    platform: str,
+    width: int = 16,
+    norm: Norm = "none",
+    remat: bool = False,
+    convolution: Lowering = "auto",
+  ) -> nn.Module:
+    """Published with width 64: see `VGG`. `remat` computes stages anew in the gradient."""
+    check_sizes(name, shape, width, _SMALLEST_SIDE)
+    style = Style(norm, activation, convolution, platform)
+    return VGG(classes, width, style, convolutions, remat)
+
+  return called(name, network)
+
+
+vgg11 = _network("vgg11", (1, 1, 2, 2, 2))
+vgg13 = _network("vgg13", (2, 2, 2, 2, 2))
+vgg16 = _network("vgg16", (2, 2, 3, 3, 3))
+vgg19 = _network("vgg19", (2, 2, 4, 4, 4))
 
 
 class VGG(nn.Module):
@@ -28,23 +63,19 @@ class VGG(nn.Module):
 
   classes: int
   width: int
-  norm: Norm
-  activation: Callable[[jax.Array], jax.Array]
-  lowering: Literal["auto", "native", "patches"] = "auto"
-  platform: str = "cpu"
-  convolutions: tuple[int, ...] = (2, 2, 3, 3, 3)  # of each stage, five at most
+  style: Style
+  convolutions: tuple[int, ...]  # of each stage, five at most
   remat: bool = False
 
   @nn.compact
   def __call__(
     self, images_BxHxWxC: jax.Array, train: bool, mask: jax.Array | None = None
   ) -> jax.Array:
-    shared = (self.norm, self.activation, self.lowering, self.platform, train)
     cls = nn.remat(Stage) if self.remat else Stage
     x = images_BxHxWxC
     for stage, count in enumerate(self.convolutions):
       features = _WIDTHS[stage] * self.width
-      x = max_pool(cls(count, features, *shared, name=f"stage{stage}")(x, mask))
+      x = max_pool(cls(count, features, self.style, train, name=f"stage{stage}")(x, mask))
     x = x.reshape(x.shape[0], -1).astype(jnp.float32)
     return nn.Dense(self.classes, kernel_init=nn.initializers.normal(0.01))(x)
 
@@ -54,22 +85,13 @@ class Stage(nn.Module):
 
   count: int
   features: int
-  norm: Norm
-  activation: Callable[[jax.Array], jax.Array]
-  lowering: Literal["auto", "native", "patches"]
-  platform: str
+  style: Style
   train: bool
 
   @nn.compact
   def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     for _ in range(self.count):
-      x = Conv(
-        self.features,
-        size=3,
-        padding=((1, 1), (1, 1)),
-        kernel_init=kaiming_fan_out(3, self.features),
-        lowering=self.lowering,
-        platform=self.platform,
-      )(x)
-      x = self.activation(normalise(x, self.norm, self.train, mask))
+      draw = kaiming_fan_out(3, self.features)
+      x = self.style.conv(x, self.features, 3, bias=True, kernel_init=draw)
+      x = self.style.finish(x, self.train, mask)
     return x

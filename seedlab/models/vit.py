@@ -1,15 +1,76 @@
-"""Vision Transformers: for small pictures as in Nakkiran et al.'s study, and the usual one."""
-
-from collections.abc import Callable
+"""Vision Transformers: for small images as in Nakkiran et al.'s study, and the usual one."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import Head, first_head, linear
+from seedlab.errors import UserError
+from seedlab.models.layers import (
+  Activation,
+  Head,
+  check_at_least,
+  check_multiple,
+  check_sizes,
+  first_head,
+  linear,
+)
+
+__all__ = ("vit", "vit_s16")
 
 _EXPANSION = 4  # of the hidden layers, in units of the width
 _DEVIATION = 0.02  # of the usual Transformer's first weights
+# Of vit_s16: a wrong number of heads would take pretrained weights and say nothing.
+_HEAD_FEATURES = 64
+_PATCH = 16
+
+
+def vit(
+  *,
+  classes: int,
+  shape: tuple[int, ...],
+  activation: Activation,
+  width: int = 16,
+  depth: int = 2,
+  heads: int = 4,
+  patch: int = 4,
+) -> nn.Module:
+  """A Vision Transformer of `depth` blocks; squares of `patch` pixels are its tokens: see `ViT`."""
+  check_sizes("vit", shape, width)
+  check_at_least(0, depth=depth)
+  check_at_least(1, heads=heads, patch=patch)
+  check_multiple(f"model.patch={patch}", shape, patch, " or another model.patch")
+  if width % heads:
+    fewer = max(n for n in range(1, heads) if width % n == 0)
+    raise UserError(
+      f"model.heads={heads} must divide model.width={width}; take {fewer} heads or"
+      f" model.width={-(-width // heads) * heads}"
+    )
+  return ViT(classes, width, activation, depth, heads, patch)
+
+
+def vit_s16(
+  *,
+  classes: int,
+  shape: tuple[int, ...],
+  activation: Activation,
+  width: int = 384,
+  depth: int = 12,
+  head: Head = "usual",
+) -> nn.Module:
+  """ViT-S/16 of DINO and timm, or a narrower or shallower one with heads of 64 features: see `ViT`.
+
+  `head` says how the last layer starts (`layers.first_head`).
+  """
+  check_sizes("vit_s16", shape, width)
+  check_at_least(0, depth=depth)
+  check_multiple("model.name='vit_s16'", shape, _PATCH)
+  if width % _HEAD_FEATURES:
+    raise UserError(
+      f"model.width={width} must be a multiple of {_HEAD_FEATURES} for 'vit_s16', whose heads have"
+      f" {_HEAD_FEATURES} features each; take 384, as published"
+    )
+  size = (depth, width // _HEAD_FEATURES, _PATCH)
+  return ViT(classes, width, activation, *size, usual=True, head=head)
 
 
 class ViT(nn.Module):
@@ -20,7 +81,7 @@ class ViT(nn.Module):
 
   Published (arXiv 2010.08127) with width 768, depth 12, 12 heads, activation "gelu"
   and patches of 4 or 8 pixels: 87,509,770 or 87,583,498 parameters for 32x32x3
-  pictures and 10 classes.
+  images and 10 classes.
 
   Class token and position embeddings start as N(0, 1); linear layers as PyTorch's,
   uniform within ±1/sqrt(inputs).
@@ -29,7 +90,7 @@ class ViT(nn.Module):
   queries, keys and values have biases, scores are divided by the square root of a head's
   features, layer norms have epsilon 1e-6, and one linear layer follows the last of them.
   Width 384, depth 12, 6 heads and patches of 16 pixels are ViT-S/16: 21,665,664 parameters
-  for 224x224x3 pictures, and those of that layer. Token, positions and weights start
+  for 224x224x3 images, and those of that layer. Token, positions and weights start
   normal with deviation 0.02 (the patches' linear layer as PyTorch's), biases at zero.
 
   The blocks are equal. They run as one loop over parameters with a leading axis.
@@ -37,10 +98,10 @@ class ViT(nn.Module):
 
   classes: int
   width: int
-  activation: Callable[[jax.Array], jax.Array]
+  activation: Activation
   depth: int
   heads: int  # divides width
-  patch: int  # pixels a side; divides the picture's sides
+  patch: int  # pixels a side; divides the image's sides
   usual: bool = False
   head: Head = "usual"  # of `usual` alone
 
@@ -76,7 +137,7 @@ class Block(nn.Module):
   """x + attention(layer norm x), then x + linear(activation(linear 4w(layer norm x)))."""
 
   heads: int
-  activation: Callable[[jax.Array], jax.Array]
+  activation: Activation
   usual: bool = False
 
   @nn.compact

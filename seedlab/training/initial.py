@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seedlab import streams
+from seedlab import models, streams
 from seedlab.config import STREAMS, Model
 from seedlab.errors import UserError
 from seedlab.models import pretrained
@@ -41,7 +41,9 @@ def start_from(
   statistics = {}
   if not set(read) & set(shapes):
     layout = pretrained.layout_of(model.initial, read)
-    read, statistics = pretrained.convert(layout, read, model, classes, image_shape)
+    network = models.build(model, classes, image_shape)
+    said = {"file": model.initial, "name": model.name, "fresh": model.fresh}
+    read, statistics = pretrained.convert(layout, read, network, image_shape, **said)
   problems = [f"{name} is missing" for name in wanted if name not in read]
   problems += [f"{name} is not of this network" for name in read if name not in shapes]
   problems += [
