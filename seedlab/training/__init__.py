@@ -22,17 +22,15 @@ no step changes. This module only joins plain functions, each in its own:
 """
 
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from seedlab import config as configs
 from seedlab import data as datasets
-from seedlab import models, streams
+from seedlab import models, parts, streams
 from seedlab.config import Config
 from seedlab.data import worlds
 from seedlab.data.fields import Field
@@ -43,7 +41,7 @@ from seedlab.trainer import EVALUATION, Trainer
 from seedlab.training import cut as cuts
 from seedlab.training import evaluation as evaluations
 from seedlab.training import examples as sources
-from seedlab.training import images, initial, objectives
+from seedlab.training import images, initial, objectives, schedules
 from seedlab.training import optimizer as optimizers
 from seedlab.training import step as steps
 from seedlab.training.objectives import Network
@@ -51,9 +49,6 @@ from seedlab.training.step import Rules, State
 
 __all__ = ["EVALUATION", "Shared", "State", "Trainer", "make_trainer", "on_dataset"]
 
-_LARGEST_TEST_SET = 2 * 2**30  # bytes of it
-_BULK = 1000  # of them drawn at a time
-_TEST_EXAMPLES = 10_000  # of a world, unless data.test_examples says otherwise
 _PEER = 1  # fold_in(init, 1) draws the second network of co-distillation
 
 
@@ -79,77 +74,37 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
   ):
     if file:  # before data are looked for, perhaps far away
       pretrained.find(field, file)
-  if config.data.name in configs.WORLDS:
-    return _on_world(config)
-  if config.data.world_kwargs:
+  examples = datasets.read(config.data, data_dir)
+  if examples.world and config.data.train_examples is None:
     raise UserError(
-      f"data.world_kwargs={dict(config.data.world_kwargs)!r} is for the worlds"
-      f" {', '.join(configs.WORLDS)}, not for data.name={config.data.name!r}; set it to"
-      " {} with the name"
+      f"data.train_examples=None does not do for data.name={config.data.name!r}, which has no end:"
+      " say how many examples a real world reuses (in an ideal one they make an epoch)"
     )
-  dataset = datasets.load(config.data, data_dir)
-  fields = datasets.fields_of(config.data)
-  lists = None
-  if config.evaluation.lists:
-    lists = _lists(config, data_dir)
-  classes = len(datasets.class_names(config.data, data_dir))
-  pool = datasets.streamed(config.data, data_dir) if config.data.stream else None
-  return on_dataset(config, dataset, classes, fields=fields, lists=lists, pool=pool)
+  return on_dataset(
+    config,
+    examples.dataset,
+    len(examples.class_names),
+    examples.world,
+    examples.fields,
+    _lists(config, examples) if config.evaluation.lists else None,
+    examples.pool,
+  )
 
 
-def _lists(config: Config, data_dir: str | None) -> evaluations.Lists:
-  users, films, seen = datasets.lists(config.data, data_dir)
+def _lists(config: Config, examples: datasets.Examples) -> evaluations.Lists:
   count = config.evaluation.lists
+  if not examples.lists:
+    raise UserError(
+      f"evaluation.lists={count} is for users and films, which data.name={config.data.name!r} does"
+      " not have; take 'movielens/100k-ratings', or set it to 0"
+    )
+  users, films, seen = examples.lists()
   if count > len(users):
     raise UserError(
       f"evaluation.lists={count} is more than the {len(users)} users of {config.data.name}; lower"
       " it"
     )
   return evaluations.Lists(users[:count], films, seen[:count])
-
-
-def _on_world(config: Config) -> Trainer:
-  world = worlds.by_name(config.data.name, config.data.image_size, dict(config.data.world_kwargs))
-  if config.data.train_examples is None:
-    raise UserError(
-      f"data.train_examples=None does not do for data.name={config.data.name!r}, which has no end:"
-      " say how many examples a real world reuses (in an ideal one they make an epoch)"
-    )
-  for field, usual in (("extra", None), ("train_split", "train"), ("stream", False)):
-    if getattr(config.data, field) != usual:
-      raise UserError(
-        f"data.{field}={getattr(config.data, field)!r} is for sets of tensorflow-datasets, not for"
-        f" data.name={config.data.name!r}; leave it at {usual!r}"
-      )
-  test_image, test_label = _drawn(world, config.data.test_examples or _TEST_EXAMPLES)
-  no_label = np.zeros(0, np.int32)
-  if world.fields:
-    moments = (np.zeros(0, np.float32),) * 2
-  else:
-    datasets.keep_test_set(config.data, test_image, test_label)
-    # All pictures of a world are alike, so those it is tested on tell the moments of a pixel.
-    moments = datasets.moments(test_image)
-  dataset = datasets.Dataset(test_image[:0], no_label, test_image, test_label, *moments)
-  return on_dataset(config, dataset, len(world.class_names), world, world.fields)
-
-
-def _drawn(world: worlds.World, examples: int) -> tuple[np.ndarray, np.ndarray]:
-  """Test pictures and labels, the same for every run, from a key that no run has."""
-  size = examples * math.prod(world.image_shape)
-  if size > _LARGEST_TEST_SET:
-    raise UserError(
-      f"data.test_examples={examples:,} are {size / 2**30:.0f} GiB of pictures; set it lower"
-      f" ({_TEST_EXAMPLES:,} by default)"
-    )
-  key = jax.random.fold_in(jax.random.key(0, impl=streams.IMPLEMENTATION), streams.TEST)
-  sample = jax.jit(world.sample)  # not a training: it only fills host arrays, once
-  stride = max(1, (world.period or 0) // examples)  # all times of a world that changes
-  parts = [
-    jax.device_get(sample(key, stride * jnp.arange(start, start + _BULK, dtype=jnp.int32)))
-    for start in range(0, examples, _BULK)
-  ]
-  image, label = (np.concatenate(arrays)[:examples] for arrays in zip(*parts, strict=True))
-  return image, label
 
 
 def on_dataset(
@@ -172,7 +127,7 @@ def on_dataset(
     lists: users and films of `evaluation.lists`.
     pool: streamed training examples; `dataset` then only says what they are tested on.
   """
-  _check_examples(config, fields, lists)
+  _check_examples(config, fields)
   dataset = _normalised_as_asked(config, dataset)
   if pool:
     dataset = dataset._replace(train_label=pool.digest)
@@ -267,7 +222,7 @@ def _network(
 ) -> tuple[Callable[..., jax.Array], Network]:
   """(({"params", "batch_stats"}, inputs) -> logits in evaluation, the network of a config)."""
   precision = config.model.precision
-  module = models.build(config.model, classes, shape, jax.default_backend(), fields)
+  module = _module(config, classes, shape, fields)
 
   def init(key, blank):
     variables = module.init(key, blank, train=False)
@@ -291,6 +246,28 @@ def _network(
   return functools.partial(module.apply, train=False), Network(init, apply)
 
 
+def _module(config: Config, classes: int, shape: tuple[int, ...], fields: Sequence[Field]) -> Any:
+  """What the part of a config's model makes of the facts of a run."""
+  section = config.model
+  activation = None
+  if config.activation:
+    activation = parts.bind("activation", config.activation.name, dict(config.activation.options))
+  if fields and "fields" not in parts.takes("model", parts.find("model", section.name)):
+    raise UserError(
+      f"model.name={section.name!r} is for images, and the data are rows of clicks; take 'ctr'"
+    )
+  facts = {
+    "classes": classes,
+    "shape": shape,
+    "fields": tuple(fields),
+    "platform": jax.default_backend(),
+    "precision": section.precision,
+    "dtype": jnp.dtype(section.precision),
+    "activation": activation,
+  }
+  return parts.bind("model", section.name, dict(section.options), facts)
+
+
 def _blank(config: Config, shape: tuple[int, ...], fields: Sequence[Field]) -> jax.Array:
   """One example, of which a network's initialisation reads the shape alone."""
   return jnp.zeros((1, *shape), jnp.int32 if fields else config.model.precision)
@@ -309,7 +286,8 @@ def _initial(config: Config, network: Network, rules: Rules, blank, keys, shared
     measured = jax.random.key_data(keys.augment)
   held = rules.source.init(keys, shared.dataset)
   average = params if config.training.average else ()
-  return State(params, batch_stats, rules.optimizer.init(params), held, measured, average)
+  opt_state = rules.optimizer(keys.noise).init(params)
+  return State(params, batch_stats, opt_state, held, measured, average)
 
 
 def _rules(
@@ -318,7 +296,7 @@ def _rules(
   training, probe = config.training, config.probe
   share = training.distillation
   values = functools.partial(
-    objectives.by_labels, training.label_smoothing, probe.label_smoothing, share, classes
+    objectives.by_labels, config.loss.get("smoothing", 0.0), probe.label_smoothing, share, classes
   )
   factors = (training.loss_factor, probe.loss_factor)
   loss = functools.partial(objectives.of_one, network, values, *factors)
@@ -326,7 +304,10 @@ def _rules(
     loss = functools.partial(objectives.of_two, network, values, training.codistillation, *factors)
   prepare = images.as_rows
   if not fields:
-    prepare = functools.partial(images.prepare, config.data, config.model.precision, shape[0])
+    steps_ = [(parts.find("augment", one.name), dict(one.options)) for one in config.augment]
+    prepare = functools.partial(
+      images.prepare, config.data, steps_, config.model.precision, shape[0]
+    )
   return Rules(
     cut,
     config.data,
@@ -335,13 +316,20 @@ def _rules(
     probe,
     config.model.fresh,
     source,
-    optimizers.build(config.optimizer, length, cut.epoch_steps, probe),
-    optimizers.schedule(config.optimizer, length, cut.epoch_steps),
+    optimizers.build(config.optimizer, config.schedule, length, cut.epoch_steps, probe),
+    _rate(config, length, cut.epoch_steps),
     loss,
     prepare,
-    drops=config.model.dropout > 0,
+    drops=config.model.get("dropout", 0.0) > 0,
     teacher=functools.partial(objectives.teachers_view, network) if training.teacher else None,
   )
+
+
+def _rate(config: Config, length: int, epoch_steps: int) -> Any:
+  """The learning rate by step, where the optimizer takes one."""
+  if config.schedule is None:
+    return None
+  return schedules.of_section(config.schedule, config.optimizer.learning_rate, length, epoch_steps)
 
 
 def _dims(config: Config, fields: Sequence[Field], lists) -> dict[str, tuple[str, ...]]:
@@ -380,25 +368,18 @@ def _shared(data: datasets.Dataset | Shared) -> Shared:
   return data if isinstance(data, Shared) else Shared(data)
 
 
-def _check_examples(config: Config, fields: Sequence[Field], lists) -> None:
-  """What pictures or rows cannot be asked for."""
-  if config.evaluation.lists and not lists:
-    raise UserError(
-      f"evaluation.lists={config.evaluation.lists} is for users and films, not for"
-      f" data.name={config.data.name!r}; set it to 0"
-    )
+def _check_examples(config: Config, fields: Sequence[Field]) -> None:
+  """What rows cannot be asked for."""
   if not fields:
     return
-  usual = configs.Data()
-  for field in ("flip", "crop", "cutout", "copies", "chunk", "normalisation", "image_size"):
-    value = getattr(config.data, field)
-    if value != getattr(usual, field):
+  for field, set_ in (
+    ("augment", bool(config.augment)),
+    ("data.copies", config.data.copies is not None),
+    ("data.chunk", config.data.chunk is not None),
+    ("data.normalisation", config.data.normalisation != "channels"),
+    ("evaluation.train_augmented", config.evaluation.train_augmented),
+  ):
+    if set_:
       raise UserError(
-        f"data.{field}={value!r} is for pictures, not for data.name={config.data.name!r}; leave it"
-        f" at {getattr(usual, field)!r}"
+        f"{field} is for images, and data.name={config.data.name!r} has rows; leave it out"
       )
-  if config.evaluation.train_augmented:
-    raise UserError(
-      f"evaluation.train_augmented=True is for pictures, not for data.name={config.data.name!r};"
-      " switch it off"
-    )

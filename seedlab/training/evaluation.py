@@ -11,7 +11,7 @@ from seedlab import streams
 from seedlab.config import Evaluation, Gradient
 from seedlab.data import order as orders
 from seedlab.training import examples as sources
-from seedlab.training import gradients, losses
+from seedlab.training import gradients, losses, optimizer
 from seedlab.training.step import State
 
 LISTED = 10  # films of a list
@@ -78,7 +78,8 @@ def of_classifier(measured: Measured, state: State, shared: Any) -> dict[str, ja
 
 def evaluated(state: State, averaged: bool, paired: bool = False) -> dict[str, Any]:
   """What is evaluated: of an average or of two networks the one that would be used."""
-  chosen = (state.average if averaged else state.params, state.batch_stats)
+  params = state.average if averaged else optimizer.evaluated_params(state.params, state.opt_state)
+  chosen = (params, state.batch_stats)
   if paired:
     chosen = (each["run"] for each in chosen)
   return dict(zip(("params", "batch_stats"), chosen, strict=True))

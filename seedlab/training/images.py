@@ -1,5 +1,6 @@
 """What a network reads of an example: images normalised and augmented, rows as they are."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ def as_rows(image: jax.Array, index: Any, key: Any, epoch: Any, data: Any) -> ja
 
 def prepare(
   config: Data,
+  steps: Sequence[augmentation.Step],
   dtype: str,
   side: int,
   image: jax.Array | crops.Canvas,
@@ -35,7 +37,8 @@ def prepare(
   """Images as the network meets them, [B, H, W, C] of `dtype`; augmented if there is a key.
 
   Args:
-    config: which augmentations, and whether neighbours share them (`chunk`).
+    config: whether neighbours share their changes (`chunk`), and what the first copy is.
+    steps: the augmentations and their options, in order.
     dtype: of the computation.
     side: H, to which random crops of canvases are resized.
     image: uint8[B, H, W, C], or canvases.
@@ -51,7 +54,7 @@ def prepare(
     image = crops.random_resized_crop(keys, image, side)
   image = augmentation.normalise(image, data.mean, data.std)
   if keys is not None:
-    changed = augmentation.augment(keys, image, config, -data.mean / data.std)
+    changed = augmentation.augment(keys, image, steps, -data.mean / data.std)
     if config.plain_copy:
       first = jnp.broadcast_to(epoch == 0, index.shape)[:, None, None, None]
       changed = jnp.where(first, image, changed)

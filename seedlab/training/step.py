@@ -46,8 +46,8 @@ class Rules(NamedTuple):
   probe: Probe
   fresh: tuple[str, ...]  # `model.fresh`
   source: sources.Source
-  optimizer: optax.GradientTransformation
-  schedule: optax.Schedule
+  optimizer: Callable[[jax.Array], optax.GradientTransformation]  # of the `noise` key
+  schedule: optax.Schedule | None
   loss: gradients.Loss
   # (image, index, augment key, epoch, data) -> what the network reads
   prepare: Callable[..., Any]
@@ -166,9 +166,8 @@ def descend(
   whole = gradients.clip(rules.gradient, whole)
   if rules.probe.steps:
     opt_state = _started_anew(opt_state, number == rules.probe.steps)
-  # Some rules of optax read the loss; those that do not leave it out of the program.
-  update = optax.with_extra_args_support(rules.optimizer).update
-  updates, opt_state = update(whole, opt_state, params, value=value)
+  # Some rules of optax read the loss; of the others it is left out of the program.
+  updates, opt_state = rules.optimizer(keys.noise).update(whole, opt_state, params, value=value)
   if rules.probe.steps:
     updates = initial.of_fresh(updates, rules.fresh, probing)
   return optax.apply_updates(params, updates), opt_state
