@@ -5,15 +5,14 @@
 Some sections name a part (`parts.py`) and carry its options beside the name; others, and a few
 fields of the former, are our own: what every training has. `parse(mapping)` turns nested mappings
 into a `Config`; after that boundary the library sees one typed value, in which every option has
-its value. `to_dict` is its inverse, `to_config_dict` what a config file returns, `changed` applies
-flags and the cells of a grid, `digest` names it. What needs models or data to be checked (a size)
-is checked by `training.make_trainer`, before any work.
+its value. `to_dict` is its inverse, `to_config_dict` what a config file returns, `digest` names it.
+Flags and the cells of a grid are applied by `changes.changed`. What needs models or data to be
+checked (a size) is checked by `training.make_trainer`, before any work.
 """
 
 import dataclasses
 import hashlib
 import json
-import re
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -196,17 +195,17 @@ class Config:
   seeds: Seeds = Seeds()
 
 
-_SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
-_PARTS = {"data": Data, "model": Model, "optimizer": Optimizer}
-_OWN = {
+SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
+PARTS = {"data": Data, "model": Model, "optimizer": Optimizer}
+OWN = {
   "training": Training,
   "probe": Probe,
   "gradient": Gradient,
   "evaluation": Evaluation,
   "seeds": Seeds,
 }
-_LISTS = {"augment": "augment", "evaluation.metrics": "metric"}  # of parts of a kind
-_DEFAULTS = {"activation": "relu", "loss": "cross_entropy", "schedule": "linear"}
+LISTS = {"augment": "augment", "evaluation.metrics": "metric"}  # of parts of a kind
+DEFAULTS = {"activation": "relu", "loss": "cross_entropy", "schedule": "linear"}
 
 # The smallest value that makes sense, for the fields of our own that have one.
 _MINIMUM = {
@@ -291,22 +290,22 @@ def parse(values: Mapping[str, Any] | config_dict.ConfigDict | Config) -> Config
     return values
   values = plain(values)
   for name in values:
-    if name not in _SECTIONS:
+    if name not in SECTIONS:
       raise UserError(
-        f"{name} is not a section{closest(name, _SECTIONS)}; sections: {', '.join(_SECTIONS)}"
+        f"{name} is not a section{closest(name, SECTIONS)}; sections: {', '.join(SECTIONS)}"
       )
   found: dict[str, Any] = {}
-  for name, cls in _PARTS.items():
-    found[name] = _part(cls, name, values.get(name, {}), name)
+  for name, cls in PARTS.items():
+    found[name] = part_of(cls, name, values.get(name, {}), name)
   asks = parts.takes("model", parts.find("model", found["model"].name))
   found["activation"] = _asked(Part, "activation", values, "activation" in asks, found["model"])
   asks = parts.takes("optimizer", parts.find("optimizer", found["optimizer"].name))
   found["schedule"] = _asked(
     Schedule, "schedule", values, "learning_rate" in asks, found["optimizer"]
   )
-  found["loss"] = _part(Part, "loss", values.get("loss", {}), "loss")
+  found["loss"] = part_of(Part, "loss", values.get("loss", {}), "loss")
   found["augment"] = _list_of_parts("augment", values.get("augment", ()))
-  for name, cls in _OWN.items():
+  for name, cls in OWN.items():
     found[name] = _own(cls, values.get(name, {}), f"{name}.")
   config = Config(**found)
   _check(config)
@@ -329,7 +328,7 @@ def plain(values: Any) -> Any:
 def to_dict(config: Config) -> dict[str, Any]:
   """Nested dicts of JSON values; `parse` takes them back."""
   values: dict[str, Any] = {}
-  for name in _SECTIONS:
+  for name in SECTIONS:
     section = getattr(config, name)
     if section is not None:
       values[name] = _section_dict(section)
@@ -380,139 +379,10 @@ def digest(config: Config) -> str:
   return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def changed(
-  values: Mapping[str, Any] | config_dict.ConfigDict | Config, changes: Mapping[str, Any]
-) -> Config:
-  """A config with {"section.field": value} in place of what was there, checked.
-
-  Names of parts are settled first, then the other changes, then what `values` says. Of the
-  options that `values` gives to a part that was replaced, those that the new part has are kept,
-  those at the old part's default are dropped, and any other is refused.
-
-  Args:
-    values: a Config, or what `parse` takes.
-    changes: "section.field", "section" with a name (or with the list of `augment`), or
-      "augment[0].field".
-
-  Raises:
-    UserError: a field that is not known, an option that the new part does not have, a wrong value.
-  """
-  values = plain(values)
-  named = {field.removesuffix(".name"): value for field, value in changes.items() if _names(field)}
-  for section, name in named.items():
-    _rename(values, section, name)
-  for field, value in changes.items():
-    if not _names(field):
-      _set(values, field, value)
-  return parse(values)
-
-
-def _names(field: str) -> bool:
-  """Whether a change of `field` says which part a section is."""
-  section = field.removesuffix(".name")
-  return section in (*_PARTS, *_DEFAULTS)
-
-
-def _rename(values: dict[str, Any], section: str, name: Any) -> None:
-  """Makes `section` the part `name`; what the new part does not have is dropped or refused."""
-  if not isinstance(name, str):
-    raise UserError(f"{section}={name!r} must be the name of a part: give its options one by one")
-  old = values.get(section) or {}
-  old = {"name": old} if isinstance(old, str) else dict(old)
-  before = old.pop("name", _default_name(section))
-  if name != before:
-    cls = _PARTS.get(section) or (Schedule if section == "schedule" else Part)
-    ours = {field.name for field in dataclasses.fields(cls)}
-    had = parts.options(section, parts.find(section, before))
-    has = parts.options(section, parts.find(section, name))
-    for option, value in list(old.items()):
-      if option in ours or option in has:
-        continue
-      if option in had and not had[option].needed and _same(value, had[option].default):
-        del old[option]
-        continue
-      raise UserError(
-        f"{section}.{option}={value!r} was set for {section}.name={before!r}, and {name!r} does not"
-        f" read it; set {section}.{option} back to {before!r}'s default first, or leave it out"
-      )
-  values[section] = {"name": name, **old}
-  if section == "model":
-    _drop_unasked(
-      values, "activation", "activation" in parts.takes("model", parts.find("model", name))
-    )
-  if section == "optimizer":
-    asks = "learning_rate" in parts.takes("optimizer", parts.find("optimizer", name))
-    _drop_unasked(values, "schedule", asks)
-
-
-def _drop_unasked(values: dict[str, Any], section: str, asked: bool) -> None:
-  """Drops a section that nobody asks for any more, if it is at its default."""
-  there = values.get(section)
-  if asked or there is None:
-    return
-  cls = Schedule if section == "schedule" else Part
-  if _part(cls, section, there, section) == _part(cls, section, {}, section):
-    del values[section]
-
-
-def _same(a: Any, b: Any) -> bool:
-  return a == b or (isinstance(a, list) and isinstance(b, tuple) and tuple(a) == b)
-
-
-def _default_name(section: str) -> str:
-  return _DEFAULTS.get(section) or _PARTS[section].name
-
-
-def _set(values: dict[str, Any], field: str, value: Any) -> None:
-  """Sets one field, creating its section; the field itself is checked by `parse`."""
-  if field in _LISTS:  # as a whole
-    section, _, last = field.rpartition(".")
-    place = values.setdefault(section, {}) if section else values
-    place[last] = _as_list(field, value)
-    return
-  *path, last = field.split(".")
-  place: Any = values
-  walked: list[str] = []
-  for name in path:
-    walked.append(name)
-    listed = re.fullmatch(r"(\w+)\[(\d+)\]", name)
-    key = listed[1] if listed else name
-    if key not in place or place[key] is None:
-      place[key] = [] if listed else {}
-    elif isinstance(place[key], str):
-      place[key] = {"name": place[key]}
-    inner = place[key]
-    if listed:
-      number = int(listed[2])
-      if not isinstance(inner, list) or number >= len(inner):
-        size = len(inner) if isinstance(inner, list) else 0
-        raise UserError(f"{field}: {key} has {size} entries, counted from 0")
-      if isinstance(inner[number], str):
-        inner[number] = {"name": inner[number]}
-      inner = inner[number]
-    place = inner
-    if not isinstance(place, dict):
-      raise UserError(f"{field}: {'.'.join(walked)} is not a section")
-  if not path:
-    known = field in _SECTIONS
-    raise UserError(
-      f"{field} is a section: give its fields ({field}.NAME=VALUE)"
-      if known
-      else f"{field} is not a field{closest(field, _SECTIONS)}; sections: {', '.join(_SECTIONS)}"
-    )
-  place[last] = value
-
-
-def _as_list(field: str, value: Any) -> list[Any]:
-  if value is None or value == "none":
-    return []
-  if isinstance(value, str):
-    value = [word for word in value.split(",") if word]
-  if isinstance(value, Mapping):
-    value = [value]
-  if not isinstance(value, list | tuple):
-    raise UserError(f'{field}={value!r} must be a list of parts, as in [{{"name": "flip"}}]')
-  return list(value)
+def own_fields(section: str) -> tuple[str, ...]:
+  """The fields of a section that are ours, whatever part it names."""
+  cls = PARTS.get(section) or OWN.get(section) or (Schedule if section == "schedule" else Part)
+  return tuple(field.name for field in dataclasses.fields(cls) if field.name != "options")
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -542,7 +412,7 @@ def _asked(cls: type, section: str, values: Mapping[str, Any], asked: bool, by: 
   """The part of a section that another part may ask for."""
   given = values.get(section)
   if asked:
-    return _part(cls, section, given or {}, section)
+    return part_of(cls, section, given or {}, section)
   if given is not None:
     kind = {"activation": "model", "schedule": "optimizer"}[section]
     raise UserError(
@@ -552,11 +422,11 @@ def _asked(cls: type, section: str, values: Mapping[str, Any], asked: bool, by: 
   return None
 
 
-def _part(cls: type, kind: str, values: Any, prefix: str) -> Any:
+def part_of(cls: type, kind: str, values: Any, prefix: str) -> Any:
   """A section that names a part: the fields that are ours, and the part's options."""
   values = _mapping(values, prefix)
   ours = {field.name: field for field in dataclasses.fields(cls) if field.name != "options"}
-  name = values.get("name", _default_name(prefix) if prefix in (*_PARTS, *_DEFAULTS) else None)
+  name = values.get("name", default_name(prefix) if prefix in (*PARTS, *DEFAULTS) else None)
   if not isinstance(name, str):
     raise UserError(f"{prefix}.name={name!r} must be the name of a part")
   _refuse_moved(values, prefix)
@@ -569,9 +439,25 @@ def _part(cls: type, kind: str, values: Any, prefix: str) -> Any:
 
 
 def _list_of_parts(field: str, values: Any) -> tuple[Part, ...]:
-  values = _as_list(field, values)
-  kind = _LISTS[field]
-  return tuple(_part(Part, kind, one, f"{field}[{number}]") for number, one in enumerate(values))
+  values = as_list(field, values)
+  kind = LISTS[field]
+  return tuple(part_of(Part, kind, one, f"{field}[{number}]") for number, one in enumerate(values))
+
+
+def default_name(section: str) -> str:
+  return DEFAULTS.get(section) or PARTS[section].name
+
+
+def as_list(field: str, value: Any) -> list[Any]:
+  if value is None or value == "none":
+    return []
+  if isinstance(value, str):
+    value = [word for word in value.split(",") if word]
+  if isinstance(value, Mapping):
+    value = [value]
+  if not isinstance(value, list | tuple):
+    raise UserError(f'{field}={value!r} must be a list of parts, as in [{{"name": "flip"}}]')
+  return list(value)
 
 
 def _mapping(values: Any, prefix: str) -> Mapping[str, Any]:
@@ -603,7 +489,7 @@ def _own(cls: type, values: Any, prefix: str) -> Any:
   hints = typing.get_type_hints(cls)
   found = {}
   for name, value in values.items():
-    if prefix + name in _LISTS:
+    if prefix + name in LISTS:
       found[name] = _list_of_parts(prefix + name, value)
     else:
       found[name] = parts.convert(value, hints[name], None, prefix + name)
@@ -626,8 +512,8 @@ def _check(config: Config) -> None:
 
 
 _CLOSED = [
-  *((cls, name) for name, cls in _PARTS.items()),
-  *((cls, name) for name, cls in _OWN.items()),
+  *((cls, name) for name, cls in PARTS.items()),
+  *((cls, name) for name, cls in OWN.items()),
 ]
 
 

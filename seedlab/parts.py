@@ -246,7 +246,7 @@ def _unread(kind, name, option, value, prefix, known) -> UserError:
 
 
 def bind(
-  kind: str, name: str, given: Mapping[str, Any], facts: Mapping[str, Any], prefix: str = ""
+  kind: str, name: str, given: Mapping[str, Any], facts: Mapping[str, Any] = {}, prefix: str = ""
 ) -> Any:
   """What a part makes of its options and of the facts of a run.
 

@@ -41,9 +41,10 @@ from seedlab.trainer import EVALUATION, Trainer
 from seedlab.training import cut as cuts
 from seedlab.training import evaluation as evaluations
 from seedlab.training import examples as sources
-from seedlab.training import images, initial, objectives, schedules
+from seedlab.training import images, initial, losses, objectives, schedules
 from seedlab.training import optimizer as optimizers
 from seedlab.training import step as steps
+from seedlab.training.networks import as_network
 from seedlab.training.objectives import Network
 from seedlab.training.step import Rules, State
 
@@ -140,7 +141,7 @@ def on_dataset(
   )
   length = config.training.steps or config.training.epochs * cut.epoch_steps
   _check_poke(config, length)
-  apply, network = _network(config, classes, shape, fields)
+  network = _network(config, classes, shape, fields)
   plan = cuts.plan(config.evaluation, length, cut.epoch_steps)
   source = sources.build(
     config, dataset, world, classes, cut.examples, cut.batch_size, length, pool=pool, plan=plan
@@ -153,9 +154,11 @@ def on_dataset(
   rules = _rules(config, network, classes, shape, fields, cut, source, length)
   measured = evaluations.Measured(
     config.evaluation,
-    apply,
+    network,
     rules.prepare,
     rules.loss,
+    _values(config.loss),
+    {_name(one): _function("metric", one) for one in config.evaluation.metrics},
     cut.examples,
     cut.block_size,
     source.measured,
@@ -219,31 +222,20 @@ def _check_poke(config: Config, length: int) -> None:
 
 def _network(
   config: Config, classes: int, shape: tuple[int, ...], fields: Sequence[Field]
-) -> tuple[Callable[..., jax.Array], Network]:
-  """(({"params", "batch_stats"}, inputs) -> logits in evaluation, the network of a config)."""
+) -> Network:
+  """The network of a config, whatever library it is of."""
   precision = config.model.precision
-  module = _module(config, classes, shape, fields)
+  made = _module(config, classes, shape, fields)
+  blank = _blank(config, shape, fields)
+  network = as_network(made, blank, f"model.name={config.model.name!r}")
+  if precision != "float16":
+    return network
 
-  def init(key, blank):
-    variables = module.init(key, blank, train=False)
-    return models.held_in(precision, variables["params"]), variables.get("batch_stats", {})
+  def init(key, inputs):
+    params, state = network.init(key, inputs)
+    return models.held_in(precision, params), state
 
-  def apply(params, batch_stats, inputs, train, mask, key):
-    if not train:
-      return module.apply(
-        {"params": params, "batch_stats": batch_stats}, inputs, train=False
-      ), batch_stats
-    logits, changed = module.apply(
-      {"params": params, "batch_stats": batch_stats},
-      inputs,
-      train=True,
-      mask=mask,
-      mutable=["batch_stats"],
-      rngs=None if key is None else {"dropout": key},
-    )
-    return logits, changed.get("batch_stats", {})
-
-  return functools.partial(module.apply, train=False), Network(init, apply)
+  return network._replace(init=init)
 
 
 def _module(config: Config, classes: int, shape: tuple[int, ...], fields: Sequence[Field]) -> Any:
@@ -251,7 +243,7 @@ def _module(config: Config, classes: int, shape: tuple[int, ...], fields: Sequen
   section = config.model
   activation = None
   if config.activation:
-    activation = parts.bind("activation", config.activation.name, dict(config.activation.options))
+    activation = _function("activation", config.activation)
   if fields and "fields" not in parts.takes("model", parts.find("model", section.name)):
     raise UserError(
       f"model.name={section.name!r} is for images, and the data are rows of clicks; take 'ctr'"
@@ -295,9 +287,11 @@ def _rules(
 ) -> Rules:
   training, probe = config.training, config.probe
   share = training.distillation
-  values = functools.partial(
-    objectives.by_labels, config.loss.get("smoothing", 0.0), probe.label_smoothing, share, classes
-  )
+  values = functools.partial(objectives.by_loss, _values(config.loss))
+  if config.loss.name == "cross_entropy":
+    values = functools.partial(
+      objectives.by_labels, config.loss.get("smoothing", 0.0), probe.label_smoothing, share, classes
+    )
   factors = (training.loss_factor, probe.loss_factor)
   loss = functools.partial(objectives.of_one, network, values, *factors)
   if training.codistillation:
@@ -320,9 +314,25 @@ def _rules(
     _rate(config, length, cut.epoch_steps),
     loss,
     prepare,
-    drops=config.model.get("dropout", 0.0) > 0,
+    drops=":" in config.model.name or config.model.get("dropout", 0.0) > 0,
     teacher=functools.partial(objectives.teachers_view, network) if training.teacher else None,
   )
+
+
+def _values(loss: configs.Part) -> Callable[[Any, Any], Any]:
+  """(outputs, labels) -> the losses that are measured: without smoothing, which is for training."""
+  if loss.name == "cross_entropy":
+    return losses.cross_entropy
+  return _function("loss", loss)
+
+
+def _function(kind: str, part: configs.Part) -> Callable[..., Any]:
+  return parts.bind(kind, part.name, dict(part.options))
+
+
+def _name(part: configs.Part) -> str:
+  """What an outcome is called: the function, without its module."""
+  return f"test_{part.name.rpartition(':')[2].rpartition('.')[2]}"
 
 
 def _rate(config: Config, length: int, epoch_steps: int) -> Any:
@@ -345,6 +355,7 @@ def _dims(config: Config, fields: Sequence[Field], lists) -> dict[str, tuple[str
     dims |= {f"train_{name}": (EVALUATION,) for name in ("accuracy", "loss", "soft_error")}
   if evaluation.gradient_norm:
     dims["block_gradient_norm"] = (EVALUATION,)
+  dims |= {_name(one): (EVALUATION,) for one in evaluation.metrics}
   if fields:
     dims = {"test_loss": (EVALUATION,), "test_auc": (EVALUATION,)} | dims
   if evaluations.keeps_probabilities(evaluation):

@@ -1,6 +1,6 @@
 """What is measured on a network: on the test set, on training examples, on lists and slices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ from seedlab import streams
 from seedlab.config import Evaluation, Gradient
 from seedlab.data import order as orders
 from seedlab.training import examples as sources
-from seedlab.training import gradients, losses, optimizer
+from seedlab.training import gradients, losses, objectives, optimizer
 from seedlab.training.step import State
 
 LISTED = 10  # films of a list
@@ -26,9 +26,11 @@ class Measured(NamedTuple):
   """What decides an evaluation of a classifier besides state and data; nothing here is traced."""
 
   evaluation: Evaluation
-  apply: Callable[..., jax.Array]  # ({"params", "batch_stats"}, inputs) -> logits
+  network: objectives.Network
   prepare: Callable[..., jax.Array]  # as `Rules.prepare`
   loss: gradients.Loss
+  values: Callable[..., jax.Array]  # (logits, labels) -> losses [B] that are measured
+  metrics: Mapping[str, Callable[..., jax.Array]]  # further ones, likewise
   examples: int  # of the run
   block_size: int  # of the blocks whose gradients are measured
   training_examples: int  # on which `evaluation.train` measures
@@ -42,14 +44,19 @@ def of_classifier(measured: Measured, state: State, shared: Any) -> dict[str, ja
   data, evaluation = shared.dataset, measured.evaluation
   variables = evaluated(state, measured.averaged, measured.paired)
 
+  def logits_of(params, inputs):
+    return measured.network.apply(params, variables["batch_stats"], inputs, False, None, None)[0]
+
   def network(inputs):
-    return measured.apply(variables, inputs).astype(jnp.float32)
+    return logits_of(variables["params"], inputs).astype(jnp.float32)
 
   outcome = of_test_set(
     lambda image: network(measured.prepare(image, None, None, None, data)),
     data.test_image,
     data.test_label,
     evaluation,
+    measured.values,
+    measured.metrics,
     clicks=measured.clicks,
   )
   if evaluation.train:
@@ -69,7 +76,7 @@ def of_classifier(measured: Measured, state: State, shared: Any) -> dict[str, ja
     image = measured.prepare(image, None, None, None, data)
 
     def sliced(params):
-      logits = measured.apply(variables | {"params": params}, image)
+      logits = logits_of(params, image)
       return losses.cross_entropy(logits, label).mean()
 
     outcome |= slices(sliced, variables["params"], evaluation.slices)
@@ -121,7 +128,13 @@ class Lists(NamedTuple):
 
 
 def of_test_set(
-  network: Network, image: jax.Array, labels: jax.Array, evaluation: Evaluation, clicks: bool
+  network: Network,
+  image: jax.Array,
+  labels: jax.Array,
+  evaluation: Evaluation,
+  values: Callable[..., jax.Array],
+  metrics: Mapping[str, Callable[..., jax.Array]],
+  clicks: bool,
 ) -> dict[str, jax.Array]:
   """Outcomes on the whole test set, in blocks so that memory does not grow with it.
 
@@ -130,6 +143,7 @@ def of_test_set(
     image: uint8[M, H, W, C], or rows int32[M, F].
     labels: int32[M].
     evaluation: how many at a time, whether probabilities are kept.
+    values, metrics: (logits, labels) -> one number per example, whose means are measured.
     clicks: whether the labels say if something was clicked: then the area under the
       ROC curve is measured too, and of probabilities that of a click is kept.
   """
@@ -140,13 +154,15 @@ def of_test_set(
   examples = labels.shape[0]
   outcome = {
     "test_accuracy": (predicted == labels).sum() / examples,
-    "test_loss": losses.cross_entropy(logits, labels).sum() / examples,
+    "test_loss": values(logits, labels).sum() / examples,
     # 1 - p(y | x): the error of a label sampled from the softmax (Nakkiran et al. 2021).
     "test_soft_error": (1 - chosen).sum() / examples,
     "predicted_label": predicted.astype(jnp.uint8 if logits.shape[-1] <= 256 else jnp.uint16),
   }
   if clicks:
     outcome["test_auc"] = losses.area_under_curve(logits[:, 1] - logits[:, 0], labels)
+  for name, metric in metrics.items():
+    outcome[name] = metric(logits, labels).sum() / examples
   if keeps_probabilities(evaluation):
     outcome["probability"] = probability[:, 1] if clicks else probability
   return outcome

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+__all__ = ("cross_entropy", "squared_error")
+
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
   """Softmax cross-entropy of each example, [B], from logits [B, K] and labels int[B].
@@ -13,6 +15,12 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
   if not smoothing:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
   return towards(logits, smoothed(labels, logits.shape[-1], smoothing, logits.dtype))
+
+
+def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+  """The squared error of each example, [B], summed over what it has besides: both [B, ...]."""
+  error = jnp.square(outputs - targets)
+  return error.reshape(error.shape[0], -1).sum(axis=-1)
 
 
 def smoothed(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from seedlab import streams
+from seedlab.errors import UserError
 from seedlab.training import losses
 from seedlab.training.gradients import Block
 
@@ -106,6 +107,19 @@ def by_labels(
     return losses.cross_entropy(logits, block.label, smoothing)
   hard = losses.smoothed(block.label, classes, smoothing)
   return losses.towards(logits, (1 - share) * hard + share * block.target)
+
+
+def by_loss(loss: Callable[[Any, Any], Any], outputs: Any, block: Block) -> Any:
+  """What a loss says of each example: [B], or (sums [B], weights [B])."""
+  values = loss(outputs, block.label)
+  examples = jax.tree.leaves(block.label)[0].shape[0]
+  for found in values if isinstance(values, tuple) else (values,):
+    if jnp.shape(found) != (examples,):
+      raise UserError(
+        f"the loss returned an array of shape {jnp.shape(found)} for {examples} examples; it must"
+        f" return one number for each, shape ({examples},), or a pair of such (sums, weights)"
+      )
+  return values
 
 
 def teachers_view(network: Network, teacher: Tree, image: jax.Array) -> jax.Array:

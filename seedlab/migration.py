@@ -1,0 +1,71 @@
+"""Records of older releases in today's form. What a store says of itself is never rewritten.
+
+  layout 1   103 fields in sections, before there were parts
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from seedlab import parts
+
+# Fields of layout 1 that stand elsewhere now: section.field -> section.field.
+_SCHEDULE = ("warmup_steps", "period", "end", "per_epoch", "hold_steps")
+_CHANGES = ("flip", "crop", "crop_padding", "cutout", "world_kwargs")
+
+
+def from_layout_1(values: Mapping[str, Any]) -> dict[str, Any]:
+  """Today's nested dicts of a config of layout 1, as `config.parse` takes them.
+
+  Options that its parts did not read had no effect, and are dropped. What the record does not
+  have keeps today's default.
+  """
+  old = {section: dict(fields) for section, fields in values.items()}
+  data, model, optimizer = old["data"], old["model"], old["optimizer"]
+  training = old["training"]
+  smoothing = training.pop("label_smoothing", 0.0)
+  activation = model.pop("activation", "relu")
+  beside = model.pop("activation_kwargs", {})
+  found = {
+    **old,
+    "data": _read("data", data | data.get("world_kwargs", {}), _CHANGES),
+    "augment": _augmentations(data),
+    "model": _read("model", model),
+    "loss": {"name": "cross_entropy", "smoothing": smoothing},
+    "optimizer": _read("optimizer", optimizer, ("schedule", *_SCHEDULE)),
+    "schedule": _read(
+      "schedule",
+      {"name": optimizer["schedule"]}
+      | {name: optimizer[name] for name in _SCHEDULE if name in optimizer},
+    ),
+  }
+  if "activation" in parts.takes("model", parts.find("model", model["name"])):
+    found["activation"] = {"name": activation, **beside}
+  return found
+
+
+def _read(kind: str, section: Mapping[str, Any], moved: tuple[str, ...] = ()) -> dict[str, Any]:
+  """The fields of a section but for those moved, and for options that its part does not read."""
+  from seedlab import config  # which has the fields that are ours
+
+  part = parts.find(kind, section["name"])
+  options = parts.options(kind, part)
+  every = {other for name in parts.names(kind) for other in parts.options(kind, parts.find(kind, name))}
+  ours = config.own_fields(kind)
+  return {
+    name: value
+    for name, value in section.items()
+    if name not in moved and (name in ours or name in options or name not in every)
+  }
+
+
+def _augmentations(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """The list of changes that flip, crop and cutout were, in the order in which they were made."""
+  found: list[dict[str, Any]] = []
+  if data.get("crop"):
+    fill = data.get("crop_padding", "zero")
+    found.append({"name": "crop", "padding": data["crop"], "fill": fill})
+  if data.get("flip"):
+    found.append({"name": "flip"})
+  if data.get("cutout"):
+    found.append({"name": "cutout", "size": data["cutout"]})
+  return found
