@@ -18,56 +18,10 @@ layer by layer), the features of a Transformer, and the channels of the first la
 layer (`layers.normalise`); `convolution` how convolutions are computed (`layers.conv`).
 """
 
-import importlib
-import inspect
-from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-
-from seedlab import activations
-from seedlab.config import Model
-from seedlab.data.fields import Field
-from seedlab.errors import UserError, choice_error
-
-_FILES = "cells chain cnn ctr densenet mlp picard resnet resnet9 vgg vit"
-
-
-def build(
-  model: Model,
-  classes: int,
-  image_shape: tuple[int, ...],
-  platform: str = "cpu",
-  fields: Sequence[Field] = (),
-) -> nn.Module:
-  """The network of a config: its function, with those facts and fields that it has."""
-  files = [importlib.import_module(f"seedlab.models.{file}") for file in _FILES.split()]
-  known = {name: getattr(file, name) for file in files for name in file.__all__}
-  if model.name not in known:
-    raise choice_error("model.name", model.name, known)
-  wanted = inspect.signature(known[model.name]).parameters
-  if fields and "fields" not in wanted:
-    raise UserError(
-      f"model.name={model.name!r} is for images, and the data are rows of clicks; take 'ctr'"
-    )
-  for field, unset in (("dropout", 0.0), ("gain", "he"), ("head", "usual")):
-    if field not in wanted and getattr(model, field) != unset:
-      readers = [name for name in known if field in inspect.signature(known[name]).parameters]
-      raise UserError(
-        f"model.{field}={getattr(model, field)!r} is not read by model.name={model.name!r}, only by"
-        f" {', '.join(readers)}; set it to {unset!r}"
-      )
-  given = vars(model) | {
-    "classes": classes,
-    "shape": image_shape,
-    "fields": tuple(fields),
-    "dtype": jnp.dtype(model.precision),
-    "platform": platform,
-    "activation": activations.by_name(model.activation, dict(model.activation_kwargs)),
-  }
-  return known[model.name](**{name: given[name] for name in wanted})
 
 
 def held_in(precision: str, params: Any) -> Any:
