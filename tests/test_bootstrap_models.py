@@ -81,8 +81,6 @@ def small(kind, norm="batch", activation=jax.nn.relu, lowering="auto", platform=
     "full": (Chain, {"layers": DCONV[:4], "hidden": 16, "connection": "full"}),
     "cells": (Cells, {"cell_seed": CELL_SEED}),
   }[kind]
-  if cls is ResNet:
-    sizes["shortcut"] = "plain"
   width = {"dconv": 1, "local": 1, "full": 1, "mcnn": 2, "alexnet": 2, "cells": 2}
   sizes = {"width": width.get(kind, 4), **sizes, **fields}
   made = style(norm, activation, lowering=lowering, platform=platform)

@@ -45,8 +45,8 @@ STAGES = {
 def small(kind, norm="batch", width=4, platform="cpu", **fields):
   """Narrow and of two stages, so that it compiles in a second or two."""
   cls, sizes = {
-    "basic": (ResNet, {"blocks": (3, 1)}),
-    "bottleneck": (ResNet, {"blocks": (3, 1), "bottleneck": True}),
+    "basic": (ResNet, {"blocks": (3, 1), "shortcut": "pool"}),
+    "bottleneck": (ResNet, {"blocks": (3, 1), "bottleneck": True, "shortcut": "pool"}),
     "dense": (DenseNet, {"blocks": (1, 2)}),
     "vgg": (VGG, {"convolutions": (1, 2)}),
   }[kind]
@@ -248,7 +248,7 @@ def torch_vgg(module, net, x):
 @pytest.mark.parametrize(
   "module, network",
   [
-    (ResNet(10, 4, style(), (2, 2, 2, 2)), torch_resnet),
+    (ResNet(10, 4, style(), (2, 2, 2, 2), shortcut="pool"), torch_resnet),
     (ResNet(10, 4, style(), (2, 2, 2, 2), shortcut="plain"), torch_resnet),
     (small("bottleneck"), torch_resnet),
     (small("dense", blocks=(2, 1, 2)), torch_dense),

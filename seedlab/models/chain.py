@@ -15,6 +15,7 @@ from seedlab.models.layers import (
   called,
   check_dropout,
   check_sizes,
+  convolutional,
   dropout,
   global_max_pool,
   linear,
@@ -47,71 +48,6 @@ DCONV = tuple(
   Layer(features, stride=1 + number % 2)
   for number, features in enumerate((1, 2, 2, 4, 4, 8, 8, 16))
 )
-
-
-def _network(name: str, smallest: int, layers: tuple[Layer, ...], global_max: bool):
-  def network(
-    *,
-    classes: int,
-    shape: tuple[int, ...],
-    activation: Activation,
-    platform: str,
-    width: int = 16,
-    norm: Norm = "none",
-    convolution: Lowering = "auto",
-  ) -> nn.Module:
-    """Published with width 64: see `Chain`."""
-    check_sizes(name, shape, width, smallest)
-    style = Style(norm, activation, convolution, platform)
-    return Chain(classes, width, style, layers, biases=True, global_max=global_max)
-
-  return called(name, network)
-
-
-mcnn = _network("mcnn", 4, MCNN, global_max=True)
-# The first convolution leaves a fourth of the sides, rounded up.
-alexnet = _network("alexnet", 29, ALEXNET, global_max=False)
-
-
-def dconv(
-  *,
-  classes: int,
-  shape: tuple[int, ...],
-  activation: Activation,
-  platform: str,
-  width: int = 16,
-  norm: Norm = "none",
-  dropout: float = 0.0,
-  convolution: Lowering = "auto",
-) -> nn.Module:
-  """D-CONV, published with width 32 and dropout 0.5: see `Chain`."""
-  check_sizes("dconv", shape, width)
-  check_dropout(dropout)
-  style = Style(norm, activation, convolution, platform)
-  return Chain(classes, width, style, DCONV, hidden=_HIDDEN, dropout=dropout)
-
-
-def _without_sharing(name: str, connection: Literal["local", "full"]):
-  def network(
-    *,
-    classes: int,
-    shape: tuple[int, ...],
-    activation: Activation,
-    width: int = 16,
-    norm: Norm = "none",
-    dropout: float = 0.0,
-  ) -> nn.Module:
-    """D-CONV whose pixels do not share kernels, published with dropout 0.5: see `Chain`."""
-    check_sizes(name, shape, width)
-    check_dropout(dropout)
-    style = Style(norm, activation)
-    return Chain(classes, width, style, DCONV, connection, hidden=_HIDDEN, dropout=dropout)
-
-  return called(name, network)
-
-
-dconv_fc = _without_sharing("dconv_fc", "full")
-dconv_l = _without_sharing("dconv_l", "local")
 
 
 class Chain(nn.Module):
@@ -175,3 +111,48 @@ class Chain(nn.Module):
     if self.hidden:
       x = dropout(finish(linear(self.hidden * self.width, x, bias)), self.dropout, train)
     return linear(self.classes, x.astype(jnp.float32))
+
+
+mcnn = convolutional("mcnn", Chain, 4, layers=MCNN, biases=True, global_max=True)
+# The first convolution leaves a fourth of the sides, rounded up.
+alexnet = convolutional("alexnet", Chain, 29, layers=ALEXNET, biases=True)
+
+
+def dconv(
+  *,
+  classes: int,
+  shape: tuple[int, ...],
+  activation: Activation,
+  platform: str,
+  width: int = 16,
+  norm: Norm = "none",
+  dropout: float = 0.0,
+  convolution: Lowering = "auto",
+) -> nn.Module:
+  """D-CONV, published with width 32 and dropout 0.5: see `Chain`."""
+  check_sizes("dconv", shape, width)
+  check_dropout(dropout)
+  style = Style(norm, activation, convolution, platform)
+  return Chain(classes, width, style, DCONV, hidden=_HIDDEN, dropout=dropout)
+
+
+def _without_sharing(name: str, connection: Literal["local", "full"]):
+  def network(
+    *,
+    classes: int,
+    shape: tuple[int, ...],
+    activation: Activation,
+    width: int = 16,
+    norm: Norm = "none",
+    dropout: float = 0.0,
+  ) -> nn.Module:
+    check_sizes(name, shape, width)
+    check_dropout(dropout)
+    style = Style(norm, activation)
+    return Chain(classes, width, style, DCONV, connection, hidden=_HIDDEN, dropout=dropout)
+
+  return called(name, Chain, network)
+
+
+dconv_fc = _without_sharing("dconv_fc", "full")
+dconv_l = _without_sharing("dconv_l", "local")

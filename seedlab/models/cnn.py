@@ -4,26 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import Activation, Lowering, Norm, Style, check_sizes
+from seedlab.models.layers import Style, convolutional
 
 __all__ = ("cnn",)
 
 _SMALLEST_SIDE = 4
-
-
-def cnn(
-  *,
-  classes: int,
-  shape: tuple[int, ...],
-  activation: Activation,
-  platform: str,
-  width: int = 16,
-  norm: Norm = "none",
-  convolution: Lowering = "auto",
-) -> nn.Module:
-  """The demo's network, whose first layer has `width` channels: see `CNN`."""
-  check_sizes("cnn", shape, width)
-  return CNN(classes, width, Style(norm, activation, convolution, platform))
 
 
 class CNN(nn.Module):
@@ -53,3 +38,6 @@ class CNN(nn.Module):
       x = unit(x, features, stride=2)
     x = x.reshape(x.shape[0], -1)
     return nn.Dense(self.classes)(x.astype(jnp.float32))
+
+
+cnn = convolutional("cnn", CNN)

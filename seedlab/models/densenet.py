@@ -5,51 +5,11 @@ import jax
 import jax.numpy as jnp
 
 from seedlab.errors import UserError
-from seedlab.models.layers import (
-  Activation,
-  Lowering,
-  Norm,
-  Style,
-  average_pool,
-  called,
-  check_sizes,
-  kaiming_fan_out,
-  linear,
-)
+from seedlab.models.layers import Style, average_pool, kaiming_fan_out, linear, recomputing
 
 __all__ = ("densenet40", "densenet121")
 
 _BOTTLENECK = 4  # features of a layer's first convolution, in units of its growth
-
-
-def _network(name: str, smallest: int, blocks: tuple[int, ...], compact: bool):
-  def network(
-    *,
-    classes: int,
-    shape: tuple[int, ...],
-    activation: Activation,
-    platform: str,
-    width: int = 16,
-    norm: Norm = "none",
-    remat: bool = False,
-    convolution: Lowering = "auto",
-  ) -> nn.Module:
-    """Layers add width / 2 features each: see `DenseNet`. `remat` computes them anew in the
-    gradient, which takes less memory."""
-    check_sizes(name, shape, width, smallest)
-    if width % 2:
-      raise UserError(
-        f"model.width={width} must be even for {name!r}, whose layers add width / 2 features each;"
-        f" take {width + 1}"
-      )
-    style = Style(norm, activation, convolution, platform)
-    return DenseNet(classes, width, style, blocks, remat, compact)
-
-  return called(name, network)
-
-
-densenet40 = _network("densenet40", 4, (12, 12, 12), compact=False)
-densenet121 = _network("densenet121", 8, (6, 12, 24, 16), compact=True)
 
 
 class DenseNet(nn.Module):
@@ -78,6 +38,14 @@ class DenseNet(nn.Module):
   blocks: tuple[int, ...]  # layers of each block
   remat: bool = False
   compact: bool = True  # Huang et al.'s "BC"
+
+  def __post_init__(self):
+    if self.width % 2:
+      raise UserError(
+        f"model.width={self.width} must be even for a DenseNet, whose layers add width / 2 features"
+        f" each; take {self.width + 1}"
+      )
+    super().__post_init__()
 
   @nn.compact
   def __call__(
@@ -124,3 +92,7 @@ def _conv(style, x, features, size, compact):
   fan_in = nn.initializers.variance_scaling(2, "fan_in", "normal")
   draw = fan_in if compact else kaiming_fan_out(size, features)
   return style.conv(x, features, size, kernel_init=draw)
+
+
+densenet40 = recomputing("densenet40", DenseNet, 4, blocks=(12, 12, 12), compact=False)
+densenet121 = recomputing("densenet121", DenseNet, 8, blocks=(6, 12, 24, 16))

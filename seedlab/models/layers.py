@@ -389,9 +389,58 @@ def global_max_pool(x: jax.Array) -> jax.Array:
   return _largest([rows[:, j] for j in range(x.shape[2])])
 
 
-def called(name: str, function: Callable) -> Callable:
-  """`function`, one of several made alike, under a name of its own."""
+def convolutional(name: str, module: type, smallest: int = 1, **kind) -> Callable:
+  """A network's function, with the facts and options that most convolutional networks have.
+
+  Args:
+    name: the value of `model.name`.
+    module: what it makes: module(classes, width, style, **kind).
+    smallest: pixels a side of the smallest image that it can take.
+    kind: what tells it from others that are of the same module.
+  """
+
+  def network(
+    *,
+    classes: int,
+    shape: tuple[int, ...],
+    activation: Activation,
+    platform: str,
+    width: int = 16,
+    norm: Norm = "none",
+    convolution: Lowering = "auto",
+  ) -> nn.Module:
+    check_sizes(name, shape, width, smallest)
+    return module(classes, width, Style(norm, activation, convolution, platform), **kind)
+
+  return called(name, module, network)
+
+
+def recomputing(name: str, module: type, smallest: int = 1, **kind) -> Callable:
+  """`convolutional` with the option `remat`: blocks are computed anew in the gradient, which takes
+  less memory and more time."""
+
+  def network(
+    *,
+    classes: int,
+    shape: tuple[int, ...],
+    activation: Activation,
+    platform: str,
+    width: int = 16,
+    norm: Norm = "none",
+    remat: bool = False,
+    convolution: Lowering = "auto",
+  ) -> nn.Module:
+    check_sizes(name, shape, width, smallest)
+    style = Style(norm, activation, convolution, platform)
+    return module(classes, width, style, remat=remat, **kind)
+
+  return called(name, module, network)
+
+
+def called(name: str, module: type, function: Callable) -> Callable:
+  """`function`, one of several made alike, under its own name and with the words of `module`."""
   function.__name__ = function.__qualname__ = name
+  function.__module__, function.__doc__ = module.__module__, module.__doc__
   return function
 
 

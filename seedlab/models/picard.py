@@ -5,11 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from seedlab.models.layers import (
-  Activation,
-  Lowering,
-  Norm,
   Style,
-  check_sizes,
+  convolutional,
   global_max_pool,
   linear,
   max_pool,
@@ -19,22 +16,6 @@ from seedlab.models.layers import (
 __all__ = ("picard",)
 
 _LOGIT_SCALE = 0.1
-_SMALLEST_SIDE = 16
-
-
-def picard(
-  *,
-  classes: int,
-  shape: tuple[int, ...],
-  activation: Activation,
-  platform: str,
-  width: int = 16,
-  norm: Norm = "none",
-  convolution: Lowering = "auto",
-) -> nn.Module:
-  """Picard's network, published with width 64 and batch norm: see `Picard`."""
-  check_sizes("picard", shape, width, _SMALLEST_SIDE)
-  return Picard(classes, width, Style(norm, activation, convolution, platform))
 
 
 class Picard(nn.Module):
@@ -78,3 +59,6 @@ class Picard(nn.Module):
     if x.dtype != jnp.float16:
       x = x.astype(jnp.float32)
     return _LOGIT_SCALE * linear(self.classes, x, bias=False)
+
+
+picard = convolutional("picard", Picard, smallest=16)

@@ -21,6 +21,7 @@ from seedlab.models.layers import (
   linear,
   neighbourhood_max,
   pytorch_uniform,
+  recomputing,
 )
 
 __all__ = (
@@ -37,98 +38,6 @@ __all__ = (
 _EXPANSION = 4  # of a bottleneck's last convolution
 _RESNET50 = (3, 4, 6, 3)
 _HALVINGS = 8  # of a ResNet-18, -50 and -152, all together
-
-
-def _network(name: str, blocks: tuple[int, ...], bottleneck: bool = False):
-  def network(
-    *,
-    classes: int,
-    shape: tuple[int, ...],
-    activation: Activation,
-    platform: str,
-    width: int = 16,
-    norm: Norm = "none",
-    shortcut: Literal["pool", "plain"] = "pool",
-    remat: bool = False,
-    convolution: Lowering = "auto",
-  ) -> nn.Module:
-    """Published with width 64: see `ResNet`. `shortcut`: average or stride where the size changes.
-    `remat` computes blocks anew in the gradient, which takes less memory."""
-    check_sizes(name, shape, width, _HALVINGS)
-    # An average over 2x2 squares drops an odd row, a convolution of stride 2 does not.
-    if shortcut == "pool":
-      check_multiple("model.shortcut='pool'", shape, _HALVINGS, " or take 'plain'")
-    style = Style(norm, activation, convolution, platform)
-    return ResNet(classes, width, style, blocks, bottleneck, shortcut, remat)
-
-  return called(name, network)
-
-
-resnet18 = _network("resnet18", (2, 2, 2, 2))
-resnet50 = _network("resnet50", _RESNET50, bottleneck=True)
-resnet152 = _network("resnet152", (3, 8, 36, 3), bottleneck=True)
-
-
-def _variant(name: str, shortcut: Literal["plain", "pad"], **kind):
-  def network(
-    *,
-    classes: int,
-    shape: tuple[int, ...],
-    activation: Activation,
-    platform: str,
-    width: int = 16,
-    norm: Norm = "none",
-    remat: bool = False,
-    convolution: Lowering = "auto",
-  ) -> nn.Module:
-    """Published with width 64 (ResNet-14: 16): see `ResNet`. `remat` computes blocks anew in the
-    gradient, which takes less memory."""
-    check_sizes(name, shape, width)
-    style = Style(norm, activation, convolution, platform)
-    return ResNet(classes, width, style, shortcut=shortcut, remat=remat, **kind)
-
-  return called(name, network)
-
-
-resnet14 = _variant("resnet14", "pad", blocks=(2, 2, 2), zero_scale=True)
-preresnet18 = _variant(
-  "preresnet18", "plain", blocks=(2, 2, 2, 2), preactivation=True, pytorch=True
-)
-wrn28 = _variant(
-  "wrn28",
-  "plain",
-  blocks=(4, 4, 4),
-  preactivation=True,
-  final_norm=True,
-  stem=16,
-  zero_bias=True,
-)
-resnext29 = _variant(
-  "resnext29", "plain", blocks=(3, 3, 3), bottleneck=True, groups=8, zero_bias=True
-)
-
-
-def imagenet_resnet50(
-  *,
-  classes: int,
-  shape: tuple[int, ...],
-  activation: Activation,
-  platform: str,
-  width: int = 16,
-  norm: Norm = "none",
-  head: Head = "usual",
-  remat: bool = False,
-  convolution: Lowering = "auto",
-) -> nn.Module:
-  """torchvision's ResNet-50 with width 64 and batch norm: see `ResNet`.
-
-  `head` says how the last layer starts (`layers.first_head`); `remat` computes blocks anew in
-  the gradient, which takes less memory.
-  """
-  check_sizes("imagenet_resnet50", shape, width)
-  style = Style(norm, activation, convolution, platform)
-  kind = {"bottleneck": True, "shortcut": "plain", "large": True}
-  return ResNet(classes, width, style, _RESNET50, remat=remat, head=head, **kind)
 
 
 class ResNet(nn.Module):
@@ -178,7 +87,7 @@ class ResNet(nn.Module):
   style: Style
   blocks: tuple[int, ...]  # of each stage
   bottleneck: bool = False
-  shortcut: Literal["pool", "plain", "pad"] = "pool"
+  shortcut: Literal["pool", "plain", "pad"] = "plain"
   remat: bool = False
   groups: int = 1  # of a bottleneck's 3x3 convolution, each as wide as it would be alone
   preactivation: bool = False
@@ -296,3 +205,70 @@ class Block(nn.Module):
 
 def _first_weights(size, inputs, features, pytorch):
   return pytorch_uniform(size**2 * inputs) if pytorch else kaiming_fan_out(size, features)
+
+
+def _network(name: str, blocks: tuple[int, ...], bottleneck: bool = False):
+  def network(
+    *,
+    classes: int,
+    shape: tuple[int, ...],
+    activation: Activation,
+    platform: str,
+    width: int = 16,
+    norm: Norm = "none",
+    shortcut: Literal["pool", "plain"] = "pool",
+    remat: bool = False,
+    convolution: Lowering = "auto",
+  ) -> nn.Module:
+    check_sizes(name, shape, width, _HALVINGS)
+    # An average over 2x2 squares drops an odd row, a convolution of stride 2 does not.
+    if shortcut == "pool":
+      check_multiple("model.shortcut='pool'", shape, _HALVINGS, " or take 'plain'")
+    style = Style(norm, activation, convolution, platform)
+    return ResNet(classes, width, style, blocks, bottleneck, shortcut, remat)
+
+  return called(name, ResNet, network)
+
+
+resnet18 = _network("resnet18", (2, 2, 2, 2))
+resnet50 = _network("resnet50", _RESNET50, bottleneck=True)
+resnet152 = _network("resnet152", (3, 8, 36, 3), bottleneck=True)
+resnet14 = recomputing("resnet14", ResNet, shortcut="pad", blocks=(2, 2, 2), zero_scale=True)
+preresnet18 = recomputing(
+  "preresnet18", ResNet, blocks=(2, 2, 2, 2), preactivation=True, pytorch=True
+)
+wrn28 = recomputing(
+  "wrn28",
+  ResNet,
+  blocks=(4, 4, 4),
+  preactivation=True,
+  final_norm=True,
+  stem=16,
+  zero_bias=True,
+)
+resnext29 = recomputing(
+  "resnext29", ResNet, blocks=(3, 3, 3), bottleneck=True, groups=8, zero_bias=True
+)
+
+
+def imagenet_resnet50(
+  *,
+  classes: int,
+  shape: tuple[int, ...],
+  activation: Activation,
+  platform: str,
+  width: int = 16,
+  norm: Norm = "none",
+  head: Head = "usual",
+  remat: bool = False,
+  convolution: Lowering = "auto",
+) -> nn.Module:
+  """torchvision's ResNet-50 with width 64 and batch norm: see `ResNet`.
+
+  `head` says how the last layer starts (`layers.first_head`); `remat` computes blocks anew in
+  the gradient, which takes less memory.
+  """
+  check_sizes("imagenet_resnet50", shape, width)
+  style = Style(norm, activation, convolution, platform)
+  kind = {"bottleneck": True, "large": True, "remat": remat, "head": head}
+  return ResNet(classes, width, style, _RESNET50, **kind)

@@ -4,35 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import (
-  Activation,
-  Lowering,
-  Norm,
-  Style,
-  check_sizes,
-  global_max_pool,
-  max_pool,
-)
+from seedlab.models.layers import Style, convolutional, global_max_pool, max_pool
 
 __all__ = ("resnet9",)
 
 _LOGIT_SCALE = 0.2
-_SMALLEST_SIDE = 11  # the last convolution, unpadded, then still finds its 3x3 window
-
-
-def resnet9(
-  *,
-  classes: int,
-  shape: tuple[int, ...],
-  activation: Activation,
-  platform: str,
-  width: int = 16,
-  norm: Norm = "none",
-  convolution: Lowering = "auto",
-) -> nn.Module:
-  """ResNet-9, published with width 64 and batch norm: see `ResNet9`."""
-  check_sizes("resnet9", shape, width, _SMALLEST_SIDE)
-  return ResNet9(classes, width, Style(norm, activation, convolution, platform))
 
 
 class ResNet9(nn.Module):
@@ -74,3 +50,7 @@ class ResNet9(nn.Module):
     x = global_max_pool(unit(x, 2 * w, padding=0))
     output = nn.Dense(self.classes, use_bias=False, kernel_init=pytorch)
     return _LOGIT_SCALE * output(x.astype(jnp.float32))
+
+
+# The last convolution, unpadded, then still finds its 3x3 window.
+resnet9 = convolutional("resnet9", ResNet9, smallest=11)

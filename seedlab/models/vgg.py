@@ -4,47 +4,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seedlab.models.layers import (
-  Activation,
-  Lowering,
-  Norm,
-  Style,
-  called,
-  check_sizes,
-  kaiming_fan_out,
-  max_pool,
-)
+from seedlab.models.layers import Style, kaiming_fan_out, max_pool, recomputing
 
 __all__ = ("vgg11", "vgg13", "vgg16", "vgg19")
 
-_SMALLEST_SIDE = 32
+_SMALLEST_SIDE = 32  # that leaves a pixel behind five max-pools
 _WIDTHS = (1, 2, 4, 8, 8)  # of the stages, in units of `width`
-
-
-def _network(name: str, convolutions: tuple[int, ...]):
-  def network(
-    *,
-    classes: int,
-    shape: tuple[int, ...],
-    activation: Activation,
-    platform: str,
-    width: int = 16,
-    norm: Norm = "none",
-    remat: bool = False,
-    convolution: Lowering = "auto",
-  ) -> nn.Module:
-    """Published with width 64: see `VGG`. `remat` computes stages anew in the gradient."""
-    check_sizes(name, shape, width, _SMALLEST_SIDE)
-    style = Style(norm, activation, convolution, platform)
-    return VGG(classes, width, style, convolutions, remat)
-
-  return called(name, network)
-
-
-vgg11 = _network("vgg11", (1, 1, 2, 2, 2))
-vgg13 = _network("vgg13", (2, 2, 2, 2, 2))
-vgg16 = _network("vgg16", (2, 2, 3, 3, 3))
-vgg19 = _network("vgg19", (2, 2, 4, 4, 4))
 
 
 class VGG(nn.Module):
@@ -95,3 +60,9 @@ class Stage(nn.Module):
       x = self.style.conv(x, self.features, 3, bias=True, kernel_init=draw)
       x = self.style.finish(x, self.train, mask)
     return x
+
+
+vgg11 = recomputing("vgg11", VGG, _SMALLEST_SIDE, convolutions=(1, 1, 2, 2, 2))
+vgg13 = recomputing("vgg13", VGG, _SMALLEST_SIDE, convolutions=(2, 2, 2, 2, 2))
+vgg16 = recomputing("vgg16", VGG, _SMALLEST_SIDE, convolutions=(2, 2, 3, 3, 3))
+vgg19 = recomputing("vgg19", VGG, _SMALLEST_SIDE, convolutions=(2, 2, 4, 4, 4))
