@@ -49,7 +49,8 @@ def _read(kind: str, section: Mapping[str, Any], moved: tuple[str, ...] = ()) ->
 
   part = parts.find(kind, section["name"])
   options = parts.options(kind, part)
-  every = {other for name in parts.names(kind) for other in parts.options(kind, parts.find(kind, name))}
+  known = [parts.options(kind, parts.find(kind, name)) for name in parts.names(kind)]
+  every = {option for one in known for option in one}
   ours = config.own_fields(kind)
   return {
     name: value

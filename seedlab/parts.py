@@ -202,7 +202,7 @@ def options(kind: str, function: Callable[..., Any]) -> dict[str, Option]:
 
 
 def settled(kind: str, name: str, given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-  """All options of the part `name` in the order of its signature: those given, checked, and defaults.
+  """All options of the part `name`, in the order of its signature: as given, checked, or usual.
 
   Raises:
     UserError: an option that the part does not have, one that is missing, or a wrong type.

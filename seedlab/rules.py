@@ -228,8 +228,8 @@ def _check_update(config: Any) -> None:
     raise UserError("schedule.name='picard' counts epochs: set schedule.per_epoch=True")
   if schedule.hold_steps > 1 and schedule.per_epoch:
     raise UserError(
-      f"schedule.hold_steps={schedule.hold_steps} and schedule.per_epoch=True both say when the rate"
-      " changes: take one"
+      f"schedule.hold_steps={schedule.hold_steps} and schedule.per_epoch=True both say when the"
+      " rate changes: take one"
     )
 
 

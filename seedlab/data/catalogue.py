@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from seedlab import parts
 from seedlab.errors import UserError
 
 _READABLE = ("array_record", "parquet", "bagz")  # what can be read without TensorFlow

@@ -205,8 +205,8 @@ def of_equinox(factory: Callable[..., Any], what: str) -> Network:
   except Exception as error:
     raise UserError(
       f"{what}: {getattr(factory, '__name__', factory)!r} was called with a key and failed"
-      f" ({type(error).__name__}: {_first_line(error)}); it must be a function rngs -> NNX module or"
-      " key -> Equinox module"
+      f" ({type(error).__name__}: {_first_line(error)}); it must be a function rngs -> NNX module"
+      " or key -> Equinox module"
     ) from error
   stateful = isinstance(abstract, tuple) and len(abstract) == 2
   module = abstract[0] if stateful else abstract

@@ -195,6 +195,6 @@ def _after(peak: float, steps: int, warmup: int, rest_of_it) -> optax.Schedule:
 def _check_warmup(warmup: int, steps: int) -> None:
   if not 0 <= warmup < steps:
     raise UserError(
-      f"schedule.warmup_steps={warmup} must lie from 0 to below the number of steps (of epochs, with"
-      f" schedule.per_epoch=True), {steps}"
+      f"schedule.warmup_steps={warmup} must lie from 0 to below the number of steps (with"
+      f" schedule.per_epoch=True: of epochs), {steps}"
     )
