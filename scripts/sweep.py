@@ -35,7 +35,7 @@ _NEW = flags.DEFINE_bool("new_fingerprint", False, "go on after programs or vers
 
 
 def main(argv: list[str]) -> int | None:
-  from seedlab import records, report, sweeps  # after the flags: a mistake answers at once
+  from seedlab import grids, records, report, sweeps  # after the flags: a mistake answers at once
 
   del argv
   sys.path.append(os.getcwd())  # where a --trainer's module lies
@@ -51,13 +51,13 @@ def main(argv: list[str]) -> int | None:
   training = {**options, **plans, "new_fingerprint": _NEW.value}
   training["checkpoint_every"] = 60 * _SAVES.value
   if _PLAN.value and _GRID.value:
-    for cell, values, _ in sweeps.grid_cells(what, _grid(), _OUT.value):
+    for cell, values, _ in grids.grid_cells(what, _grid(), _OUT.value):
       print(", ".join(f"{name}={value}" for name, value in cell.items()))
       print(report.plan_text(sweeps.plan(values, runs or _MOST.value, **options)) + "\n")
   elif _PLAN.value:
     print(report.plan_text(sweeps.plan(what, runs or _MOST.value, **options)))
   elif _GRID.value:
-    cells = sweeps.grid(what, _grid(), runs, _OUT.value, **training)
+    cells = grids.grid(what, _grid(), runs, _OUT.value, **training)
     print(report.grid_text(cells))
   else:
     dataset = sweeps.sweep(what, runs, _OUT.value, **training)

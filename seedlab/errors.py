@@ -1,7 +1,7 @@
 """The user's mistakes: one line with field, value and remedy."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -21,3 +21,15 @@ def closest(word: str, choices: Iterable[str]) -> str:
   """`; did you mean X?` for the choice nearest to `word`, or nothing."""
   near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
   return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def changes(differences: Sequence[tuple[str, Any, Any]]) -> str:
+  """`field: there -> here` for each, long values cut."""
+  return ", ".join(
+    f"{field}: {short(there)} -> {short(here)}" for field, there, here in differences
+  )
+
+
+def short(value: Any) -> str:
+  text = str(value)
+  return text if len(text) <= 40 else f"{text[:12]}..."

@@ -12,7 +12,7 @@ import pytest
 from test_sweeps import HERE, assert_same_bits, sweep
 
 import seedlab
-from seedlab import records, sweeps
+from seedlab import records
 from seedlab.errors import UserError
 from seedlab.stats import sequential
 
@@ -185,7 +185,7 @@ def test_claims_are_in_the_manifest_and_a_changed_one_is_said(tmp_path, capsys):
   out = tmp_path / "s"
   options = {"lanes": "loop", "workers": 1}
   seedlab.sweep("toy:make", 2, out, claims=fixed, **options)
-  assert sweeps.records.manifest(out)["claims"] == fixed
+  assert records.manifest(out)["claims"] == fixed
   seedlab.sweep("toy:make", 3, out, claims=loose, **options)
   assert "claims T1 are not as they were before training" in capsys.readouterr().err
-  assert sweeps.records.manifest(out)["claims"] == fixed
+  assert records.manifest(out)["claims"] == fixed
