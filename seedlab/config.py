@@ -340,6 +340,31 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, A
   ]
 
 
+def migrated(manifest: Mapping[str, Any]) -> dict[str, Any]:
+  """The manifest of a store as this release would have written it.
+
+  Fields of a config that did not exist then get today's defaults. What the manifest says is never
+  replaced: a default that has changed since shows as a difference, and a field that this release
+  does not have stays, for `parse` to refuse.
+  """
+  values = manifest.get("config")
+  if not values:  # a Trainer of the user's own: `experiment.check_same` knows its function
+    return dict(manifest)
+  # What an older layout (`manifest.get("layout", 1)`) wrote in another form goes into today's form
+  # here, before anything is filled in.
+  usual = to_dict(Config())
+  del usual["seeds"]["levels"]
+  return {**manifest, "config": _filled(values, usual)}
+
+
+def _filled(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+  filled = {**usual, **values}
+  for name, value in usual.items():
+    if isinstance(value, Mapping) and not name.endswith("_kwargs"):
+      filled[name] = _filled(filled[name], value)
+  return filled
+
+
 def _config_dict(section: Any) -> config_dict.ConfigDict:
   values = {}
   for name, hint in typing.get_type_hints(type(section)).items():

@@ -1,6 +1,8 @@
 """The user's mistakes: one line with field, value and remedy."""
 
+import contextlib
 import difflib
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,6 +25,15 @@ def closest(word: str, choices: Iterable[str]) -> str:
   return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def whole(field: str, value: Any) -> int:
+  """`value` as an int; NumPy's integers are taken, text, booleans and floats refused."""
+  if not isinstance(value, bool):
+    with contextlib.suppress(TypeError):
+      return operator.index(value)
+  kind = type(value).__name__
+  raise UserError(f"{field}={short(repr(value))} must be a whole number, not of type {kind}")
+
+
 def changes(differences: Sequence[tuple[str, Any, Any]]) -> str:
   """`field: there -> here` for each, long values cut."""
   return ", ".join(
@@ -31,5 +42,6 @@ def changes(differences: Sequence[tuple[str, Any, Any]]) -> str:
 
 
 def short(value: Any) -> str:
+  """As text, of which long ones are cut."""
   text = str(value)
   return text if len(text) <= 40 else f"{text[:12]}..."

@@ -9,17 +9,22 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from seedlab import __version__, config, errors, host, tasks, worker
-from seedlab.config import Config, Seeds
+from seedlab import __version__, config, errors, host, records, tasks, worker
+from seedlab.config import STREAMS, Config, Seeds
 from seedlab.errors import UserError
 from seedlab.pool import local_pool
 from seedlab.progress import say
 
+_FUNCTION = (
+  "seedlab calls the function once, with `arguments` alone, and it must return a seedlab.Trainer,"
+  " which says how one run is trained"
+)
 _PATIENCE = 5.0  # seconds without a word
 _MEASURED = (("loop", 1), ("vmap", 8), ("vmap", 16), ("vmap", 32))  # what lanes=measure tries
 
@@ -28,10 +33,11 @@ class Experiment(NamedTuple):
   """What is trained: a function that builds a Trainer, and its JSON arguments."""
 
   function: str  # "module:name"
-  arguments: dict[str, Any]
+  arguments: dict[str, Any]  # those that were given
   config: Config | None  # None for a Trainer of the user's own
   seeds: Seeds
   make: Callable[..., Any] | None = None  # given where workers cannot import the function
+  defaults: Mapping[str, Any] = {}  # of the arguments of the user's own function
 
   @property
   def record(self) -> dict[str, Any]:
@@ -46,7 +52,7 @@ class Experiment(NamedTuple):
       "config": None,
       "trainer": {
         "function": self.function,
-        "arguments": self.arguments,
+        "arguments": {**self.defaults, **json.loads(json.dumps(self.arguments))},
         "seeds": json.loads(json.dumps(seeds)),
       },
     }
@@ -80,11 +86,58 @@ def experiment(
   except TypeError as error:
     raise UserError(f"arguments={given!r} must be JSON ({error})") from None
   if isinstance(what, str):
-    _importable(what)
-    return Experiment(what, given, None, parsed_seeds)
-  name = f"{what.__module__}:{what.__qualname__}"
-  local = what.__module__ == "__main__" or "<" in what.__qualname__
-  return Experiment(name, given, None, parsed_seeds, what if local else None)
+    name, build, make = what, _resolved(what), None
+  else:
+    name, build = f"{what.__module__}:{what.__qualname__}", what
+    make = what if what.__module__ == "__main__" or "<" in what.__qualname__ else None
+  _check_arguments(name, _parameters(name, build), given)
+  return Experiment(name, given, None, parsed_seeds, make, _defaults(_parameters(name, build)))
+
+
+def argument_values(what: str | Callable[..., Any]) -> dict[str, Any]:
+  """Every argument by name of a function that builds a Trainer: its default, or None."""
+  build = _resolved(what) if isinstance(what, str) else what
+  parameters = _parameters(str(what), build)
+  by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+  names = [name for name, parameter in parameters.items() if parameter.kind in by_name]
+  return dict.fromkeys(names) | _defaults(parameters)
+
+
+def _parameters(name: str, build: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+  """The parameters of a function that builds a Trainer."""
+  try:
+    return inspect.signature(build).parameters
+  except (TypeError, ValueError):
+    raise UserError(f"{name} is no function whose arguments can be read; {_FUNCTION}") from None
+
+
+def _check_arguments(
+  name: str, parameters: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
+) -> None:
+  """Refuses arguments that the function does not have, and the lack of one that it needs."""
+  kinds = {parameter.kind for parameter in parameters.values()}
+  for argument in given:
+    if argument not in parameters and inspect.Parameter.VAR_KEYWORD not in kinds:
+      listed = f"; its arguments: {', '.join(parameters)}" if parameters else ", which has none"
+      near = errors.closest(argument, parameters)
+      raise UserError(f"arguments.{argument} is not an argument of {name}{near}{listed}")
+  variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+  for argument, parameter in parameters.items():
+    needed = parameter.default is parameter.empty and parameter.kind not in variadic
+    if needed and argument not in given:
+      raise UserError(
+        f"{name} needs the argument {argument!r}, which arguments={given} lacks: {_FUNCTION}"
+      )
+
+
+def _defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+  """The default of every argument that has one which JSON can hold."""
+  found = {}
+  for name, parameter in parameters.items():
+    if parameter.default is not parameter.empty:
+      with contextlib.suppress(TypeError, ValueError):
+        found[name] = json.loads(json.dumps(parameter.default))
+  return found
 
 
 def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
@@ -97,7 +150,14 @@ def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
         " script that only it can import; there, pass the function:"
         f" seedlab.replay({os.fspath(directory)!r}, run, trainer=make)"
       )
-    return experiment(trainer or known["function"], known["arguments"], known["seeds"])
+    build = trainer or _resolved(known["function"])
+    usual = _defaults(_parameters(known["function"], build))
+    given = {  # a default that JSON changes, such as a tuple, is the function's own again
+      name: value
+      for name, value in known["arguments"].items()
+      if name not in usual or usual[name] != value
+    }
+    return experiment(trainer or known["function"], given, known["seeds"])
   seeds = dict(kept["config"]["seeds"])
   seeds["levels"] = [1] * len(seeds["vary"]) if seeds["design"] == "crossed" else []
   try:
@@ -109,12 +169,30 @@ def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
     ) from None
 
 
+def going_on(described: Experiment, known: Mapping[str, Any]) -> Experiment:
+  """`described` with the streams of a store: "all of them" means those that existed then."""
+  then, seeds = records.streams_of(known), described.seeds
+  if set(seeds.vary) != set(STREAMS) or then == STREAMS or seeds.design == "crossed":
+    return described
+  if not described.config:
+    return described._replace(seeds=dataclasses.replace(seeds, vary=then))
+  changed = config.changed(described.config, {"seeds.vary": list(then)})
+  arguments = {**described.arguments, "config": config.to_dict(changed)}
+  return described._replace(arguments=arguments, config=changed, seeds=changed.seeds)
+
+
 def check_same(described: Experiment, known: Mapping[str, Any], out) -> None:
-  """Refuses to mix two experiments in one store, naming the fields that differ."""
+  """Refuses to mix two experiments in one store, naming the fields that differ.
+
+  An argument that is not in the manifest did not exist then, or is of a manifest of layout 1,
+  which holds what was given alone: it had today's default.
+  """
   record = described.record
-  recorded = {"config": known.get("config"), "trainer": known.get("trainer")}
+  trainer = dict(known.get("trainer") or {})
+  if trainer:
+    trainer["arguments"] = {**described.defaults, **trainer["arguments"]}
   changed = config.differences(
-    {**(recorded["config"] or {}), **(recorded["trainer"] or {})},
+    {**(known.get("config") or {}), **trainer},
     {**(record["config"] or {}), **record.get("trainer", {})},
   )
   if changed:
@@ -183,12 +261,13 @@ class _InParent(concurrent.futures.ThreadPoolExecutor):
     return super().submit(functools.partial(fn, make=self.make), *args)
 
 
-def _importable(name: str) -> None:
+def _resolved(name: str) -> Callable[..., Any]:
+  """The function of "module:function"."""
   module, separator, function = name.partition(":")
   if not separator or not function:
     raise UserError(f"trainer={name!r} must be module:function")
   try:
-    worker.resolve(name)
+    return worker.resolve(name)
   except ModuleNotFoundError as error:
     raise UserError(f"trainer={name!r}: {error}; run from the directory of {module}.py") from None
   except AttributeError:

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from seedlab import host
-from seedlab.errors import UserError
+from seedlab.errors import UserError, whole
 
 _MOST_WORKERS = 4 * (os.cpu_count() or 1)
 _ATTEMPTS = 3  # workers a single task may take down before it is given up
@@ -252,5 +252,5 @@ def local_pool(workers: int | None = None) -> WorkerPool:
 
 
 def check_workers(workers: int | None) -> None:
-  if workers is not None and not 1 <= workers <= _MOST_WORKERS:
+  if workers is not None and not 1 <= whole("workers", workers) <= _MOST_WORKERS:
     raise UserError(f"workers={workers} must lie between 1 and {_MOST_WORKERS}")

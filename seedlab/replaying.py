@@ -105,7 +105,7 @@ def _deviation(recorded: np.ndarray, computed: np.ndarray) -> float:
 def _row(dataset, run: int, directory) -> int:
   """The row of a completed run."""
   numbers = dataset["run"].values
-  rows = np.flatnonzero(numbers == run)
+  rows = np.flatnonzero(numbers == errors.whole("run", run))
   if not len(rows):
     raise UserError(
       f"run={run} is not in {os.fspath(directory)!r}, which holds {len(numbers)} runs between"

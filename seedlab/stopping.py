@@ -34,7 +34,7 @@ def plans_of(planned_n, stop, max_runs, runs, seeds: Seeds, claims) -> Plans:
   if stop is None:
     if max_runs is not None:
       raise UserError(f"max_runs={max_runs} is for stop; say how many with runs")
-    if planned_n is not None and planned_n < 2:
+    if planned_n is not None and errors.whole("planned_n", planned_n) < 2:
       raise UserError(f"planned_n={planned_n} must be at least 2")
     return Plans(planned_n, None, list(claims))
   from seedlab.stats import sequential
@@ -48,7 +48,7 @@ def plans_of(planned_n, stop, max_runs, runs, seeds: Seeds, claims) -> Plans:
     raise UserError(f"stop={stop!r} decides how many runs; give max_runs instead of runs")
   if seeds.design == "crossed":
     raise UserError(f"stop={stop!r} needs independent runs, not a crossed design")
-  if max_runs < sequential.BURN_IN:
+  if errors.whole("max_runs", max_runs) < sequential.BURN_IN:
     raise UserError(
       f"max_runs={max_runs} is less than the {sequential.BURN_IN} runs before the first look"
     )

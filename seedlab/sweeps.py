@@ -30,7 +30,15 @@ from seedlab import (
 )
 from seedlab.config import Config, Seeds
 from seedlab.errors import UserError
-from seedlab.experiment import Experiment, check_same, describe, executor_of, experiment, spec_of
+from seedlab.experiment import (
+  Experiment,
+  check_same,
+  describe,
+  executor_of,
+  experiment,
+  going_on,
+  spec_of,
+)
 from seedlab.pool import WorkerPool, check_workers
 from seedlab.progress import Progress, say
 
@@ -109,7 +117,7 @@ def run_numbers(runs: Iterable[int] | int | None, seeds: Seeds) -> list[int]:
   """The runs asked for, checked."""
   if seeds.design == "crossed":
     numbers = streams.runs_of_design(seeds)
-    if runs not in (None, len(numbers)) and list(_range(runs)) != numbers:
+    if runs is not None and list(_range(runs)) not in (numbers, list(range(len(numbers)))):
       raise UserError(
         f"runs={runs} does not go with a crossed design, whose levels {seeds.levels} make"
         f" {len(numbers)} runs; leave runs out"
@@ -137,8 +145,10 @@ def plan(
   lanes: str = "auto",
   width: int | None = None,
   workers: int | None = None,
+  quiet: bool = False,
 ) -> dict[str, Any]:
   """What a sweep will cost, from its compiled programs and half a second of training."""
+  say(quiet, "planning: reading the data, compiling, measuring the speed; nothing is trained")
   described = experiment(what, arguments, seeds, data_dir)
   wanted = run_numbers(runs, described.seeds)
   check_workers(workers)
@@ -179,6 +189,7 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
   quiet = options.quiet
   known = records.manifest(out) if records.exists(out) else None
   if known:
+    described = going_on(described, known)
     check_same(described, known, out)
     stopping.check_plans(plans, known, out, quiet)
     lanes, width = _same_lanes(known, options.lanes, options.width, out)
@@ -439,12 +450,14 @@ def _completed(directory) -> list[int]:
 
 
 def _range(runs: Iterable[int] | int) -> Sequence[int]:
-  if isinstance(runs, int):
-    if runs < 1:
+  text = isinstance(runs, str | bytes)
+  if text or not isinstance(runs, Iterable) or getattr(runs, "ndim", 1) == 0:
+    count = errors.whole("runs", runs)
+    if count < 1:
       raise UserError(f"runs={runs} must be at least 1")
-    runs = range(runs)
+    runs = range(count)
   if not isinstance(runs, range):
-    return [int(run) for run in runs]
+    return [errors.whole("runs", run) for run in runs]
   if len(runs) > _MOST_RUNS:
     raise UserError(f"runs={runs} are more than {_MOST_RUNS:,} runs, the most one store takes")
   return runs
