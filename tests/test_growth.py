@@ -108,10 +108,10 @@ def test_fields_that_did_not_exist_have_todays_defaults_and_nothing_else_is_fill
 def test_one_new_field_of_the_config_leaves_older_stores_as_they_were(golden):
   store, _ = golden
   described = experiment.experiment(seedlab.open(store).attrs["config"])
-  rewrite(store, lambda manifest, _: manifest["config"]["gradient"].pop("clip_norm"))
+  rewrite(store, lambda manifest, _: manifest["config"]["gradient"].pop("penalty"))
   experiment.check_same(described, records.manifest(store), store)
-  rewrite(store, lambda manifest, _: manifest["config"]["gradient"].update(clip_norm=1.0))
-  with pytest.raises(UserError, match=r"another experiment: gradient.clip_norm: 1.0 -> None;"):
+  rewrite(store, lambda manifest, _: manifest["config"]["gradient"].update(penalty=0.5))
+  with pytest.raises(UserError, match=r"another experiment: gradient.penalty: 0.5 -> 0.0;"):
     experiment.check_same(described, records.manifest(store), store)
 
 
