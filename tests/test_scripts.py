@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 import seedlab
 from seedlab import records
+from seedlab.config import STREAMS
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = f"--config={ROOT}/configs/digits.py:smoke"
@@ -178,7 +179,7 @@ def test_a_page_follows_a_sweep_that_is_still_running(tmp_path):
   arguments = [sys.executable, *script(*sweep)]
   subprocess.run([*arguments, "--runs=4"], check=True, capture_output=True, env=environment)
   writer = records.Writer(out)  # two more are planned and not there yet
-  writer.extend([4, 5], np.array([[4] * 6, [5] * 6], np.uint32))
+  writer.extend([4, 5], np.array([[4] * len(STREAMS), [5] * len(STREAMS)], np.uint32))
   live = subprocess.Popen(
     [sys.executable, *script("report", out, "--live")], stdout=subprocess.PIPE, text=True
   )

@@ -13,6 +13,7 @@ from test_sweeps import HERE, assert_same_bits, sweep
 
 import seedlab
 from seedlab import records
+from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.stats import sequential
 
@@ -106,7 +107,8 @@ def test_what_a_kill_while_dropping_rows_leaves_is_mended(stopped, tmp_path):
   out = tmp_path / "s"
   stopping(out)
   writer = records.Writer(out)
-  writer.extend(range(len(writer.runs), MOST), np.zeros((MOST - len(writer.runs), 6), np.uint32))
+  more = range(len(writer.runs), MOST)
+  writer.extend(more, np.zeros((len(more), len(STREAMS)), np.uint32))
   assert len(records.open(out).run) == MOST
   assert_same_bits(stopped[0], stopping(out))
 
