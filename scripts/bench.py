@@ -32,8 +32,8 @@ import measure
 from absl import flags
 from ml_collections import config_flags  # noqa: F401  (cli.run expects its parsers)
 
-from seedlab import cli, host, sweeps
-from seedlab.pool import TaskError, WorkerPool
+from seedlab import cli, host
+from seedlab.pool import TaskError, WorkerPool, local_pool
 
 _SUITE = flags.DEFINE_enum(
   "suite",
@@ -125,7 +125,7 @@ def _two_workers(cores: list[int], runs: int) -> dict:
 def _gpu() -> list[dict]:
   deadline = time.monotonic() + 60 * _MINUTES.value
   rows, small = [], _SMALL.value
-  with sweeps.local_pool(1) as pool:
+  with local_pool(1) as pool:
     ceilings = pool.submit(measure.matmul_ceilings, small).result()
     rows += [{"what": f"matmul ceiling, {kind}", "TFLOP/s": value}
              for kind, value in ceilings.items()]  # fmt: skip
@@ -145,7 +145,7 @@ def _gpu() -> list[dict]:
         rows[-1]["of ceiling"] = row["TFLOP/s"] / ceilings[precision]
   digests = []
   for _ in range(2):
-    with sweeps.local_pool(1) as pool:
+    with local_pool(1) as pool:
       digests.append(pool.submit(measure.gpu_digests, small).result())
   same = "same bits" if digests[0] == digests[1] else f"DIFFERENT: {digests}"
   rows.append({"what": "runs repeated in a second process", "note": same})
@@ -154,7 +154,7 @@ def _gpu() -> list[dict]:
 
 def _fullbatch() -> list[dict]:
   small, rows = _SMALL.value, []
-  with sweeps.local_pool(1) as pool:
+  with local_pool(1) as pool:
     _say("full-batch steps beside minibatch steps")
     costs = pool.submit(measure.full_batch_costs, _REPEATS.value, small).result()
     targets = {"none": "<= 1.05", "forward": "<= 2.1"}
@@ -177,7 +177,7 @@ def _fullbatch() -> list[dict]:
 
 def _worlds() -> list[dict]:
   small, repeats = _SMALL.value, _REPEATS.value
-  with sweeps.local_pool(1) as pool:
+  with local_pool(1) as pool:
     _say("drawing glyphs")
     glyph = pool.submit(measure.draw_seconds, "glyphs", repeats, small).result()
     _say("a ResNet-9 step")
@@ -195,7 +195,7 @@ def _worlds() -> list[dict]:
   ]  # fmt: skip
   memory = []
   for world in ("ideal", "real"):  # each in a process of its own, for its peak
-    with sweeps.local_pool(1) as pool:
+    with local_pool(1) as pool:
       memory.append(pool.submit(measure.world_memory, world, small).result())
   rows.append({"what": "peak memory of a run, ideal world beside 50,000 glyphs: MiB",
                "seedlab": memory[0], "rival": memory[1],
@@ -205,7 +205,7 @@ def _worlds() -> list[dict]:
 
 def _activations() -> list[dict]:
   rows = []
-  with sweeps.local_pool(1) as pool:
+  with local_pool(1) as pool:
     for network in ("mlp", "cnn"):
       _say(f"steps of the {network}")
       smelu, relu, ratio = pool.submit(
@@ -221,10 +221,10 @@ def _metrics() -> list[dict]:
   rows = []
   with tempfile.TemporaryDirectory() as folder:
     _say("making predictions of {:,} runs x {:,} examples x {} classes".format(*shape))
-    with sweeps.local_pool(1) as pool:
+    with local_pool(1) as pool:
       pool.submit(measure.made_up_predictions, folder, *shape).result()
     for kind in ("memory map", "zarr array"):
-      with sweeps.local_pool(1) as pool:  # a process of its own, for its peak
+      with local_pool(1) as pool:  # a process of its own, for its peak
         cpu, wall, memory = pool.submit(measure.difference_cost, folder, kind).result()
       rows.append({"what": f"prediction difference from a {kind}", "CPU s": cpu,
                    "wall s": wall, "MiB": memory, "target": "< 20 s, 1 GiB"})  # fmt: skip

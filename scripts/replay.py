@@ -17,7 +17,7 @@ _LOCK = flags.DEFINE_bool("lock", False, "only print the recorded environment, f
 
 
 def main(argv: list[str]) -> int:
-  from seedlab import records, sweeps  # after the flags: a mistake answers at once
+  from seedlab import records, replaying  # after the flags: a mistake answers at once
 
   directory = argv[1]
   if _LOCK.value:
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     raise UserError("--run is missing: the number of the run, as in --run=417")
   if _PARAMS.value:
     records.params_path(_PARAMS.value)
-  result = sweeps.replay(directory, _RUN.value, data_dir=_DATA.value)
+  result = replaying.replay(directory, _RUN.value, data_dir=_DATA.value)
   print(f"run       {result.run}")
   print(f"recorded  {result.recorded}")
   print(f"computed  {result.computed}")

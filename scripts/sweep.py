@@ -12,6 +12,7 @@ from ml_collections import config_flags
 
 from seedlab import cli
 from seedlab.errors import UserError
+from seedlab.progress import say
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="the experiment")
 _TRAINER = flags.DEFINE_string("trainer", None, "module:function that builds a Trainer of your own")
@@ -20,7 +21,7 @@ _SEEDS = flags.DEFINE_string("seeds", "{}", 'JSON seeds of --trainer, as in {"va
 _RUNS = flags.DEFINE_string("runs", None, "how many runs (0, 1, ...), or FIRST:STOP")
 _OUT = flags.DEFINE_string("out", None, "directory of the store", required=True)
 _DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")
-_GRID = flags.DEFINE_multi_string("grid", [], "FIELD=v1,v2: one store a cell, below --out")
+_GRID = flags.DEFINE_multi_string("grid", [], "FIELD=v1,v2 (or ARGUMENT=v1,v2): one store a cell")
 _PLAN = flags.DEFINE_bool("plan", False, "train nothing; say what the sweep will cost")
 _LANES = flags.DEFINE_enum("lanes", "auto", ["auto", "loop", "vmap", "measure"], "how runs share")
 _WIDTH = flags.DEFINE_integer("width", None, "runs in one program, with --lanes=vmap")
@@ -35,7 +36,9 @@ _NEW = flags.DEFINE_bool("new_fingerprint", False, "go on after programs or vers
 
 
 def main(argv: list[str]) -> int | None:
-  from seedlab import records, report, sweeps  # after the flags: a mistake answers at once
+  if _PLAN.value:
+    say(False, "trains nothing; reads the data, compiles and measures the speed, to say the cost")
+  from seedlab import grids, records, report, sweeps  # after the flags: a mistake answers at once
 
   del argv
   sys.path.append(os.getcwd())  # where a --trainer's module lies
@@ -51,13 +54,14 @@ def main(argv: list[str]) -> int | None:
   training = {**options, **plans, "new_fingerprint": _NEW.value}
   training["checkpoint_every"] = 60 * _SAVES.value
   if _PLAN.value and _GRID.value:
-    for cell, values, _ in sweeps.grid_cells(what, _grid(), _OUT.value):
-      print(", ".join(f"{name}={value}" for name, value in cell.items()))
-      print(report.plan_text(sweeps.plan(values, runs or _MOST.value, **options)) + "\n")
+    for cell in grids.grid_cells(what, _grid(), _OUT.value, options["arguments"]):
+      print(", ".join(f"{name}={value}" for name, value in cell.values.items()))
+      asked = {**options, "arguments": cell.arguments, "quiet": True}
+      print(report.plan_text(sweeps.plan(cell.what, runs or _MOST.value, **asked)) + "\n")
   elif _PLAN.value:
-    print(report.plan_text(sweeps.plan(what, runs or _MOST.value, **options)))
+    print(report.plan_text(sweeps.plan(what, runs or _MOST.value, quiet=True, **options)))
   elif _GRID.value:
-    cells = sweeps.grid(what, _grid(), runs, _OUT.value, **training)
+    cells = grids.grid(what, _grid(), runs, _OUT.value, **training)
     print(report.grid_text(cells))
   else:
     dataset = sweeps.sweep(what, runs, _OUT.value, **training)

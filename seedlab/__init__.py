@@ -21,7 +21,7 @@ _HOME = {
   "compare": "comparisons",
   "open": "records",
   "plan": "sweeps",
-  "replay": "sweeps",
+  "replay": "replaying",
   "sweep": "sweeps",
 }
 __all__ = ["Config", "Trainer", "UserError", "compare", "open", "plan", "replay", "sweep"]

@@ -254,7 +254,6 @@ _READ_WITH = {
   "gradient.noise_scale": ("gradient.noise", "none"),
   "evaluation.train_examples": ("evaluation.train", False),
   "evaluation.train_augmented": ("evaluation.train", False),
-  "seeds.levels": ("seeds.design", "joint"),
   **{
     f"probe.{field.name}": ("probe.steps", 0)
     for field in dataclasses.fields(Probe)
@@ -310,6 +309,13 @@ def parse(values: Mapping[str, Any] | config_dict.ConfigDict | Config) -> Config
   config = Config(**found)
   _check(config)
   return config
+
+
+def parse_seeds(values: Mapping[str, Any]) -> Seeds:
+  """The section `seeds` alone, checked."""
+  seeds = _own(Seeds, plain(values), "seeds.")
+  rules.check_seeds(seeds)
+  return seeds
 
 
 def plain(values: Any) -> Any:

@@ -1,7 +1,9 @@
 """The user's mistakes: one line with field, value and remedy."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -21,3 +23,25 @@ def closest(word: str, choices: Iterable[str]) -> str:
   """`; did you mean X?` for the choice nearest to `word`, or nothing."""
   near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
   return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def whole(field: str, value: Any) -> int:
+  """`value` as an int; NumPy's integers are taken, text, booleans and floats refused."""
+  if not isinstance(value, bool):
+    with contextlib.suppress(TypeError):
+      return operator.index(value)
+  kind = type(value).__name__
+  raise UserError(f"{field}={short(repr(value))} must be a whole number, not of type {kind}")
+
+
+def changes(differences: Sequence[tuple[str, Any, Any]]) -> str:
+  """`field: there -> here` for each, long values cut."""
+  return ", ".join(
+    f"{field}: {short(there)} -> {short(here)}" for field, there, here in differences
+  )
+
+
+def short(value: Any) -> str:
+  """As text, of which long ones are cut."""
+  text = str(value)
+  return text if len(text) <= 40 else f"{text[:12]}..."

@@ -1,16 +1,57 @@
-"""Records of older releases in today's form. What a store says of itself is never rewritten.
+"""Records of older releases as this one would have written them.
 
   layout 1   103 fields in sections, before there were parts
+  layout 2   sections of parts
+
+What a store says is never replaced: an option that did not exist then gets today's default, one
+whose default has changed since shows as a difference, and one that this release does not have
+stays, for `config.parse` to refuse.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from seedlab import parts
+from seedlab import config, parts
+from seedlab.errors import UserError
 
+LAYOUT = 2  # of the manifests written now
 # Fields of layout 1 that stand elsewhere now: section.field -> section.field.
 _SCHEDULE = ("warmup_steps", "period", "end", "per_epoch", "hold_steps")
 _CHANGES = ("flip", "crop", "crop_padding", "cutout", "world_kwargs")
+
+
+def migrated(manifest: Mapping[str, Any]) -> dict[str, Any]:
+  """The manifest of a store in today's layout. Own Trainers have no config, and stay as they are."""
+  values = manifest.get("config")
+  if not values or manifest.get("layout", 1) >= LAYOUT:
+    return dict(manifest)
+  return {**manifest, "config": completed(from_layout_1(values))}
+
+
+def completed(values: Mapping[str, Any]) -> dict[str, Any]:
+  """The record of a config with today's defaults for whatever it does not have.
+
+  One that this release cannot read is returned as it is.
+  """
+  if not values:
+    return {}
+  levels = values.get("seeds", {})
+  try:
+    # Records leave out the levels of a crossed design, which more runs may extend.
+    filled = config.to_dict(config.parse(with_levels(values)))
+  except UserError:
+    return dict(values)
+  if "levels" not in levels:
+    del filled["seeds"]["levels"]
+  return filled
+
+
+def with_levels(values: Mapping[str, Any]) -> dict[str, Any]:
+  """The same with one level for each varied stream, where the design is crossed and has none."""
+  seeds = dict(values.get("seeds", {}))
+  if seeds.get("design") == "crossed" and not seeds.get("levels"):
+    seeds["levels"] = [1] * len(seeds["vary"])
+  return {**values, "seeds": seeds}
 
 
 def from_layout_1(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,8 +86,6 @@ def from_layout_1(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(kind: str, section: Mapping[str, Any], moved: tuple[str, ...] = ()) -> dict[str, Any]:
   """The fields of a section but for those moved, and for options that its part does not read."""
-  from seedlab import config  # which has the fields that are ours
-
   part = parts.find(kind, section["name"])
   options = parts.options(kind, part)
   known = [parts.options(kind, parts.find(kind, name)) for name in parts.names(kind)]

@@ -23,8 +23,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from seedlab.errors import UserError
+from seedlab import host
+from seedlab.errors import UserError, whole
 
+_MOST_WORKERS = 4 * (os.cpu_count() or 1)
 _ATTEMPTS = 3  # workers a single task may take down before it is given up
 _START = "from seedlab.worker import main; main()"
 _LENGTH = struct.Struct(">Q")
@@ -235,3 +237,20 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
   if len(data) < count:
     raise EOFError
   return data
+
+
+def local_pool(workers: int | None = None) -> WorkerPool:
+  """Workers on this machine: one pinned to each usable core, or one for each accelerator."""
+  platform, devices = host.accelerators()
+  if platform == "cpu":
+    cores = host.usable_cores()
+    places = [cores[number % len(cores)] for number in range(workers or len(cores))]
+    return WorkerPool(places)
+  count = min(workers or devices, devices)
+  environment = [host.accelerator_environment(platform, number, devices) for number in range(count)]
+  return WorkerPool([None] * count, environment)
+
+
+def check_workers(workers: int | None) -> None:
+  if workers is not None and not 1 <= whole("workers", workers) <= _MOST_WORKERS:
+    raise UserError(f"workers={workers} must lie between 1 and {_MOST_WORKERS}")

@@ -9,6 +9,12 @@ _LINE_SECONDS = 10.0
 _RECENT_SECONDS = 60.0  # the speed is that of the last minute: runs of a study differ in length
 
 
+def say(quiet: bool, message: str) -> None:
+  """One line on stderr, unless `quiet`."""
+  if not quiet:
+    print(f"seedlab: {message}", file=sys.stderr, flush=True)
+
+
 class Progress:
   """Counts finished runs, and the finished part of runs under way."""
 

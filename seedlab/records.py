@@ -25,11 +25,12 @@ import zarr
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from seedlab import checkpoints
+from seedlab import checkpoints, migration
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 
 STORE_VERSION = 1
+LAYOUT = migration.LAYOUT  # of manifests; those without a number are of layout 1
 _MARK = "seedlab_store"  # the attribute that tells our stores from other Zarr groups
 _NO_PART = {".lock", checkpoints.NAME}  # what may lie in the directory before there is a store
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -38,6 +39,9 @@ _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def open(directory: str | os.PathLike) -> xarray.Dataset:  # `seedlab.open`
   """The sweep in `directory` as a Dataset: variables by run, the manifest in `attrs`.
 
+  The manifest is as this release would have written it (`migration.migrated`), and a stream that did
+  not exist when the store was made is a constant coordinate.
+
   Raises UserError if a part of it is missing or unreadable.
   """
   path = pathlib.Path(directory)
@@ -45,6 +49,8 @@ def open(directory: str | os.PathLike) -> xarray.Dataset:  # `seedlab.open`
   with readable(path):
     dataset = xarray.open_zarr(os.fspath(path), chunks=None)
     lost = _lost(path, attributes, dataset["completed"].values)
+    dataset.attrs = migration.migrated(dataset.attrs)
+    dataset = dataset.assign_coords(_later_streams(attributes, dataset.sizes["run"]))
   if lost:
     name, rows = next(iter(lost.items()))
     raise UserError(
@@ -52,6 +58,21 @@ def open(directory: str | os.PathLike) -> xarray.Dataset:  # `seedlab.open`
       f" {dataset['run'].values[rows[0]]} on; the sweep's command again trains them again"
     )
   return dataset
+
+
+def streams_of(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+  """The streams that existed when the store was made."""
+  return tuple(stream for stream in STREAMS if f"seed_{stream}" in attributes["by_run"])
+
+
+def _later_streams(attributes: Mapping[str, Any], runs: int) -> dict[str, Any]:
+  """The coordinates of streams that came later, which were constant in every run."""
+  later = set(STREAMS) - set(streams_of(attributes))
+  if not later:
+    return {}
+  seeds = (attributes.get("config") or attributes["trainer"])["seeds"]
+  constant = np.full(runs, seeds["fixed"], np.uint32)
+  return {f"seed_{name}": ("run", constant) for name in later if name not in seeds["vary"]}
 
 
 @contextlib.contextmanager
@@ -108,7 +129,10 @@ def _half_created(path: pathlib.Path) -> bool:
 
 
 def manifest(directory: str | os.PathLike) -> dict[str, Any]:
-  """The attributes of the store; raises UserError for what is no (readable) store of ours."""
+  """The attributes of the store, as this release would have written them.
+
+  Raises UserError for what is no (readable) store of ours.
+  """
   path = pathlib.Path(directory)
   if not path.is_dir():
     raise UserError(
@@ -135,7 +159,14 @@ def manifest(directory: str | os.PathLike) -> dict[str, Any]:
       f" {attributes.get('seedlab_version')}; this is seedlab for version {STORE_VERSION}: install"
       f" seedlab=={attributes.get('seedlab_version')} to read it"
     )
-  return attributes
+  layout = attributes.get("layout", 1)
+  if layout not in range(1, LAYOUT + 1):
+    raise UserError(
+      f"{str(path)!r} has a manifest of layout {layout}, written by seedlab"
+      f" {attributes.get('seedlab_version')}; this is seedlab for layouts up to {LAYOUT}: install"
+      f" seedlab=={attributes.get('seedlab_version')} to read it"
+    )
+  return migration.migrated(attributes)
 
 
 @contextlib.contextmanager
@@ -210,6 +241,7 @@ def create(
     group.attrs.update(
       {
         **attributes,
+        "layout": LAYOUT,
         "coordinates": " ".join([*(f"seed_{stream}" for stream in STREAMS), *coords]),
         "chunk": chunk,
         "outcome": list(outcome),
@@ -350,7 +382,8 @@ def _grow(
     arrays[name].resize((total, *arrays[name].shape[1:]))
   arrays["run"][start:total] = np.asarray(runs, np.int64)
   for column, stream in enumerate(STREAMS):
-    arrays[f"seed_{stream}"][start:total] = seeds[:, column]
+    if f"seed_{stream}" in arrays:  # else it came later and is constant
+      arrays[f"seed_{stream}"][start:total] = seeds[:, column]
   arrays["diverged"][start:total] = -1
   arrays["completed"][start:total] = False
   _commit(pathlib.Path(group.store.root), arrays)

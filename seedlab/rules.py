@@ -29,7 +29,7 @@ def check(config: Any, values: dict[str, Any]) -> None:
   _check_update(config)
   _check_loss(config)
   _check_float16(config)
-  _check_seeds(config.seeds)
+  check_seeds(config.seeds)
 
 
 def _check_below(values: dict[str, Any]) -> None:
@@ -41,7 +41,10 @@ def _check_below(values: dict[str, Any]) -> None:
       raise UserError(f"{field}={values[field]!r} must be above 0")
 
 
-def _check_seeds(seeds: Any) -> None:
+def check_seeds(seeds: Any) -> None:
+  """The section `seeds` alone."""
+  if seeds.design != "crossed" and seeds.levels:
+    raise UserError(f"seeds.levels={seeds.levels!r} is for seeds.design='crossed'")
   if seeds.fixed >= SEED_LIMIT:
     raise UserError(f"seeds.fixed={seeds.fixed} must lie in [0, 2^32)")
   if len(set(seeds.vary)) != len(seeds.vary) or not seeds.vary:

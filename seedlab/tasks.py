@@ -96,6 +96,7 @@ def _trainer(spec: Mapping[str, Any], make: Callable[..., Any] | None) -> Traine
   trainer = build(**spec["arguments"])
   if not isinstance(trainer, Trainer):
     raise UserError(
-      f"{spec['function']} returned a {type(trainer).__name__}, not a seedlab.Trainer"
+      f"{spec['function']} returned a {type(trainer).__name__}, not a seedlab.Trainer: a function"
+      " given to seedlab trains nothing itself, its Trainer says how one run is trained"
     )
   return trainer

@@ -52,7 +52,7 @@ def create(path, runs=range(10)) -> records.Writer:
     outcome=OUTCOME,
     coords={"label": ("example", np.arange(EXAMPLES, dtype=np.int32))},
     chunk=CHUNK,
-    attributes={"seedlab_version": "0", "config": {"a": {"b": 1}}, "fingerprints": [{"jax": "x"}]},
+    attributes={"seedlab_version": "0", "trainer": {"a": {"b": 1}}, "fingerprints": [{"jax": "x"}]},
   )
   return records.Writer(path)
 
@@ -85,7 +85,7 @@ def test_plain_xarray_opens_it_without_a_warning(tmp_path):
   assert dataset.digest.values[2] == f"{2:064x}".encode()
   assert set(dataset.coords) == {"run", "evaluation", "label", *(f"seed_{s}" for s in STREAMS)}
   assert dataset.evaluation.values.tolist() == PLAN and dataset.attrs["note"] == "n"
-  assert dataset.attrs["config"] == {"a": {"b": 1}}
+  assert dataset.attrs["trainer"] == {"a": {"b": 1}}
   assert np.isnan(dataset.test_accuracy.values[4:]).all()
   assert (dataset.sel(run=3).diverged == 8).all()
 
@@ -192,6 +192,7 @@ def test_a_stop_between_any_two_writes_leaves_a_readable_store(tmp_path, monkeyp
     (lambda path: (path / "run" / "0").write_bytes(b"xx"), "damaged"),
     (lambda path: _edit(path, lambda attrs: attrs.pop("seedlab_store")), "not one of seedlab's"),
     (lambda path: _edit(path, lambda attrs: attrs.update(seedlab_store=99)), "version 99"),
+    (lambda path: _edit(path, lambda attrs: attrs.update(layout=99)), "layout 99"),
   ],
 )
 def test_a_damaged_or_foreign_store_is_named(tmp_path, damage, message):

@@ -12,7 +12,7 @@ import pytest
 from test_ideal import keys_of, seeds_of
 
 from seedlab import config as configs
-from seedlab import engine, streams, sweeps, training
+from seedlab import engine, replaying, streams, sweeps, training
 from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training
 from seedlab.data import Dataset, build
 from seedlab.data.fields import Field
@@ -203,7 +203,7 @@ def test_a_page_of_clicks_names_what_flips(tmp_path):
   assert done.returncode == 0, done.stderr
   text = (tmp_path / "s/report.html").read_text()
   assert "prediction difference, of the click" in text and "no click" in text
-  assert sweeps.replay(tmp_path / "s", 2).exact
+  assert replaying.replay(tmp_path / "s", 2).exact
 
 
 def test_the_time_of_a_world_is_that_of_its_key():

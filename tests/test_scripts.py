@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 import seedlab
 from seedlab import records
+from seedlab.config import STREAMS
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = f"--config={ROOT}/configs/digits.py:smoke"
@@ -79,7 +80,7 @@ def test_the_recorded_environment_can_be_printed(store):
 def test_plan_trains_nothing_and_agrees_with_a_hand_count(tmp_path):
   """The smoke MLP: 64-16-10 at batch 32, forward and two backward products a layer but one."""
   done = run("sweep", MLP, "--runs=1000", f"--out={tmp_path / 's'}", "--plan", "--lanes=loop")
-  assert not (tmp_path / "s").exists()
+  assert not (tmp_path / "s").exists() and "trains nothing" in done.stderr
   (flops,) = re.findall(r"operations +([\d.e+]+) a step", done.stdout)
   by_hand = 2 * 32 * (64 * 16 + 16 * 10) * 2 + 2 * 32 * 16 * 10
   assert by_hand < float(flops) < 1.5 * by_hand
@@ -178,7 +179,7 @@ def test_a_page_follows_a_sweep_that_is_still_running(tmp_path):
   arguments = [sys.executable, *script(*sweep)]
   subprocess.run([*arguments, "--runs=4"], check=True, capture_output=True, env=environment)
   writer = records.Writer(out)  # two more are planned and not there yet
-  writer.extend([4, 5], np.array([[4] * 6, [5] * 6], np.uint32))
+  writer.extend([4, 5], np.array([[4] * len(STREAMS), [5] * len(STREAMS)], np.uint32))
   live = subprocess.Popen(
     [sys.executable, *script("report", out, "--live")], stdout=subprocess.PIPE, text=True
   )

@@ -416,12 +416,12 @@ def test_a_sweep_starts_from_an_earlier_ones_run(tmp_path):
 
   made = study.Study("a study", lambda scale: [], lambda scale, data_dir: [first, later], analyse)
   study.run(made, "smoke", tmp_path / "s", workers=1, quiet=True)
-  from seedlab import records, sweeps
+  from seedlab import records, replaying
 
   kept = records.open(tmp_path / "s/a/later").attrs["config"]["model"]
   assert kept["initial"].endswith("parameters/a-first-1.safetensors")
   assert kept["fresh"] == ["Dense_1"]
-  assert sweeps.replay(tmp_path / "s/a/later", 0).exact
+  assert replaying.replay(tmp_path / "s/a/later", 0).exact
 
 
 # --- verdicts

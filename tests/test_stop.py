@@ -12,7 +12,8 @@ import pytest
 from test_sweeps import HERE, assert_same_bits, sweep
 
 import seedlab
-from seedlab import records, sweeps
+from seedlab import records
+from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.stats import sequential
 
@@ -106,7 +107,8 @@ def test_what_a_kill_while_dropping_rows_leaves_is_mended(stopped, tmp_path):
   out = tmp_path / "s"
   stopping(out)
   writer = records.Writer(out)
-  writer.extend(range(len(writer.runs), MOST), np.zeros((MOST - len(writer.runs), 6), np.uint32))
+  more = range(len(writer.runs), MOST)
+  writer.extend(more, np.zeros((len(more), len(STREAMS)), np.uint32))
   assert len(records.open(out).run) == MOST
   assert_same_bits(stopped[0], stopping(out))
 
@@ -185,7 +187,7 @@ def test_claims_are_in_the_manifest_and_a_changed_one_is_said(tmp_path, capsys):
   out = tmp_path / "s"
   options = {"lanes": "loop", "workers": 1}
   seedlab.sweep("toy:make", 2, out, claims=fixed, **options)
-  assert sweeps.records.manifest(out)["claims"] == fixed
+  assert records.manifest(out)["claims"] == fixed
   seedlab.sweep("toy:make", 3, out, claims=loose, **options)
   assert "claims T1 are not as they were before training" in capsys.readouterr().err
-  assert sweeps.records.manifest(out)["claims"] == fixed
+  assert records.manifest(out)["claims"] == fixed

@@ -259,6 +259,8 @@ def test_runs_not_there_are_named(reference, tmp_path):
   _, _, out = reference
   with pytest.raises(UserError, match=r"run=99 is not in .* 24 runs between 0 and 23"):
     seedlab.replay(out, 99)
+  with pytest.raises(UserError, match="run='7' must be a whole number"):
+    seedlab.replay(out, "7")
   with pytest.raises(UserError, match="not a directory"):
     seedlab.replay(tmp_path / "nowhere", 0)
 
@@ -273,7 +275,7 @@ def test_runs_not_there_are_named(reference, tmp_path):
     ({"runs": None}, "runs is missing"),
     ({"workers": 0}, "workers=0"),
     ({"lanes": "loop", "width": 3}, "needs lanes=vmap"),
-    ({"arguments": {"stepz": 3}}, "stepz"),
+    ({"arguments": {"stepz": 3}}, r"stepz is not an argument of toy:make; did you mean 'steps'"),
     ({"seeds": {"vary": ["ordr"]}}, "did you mean 'order'"),
   ],
 )
@@ -289,13 +291,44 @@ def test_wrong_input_leaves_nothing_behind(tmp_path, options, message):
     ("toy", "module:function"),
     ("toi:make", "No module named 'toi'"),
     ("toy:mak", "did you mean 'make'"),
-    ("toy:State", "missing a required argument"),
-    ("jobs:chatter", "returned a str, not a seedlab.Trainer"),
+    ("toy:State", r"toy:State needs the argument 'params'.* must return a seedlab.Trainer"),
+    ("toy:EXAMPLES", "toy:EXAMPLES is no function .* must return a seedlab.Trainer"),
+    ("jobs:chatter", "returned a str, not a seedlab.Trainer: .* trains nothing itself"),
   ],
 )
 def test_a_trainer_that_is_none_is_named(tmp_path, name, message):
   with pytest.raises(UserError, match=message):
     seedlab.sweep(name, 1, tmp_path / "s", quiet=True, workers=1)
+
+
+def test_a_function_that_trains_by_itself_is_told_what_a_function_must_be(tmp_path):
+  def train(key):
+    return 0.9
+
+  def trained():
+    return 0.9
+
+  with pytest.raises(UserError, match=r"train needs the argument 'key'.* seedlab.Trainer,"):
+    seedlab.sweep(train, 3, tmp_path / "s", quiet=True)
+  with pytest.raises(UserError, match=r"trained returned a float, not a seedlab.Trainer: "):
+    seedlab.sweep(trained, 3, tmp_path / "s", quiet=True)
+
+
+@pytest.mark.parametrize("runs", ["123", b"5", 2.0, True, [0.5, 1.9], ["1"], [True], {"a": 1}])
+def test_what_is_no_whole_number_of_runs_is_refused(runs):
+  with pytest.raises(UserError, match=r"^runs=.* must be a whole number, not of type") as caught:
+    sweeps.run_numbers(runs, Seeds())
+  assert len(str(caught.value).splitlines()) == 1
+
+
+def test_numbers_of_numpy_are_numbers_of_runs():
+  assert sweeps.run_numbers(np.int64(2), Seeds()) == [0, 1]
+  assert sweeps.run_numbers(np.array(3, np.uint8), Seeds()) == [0, 1, 2]
+  numbers = sweeps.run_numbers(np.array([2, 5], np.uint8), Seeds())
+  assert numbers == [2, 5] and {type(number) for number in numbers} == {int}
+  crossed = Seeds(("init", "order"), design="crossed", levels=(2, 2))
+  for runs in (4, np.arange(4), range(4)):
+    assert sweeps.run_numbers(runs, crossed) == [0, 1, 2, 3]
 
 
 def test_crossed_sweep_and_its_extension(tmp_path):
@@ -343,8 +376,9 @@ def test_measured_lanes_stay_with_the_sweep(tmp_path):
   assert first.digest.values.tolist() == again.digest.values[:8].tolist()
 
 
-def test_plan_trains_nothing(tmp_path):
+def test_plan_trains_nothing_and_says_so(capsys):
   plan = sweeps.plan("toy:make", 100, arguments={"steps": 20}, lanes="loop", workers=1)
+  assert "compiling, measuring the speed; nothing is trained" in capsys.readouterr().err
   assert plan["runs"] == 100 and plan["steps_per_run"] == 20 and plan["evaluations_per_run"] == 2
   assert plan["hours"] > 0 and plan["bytes_per_lane"] > 0
 

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import xarray
 
-from seedlab import claims, records, report, sweeps
+from seedlab import claims, experiment, records, replaying, report, sweeps
 from seedlab.claims import Claim, Evidence, Verdict
 from seedlab.config import Config, changed
 from seedlab.errors import UserError
+from seedlab.pool import local_pool
 from seedlab.progress import Progress
 
 _MARK = "study.json"  # says whose directory it is
@@ -93,9 +94,9 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
   planned = list(study.sweeps(scale, data_dir))
   _nothing_left_out(planned, out)
   total = sum(len(one.runs) for one in planned)
-  with sweeps.local_pool(workers) as pool, Progress(total, quiet) as progress:
+  with local_pool(workers) as pool, Progress(total, quiet) as progress:
     for one in planned:  # a mistake in the last sweep is found before the first one trains
-      sweeps.check(sweeps.experiment(**_what(one, data_dir)), pool)
+      experiment.check(experiment.experiment(**_what(one, data_dir)), pool)
     for one, following in itertools.pairwise([*planned, None]):
       if following and not (following.teacher or following.start):
         _prepare(following, out, data_dir, pool)
@@ -171,7 +172,7 @@ def _origin(datasets: Mapping[str, xarray.Dataset]) -> str:
 
 
 def _what(one: Sweep, data_dir: str | None) -> dict[str, Any]:
-  """The experiment of a sweep, as `sweeps.experiment` and `sweeps.sweep` take it."""
+  """The experiment of a sweep, as `experiment.experiment` and `sweeps.sweep` take it."""
   if one.config:
     return {"what": one.config, "data_dir": data_dir}
   function, arguments = one.trainer  # which are all that its store knows of it
@@ -185,8 +186,8 @@ def _lanes(one: Sweep) -> str:
 def _prepare(one: Sweep, out: pathlib.Path, data_dir: str | None, pool) -> None:
   """A program compiles on one core; that of the next sweep may as well use another meanwhile."""
   if not records.exists(out / one.name):
-    coming = sweeps.experiment(**_what(one, data_dir))
-    sweeps.prepare(coming, pool, _lanes(one), one.width)
+    coming = experiment.experiment(**_what(one, data_dir))
+    experiment.prepare(coming, pool, _lanes(one), one.width)
 
 
 def _from_earlier(one: Sweep, out: pathlib.Path, data_dir: str | None) -> Config:
@@ -205,7 +206,7 @@ def _saved(name: str, run: int | None, out: pathlib.Path, data_dir: str | None) 
   file = (out / "parameters" / f"{name.replace('/', '-')}-{run}.safetensors").absolute()
   if not file.exists():
     file.parent.mkdir(exist_ok=True)
-    replayed = sweeps.replay(source, run, data_dir=data_dir)
+    replayed = replaying.replay(source, run, data_dir=data_dir)
     if not replayed.passed:
       raise UserError(f"later sweeps start from run {run} of {source}: {replayed.verdict(source)}")
     records.save_params(file, replayed.params)

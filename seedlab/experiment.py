@@ -1,0 +1,279 @@
+"""What is trained: an experiment, its record in a manifest, its description by a worker.
+
+An experiment is a function that builds a Trainer with its JSON arguments, or a config, for
+which that function is seedlab's own.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import importlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from seedlab import __version__, changes, config, errors, host, migration, records, tasks, worker
+from seedlab.config import STREAMS, Config, Seeds
+from seedlab.errors import UserError
+from seedlab.pool import local_pool
+from seedlab.progress import say
+
+_FUNCTION = (
+  "seedlab calls the function once, with `arguments` alone, and it must return a seedlab.Trainer,"
+  " which says how one run is trained"
+)
+_PATIENCE = 5.0  # seconds without a word
+_MEASURED = (("loop", 1), ("vmap", 8), ("vmap", 16), ("vmap", 32))  # what lanes=measure tries
+
+
+class Experiment(NamedTuple):
+  """What is trained: a function that builds a Trainer, and its JSON arguments."""
+
+  function: str  # "module:name"
+  arguments: dict[str, Any]  # those that were given
+  config: Config | None  # None for a Trainer of the user's own
+  seeds: Seeds
+  make: Callable[..., Any] | None = None  # given where workers cannot import the function
+  defaults: Mapping[str, Any] = {}  # of the arguments of the user's own function
+
+  @property
+  def record(self) -> dict[str, Any]:
+    """What the manifest keeps, and what must agree when a sweep goes on."""
+    if self.config:
+      values = config.to_dict(self.config)
+      del values["seeds"]["levels"]  # more levels extend the sweep
+      return {"config": values, "config_digest": config.digest(self.config)}
+    seeds = dataclasses.asdict(self.seeds)
+    del seeds["levels"]
+    return {
+      "config": None,
+      "trainer": {
+        "function": self.function,
+        "arguments": {**self.defaults, **json.loads(json.dumps(self.arguments))},
+        "seeds": json.loads(json.dumps(seeds)),
+      },
+    }
+
+
+def experiment(
+  what: Config | Mapping[str, Any] | str | Callable[..., Any],
+  arguments: Mapping[str, Any] | None = None,
+  seeds: Mapping[str, Any] | None = None,
+  data_dir: str | None = None,
+) -> Experiment:
+  """An Experiment from a Config (or what `config.parse` takes) or a function building a Trainer.
+
+  Args:
+    what: a Config, a mapping, a function, or its name "module:function".
+    arguments: JSON arguments of the function; a Config has none.
+    seeds: fields of `config.Seeds`, for a function; a Config has its own.
+    data_dir: the tensorflow-datasets directory, for a Config.
+  """
+  if not isinstance(what, str) and not callable(what):
+    if arguments or seeds:
+      raise UserError("arguments and seeds are for a Trainer of your own; a config has its own")
+    parsed = config.parse(what)
+    directory = os.path.abspath(data_dir) if data_dir else None
+    values = {"config": config.to_dict(parsed), "data_dir": directory}
+    return Experiment("seedlab.training:make_trainer", values, parsed, parsed.seeds)
+  parsed_seeds = config.parse_seeds(seeds or {})
+  given = dict(arguments or {})
+  try:
+    json.dumps(given)
+  except TypeError as error:
+    raise UserError(f"arguments={given!r} must be JSON ({error})") from None
+  if isinstance(what, str):
+    name, build, make = what, _resolved(what), None
+  else:
+    name, build = f"{what.__module__}:{what.__qualname__}", what
+    make = what if what.__module__ == "__main__" or "<" in what.__qualname__ else None
+  _check_arguments(name, _parameters(name, build), given)
+  return Experiment(name, given, None, parsed_seeds, make, _defaults(_parameters(name, build)))
+
+
+def argument_values(what: str | Callable[..., Any]) -> dict[str, Any]:
+  """Every argument by name of a function that builds a Trainer: its default, or None."""
+  build = _resolved(what) if isinstance(what, str) else what
+  parameters = _parameters(str(what), build)
+  by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+  names = [name for name, parameter in parameters.items() if parameter.kind in by_name]
+  return dict.fromkeys(names) | _defaults(parameters)
+
+
+def _parameters(name: str, build: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+  """The parameters of a function that builds a Trainer."""
+  try:
+    return inspect.signature(build).parameters
+  except (TypeError, ValueError):
+    raise UserError(f"{name} is no function whose arguments can be read; {_FUNCTION}") from None
+
+
+def _check_arguments(
+  name: str, parameters: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
+) -> None:
+  """Refuses arguments that the function does not have, and the lack of one that it needs."""
+  kinds = {parameter.kind for parameter in parameters.values()}
+  for argument in given:
+    if argument not in parameters and inspect.Parameter.VAR_KEYWORD not in kinds:
+      listed = f"; its arguments: {', '.join(parameters)}" if parameters else ", which has none"
+      near = errors.closest(argument, parameters)
+      raise UserError(f"arguments.{argument} is not an argument of {name}{near}{listed}")
+  variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+  for argument, parameter in parameters.items():
+    needed = parameter.default is parameter.empty and parameter.kind not in variadic
+    if needed and argument not in given:
+      raise UserError(
+        f"{name} needs the argument {argument!r}, which arguments={given} lacks: {_FUNCTION}"
+      )
+
+
+def _defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+  """The default of every argument that has one which JSON can hold."""
+  found = {}
+  for name, parameter in parameters.items():
+    if parameter.default is not parameter.empty:
+      with contextlib.suppress(TypeError, ValueError):
+        found[name] = json.loads(json.dumps(parameter.default))
+  return found
+
+
+def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
+  """The experiment of a store; its config must be one this version of seedlab knows."""
+  if not kept.get("config"):
+    known = kept["trainer"]
+    if not trainer and (known["function"].startswith("__main__:") or "<" in known["function"]):
+      raise UserError(
+        f"{os.fspath(directory)!r}: its Trainer was made by {known['function']}, in a notebook or"
+        " script that only it can import; there, pass the function:"
+        f" seedlab.replay({os.fspath(directory)!r}, run, trainer=make)"
+      )
+    build = trainer or _resolved(known["function"])
+    usual = _defaults(_parameters(known["function"], build))
+    given = {  # a default that JSON changes, such as a tuple, is the function's own again
+      name: value
+      for name, value in known["arguments"].items()
+      if name not in usual or usual[name] != value
+    }
+    return experiment(trainer or known["function"], given, known["seeds"])
+  try:
+    return experiment(migration.with_levels(kept["config"]), data_dir=data_dir)
+  except UserError as error:
+    raise UserError(
+      f"{os.fspath(directory)!r} was written by seedlab {kept['seedlab_version']}, whose config"
+      f" this version ({__version__}) does not know: {error}; install that version to replay it"
+    ) from None
+
+
+def going_on(described: Experiment, known: Mapping[str, Any]) -> Experiment:
+  """`described` with the streams of a store: "all of them" means those that existed then."""
+  then, seeds = records.streams_of(known), described.seeds
+  if set(seeds.vary) != set(STREAMS) or then == STREAMS or seeds.design == "crossed":
+    return described
+  if not described.config:
+    return described._replace(seeds=dataclasses.replace(seeds, vary=then))
+  changed = changes.changed(described.config, {"seeds.vary": list(then)})
+  arguments = {**described.arguments, "config": config.to_dict(changed)}
+  return described._replace(arguments=arguments, config=changed, seeds=changed.seeds)
+
+
+def check_same(described: Experiment, known: Mapping[str, Any], out) -> None:
+  """Refuses to mix two experiments in one store, naming the fields that differ.
+
+  An argument that is not in the manifest did not exist then, or is of a manifest of layout 1,
+  which holds what was given alone: it had today's default.
+  """
+  record = described.record
+  trainer = dict(known.get("trainer") or {})
+  if trainer:
+    trainer["arguments"] = {**described.defaults, **trainer["arguments"]}
+  changed = config.differences(
+    {**migration.completed(known.get("config") or {}), **trainer},
+    {**(record["config"] or {}), **record.get("trainer", {})},
+  )
+  if changed:
+    raise UserError(
+      f"out={os.fspath(out)!r} holds another experiment: {errors.changes(changed)}; choose another"
+      " directory"
+    )
+
+
+def spec_of(described: Experiment, mode: str, width: int | None) -> dict[str, Any]:
+  return {
+    "function": described.function,
+    "arguments": described.arguments,
+    "mode": mode,
+    "width": width,
+  }
+
+
+def describe(
+  pool, described: Experiment, lanes: str, width: int | None, *, quiet: bool
+) -> dict[str, Any]:
+  choices = _MEASURED if lanes == "measure" else [(lanes, width)]
+  running = [pool.submit(tasks.describe, spec_of(described, *choice)) for choice in choices]
+  if concurrent.futures.wait(running, timeout=_PATIENCE).not_done:
+    say(quiet, "reading the data, compiling, measuring the speed")
+  facts = [task.result() for task in running]
+  return min(facts, key=lambda fact: fact["seconds_per_run"])
+
+
+def check(described: Experiment, pool: concurrent.futures.Executor) -> None:
+  """Builds the Trainer in a worker and trains nothing; raises UserError for what cannot be."""
+  pool.submit(tasks.check, spec_of(described, "auto", None)).result()
+
+
+def prepare(
+  described: Experiment, pool: concurrent.futures.Executor, lanes: str = "auto", width=None
+) -> None:
+  """Has a worker compile an experiment's program for the cache, while others are at work."""
+  pool.submit(tasks.prepare, spec_of(described, lanes, width))
+
+
+@contextlib.contextmanager
+def executor_of(
+  described: Experiment, workers: int | None, executor, quiet: bool
+) -> Iterator[tuple[concurrent.futures.Executor, int]]:
+  """The executor for an experiment and how many tasks it runs at once."""
+  if described.make:
+    say(quiet, f"{described.function} cannot be imported by worker processes: it runs in this one")
+    with _InParent(described.make) as pool:
+      yield pool, 1
+  elif executor is not None:
+    yield executor, getattr(executor, "size", workers or len(host.usable_cores()))
+  else:
+    with local_pool(workers) as pool:
+      yield pool, pool.size
+
+
+class _InParent(concurrent.futures.ThreadPoolExecutor):
+  """Runs tasks in a thread of this process, for a Trainer that only it can build."""
+
+  def __init__(self, make: Callable[..., Any]):
+    super().__init__(1)
+    self.make = make
+
+  def submit(self, fn, /, *args):
+    return super().submit(functools.partial(fn, make=self.make), *args)
+
+
+def _resolved(name: str) -> Callable[..., Any]:
+  """The function of "module:function"."""
+  module, separator, function = name.partition(":")
+  if not separator or not function:
+    raise UserError(f"trainer={name!r} must be module:function")
+  try:
+    return worker.resolve(name)
+  except ModuleNotFoundError as error:
+    raise UserError(f"trainer={name!r}: {error}; run from the directory of {module}.py") from None
+  except AttributeError:
+    choices = [
+      key
+      for key, value in vars(importlib.import_module(module)).items()
+      if callable(value) and not key.startswith("_")
+    ]
+    raise UserError(
+      f"trainer={name!r}: {module} has no {function!r}{errors.closest(function, choices)}"
+    ) from None

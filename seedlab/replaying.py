@@ -1,0 +1,118 @@
+"""One recorded run trained again, alone, and compared with what the store says of it."""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seedlab import config, errors, records, streams, tasks
+from seedlab.errors import UserError
+from seedlab.experiment import executor_of, recorded_experiment, spec_of
+
+_TOLERANCE = 0.01  # what other roundings do to the outcome of a short training
+
+
+class Replay(NamedTuple):
+  """A recorded run beside its repetition."""
+
+  run: int
+  recorded: str  # digests of the final state
+  computed: str
+  changed: list[tuple[str, Any, Any]]  # (fingerprint field, recorded, here)
+  deviation: dict[str, float]  # outcome -> largest difference; of integers, the share that differ
+  params: Any  # {path: array} of the repeated run
+
+  @property
+  def exact(self) -> bool:
+    return self.recorded == self.computed
+
+  @property
+  def passed(self) -> bool:
+    """False only if the same fingerprint gave other bits; another one promises nothing."""
+    return self.exact or bool(self.changed)
+
+  def verdict(self, directory: str | os.PathLike) -> str:
+    """The result in a few plain lines."""
+    if self.exact:
+      return "exact" + " (although the fingerprint changed)" * bool(self.changed)
+    if not self.changed:
+      return "DIFFERENT: the same fingerprint, yet another final state; please report this as a bug"
+    lines = [
+      "not comparable bit for bit: the fingerprint changed",
+      *(f"  {errors.changes([change])}" for change in self.changed),
+      "largest difference of each outcome (of whole numbers: the share that differs):",
+      *(
+        f"  {name}: {value:.3g}{' (more than rounding)' * (value > _TOLERANCE)}"
+        for name, value in self.deviation.items()
+      ),
+    ]
+    if any(field in ("jax", "jaxlib") for field, *_ in self.changed):
+      lines += [
+        "to restore the recorded environment:",
+        f"  python scripts/replay.py {os.fspath(directory)} --lock > recorded.txt",
+        "  python -m venv .venv-recorded && .venv-recorded/bin/pip install -r recorded.txt",
+        "  .venv-recorded/bin/pip install --no-deps .",
+      ]
+    return "\n".join(lines)
+
+
+def replay(
+  directory: str | os.PathLike,
+  run: int,
+  *,
+  trainer: Callable[..., Any] | None = None,
+  data_dir: str | None = None,
+) -> Replay:
+  """Recomputes one run alone and compares its final state with the recorded digest.
+
+  Args:
+    trainer: the function that built the Trainer, where the store names one that
+      cannot be imported (a notebook's).
+    data_dir: the tensorflow-datasets directory.
+  """
+  kept = records.manifest(directory)
+  dataset = records.open(directory)
+  with records.readable(directory):
+    row = _row(dataset, run, directory)
+    recorded = {name: dataset[name].values[row] for name in ["digest", *kept["outcome"]]}
+  recorded_fingerprint = kept["fingerprints"][int(dataset["fingerprint"].values[row])]
+  described = recorded_experiment(kept, trainer, data_dir, directory)
+  mode, width = recorded_fingerprint["mode"], recorded_fingerprint["width"]
+  with executor_of(described, 1, None, quiet=True) as (pool, _):
+    spec = spec_of(described, mode, width)
+    seeds = [streams.seeds_of_run(run, described.seeds).tolist()]
+    result = pool.submit(tasks.compute, spec, seeds, True).result()
+  deviation = {
+    name: _deviation(recorded[name], result["outcome"][name][0]) for name in kept["outcome"]
+  }
+  return Replay(
+    run=run,
+    recorded=recorded["digest"].decode(),
+    computed=result["digest"][0].decode(),
+    changed=config.differences(recorded_fingerprint, result["fingerprint"]),
+    deviation=deviation,
+    params=result["params"],
+  )
+
+
+def _deviation(recorded: np.ndarray, computed: np.ndarray) -> float:
+  if recorded.dtype.kind != "f":
+    return float(np.mean(recorded != computed))
+  return float(np.max(np.abs(recorded.astype(np.float64) - computed), initial=0.0))
+
+
+def _row(dataset, run: int, directory) -> int:
+  """The row of a completed run."""
+  numbers = dataset["run"].values
+  rows = np.flatnonzero(numbers == errors.whole("run", run))
+  if not len(rows):
+    raise UserError(
+      f"run={run} is not in {os.fspath(directory)!r}, which holds {len(numbers)} runs between"
+      f" {numbers.min()} and {numbers.max()}"
+    )
+  if not dataset["completed"].values[rows[0]]:
+    raise UserError(
+      f"run={run} of {os.fspath(directory)!r} is not finished; run the sweep's command again first"
+    )
+  return int(rows[0])
