@@ -64,7 +64,7 @@ class Program(NamedTuple):
 class Results(NamedTuple):
   """What R runs left behind, host arrays."""
 
-  outcome: dict[str, np.ndarray]  # [R, evaluations, ...] or [R, ...], by Trainer.dims
+  outcome: dict[str, np.ndarray]  # [R, evaluations, ...] or [R, ...], by Metric.dims
   digest: np.ndarray  # S64[R], hexadecimal SHA-256 of the final state
   diverged: np.ndarray  # int64[R], first non-finite step or -1
   seconds: float
@@ -304,7 +304,7 @@ def _train_group(
   checkpoints are possible every so many `seconds`.
   """
   trainer = program.trainer
-  kept: dict[str, list] = {name: [] for name in trainer.dims}
+  kept: dict[str, list] = {name: [] for name in trainer.metrics}
   under = _Underway(0, 0, _start(program, seeds), kept, np.full(program.width, _NEVER))
   if place and place.is_dir():
     under = _restored(program, under, place)
@@ -320,7 +320,7 @@ def _train_group(
       length = _length(trainer, step, evaluated, longest, fitting)
       if not length:
         for name, value in program.evaluate(state, program.data).items():
-          if trainer.dims[name][:1] != (EVALUATION,):
+          if trainer.metrics[name].dims[:1] != (EVALUATION,):
             kept[name].clear()  # only the last one counts
           kept[name].append(value)
         evaluated += 1
@@ -345,7 +345,7 @@ def _results(program: Program, under: _Underway, real: int):
   outcome = {}
   for name, values in under.kept.items():
     values = [_lanes(program, value)[:real] for value in values]
-    at_each = program.trainer.dims[name][:1] == (EVALUATION,)
+    at_each = program.trainer.metrics[name].dims[:1] == (EVALUATION,)
     outcome[name] = np.stack(values, axis=1) if at_each else values[0]
   leaves = {path: _lanes(program, leaf) for path, leaf in named_leaves(under.state).items()}
   digests = np.array(
@@ -377,7 +377,8 @@ def _restored(program: Program, fresh: _Underway, place: pathlib.Path) -> _Under
   lane = (program.width,) if program.mode == "vmap" else ()
   kept = {}
   for name, struct in program.outcome.items():
-    count = evaluated if program.trainer.dims[name][:1] == (EVALUATION,) else min(evaluated, 1)
+    every = program.trainer.metrics[name].dims[:1] == (EVALUATION,)
+    count = evaluated if every else min(evaluated, 1)
     kept[name] = [jax.ShapeDtypeStruct((*lane, *struct.shape), struct.dtype)] * count
   like, structure = jax.tree.flatten((fresh.state, kept, fresh.diverged))
   leaves = [
@@ -464,19 +465,19 @@ def _lanes(program: Program, leaf) -> np.ndarray:
 
 
 def _check_outcome(trainer: Trainer, outcome) -> None:
-  if set(outcome) != set(trainer.dims):
+  if set(outcome) != set(trainer.metrics):
     raise UserError(
-      f"Trainer.dims names {sorted(trainer.dims)}, evaluate returns {sorted(outcome)}: they must"
-      " be the same"
+      f"Trainer.metrics names {sorted(trainer.metrics)}, evaluate returns {sorted(outcome)}:"
+      " they must be the same"
     )
   for name, struct in outcome.items():
-    dims = trainer.dims[name]
+    dims = tuple(trainer.metrics[name].dims)
     every = dims[:1] == (EVALUATION,)
     if len(dims) - every != len(struct.shape):
       added = " after 'evaluation', which seedlab adds," if every else ""
       raise UserError(
-        f"Trainer.dims[{name!r}]={dims} must name{added} the {len(struct.shape)} axes of the array"
-        f" of shape {struct.shape} that evaluate returns"
+        f"Trainer.metrics[{name!r}].dims={dims} must name{added} the {len(struct.shape)} axes of"
+        f" the array of shape {struct.shape} that evaluate returns"
       )
 
 

@@ -658,6 +658,7 @@ def _create(described: Experiment, wanted, out, facts, plans: _Plans) -> None:
       "created": host.now(),
       **described.record,
       "metrics": metrics,
+      "meanings": facts["meanings"],
       "vary": list(described.seeds.vary),
       "design": described.seeds.design,
       "planned_n": plans.planned_n,

@@ -1,17 +1,41 @@
-"""The one seam everything plugs into: how ONE run is trained."""
+"""The one seam everything plugs into: how ONE run is trained, and what its outcomes mean."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from seedlab.errors import UserError
 
 EVALUATION = "evaluation"
+Better = Literal["higher", "lower"]
 
 State = Any  # a NamedTuple of arrays with a field `params`
 Data = Any  # a tree of host arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+  """One outcome of a run: how it is stored, and what it means.
+
+  Attributes:
+    dims: the dimensions it is stored under, after `run`. A metric whose first dimension is
+      "evaluation" is kept at every evaluation, any other one at the end alone.
+    better: "higher" or "lower", the direction of improvement; None where it has none, and then no
+      report says which of two values is better.
+    unit: e.g. "nats"; None for shares and counts.
+  """
+
+  dims: tuple[str, ...] = (EVALUATION,)
+  better: Better | None = None
+  unit: str | None = None
+
+  def __post_init__(self):
+    if self.better not in (None, *get_args(Better)):
+      raise UserError(f"Metric.better={self.better!r} must be 'higher', 'lower' or None")
+    if isinstance(self.dims, str):
+      raise UserError(f"Metric.dims={self.dims!r} must be a tuple of names: ({self.dims!r},)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +56,8 @@ class Trainer:
       log["diverged"] is int32: the first of these steps that left a loss or a
       parameter non-finite, or -1.
     evaluate: (state, data) -> {name: array}.
-    dims: for every outcome of `evaluate` the dimensions it is stored under, after
-      `run`. One that begins with "evaluation" is kept at every evaluation, any
-      other at the end alone. The first number per run is the headline of reports.
+    metrics: {name: Metric} for every outcome of `evaluate`. The first one that is one number
+      per run is the headline of reports.
     feed: (seeds, first, steps) -> tree of host arrays, for data too large for the
       device: what `advance` gets as `fed`. A function of its arguments alone
       (seeds: uint32, one per stream); called ahead of time from another thread.
@@ -50,13 +73,18 @@ class Trainer:
   init: Callable[..., State]
   advance: Callable[..., tuple[State, dict[str, Any]]]
   evaluate: Callable[..., dict[str, Any]]
-  dims: Mapping[str, tuple[str, ...]]
+  metrics: Mapping[str, Metric]
   feed: Callable[..., Any] | None = None
   period: int | None = None
   coords: Mapping[str, tuple[str, np.ndarray]] = dataclasses.field(default_factory=dict)
   evaluated_on: Callable[[], Any] | None = None
 
   def __post_init__(self):
+    for name, metric in self.metrics.items():
+      if not isinstance(metric, Metric):
+        raise UserError(
+          f"Trainer.metrics[{name!r}] is a {type(metric).__name__}; it must be a seedlab.Metric"
+        )
     if not self.plan or list(self.plan) != sorted(set(self.plan)) or self.plan[0] < 0:
       raise UserError(f"Trainer.plan={self.plan!r} must be ascending steps, at least one")
     if self.period is not None and self.period < 1:

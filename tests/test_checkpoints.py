@@ -21,7 +21,7 @@ import toy
 import seedlab
 from seedlab import checkpoints, engine, records
 from seedlab.errors import UserError
-from seedlab.trainer import Trainer
+from seedlab.trainer import Metric, Trainer
 
 HERE = pathlib.Path(__file__).parent
 STEPS = 20  # evaluated after 6 and 20
@@ -210,7 +210,7 @@ def full_batch():
     ),
     advance=advance,
     evaluate=lambda state, data: {"norm": jnp.sum(state.params**2), "nothing": state.nothing},
-    dims={"norm": ("evaluation",), "nothing": ("row", "column")},
+    metrics={"norm": Metric(), "nothing": Metric(("row", "column"))},
   )
 
 

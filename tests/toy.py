@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from seedlab.trainer import EVALUATION, Trainer
+from seedlab.trainer import Metric, Trainer
 
 EXAMPLES, BATCH, EPOCH = 24, 4, 6
 
@@ -98,7 +98,7 @@ def make(
     init=init,
     advance=advance,
     evaluate=evaluate,
-    dims={"mse": (EVALUATION,), "prediction": ("example",)},
+    metrics={"mse": Metric(better="lower"), "prediction": Metric(("example",))},
     feed=feed if fed else None,
     period=EPOCH,
     coords={"target": ("example", np.sin(3 * x[:, 0]))},

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from seedlab import config as configs
 from seedlab import streams, training
 from seedlab.errors import UserError
-from seedlab.trainer import EVALUATION, Trainer
+from seedlab.trainer import Metric, Trainer
 
 _ANEW = ("order", "augment", "noise")
 _SECOND = 2**32 - 3  # fold_in of a stream's key: that of the second twin, beyond every epoch
@@ -123,9 +123,7 @@ def make(
       "error_path": path,
     }
 
-  dims = dict.fromkeys(
-    ("test_accuracy", "barrier", "disagreement", "distance", "relative_distance"), (EVALUATION,)
-  )
+  names = ("barrier", "disagreement", "distance", "relative_distance")
   plan = tuple(sorted({step for step in (split, end) if step}))
   return Trainer(
     plan=plan,
@@ -133,7 +131,11 @@ def make(
     init=init,
     advance=advance,
     evaluate=evaluate,
-    dims=dims | {"error_path": ("point",)},
+    metrics={
+      "test_accuracy": Metric(better="higher"),
+      **dict.fromkeys(names, Metric()),
+      "error_path": Metric(("point",)),
+    },
     period=one.period,
     evaluated_on=one.evaluated_on,
   )

@@ -34,13 +34,13 @@ from seedlab.data.fields import Field
 from seedlab.data.stream import Pool
 from seedlab.errors import UserError
 from seedlab.models import pretrained
-from seedlab.trainer import EVALUATION, Trainer
+from seedlab.trainer import Trainer
 from seedlab.training import evaluation as evaluations
 from seedlab.training import examples as sources
 from seedlab.training import gradients, initial, losses, poke
 from seedlab.training import optimizer as optimizers
 
-__all__ = ["EVALUATION", "State", "Trainer", "make_trainer"]
+__all__ = ["State", "Trainer", "make_trainer"]
 
 
 # A segment of full-batch steps computes at least this many blocks, about as many as a minibatch
@@ -450,25 +450,6 @@ def on_dataset(
       outcome |= evaluations.slices(sliced, variables["params"], config.evaluation.slices)
     return outcome
 
-  dims = {
-    "test_accuracy": (EVALUATION,),
-    "test_loss": (EVALUATION,),
-    "test_soft_error": (EVALUATION,),
-    "predicted_label": ("example",),
-  }
-  if config.evaluation.train:
-    dims |= {f"train_{name}": (EVALUATION,) for name in ("accuracy", "loss", "soft_error")}
-  if config.evaluation.gradient_norm:
-    dims["block_gradient_norm"] = (EVALUATION,)
-  if fields:
-    dims = {"test_loss": (EVALUATION,), "test_auc": (EVALUATION,)} | dims
-  if evaluations.keeps_probabilities(config.evaluation):
-    at = (EVALUATION,) if config.evaluation.trajectory else ()
-    dims["probability"] = (*at, "example") if fields else (*at, "example", "class")
-  if lists:
-    dims["best_films"] = ("user", "place")
-  if config.evaluation.slices:
-    dims |= {f"slice_{name}": ("point",) for name in ("loss", "slope", "jump")}
   period = -(-_SEGMENT_BLOCKS // blocks) if full_batch else None if ideal else epoch_steps
 
   def load():
@@ -481,7 +462,7 @@ def on_dataset(
     init=init,
     advance=advance,
     evaluate=evaluate,
-    dims=dims,
+    metrics=evaluations.metrics(config.evaluation, clicks=bool(fields), lists=lists is not None),
     feed=source.feed,
     period=source.period or period,
     coords={"label": ("example", dataset.test_label)},

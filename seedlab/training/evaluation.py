@@ -9,6 +9,7 @@ from jax import lax
 
 from seedlab.config import Config, Evaluation
 from seedlab.data import order as orders
+from seedlab.trainer import EVALUATION, Metric
 from seedlab.training import losses
 
 LISTED = 10  # films of a list
@@ -24,6 +25,30 @@ class Lists(NamedTuple):
   users: jax.Array  # int32[U, Fu]
   films: jax.Array  # int32[I, Fi]
   seen: jax.Array  # bool[U, I]: not to be listed
+
+
+_ACCURACY, _LOSS = Metric(better="higher"), Metric(better="lower", unit="nats")
+_SOFT_ERROR, _AUC = Metric(better="lower"), Metric(better="higher")
+
+
+def metrics(evaluation: Evaluation, clicks: bool, lists: bool) -> dict[str, Metric]:
+  """The outcomes that `evaluation` asks for, the headline first; arguments as below."""
+  found = {"test_accuracy": _ACCURACY, "test_loss": _LOSS}
+  if clicks:
+    found = {"test_loss": _LOSS, "test_auc": _AUC, "test_accuracy": _ACCURACY}
+  found |= {"test_soft_error": _SOFT_ERROR, "predicted_label": Metric(("example",))}
+  if evaluation.train:
+    found |= {"train_accuracy": _ACCURACY, "train_loss": _LOSS, "train_soft_error": _SOFT_ERROR}
+  if evaluation.gradient_norm:
+    found["block_gradient_norm"] = Metric()
+  if keeps_probabilities(evaluation):
+    at = (EVALUATION,) if evaluation.trajectory else ()
+    found["probability"] = Metric((*at, "example") if clicks else (*at, "example", "class"))
+  if lists:
+    found["best_films"] = Metric(("user", "place"))
+  if evaluation.slices:
+    found |= {f"slice_{name}": Metric(("point",)) for name in ("loss", "slope", "jump")}
+  return found
 
 
 def of_test_set(
