@@ -39,7 +39,7 @@ def describe(spec: Mapping[str, Any], make: Callable[..., Any] | None = None) ->
     "coords": {name: [dim, np.asarray(labels)] for name, (dim, labels) in trainer.coords.items()},
     "fingerprint": program.fingerprint,
     "costs": program.costs,
-    "evaluation_digest": trainer.evaluated_on and engine.tree_digest(trainer.evaluated_on()),
+    "evaluation_digest": engine.evaluation_digest(program),
     "seconds_per_run": (step * trainer.plan[-1] + evaluation * len(trainer.plan)) / program.width,
   }
 

@@ -209,7 +209,7 @@ def full_batch():
       jnp.full(4, -0.0, jnp.bfloat16).astype(jnp.float32), jnp.zeros((0, 2), jnp.float32)
     ),
     advance=advance,
-    evaluate=lambda state, data: {"norm": jnp.sum(state.params**2), "nothing": state.nothing},
+    evaluate=lambda state, keys, data: {"norm": jnp.sum(state.params**2), "nothing": state.nothing},
     metrics={"norm": Metric(), "nothing": Metric(("row", "column"))},
   )
 

@@ -94,7 +94,9 @@ def test_the_engine_equals_the_trainer_called_by_hand():
     steps = (jnp.int32(first), jnp.int32(length))
     state, _ = jax.jit(trainer.advance)(state, keys, data, None, *steps)
     first += length
-  assert results.outcome["mse"][0, -1] == pytest.approx(float(trainer.evaluate(state, data)["mse"]))
+  assert results.outcome["mse"][0, -1] == pytest.approx(
+    float(trainer.evaluate(state, None, data)["mse"])
+  )
   for name in state.params:
     np.testing.assert_allclose(results.params[name], state.params[name], rtol=1e-5)
 

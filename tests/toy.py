@@ -84,7 +84,7 @@ def make(
     state, bad = lax.fori_loop(first, first + steps, step, (state, jnp.int32(-1)))
     return state, {"diverged": bad}
 
-  def evaluate(state, data):
+  def evaluate(state, keys, data):
     prediction = predict(state.params, data["x"])
     return {"mse": jnp.mean((prediction - data["y"]) ** 2), "prediction": prediction}
 
