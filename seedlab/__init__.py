@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _HOME = {
   "Config": "config",
+  "Metric": "trainer",
   "Trainer": "trainer",
   "UserError": "errors",
   "compare": "comparisons",
@@ -24,7 +25,7 @@ _HOME = {
   "replay": "replaying",
   "sweep": "sweeps",
 }
-__all__ = ["Config", "Trainer", "UserError", "compare", "open", "plan", "replay", "sweep"]
+__all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,8 @@ from ml_collections import config_dict
 from seedlab import parts, rules
 from seedlab.errors import UserError, closest
 
-Stream = Literal["init", "sample", "order", "augment", "noise", "poke"]
+# Append new streams, here and in `streams.Keys`; never reorder.
+Stream = Literal["init", "sample", "order", "augment", "noise", "poke", "generate"]
 STREAMS: tuple[str, ...] = typing.get_args(Stream)
 SEED_LIMIT = rules.SEED_LIMIT
 
@@ -101,6 +102,14 @@ class Schedule(Part):
 
 
 @dataclasses.dataclass(frozen=True)
+class Measure(Part):
+  """A further metric: its function, and what it means."""
+
+  better: Literal["higher", "lower"] | None = None  # None: no report says which value is better
+  unit: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Training:
   """How long, and what is trained besides plain descent of the loss."""
 
@@ -166,7 +175,7 @@ class Evaluation:
   train_examples: int | None = None  # only the first so many; None: all, in an ideal world 500
   train_augmented: bool = False  # one augmented copy of them instead of the pictures themselves
   gradient_norm: bool = False  # also the mean squared norm of the training blocks' gradients
-  metrics: tuple[Part, ...] = ()  # further ones, module:function, of outputs and labels
+  metrics: tuple[Measure, ...] = ()  # further ones, module:function, of outputs and labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -447,7 +456,8 @@ def part_of(cls: type, kind: str, values: Any, prefix: str) -> Any:
 def _list_of_parts(field: str, values: Any) -> tuple[Part, ...]:
   values = as_list(field, values)
   kind = LISTS[field]
-  return tuple(part_of(Part, kind, one, f"{field}[{number}]") for number, one in enumerate(values))
+  cls = Measure if kind == "metric" else Part
+  return tuple(part_of(cls, kind, one, f"{field}[{number}]") for number, one in enumerate(values))
 
 
 def default_name(section: str) -> str:

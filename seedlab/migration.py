@@ -21,7 +21,7 @@ _CHANGES = ("flip", "crop", "crop_padding", "cutout", "world_kwargs")
 
 
 def migrated(manifest: Mapping[str, Any]) -> dict[str, Any]:
-  """The manifest of a store in today's layout. Own Trainers have no config, and stay as they are."""
+  """The manifest of a store in today's layout; one of an own Trainer has no config, and stays."""
   values = manifest.get("config")
   if not values or manifest.get("layout", 1) >= LAYOUT:
     return dict(manifest)

@@ -39,7 +39,7 @@ _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def open(directory: str | os.PathLike) -> xarray.Dataset:  # `seedlab.open`
   """The sweep in `directory` as a Dataset: variables by run, the manifest in `attrs`.
 
-  The manifest is as this release would have written it (`migration.migrated`), and a stream that did
+  The manifest is as this release would have written it (`migration.migrated`). A stream that did
   not exist when the store was made is a constant coordinate.
 
   Raises UserError if a part of it is missing or unreadable.

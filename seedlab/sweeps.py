@@ -363,6 +363,7 @@ def _create(described: Experiment, wanted, out, facts, plans: stopping.Plans) ->
       "created": host.now(),
       **described.record,
       "metrics": metrics,
+      "meanings": facts["meanings"],
       "vary": list(described.seeds.vary),
       "design": described.seeds.design,
       "planned_n": plans.planned_n,

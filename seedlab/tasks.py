@@ -23,19 +23,23 @@ def describe(spec: Mapping[str, Any], make: Callable[..., Any] | None = None) ->
   trainer = program.trainer
   step, evaluation = engine.speed(program)
   outcome = {}
-  # In the order of `dims`, whose first metric is the headline: JAX has sorted the outcome's names.
-  for name, dims in trainer.dims.items():
-    dims, struct = list(dims), program.outcome[name]
+  # In the order of `metrics`, whose first one is the headline: JAX has sorted the outcome's names.
+  for name, metric in trainer.metrics.items():
+    dims, struct = list(metric.dims), program.outcome[name]
     every = dims[:1] == [EVALUATION]
     sizes = [len(trainer.plan)] * every + list(struct.shape)
     outcome[name] = [dims, sizes, np.dtype(struct.dtype).str]
   return {
     "plan": list(trainer.plan),
     "outcome": outcome,
+    "meanings": {
+      name: {"better": metric.better, "unit": metric.unit}
+      for name, metric in trainer.metrics.items()
+    },
     "coords": {name: [dim, np.asarray(labels)] for name, (dim, labels) in trainer.coords.items()},
     "fingerprint": program.fingerprint,
     "costs": program.costs,
-    "evaluation_digest": trainer.evaluated_on and engine.tree_digest(trainer.evaluated_on()),
+    "evaluation_digest": engine.evaluation_digest(program),
     "seconds_per_run": (step * trainer.plan[-1] + evaluation * len(trainer.plan)) / program.width,
   }
 

@@ -21,7 +21,7 @@ import toy
 import seedlab
 from seedlab import checkpoints, engine, records
 from seedlab.errors import UserError
-from seedlab.trainer import Trainer
+from seedlab.trainer import Metric, Trainer
 
 HERE = pathlib.Path(__file__).parent
 STEPS = 20  # evaluated after 6 and 20
@@ -209,8 +209,8 @@ def full_batch():
       jnp.full(4, -0.0, jnp.bfloat16).astype(jnp.float32), jnp.zeros((0, 2), jnp.float32)
     ),
     advance=advance,
-    evaluate=lambda state, data: {"norm": jnp.sum(state.params**2), "nothing": state.nothing},
-    dims={"norm": ("evaluation",), "nothing": ("row", "column")},
+    evaluate=lambda state, keys, data: {"norm": jnp.sum(state.params**2), "nothing": state.nothing},
+    metrics={"norm": Metric(), "nothing": Metric(("row", "column"))},
   )
 
 

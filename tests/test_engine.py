@@ -1,14 +1,17 @@
 """L2 inside one process: lanes, company, segments, padding. Bitwise means every byte."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
 
-from seedlab import engine, streams
+from seedlab import engine, streams, tasks
 from seedlab.config import Seeds
 from seedlab.errors import UserError
+from seedlab.trainer import Metric
 
 RUNS = [3, 0, 11, 7, 5]
 
@@ -91,7 +94,9 @@ def test_the_engine_equals_the_trainer_called_by_hand():
     steps = (jnp.int32(first), jnp.int32(length))
     state, _ = jax.jit(trainer.advance)(state, keys, data, None, *steps)
     first += length
-  assert results.outcome["mse"][0, -1] == pytest.approx(float(trainer.evaluate(state, data)["mse"]))
+  assert results.outcome["mse"][0, -1] == pytest.approx(
+    float(trainer.evaluate(state, None, data)["mse"])
+  )
   for name in state.params:
     np.testing.assert_allclose(results.params[name], state.params[name], rtol=1e-5)
 
@@ -161,12 +166,25 @@ def test_auto_lanes_follow_the_fixed_rule():
       engine.lanes(small, "cpu", mode, width)
 
 
-def test_dims_must_fit_the_outcome():
-  import dataclasses
+def test_metrics_must_fit_the_outcome():
+  for metrics, message in (
+    ({"mse": Metric()}, r"Trainer.metrics names \['mse'\], evaluate returns \['mse', 'pred"),
+    ({"mse": Metric(()), "prediction": Metric(())}, r"metrics\['prediction'\].dims=\(\) must name"),
+  ):
+    with pytest.raises(UserError, match=message):
+      engine.build(dataclasses.replace(toy.make(), metrics=metrics), "loop")
+  with pytest.raises(UserError, match=r"metrics\['mse'\] is a tuple; it must be a seedlab.Metric"):
+    dataclasses.replace(toy.make(), metrics={"mse": ("evaluation",)})
+  for wrong in ({"better": "up"}, {"dims": "evaluation"}):
+    with pytest.raises(UserError, match=f"Metric.{next(iter(wrong))}="):
+      Metric(**wrong)
 
-  for dims in ({"mse": ("evaluation",)}, {"mse": (), "prediction": ()}):
-    with pytest.raises(UserError, match="dims"):
-      engine.build(dataclasses.replace(toy.make(), dims=dims), "loop")
+
+def test_meanings_and_the_headline_travel_with_the_outcome():
+  facts = tasks.describe({"function": "toy:make", "arguments": {}, "mode": "loop", "width": None})
+  assert list(facts["outcome"]) == list(facts["meanings"]) == ["mse", "prediction"]
+  assert facts["outcome"]["prediction"] == [["example"], [toy.EXAMPLES], "<f4"]
+  assert facts["meanings"]["mse"] == {"better": "lower", "unit": None}
 
 
 def test_an_unreadable_cached_program_is_deleted(tmp_path, monkeypatch):

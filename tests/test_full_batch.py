@@ -582,7 +582,7 @@ def test_train_outcomes_by_hand():
   assert float(outcome["train_accuracy"]) == pytest.approx(
     float((logits.argmax(-1) == labels).mean())
   )
-  assert built.dims["train_loss"] == built.dims["train_accuracy"] == ("evaluation",)
+  assert built.metrics["train_loss"].dims == ("evaluation",)
 
 
 @pytest.mark.parametrize("full_batch", [True, False])
@@ -609,8 +609,8 @@ def test_block_gradient_norm_by_hand(full_batch):
   ]
   outcome = jax.jit(built.evaluate)(state, data)
   assert float(outcome["block_gradient_norm"]) == pytest.approx(np.mean(squares), rel=1e-5)
-  assert next(iter(built.dims)) == "test_accuracy"  # the headline of reports
-  assert "train_loss" not in outcome and "train_loss" not in built.dims
+  assert next(iter(built.metrics)) == "test_accuracy"  # the headline of reports
+  assert "train_loss" not in outcome and "train_loss" not in built.metrics
 
 
 # --- what is refused

@@ -49,7 +49,7 @@ def outcome_of(built, runs=(1,), mode="loop", **options):
 
 def test_clicks_are_measured_as_clicks():
   built = training.make_trainer(config())
-  assert next(iter(built.dims)) == "test_loss"  # the headline
+  assert next(iter(built.metrics)) == "test_loss"  # the headline
   found = outcome_of(built).outcome
   data = built.load()
   click = found["probability"][0]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from seedlab.trainer import EVALUATION, Trainer
+from seedlab.trainer import Metric, Trainer
 
 EXAMPLES, BATCH, EPOCH = 24, 4, 6
 
@@ -84,7 +84,7 @@ def make(
     state, bad = lax.fori_loop(first, first + steps, step, (state, jnp.int32(-1)))
     return state, {"diverged": bad}
 
-  def evaluate(state, data):
+  def evaluate(state, keys, data):
     prediction = predict(state.params, data["x"])
     return {"mse": jnp.mean((prediction - data["y"]) ** 2), "prediction": prediction}
 
@@ -98,7 +98,7 @@ def make(
     init=init,
     advance=advance,
     evaluate=evaluate,
-    dims={"mse": (EVALUATION,), "prediction": ("example",)},
+    metrics={"mse": Metric(better="lower"), "prediction": Metric(("example",))},
     feed=feed if fed else None,
     period=EPOCH,
     coords={"target": ("example", np.sin(3 * x[:, 0]))},

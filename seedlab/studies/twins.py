@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from seedlab import config as configs
 from seedlab import streams, training
 from seedlab.errors import UserError
-from seedlab.trainer import EVALUATION, Trainer
+from seedlab.trainer import Metric, Trainer
 
 _ANEW = ("order", "augment", "noise")
 _SECOND = 2**32 - 3  # fold_in of a stream's key: that of the second twin, beyond every epoch
@@ -100,14 +100,14 @@ def make(
     diverged = jnp.where(log["diverged"] < 0, other["diverged"], log["diverged"])
     return state._replace(first=a, second=b), {"diverged": diverged}
 
-  def evaluate(state, data):
-    a, b = (one.evaluate(each, data) for each in (state.first, state.second))
+  def evaluate(state, keys, data):
+    a, b = (one.evaluate(each, keys, data) for each in (state.first, state.second))
 
     def error(share):
       mixed = jax.tree.map(
         lambda x, y: (1 - share) * x + share * y, state.first.params, state.second.params
       )
-      return 1 - one.evaluate(state.first._replace(params=mixed), data)["test_accuracy"]
+      return 1 - one.evaluate(state.first._replace(params=mixed), keys, data)["test_accuracy"]
 
     path = jax.lax.map(error, jnp.linspace(0, 1, points, dtype=jnp.float32))
     distance, gone = (
@@ -123,9 +123,7 @@ def make(
       "error_path": path,
     }
 
-  dims = dict.fromkeys(
-    ("test_accuracy", "barrier", "disagreement", "distance", "relative_distance"), (EVALUATION,)
-  )
+  names = ("barrier", "disagreement", "distance", "relative_distance")
   plan = tuple(sorted({step for step in (split, end) if step}))
   return Trainer(
     plan=plan,
@@ -133,7 +131,11 @@ def make(
     init=init,
     advance=advance,
     evaluate=evaluate,
-    dims=dims | {"error_path": ("point",)},
+    metrics={
+      "test_accuracy": Metric(better="higher"),
+      **dict.fromkeys(names, Metric()),
+      "error_path": Metric(("point",)),
+    },
     period=one.period,
     evaluated_on=one.evaluated_on,
   )

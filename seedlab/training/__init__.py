@@ -37,7 +37,7 @@ from seedlab.data.fields import Field
 from seedlab.data.stream import Pool
 from seedlab.errors import UserError
 from seedlab.models import pretrained
-from seedlab.trainer import EVALUATION, Trainer
+from seedlab.trainer import Metric, Trainer
 from seedlab.training import cut as cuts
 from seedlab.training import evaluation as evaluations
 from seedlab.training import examples as sources
@@ -48,7 +48,7 @@ from seedlab.training.networks import as_network
 from seedlab.training.objectives import Network
 from seedlab.training.step import Rules, State
 
-__all__ = ["EVALUATION", "Shared", "State", "Trainer", "make_trainer", "on_dataset"]
+__all__ = ["Shared", "State", "Trainer", "make_trainer", "on_dataset"]
 
 _PEER = 1  # fold_in(init, 1) draws the second network of co-distillation
 
@@ -167,6 +167,10 @@ def on_dataset(
     config.training.codistillation > 0,
   )
 
+  further = {
+    _name(one): Metric(better=one.better, unit=one.unit) for one in config.evaluation.metrics
+  }
+
   def load():
     held = sources.on_device(dataset)
     return Shared(held, teacher, lists or ()) if teacher or lists else held
@@ -178,7 +182,8 @@ def on_dataset(
   def advance(state, keys, data, fed, first, steps_):
     return steps.advance(rules, state, keys, _shared(data), fed, first, steps_)
 
-  def evaluate(state, data):
+  def evaluate(state, keys, data):
+    del keys  # nothing is generated
     return evaluations.of_classifier(measured, state, _shared(data))
 
   period = None if config.data.world == "ideal" and not cut.full_batch else cut.period
@@ -188,7 +193,7 @@ def on_dataset(
     init=init,
     advance=advance,
     evaluate=evaluate,
-    dims=_dims(config, fields, lists),
+    metrics=evaluations.metrics(config.evaluation, further, bool(fields), lists is not None),
     feed=source.feed,
     period=source.period or period,
     coords={"label": ("example", dataset.test_label)},
@@ -340,32 +345,6 @@ def _rate(config: Config, length: int, epoch_steps: int) -> Any:
   if config.schedule is None:
     return None
   return schedules.of_section(config.schedule, config.optimizer.learning_rate, length, epoch_steps)
-
-
-def _dims(config: Config, fields: Sequence[Field], lists) -> dict[str, tuple[str, ...]]:
-  """Outcome -> the dimensions it is stored under."""
-  evaluation = config.evaluation
-  dims = {
-    "test_accuracy": (EVALUATION,),
-    "test_loss": (EVALUATION,),
-    "test_soft_error": (EVALUATION,),
-    "predicted_label": ("example",),
-  }
-  if evaluation.train:
-    dims |= {f"train_{name}": (EVALUATION,) for name in ("accuracy", "loss", "soft_error")}
-  if evaluation.gradient_norm:
-    dims["block_gradient_norm"] = (EVALUATION,)
-  dims |= {_name(one): (EVALUATION,) for one in evaluation.metrics}
-  if fields:
-    dims = {"test_loss": (EVALUATION,), "test_auc": (EVALUATION,)} | dims
-  if evaluations.keeps_probabilities(evaluation):
-    at = (EVALUATION,) if evaluation.trajectory else ()
-    dims["probability"] = (*at, "example") if fields else (*at, "example", "class")
-  if lists:
-    dims["best_films"] = ("user", "place")
-  if evaluation.slices:
-    dims |= {f"slice_{name}": ("point",) for name in ("loss", "slope", "jump")}
-  return dims
 
 
 def _normalised_as_asked(config: Config, dataset: datasets.Dataset) -> datasets.Dataset:

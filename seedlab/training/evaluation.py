@@ -10,6 +10,7 @@ from jax import lax
 from seedlab import streams
 from seedlab.config import Evaluation, Gradient
 from seedlab.data import order as orders
+from seedlab.trainer import EVALUATION, Metric
 from seedlab.training import examples as sources
 from seedlab.training import gradients, losses, objectives, optimizer
 from seedlab.training.step import State
@@ -18,8 +19,34 @@ LISTED = 10  # films of a list
 _SLICE = 0.02  # length of a slice, as a share of the norm of the parameters
 _SLICED = 32  # training examples whose loss is sliced: among many a kink of one is lost
 
+_ACCURACY, _LOSS = Metric(better="higher"), Metric(better="lower", unit="nats")
+_SOFT_ERROR, _AUC = Metric(better="lower"), Metric(better="higher")
+
 # (images or rows as they are stored) -> logits float32[B, K], in evaluation mode
 Network = Callable[[jax.Array], jax.Array]
+
+
+def metrics(
+  evaluation: Evaluation, further: Mapping[str, Metric], clicks: bool, lists: bool
+) -> dict[str, Metric]:
+  """The outcomes that `evaluation` asks for, the headline first; arguments as below."""
+  found = {"test_accuracy": _ACCURACY, "test_loss": _LOSS}
+  if clicks:
+    found = {"test_loss": _LOSS, "test_auc": _AUC, "test_accuracy": _ACCURACY}
+  found |= {"test_soft_error": _SOFT_ERROR, "predicted_label": Metric(("example",))}
+  if evaluation.train:
+    found |= {"train_accuracy": _ACCURACY, "train_loss": _LOSS, "train_soft_error": _SOFT_ERROR}
+  if evaluation.gradient_norm:
+    found["block_gradient_norm"] = Metric()
+  found |= further
+  if keeps_probabilities(evaluation):
+    at = (EVALUATION,) if evaluation.trajectory else ()
+    found["probability"] = Metric((*at, "example") if clicks else (*at, "example", "class"))
+  if lists:
+    found["best_films"] = Metric(("user", "place"))
+  if evaluation.slices:
+    found |= {f"slice_{name}": Metric(("point",)) for name in ("loss", "slope", "jump")}
+  return found
 
 
 class Measured(NamedTuple):
