@@ -26,11 +26,11 @@ def main(argv: list[str]) -> None:
   import jax.numpy as jnp
   import numpy as np
 
-  from seedlab import figures, streams
-  from seedlab.data import worlds
+  from seedlab import data, figures, streams
 
-  world = worlds.by_name("glyphs", _SIZE.value, parameters)
-  halfway = worlds.by_name("glyphs", _SIZE.value, {**parameters, "ambiguity": 1.0})
+  parameters["image_size"] = _SIZE.value
+  world = data.build("glyphs", parameters).world
+  halfway = data.build("glyphs", {**parameters, "ambiguity": 1.0}).world
   key = streams.derive(jnp.full(len(streams.STREAMS), _SEED.value, jnp.uint32)).sample
   drawn = 30 * _COLUMNS.value  # three times what the rows need on average
   images, labels = jax.jit(world.sample)(key, jnp.arange(drawn))

@@ -30,7 +30,7 @@ from seedlab.config import (
   Optimizer,
   Training,
 )
-from seedlab.data import Dataset, load, movielens, worlds
+from seedlab.data import Dataset, build, load, movielens
 
 _MOVIELENS = {"width": 64, "depth": 2, "embedding": 16}
 MOVIELENS_BATCH = 512
@@ -389,7 +389,7 @@ def compile_seconds(name: str, small: bool) -> dict[str, float]:
 def draw_seconds(world: str, repeats: int, small: bool) -> float:
   """Seconds to draw one example of a world in a compiled loop of batches of 128."""
   batch, rounds = (4, 2) if small else (128, 64)
-  sample = worlds.by_name(world, None, {}).sample
+  sample = build(world).world.sample
 
   @jax.jit
   def draw(key):

@@ -1,7 +1,7 @@
 """Augmentation against plain loops, a second threefry, and its own streams."""
 
-import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,34 @@ import numpy as np
 import pytest
 
 from seedlab import streams
-from seedlab.config import Data
 from seedlab.data import augmentation, order
 from seedlab.errors import UserError
 
-EVERYTHING = Data(flip=True, crop=3, cutout=5)
-augment = jax.jit(augmentation.augment, static_argnums=2)
+BLACK = jnp.array([-1.0, -2.0, -3.0])
+
+
+class Changes(NamedTuple):
+  """Which are made, in the order crop, flip, cutout."""
+
+  crop: int = 0
+  fill: str = "zero"
+  flip: bool = False
+  cutout: int = 0
+
+  def steps(self) -> list[augmentation.Step]:
+    return [
+      *([(augmentation.crop, {"padding": self.crop, "fill": self.fill})] if self.crop else []),
+      *([(augmentation.flip, {})] if self.flip else []),
+      *([(augmentation.cutout, {"size": self.cutout})] if self.cutout else []),
+    ]
+
+
+EVERYTHING = Changes(flip=True, crop=3, cutout=5)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def augment(keys, images, changes):
+  return augmentation.augment(keys, images, changes.steps(), BLACK)
 
 
 def stream_keys(seed: int) -> streams.Keys:
@@ -30,7 +52,7 @@ def example_keys(seed, epoch, index):
   return streams.for_examples(stream_keys(seed).augment, epoch, index)
 
 
-def pictures(count: int, height: int = 9, width: int = 7) -> jax.Array:
+def images_of(count: int, height: int = 9, width: int = 7) -> jax.Array:
   normal = np.random.default_rng(1).standard_normal((count, height, width, 3))
   return jnp.asarray(normal, jnp.float32)
 
@@ -45,12 +67,12 @@ def draws(keys, crop, height, width):
 
 
 def by_hand(keys, images, data):
-  """One picture, one row, one pixel at a time, from the drawn integers."""
+  """One image, one row, one pixel at a time, from the drawn integers."""
   _, height, width, _ = images.shape
   drawn = map(np.asarray, draws(keys, data.crop, height, width))
   results = []
   for image, mirror, offset, centre in zip(np.asarray(images), *drawn, strict=True):
-    pad = {"zero": "constant", "reflect": "reflect"}[data.crop_padding]
+    pad = {"zero": "constant", "reflect": "reflect"}[data.fill]
     padded = np.pad(image, [(data.crop, data.crop), (data.crop, data.crop), (0, 0)], mode=pad)
     image = padded[offset[0] : offset[0] + height, offset[1] : offset[1] + width].copy()
     if data.flip and mirror:
@@ -68,15 +90,15 @@ def by_hand(keys, images, data):
   "data",
   [
     EVERYTHING,
-    dataclasses.replace(EVERYTHING, crop_padding="reflect"),
-    Data(crop=6, crop_padding="reflect"),  # the widest border that 7 pixels can reflect
-    Data(cutout=4),
-    Data(flip=True, crop=12),  # wider than the picture
+    EVERYTHING._replace(fill="reflect"),
+    Changes(crop=6, fill="reflect"),  # the widest border that 7 pixels can reflect
+    Changes(cutout=4),
+    Changes(flip=True, crop=12),  # wider than the image
   ],
   ids=["all", "all-reflect", "reflect-wide", "cutout", "flip-zero-wide"],
 )
 def test_agrees_with_a_plain_loop(data):
-  keys, images = keys_of(5, 2, list(range(40))), pictures(40)
+  keys, images = keys_of(5, 2, list(range(40))), images_of(40)
   changed = augment(keys, images, data)
   assert changed.dtype == jnp.float32
   np.testing.assert_array_equal(changed, by_hand(keys, images, data))
@@ -125,8 +147,8 @@ def test_golden_draws():
   assert centres.tolist() == [[26, 13], [3, 1], [19, 3], [29, 22], [25, 21], [12, 13]]
 
 
-def test_a_picture_keeps_its_change_in_any_company_and_order():
-  images = pictures(12)
+def test_an_image_keeps_its_change_in_any_company_and_order():
+  images = images_of(12)
   visits = jax.jit(lambda seed: order.epoch_order(stream_keys(seed).order, 1, 12, "permutation"))
 
   def changed(index):
@@ -142,12 +164,12 @@ def test_a_picture_keeps_its_change_in_any_company_and_order():
 
 def test_switching_one_change_off_leaves_the_others():
   keys = keys_of(0, 0, list(range(30)))
-  images = pictures(30, 8, 8)
-  cut = np.asarray(augment(keys, images, Data(cutout=3))) == 0
-  both = np.asarray(augment(keys, images, Data(cutout=3, flip=True))) == 0
+  images = images_of(30, 8, 8)
+  cut = np.asarray(augment(keys, images, Changes(cutout=3))) == 0
+  both = np.asarray(augment(keys, images, Changes(cutout=3, flip=True))) == 0
   np.testing.assert_array_equal(cut, both)  # flipped first, so the squares stay in place
-  cropped = np.asarray(augment(keys, images, Data(crop=2)))
-  flipped = np.asarray(augment(keys, images, Data(crop=2, flip=True)))
+  cropped = np.asarray(augment(keys, images, Changes(crop=2)))
+  flipped = np.asarray(augment(keys, images, Changes(crop=2, flip=True)))
   mirrored = np.asarray(augmentation.flips(keys))[:, None, None, None]
   np.testing.assert_array_equal(flipped, np.where(mirrored, cropped[:, :, ::-1], cropped))
 
@@ -158,7 +180,7 @@ def chunk_keys(seed, epoch, index, chunk):
 
 
 def test_golden_draws_of_chunks():
-  # Level L0 of the contract: never to be updated. Chunk number n draws what picture n would.
+  # Level L0 of the contract: never to be updated. Chunk number n draws what image n would.
   index = jnp.array([0, 499, 500, 999, 1000, 2999], jnp.int32)
   mirrored, offsets, centres = draws(chunk_keys(7, 2, index, 500), 4, 32, 32)
   assert mirrored.tolist() == [False, False, True, True, False, True]
@@ -167,9 +189,9 @@ def test_golden_draws_of_chunks():
 
 
 def test_a_chunk_moves_alike_and_in_any_company():
-  picture = pictures(1)
+  image = images_of(1)
   index = jnp.array([6, 13, 2, 7, 14, 0, 8], jnp.int32)  # as a shuffled batch may have them
-  many = jnp.broadcast_to(picture, (len(index), *picture.shape[1:]))
+  many = jnp.broadcast_to(image, (len(index), *image.shape[1:]))
   changed = np.asarray(augment(chunk_keys(3, 1, index, 7), many, EVERYTHING))
   for members in ((0, 2, 5), (1, 3, 6)):  # of chunks 0 and 1; chunk 2 has one here
     for member in members[1:]:
@@ -184,9 +206,9 @@ def test_a_chunk_moves_alike_and_in_any_company():
 
 
 def test_vmap_over_runs_gives_what_single_calls_give():
-  images = pictures(6)
+  images = images_of(6)
   keys = jnp.stack([keys_of(seed, 0, list(range(6))) for seed in range(4)])
-  together = jax.jit(jax.vmap(lambda k: augmentation.augment(k, images, EVERYTHING)))(keys)
+  together = jax.jit(jax.vmap(lambda k: augmentation.augment(k, images, EVERYTHING.steps())))(keys)
   for seed in range(4):
     np.testing.assert_array_equal(together[seed], augment(keys[seed], images, EVERYTHING))
 
@@ -205,20 +227,72 @@ def test_every_offset_flip_and_centre_is_as_likely():
 
 
 def test_nothing_switched_on_costs_nothing():
-  images = pictures(2)
-  assert augmentation.augment(keys_of(0, 0, [0, 1]), images, Data()) is images
+  images = images_of(2)
+  assert augmentation.augment(keys_of(0, 0, [0, 1]), images, []) is images
 
 
-@pytest.mark.parametrize("changes", [{"crop": 7, "crop_padding": "reflect"}, {"cutout": 7}])
-def test_what_is_too_wide(changes):
-  words = rf"^data\.{next(iter(changes))}=7 must be less than the pictures' side \(7\)"
-  with pytest.raises(UserError, match=words):
-    augmentation.augment(keys_of(0, 0, [0]), pictures(1), Data(**changes))
+@pytest.mark.parametrize(
+  ("step", "words"),
+  [
+    (
+      (augmentation.crop, {"padding": 7, "fill": "reflect"}),
+      r"crop\.padding=7 .* than .* \(7\) when",
+    ),
+    ((augmentation.crop, {"padding": -1}), r"crop\.padding=-1 must be at least 0"),
+    (
+      (augmentation.cutout, {"size": 7}),
+      r"cutout\.size=7 must be .* less than the images' side \(7\)",
+    ),
+    ((augmentation.cutout, {"size": 0}), r"cutout\.size=0 must be at least 1"),
+  ],
+)
+def test_what_is_too_wide(step, words):
+  with pytest.raises(UserError, match=f"^augment: {words}"):
+    augmentation.augment(keys_of(0, 0, [0]), images_of(1), [step])
+
+
+def alone(keys, images, *steps):
+  """Each by itself, one after the other."""
+  for function, options in steps:
+    images = function(keys, images, BLACK, **options)
+  return images
+
+
+CROP, FLIP = (augmentation.crop, {"padding": 2, "fill": "black"}), (augmentation.flip, {})
+
+
+def test_a_list_is_its_functions_one_after_the_other():
+  """However they are joined in one gather, and in the order they are listed in."""
+  keys, images = keys_of(4, 0, list(range(30))), images_of(30)
+  results = [
+    np.asarray(augmentation.augment(keys, images, steps, BLACK))
+    for steps in ([CROP, FLIP], [FLIP, CROP])
+  ]
+  for found, steps in zip(results, ((CROP, FLIP), (FLIP, CROP)), strict=True):
+    np.testing.assert_array_equal(found, alone(keys, images, *steps))
+  assert not np.array_equal(*results)
+  assert (results[0] == np.asarray(BLACK)).all(-1).any()
+
+
+def test_another_function_has_keys_of_its_place():
+  """A user's own, and the second of a kind: fold_in(key, 16 + place)."""
+  keys, images = keys_of(4, 0, list(range(12))), images_of(12)
+
+  def brighter(keys, images, black, *, by):
+    assert black is BLACK
+    return images + by * jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
+
+  steps = [FLIP, (brighter, {"by": 3.0}), FLIP]
+  found = augmentation.augment(keys, images, steps, BLACK)
+  own = [jax.vmap(jax.random.fold_in, (0, None))(keys, 16 + place) for place in (1, 2)]
+  expected = brighter(own[0], augmentation.flip(keys, images, BLACK), BLACK, by=3.0)
+  np.testing.assert_array_equal(found, augmentation.flip(own[1], expected, BLACK))
+  assert (augmentation.flips(keys) != augmentation.flips(own[1])).any()
 
 
 def test_other_keys_are_refused():
   with pytest.raises(TypeError, match="threefry2x32"):
-    augmentation.augment(jax.random.key(0, impl="rbg")[None], pictures(1), EVERYTHING)
+    augmentation.augment(jax.random.key(0, impl="rbg")[None], images_of(1), EVERYTHING.steps())
 
 
 def test_normalise():

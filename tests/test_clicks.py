@@ -11,36 +11,39 @@ from sklearn.metrics import log_loss, roc_auc_score
 from test_worlds import sample_key
 
 from seedlab import data
-from seedlab.config import Data
-from seedlab.data import clicks, worlds
+from seedlab.data import clicks
 
 COUNT = 100_000
+
+
+def world_of(**options: float) -> data.World:
+  return data.build("clicks", options).world
 
 
 @functools.cache
 def drawn(**kwargs: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Rows, labels and true probabilities of two thirds of a million samples' time."""
-  world = worlds.by_name("clicks", None, kwargs)
+  world = world_of(**kwargs)
   index = np.arange(COUNT, dtype=np.int32) * 7
   rows, label = jax.jit(world.sample)(sample_key(0), index)
   return np.asarray(rows), np.asarray(label), np.asarray(jax.jit(world.truth)(rows))
 
 
 def column(rows: np.ndarray, name: str, **kwargs: float) -> np.ndarray:
-  names = [field.name for field in worlds.by_name("clicks", None, kwargs).fields]
+  names = [field.name for field in world_of(**kwargs).fields]
   return rows[:, names.index(name)]
 
 
 def test_fields_and_names():
-  fields = data.fields_of(Data(name="clicks", world_kwargs=(("items", 30.0), ("users", 9.0))))
+  fields = world_of(items=30, users=9).fields
   assert [field.name for field in fields] == [
     "user", "item", "advertiser", "topic", "device", "slot", "hour",
   ]  # fmt: skip
   assert [field.buckets for field in fields] == [9, 30, 100, 200, 6, 4, 168]
   assert all(field.columns == 1 and field.embedding is None for field in fields)
-  assert data.fields_of(Data(name="digits")) == data.fields_of(Data(name="glyphs")) == ()
-  assert data.class_names(Data(name="clicks")) == ("no click", "click")
-  world = worlds.by_name("clicks", None, {})
+  assert data.build("digits").fields == data.build("glyphs").fields == ()
+  assert data.build("clicks").class_names == ("no click", "click")
+  world = world_of()
   assert world.image_shape == (7,) and world.period == 168_000 and world.bayes_error is None
   rows, label, _ = drawn()
   assert rows.min(0).tolist() == [0] * 7 and set(label.tolist()) == {0, 1}
@@ -70,7 +73,7 @@ def test_clicks_are_as_frequent_as_the_truth_says():
 def test_the_truth_is_the_formula_of_the_docstring():
   rows, _, truth = drawn(interaction=1.5, rank=3)
   tables = clicks._tables(
-    worlds.by_name("clicks", None, {}).fields,
+    world_of().fields,
     3,
     exponent=1.0,
     interaction=1.5,
@@ -98,9 +101,7 @@ def test_the_truth_is_the_formula_of_the_docstring():
 
 def test_hidden_numbers_are_spread_as_they_should_be():
   kwargs = {"users": 20_000.0, "items": 20_000.0, "exponent": 0.0, "interaction": 2.0}
-  tables = clicks._tables(
-    worlds.by_name("clicks", None, kwargs).fields, 8, 0.0, interaction=2.0, drift=0.0, rate=0.5
-  )
+  tables = clicks._tables(world_of(**kwargs).fields, 8, 0.0, interaction=2.0, drift=0.0, rate=0.5)
   a, b = (2.0 * tables.factors[name] + 1 for name in ("user", "item"))
   interaction = (a * b).sum(1) * tables.scales[0] / 2**12 / 1024
   assert abs(interaction.std() / 2 - 1) < 0.02 and abs(interaction.mean()) < 0.05
@@ -113,9 +114,7 @@ def test_hidden_numbers_are_spread_as_they_should_be():
 
 def test_more_users_leave_the_first_ones_as_they_are():
   few, many = (
-    clicks._tables(
-      worlds.by_name("clicks", None, {"users": users}).fields, 8, 1.0, 1.0, drift=0.5, rate=0.1
-    )
+    clicks._tables(world_of(users=users).fields, 8, 1.0, 1.0, drift=0.5, rate=0.1)
     for users in (50, 500)
   )
   np.testing.assert_array_equal(few.factors["user"], many.factors["user"][:50])
@@ -165,7 +164,7 @@ def test_no_other_score_beats_the_truth():
   scale = 1 / (1 + np.exp(-1.2 * odds))
   assert roc_auc_score(label, scale) == pytest.approx(best) and log_loss(label, scale) > least
   for without in ({"interaction": 0.0}, {"drift": 0.0}, {"rank": 4}):
-    blind = np.asarray(worlds.by_name("clicks", None, without).truth(rows))
+    blind = np.asarray(world_of(**without).truth(rows))
     assert roc_auc_score(label, blind) < best - 0.002, without
     assert log_loss(label, blind) > least + 0.002, without
 
@@ -182,16 +181,16 @@ def test_the_base_rate_drifts_and_comes_round():
   rate = np.bincount(hour, still, 168) / counts
   p = still.mean()
   assert ((rate - p) ** 2 * counts / (p * (1 - p))).sum() < 228  # chi-square, 167 degrees, 0.999
-  sample = worlds.by_name("clicks", None, {"period": 200}).sample
+  sample = world_of(period=200).sample
   numbers = jnp.uint32([0, 1, 2, 199, 200, 201, 2**32 - 1])
   hours = column(np.asarray(sample(sample_key(0), numbers)[0]), "hour")
   assert hours.tolist() == [0, 0, 1, 167, 0, 0, (2**32 - 1) % 200 * 168 // 200]
 
 
 def test_extreme_parameters():
-  for bound in (1, 2):
-    kwargs = {name: float(values[bound]) for name, values in clicks.PARAMETERS.items()}
-    world = worlds.by_name("clicks", None, kwargs)
+  for bound in (0, 1):
+    kwargs = {name: float(values[bound]) for name, values in clicks.RANGES.items()}
+    world = world_of(**kwargs)
     rows, label = world.sample(sample_key(0), jnp.arange(2000))
     truth = np.asarray(world.truth(rows))
     assert (truth > 0).all() and (truth < 1).all() and rows.min() >= 0

@@ -18,7 +18,7 @@ from test_data import user_cache as user_cache
 
 from seedlab import data, models
 from seedlab.config import Data, Model
-from seedlab.data import criteo, loading
+from seedlab.data import convert, criteo
 from seedlab.errors import UserError
 
 CRITEO = Data(name="criteo")
@@ -87,9 +87,9 @@ def by_hand(line: bytes) -> list[int]:
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("large", [False, True])
 def test_rows_and_split(tmp_path, monkeypatch, packed, large):
-  monkeypatch.setattr(loading, "_LINES", 17)
+  monkeypatch.setattr(criteo, "_PARSED", 17)
   if large:
-    monkeypatch.setattr(loading, "_LARGE", 0)
+    monkeypatch.setattr(convert, "LARGE", 0)
   content = lines(100)
   write(tmp_path, content, packed)
   for _ in range(2):  # read, and from the cache
@@ -130,9 +130,11 @@ def test_hashes_are_frozen_and_spread():
   assert abs(np.corrcoef(rows[:, 13], rows[:, 14])[0, 1]) < 0.03  # one name, two columns
 
 
-def test_fields():
-  fields = data.fields_of(CRITEO)
-  assert len(fields) == 39 and data.class_names(CRITEO) == ("no click", "click")
+def test_fields(tmp_path):
+  write(tmp_path, lines(10))
+  examples = data.build("criteo", data_dir=str(tmp_path))
+  fields = examples.fields
+  assert len(fields) == 39 and examples.class_names == ("no click", "click")
   assert all(field.buckets == 0 for field in fields[:13])
   assert sum(field.buckets for field in fields) == 81_552
   inputs = sum(field.embedding or field.buckets for field in fields[13:])
@@ -158,8 +160,8 @@ def test_ovadias_network_has_the_published_size():
 
 
 def test_conversion_says_how_far_it_is(tmp_path, monkeypatch, capfd):
-  monkeypatch.setattr(loading, "_LINES", 10)
-  monkeypatch.setattr(loading, "_LARGE", 0)
+  monkeypatch.setattr(criteo, "_PARSED", 10)
+  monkeypatch.setattr(convert, "LARGE", 0)
   write(tmp_path, lines(100))
   data.load(CRITEO, str(tmp_path))
   out, err = capfd.readouterr()
@@ -179,8 +181,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     "import re, sys\n"
     "from seedlab import data\n"
     "from seedlab.config import Data\n"
-    "from seedlab.data import loading\n"
-    "loading._LARGE = 0\n"
+    "from seedlab.data import convert\n"
+    "convert.LARGE = 0\n"
     # Of this program alone; what getrusage tells begins at its parent's.
     "def peak():\n"
     "  status = open('/proc/self/status').read()\n"
@@ -233,7 +235,7 @@ def changed(line: bytes, **cells: bytes) -> bytes:
 )
 @pytest.mark.parametrize("number", [1, 44, 100])
 def test_malformed_lines_are_named(tmp_path, monkeypatch, change, says, number):
-  monkeypatch.setattr(loading, "_LINES", 10)
+  monkeypatch.setattr(criteo, "_PARSED", 10)
   content = lines(100)
   content[number - 1] = change(content[number - 1])
   path = write(tmp_path, content)
@@ -275,9 +277,12 @@ def test_a_last_line_without_its_end(tmp_path):
 @pytest.mark.parametrize(
   ("config", "says"),
   [
-    (Data(name="criteo", image_size=8), "data.image_size=8 is for pictures"),
-    (Data(name="criteo", train_split="all"), "data.train_split='all'"),
-    (Data(name="criteo", test_by="time"), "data.test_by='time' is for movielens"),
+    (
+      Data(name="criteo", image_size=8),
+      "data.image_size=8 is no option of data.name='criteo'",
+    ),
+    (Data(name="criteo", train_split="all"), "data.train_split='all' is no option"),
+    (Data(name="criteo", test_by="time"), "data.test_by='time' is no option"),
   ],
 )
 def test_fields_that_are_not_read(tmp_path, config, says):

@@ -15,7 +15,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from seedlab.config import Data
-from seedlab.data import catalogue, class_names, load, loading
+from seedlab.data import Dataset, catalogue, class_names, convert, load, moments
+from seedlab.data import tfds as sets
 from seedlab.errors import UserError
 
 
@@ -160,12 +161,12 @@ def test_moments_are_exact(own_set):
   np.testing.assert_allclose(loaded.mean, pixels.mean(0), rtol=1e-7)
   np.testing.assert_allclose(loaded.std, pixels.std(0), rtol=1e-7)
   assert loaded.mean.dtype == loaded.std.dtype == np.float32
-  mean, std = loading.moments(np.full((2, 3, 3, 1), 7, np.uint8))
+  mean, std = moments(np.full((2, 3, 3, 1), 7, np.uint8))
   assert (mean, std) == ([7], [1])  # a constant channel does not divide by zero
 
 
 def test_pictures_labels_and_names(own_set, monkeypatch):
-  monkeypatch.setattr(loading, "_BULK", 5)  # so that the last bulk is a short one
+  monkeypatch.setattr(convert, "BULK", 5)  # so that the last bulk is a short one
   loaded = load(OWN, str(own_set.parents[1]))
   train = np.stack([picture(place) for place in range(12)])
   test = np.stack([picture(place) for place in range(12, 16)])
@@ -240,11 +241,11 @@ def npy_files(directory: pathlib.Path) -> list[str]:
   return sorted(path.name for path in directory.rglob("*") if path.is_file())
 
 
-ALL_FILES = sorted(f"{name}.npy" for name in loading.Dataset._fields)
+ALL_FILES = sorted(f"{name}.npy" for name in Dataset._fields)
 
 
-def assert_same(a: loading.Dataset, b: loading.Dataset) -> None:
-  for name in loading.Dataset._fields:
+def assert_same(a: Dataset, b: Dataset) -> None:
+  for name in Dataset._fields:
     left, right = getattr(a, name), getattr(b, name)
     assert left.dtype == right.dtype
     np.testing.assert_array_equal(left, right, err_msg=name)
@@ -254,13 +255,13 @@ def assert_same(a: loading.Dataset, b: loading.Dataset) -> None:
 def decodings(monkeypatch) -> list[str]:
   """Which splits have been decoded since the test began."""
   splits = []
-  decode = loading._decode
+  decode = sets._decode
 
-  def watched(builder, split, data):
+  def watched(images, split):
     splits.append(split)
-    return decode(builder, split, data)
+    return decode(images, split)
 
-  monkeypatch.setattr(loading, "_decode", watched)
+  monkeypatch.setattr(sets, "_decode", watched)
   return splits
 
 
@@ -290,7 +291,7 @@ def test_changed_source_is_decoded_again(own_set, decodings):
 @pytest.mark.parametrize("name", ["train_image", "mean"])
 def test_damaged_cache_is_rebuilt(own_set, decodings, damage, name):
   directory = str(own_set.parents[1])
-  first = loading.Dataset(*map(np.array, load(OWN, directory)))
+  first = Dataset(*map(np.array, load(OWN, directory)))
   path = next(own_set.rglob(f"{name}.npy"))
   whole = path.read_bytes()
   if damage == "gone":
@@ -374,7 +375,7 @@ def test_missing_set_without_network(tmp_path, monkeypatch, capfd, caplog):
   message = refusal(Data(name="cifar10"), tmp_path)
   assert time.monotonic() - start < 10
   assert message.startswith(f"data.name='cifar10' is not in {tmp_path} and cannot be downloaded")
-  for remedy in ("SEEDLAB_DATA", "--data_dir", "python -c", "config.Data(name='cifar10'), '.')"):
+  for remedy in ("SEEDLAB_DATA", "--data_dir", "python -c", "data.build('cifar10', data_dir='.')"):
     assert remedy in message
   assert caplog.records == []
   out, err = capfd.readouterr()

@@ -120,7 +120,7 @@ def test_published_counts(both):
     assert np.bincount(rows[:, 2]).tolist() == [2491, 24_060, 35_444, 19_591, 6890, 6534, 4990]
     assert np.bincount(rows[:, 1]).tolist() == [25_740, 74_260]
     assert loaded.mean.shape == loaded.std.shape == (0,) and loaded.mean.dtype == np.float32
-  fields, start = data.fields_of(RANDOM), 0
+  fields, start = movielens.FIELDS, 0
   for field in fields:
     part = rows[:, start : start + field.columns]
     assert part.max() < field.buckets and part.min() >= (-1 if field.columns > 1 else 0), field
@@ -166,7 +166,7 @@ def test_against_the_records_one_by_one(both, directory):
 
 
 def test_lists_of_films(both, directory):
-  users, films, seen = data.lists(RANDOM, directory)
+  users, films, seen = data.of(RANDOM, directory).lists()
   assert users.shape == (943, 4) and films.shape == (1682, 7) and seen.shape == (943, 1682)
   assert seen.sum() == 80_000
   rows = np.concatenate([both[0].train_image, both[0].test_image])
@@ -175,7 +175,7 @@ def test_lists_of_films(both, directory):
   assert not seen[both[0].test_image[:, 0], both[0].test_image[:, 4]].any()
   few = Data(name=f"{movielens.NAME}:0.1.1", test_examples=50)
   assert data.load(few, directory).test_image.tolist() == both[0].test_image[:50].tolist()
-  assert data.lists(few, directory).seen.sum() == 80_000
+  assert data.of(few, directory).lists().seen.sum() == 80_000
 
 
 @pytest.mark.parametrize(
@@ -184,10 +184,13 @@ def test_lists_of_films(both, directory):
     (Data(name="movielens/1m-ratings"), r"'movielens/1m-ratings' is not supp.*100k-ratings"),
     (Data(name="movielens"), r"data\.name='movielens' is not supported"),
     (Data(name="movielens/100k-movies:0.1.1"), r"100k-movies:0\.1\.1' is not supported"),
-    (Data(name=movielens.NAME, image_size=8), r"image_size=8 is for pictures, .*leave it at None"),
-    (Data(name=movielens.NAME, extra="a.npz"), r"extra='a\.npz' is for sets of .* pictures"),
-    (Data(name=movielens.NAME, train_split="all"), r"train_split='all' .* leave it at 'train'"),
-    (Data(test_by="time"), r"test_by='time' is for movielens/100k-ratings, not .*'digits'"),
+    (Data(name=movielens.NAME, image_size=8), r"image_size=8 is no option of .*; it has test_by"),
+    (Data(name=movielens.NAME, extra="a.npz"), r"extra='a\.npz' is no option of"),
+    (Data(name=movielens.NAME, train_split="all"), r"train_split='all' is no option of"),
+    (
+      Data(test_by="time"),
+      r"test_by='time' is no option of .*'digits'; it has image_size",
+    ),
     (Data(name=f"{movielens.NAME}:9.9.9"), r"cannot be opened"),
     (RANDOM, r"'movielens/100k-ratings' is not in "),
   ],
@@ -198,9 +201,8 @@ def test_what_is_refused(tmp_path, config, says):
   assert "\n" not in str(caught.value)
 
 
-def test_lists_of_other_sets():
-  with pytest.raises(UserError, match=r"'digits' has no films .*evaluation\.lists=0"):
-    data.lists(Data())
+def test_other_sets_have_no_lists():
+  assert data.build("digits").lists is None
 
 
 @pytest.mark.parametrize(

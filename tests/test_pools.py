@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import scipy.io
 import tensorflow_datasets as tfds
+from PIL import Image
 from test_data import (
   ALL_FILES,
   OWN,
@@ -34,7 +35,17 @@ from test_data import user_cache as user_cache
 
 from seedlab import config, engine
 from seedlab.config import Data
-from seedlab.data import cache, catalogue, cifar5m, class_names, dogbird, load, loading, npz
+from seedlab.data import (
+  Dataset,
+  cache,
+  catalogue,
+  cifar5m,
+  class_names,
+  convert,
+  dogbird,
+  load,
+  npz,
+)  # fmt: skip
 from seedlab.errors import UserError
 
 CIFAR5M = Data(name="cifar5m")
@@ -70,10 +81,10 @@ def parts(tmp_path, monkeypatch) -> pathlib.Path:
 @pytest.fixture
 def large(monkeypatch) -> None:
   """Every set counts as larger than memory."""
-  monkeypatch.setattr(loading, "_LARGE", 0)
+  monkeypatch.setattr(convert, "LARGE", 0)
 
 
-def assert_pool(loaded: loading.Dataset) -> None:
+def assert_pool(loaded: Dataset) -> None:
   for array, expected in zip(loaded, whole_pool(), strict=False):
     np.testing.assert_array_equal(array, expected)
   assert loaded.train_image.dtype == loaded.test_image.dtype == np.uint8
@@ -85,14 +96,15 @@ def assert_pool(loaded: loading.Dataset) -> None:
 
 @pytest.mark.parametrize("bulk", [7, 1000])
 def test_cifar5m_has_the_published_split(parts, large, monkeypatch, bulk):
-  monkeypatch.setattr(loading, "_BULK", bulk)
+  monkeypatch.setattr(convert, "BULK", bulk)
   loaded = load(CIFAR5M, str(parts.parent))
   assert_pool(loaded)
   pixels = loaded.train_image.reshape(-1, 3).astype(np.float64)
   np.testing.assert_allclose(loaded.mean, pixels.mean(0), rtol=1e-7)
   np.testing.assert_allclose(loaded.std, pixels.std(0), rtol=1e-7)
   assert not loaded.train_image.flags.writeable
-  assert class_names(CIFAR5M)[:3] + class_names(CIFAR5M)[-1:] == (
+  names = class_names(CIFAR5M, str(parts.parent))
+  assert names[:3] + names[-1:] == (
     "airplane",
     "automobile",
     "bird",
@@ -112,7 +124,7 @@ def test_labels_of_any_integer_type(parts, large):
 def test_both_ways_to_the_cache_write_the_same_bytes(parts, monkeypatch):
   folders = []
   for size in (2**30, 0):
-    monkeypatch.setattr(loading, "_LARGE", size)
+    monkeypatch.setattr(convert, "LARGE", size)
     load(CIFAR5M, str(parts.parent))
     (folder,) = (parts / "seedlab").iterdir()
     folders.append({path.name: path.read_bytes() for path in folder.glob("*.npy")})
@@ -121,14 +133,14 @@ def test_both_ways_to_the_cache_write_the_same_bytes(parts, monkeypatch):
 
 
 def test_conversion_happens_once_and_says_how_far_it_is(parts, large, monkeypatch, capfd):
-  monkeypatch.setattr(loading, "_BULK", 10)
+  monkeypatch.setattr(convert, "BULK", 10)
   load(CIFAR5M, str(parts.parent))
   out, err = capfd.readouterr()
   lines = err.splitlines()
   assert out == "" and len(lines) == 11
   assert lines[0].startswith("seedlab: converting cifar5m once, 0.0 GB, to ")
-  assert lines[1].split()[2:6] == ["30", "of", "230", "pictures"]
-  assert lines[-1] == "seedlab: cifar5m: 230 of 230 pictures converted"
+  assert lines[1].split()[2:6] == ["30", "of", "230", "images"]
+  assert lines[-1] == "seedlab: cifar5m: 230 of 230 images converted"
   (parts / "notes.txt").write_text("not a part of the set")
   load(CIFAR5M, str(parts.parent))
   assert capfd.readouterr() == ("", "")
@@ -145,7 +157,7 @@ def test_conversion_holds_a_piece_at_a_time(tmp_path, large, monkeypatch):
     write = np.savez_compressed if number % 2 else np.savez
     images = np.full((pictures, 32, 32, 3), number, np.uint8)
     write(folder / f"part{number}.npz", X=images, Y=np.full(pictures, number))
-  monkeypatch.setattr(loading, "_BULK", 50)
+  monkeypatch.setattr(convert, "BULK", 50)
   longest = []
   read = zipfile.ZipExtFile.read
 
@@ -179,13 +191,13 @@ def test_killed_conversion_is_not_believed_and_leaves_nothing(parts, large):
   code = (
     "import os, signal\n"
     "from seedlab import config, data\n"
-    "from seedlab.data import loading\n"
-    "loading._LARGE = 0\n"
-    "count = loading._counts\n"
+    "from seedlab.data import convert, examples\n"
+    "convert.LARGE = 0\n"
+    "count = examples.counts\n"
     "def counts(images, seen=[]):\n"
     "  seen.append(1)\n"
     "  return count(images) if len(seen) < 3 else os.kill(os.getpid(), signal.SIGKILL)\n"
-    "loading._counts = counts\n"
+    "examples.counts = counts\n"
     f"data.load(config.Data(name='cifar5m'), {str(parts.parent)!r})\n"
   )
   done = subprocess.run([sys.executable, "-c", code], capture_output=True)
@@ -196,7 +208,7 @@ def test_killed_conversion_is_not_believed_and_leaves_nothing(parts, large):
   assert npy_files(folder) == sorted([".lock", *ALL_FILES])
 
 
-@pytest.mark.parametrize("name", loading.Dataset._fields)
+@pytest.mark.parametrize("name", Dataset._fields)
 def test_cache_without_one_array_is_not_believed(parts, large, capfd, name):
   load(CIFAR5M, str(parts.parent))
   next(parts.rglob(f"{name}.npy")).unlink()
@@ -244,7 +256,7 @@ def test_read_only_everywhere(parts, user_cache, monkeypatch):
   read_only(parts, user_cache)
   try:
     assert_pool(load(CIFAR5M, str(parts.parent)))  # small enough for memory
-    monkeypatch.setattr(loading, "_LARGE", 0)
+    monkeypatch.setattr(convert, "LARGE", 0)
     message = refusal(CIFAR5M, parts.parent)
     assert message.count("may not be written") == 2 and f"{user_cache}" in message
     user_cache.chmod(0o755)
@@ -299,23 +311,23 @@ GOOD = archive(2)
 @pytest.mark.parametrize(
   ("arrays", "message"),
   [
-    ({"X": GOOD["X"]}, r"has no key 'Y' \(its keys: X\); name the pictures X, the labels Y"),
+    ({"X": GOOD["X"]}, r"has no key 'Y' \(its keys: X\); name the images X, the labels Y"),
     ({"image": GOOD["X"], "Y": GOOD["Y"]}, r"has no key 'X' \(its keys: image, Y\)"),
     ({}, r"has no key 'X' \(its keys: none\)"),
     (GOOD | {"X": GOOD["X"] / 255}, r"X in .* is float64\[40, 32, 32, 3\]; .* uint8\[N, H, W, C\]"),
     (GOOD | {"X": GOOD["X"].reshape(40, -1)}, r"X in .* is uint8\[40, 3072\]; it must be"),
     (GOOD | {"X": np.asfortranarray(GOOD["X"])}, r"X in .* in Fortran order; it must be"),
     (GOOD | {"X": GOOD["X"][:0], "Y": GOOD["Y"][:0]}, r"X in .* is uint8\[0, 32, 32, 3\]"),
-    (GOOD | {"X": GOOD["X"][:, :28, :28]}, r"pictures in .* are 28x28x3; they must be 32x32x3"),
+    (GOOD | {"X": GOOD["X"][:, :28, :28]}, r"images in .* are 28x28x3; they must be 32x32x3"),
     (GOOD | {"Y": GOOD["Y"] / 1.0}, r"Y in .* is float64\[40\]; it must be integers\[N\]"),
     (GOOD | {"Y": GOOD["Y"][:, None]}, r"Y in .* is int64\[40, 1\]; it must be integers\[N\]"),
-    (GOOD | {"Y": GOOD["Y"][:39]}, r"has 40 pictures in X and 39 labels in Y"),
+    (GOOD | {"Y": GOOD["Y"][:39]}, r"has 40 images in X and 39 labels in Y"),
     (GOOD | {"Y": np.where(np.arange(40) < 33, 0, 10)}, r"Y in .* is 10 at position 33; .* 0\.\.9"),
     (GOOD | {"Y": np.where(np.arange(40) == 3, -1, 9)}, r"Y in .* is -1 at position 3; .* 0\.\.9"),
   ],
 )
 def test_wrong_archives(parts, large, monkeypatch, arrays, message):
-  monkeypatch.setattr(loading, "_BULK", 30)
+  monkeypatch.setattr(convert, "BULK", 30)
   path = parts / "part2.npz"
   np.savez(path, **arrays)
   with pytest.raises(UserError, match=rf"^data\.name='cifar5m': .*{message}") as caught:
@@ -379,8 +391,8 @@ def split_of(directory: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarra
 @pytest.mark.parametrize("size", [0, 2**30])
 @pytest.mark.parametrize("bulk", [4, 1000])
 def test_splits_are_joined_in_the_order_named(own, monkeypatch, size, bulk):
-  monkeypatch.setattr(loading, "_LARGE", size)
-  monkeypatch.setattr(loading, "_BULK", bulk)
+  monkeypatch.setattr(convert, "LARGE", size)
+  monkeypatch.setattr(convert, "BULK", bulk)
   for splits in ("train+extra", "extra+train", "extra", "train"):
     loaded = load(Data(name="own_set", train_split=splits), str(own))
     images, labels = zip(*(split_of(own, split) for split in splits.split("+")), strict=True)
@@ -393,10 +405,10 @@ def test_splits_are_joined_in_the_order_named(own, monkeypatch, size, bulk):
 
 def test_a_large_set_is_decoded_like_a_small_one(tmp_path, monkeypatch, capfd):
   make_set(tmp_path, sixteen())
-  small = loading.Dataset(*map(np.array, load(OWN, str(tmp_path))))
+  small = Dataset(*map(np.array, load(OWN, str(tmp_path))))
   for folder in tmp_path.rglob("seedlab"):
     shutil.rmtree(folder)
-  monkeypatch.setattr(loading, "_LARGE", 0)
+  monkeypatch.setattr(convert, "LARGE", 0)
   assert_same(load(OWN, str(tmp_path)), small)
   assert "converting own_set once" in capfd.readouterr().err
 
@@ -447,8 +459,10 @@ def test_unknown_and_forbidden_splits(own, tmp_path):
   make_set(tmp_path / "other", splits)
   message = refusal(Data(name="own_set", train_split="train+validation"), tmp_path / "other")
   assert "has a split 'validation' without labels" in message
-  assert "for sets of tensorflow-datasets" in refusal(Data(train_split="train+test"), None)
-  assert "for sets of tensorflow-datasets" in refusal(Data(name="cifar5m", extra="a.npz"), own)
+  message = refusal(Data(train_split="train+test"), None)
+  assert message.startswith("data.train_split='train+test' is no option of data.name='digits'; it")
+  message = refusal(Data(name="cifar5m", extra="a.npz"), own)
+  assert message == ("data.extra='a.npz' is no option of data.name='cifar5m'; it has image_size")
 
 
 def extra_archive(number: int, count: int = 3, **size: int) -> dict[str, np.ndarray]:
@@ -457,7 +471,7 @@ def extra_archive(number: int, count: int = 3, **size: int) -> dict[str, np.ndar
 
 
 def test_extra_pool_comes_after_the_training_split(own, monkeypatch):
-  monkeypatch.setattr(loading, "_BULK", 2)
+  monkeypatch.setattr(convert, "BULK", 2)
   plain = load(OWN, str(own))
   (own / "tiny").mkdir()
   for number in (2, 1):
@@ -586,8 +600,8 @@ def imagenet(tmp_path) -> pathlib.Path:
 @pytest.mark.parametrize("size", [0, 2**30])
 @pytest.mark.parametrize("bulk", [3, 1000])
 def test_dogs_and_birds_of_an_imagenet(imagenet, monkeypatch, size, bulk):
-  monkeypatch.setattr(loading, "_LARGE", size)
-  monkeypatch.setattr(loading, "_BULK", bulk)
+  monkeypatch.setattr(convert, "LARGE", size)
+  monkeypatch.setattr(convert, "BULK", bulk)
   loaded = load(TWO_CLASSES, str(imagenet))
   dogs = {159, 221, 200, 180}
   birds = {7, 24, 80, 100, 127, 146}
@@ -598,13 +612,13 @@ def test_dogs_and_birds_of_an_imagenet(imagenet, monkeypatch, size, bulk):
     expected_images, expected_labels = [], []
     for place, label in enumerate(split):
       if label in dogs | birds:
-        pixels = loading.Image.fromarray(picture(label, height=4 + place, width=8))
-        expected_images.append(loading._pixels(pixels, 4))
+        pixels = Image.fromarray(picture(label, height=4 + place, width=8))
+        expected_images.append(convert.pixels(pixels, 4))
         expected_labels.append(int(label in birds))
     assert as_multiset(images, labels) == as_multiset(np.array(expected_images), expected_labels)
     assert images.dtype == np.uint8 and labels.dtype == np.int32
   assert loaded.train_image.shape == (10, 4, 4, 3) and loaded.test_label.shape == (3,)
-  assert class_names(TWO_CLASSES) == ("hunting dog", "bird")
+  assert class_names(TWO_CLASSES, str(imagenet)) == ("hunting dog", "bird")
   pixels = loaded.train_image.reshape(-1, 3)
   np.testing.assert_allclose(loaded.mean, pixels.mean(0), rtol=1e-6)
 

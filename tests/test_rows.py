@@ -14,7 +14,7 @@ from test_ideal import keys_of, seeds_of
 from seedlab import config as configs
 from seedlab import engine, streams, sweeps, training
 from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training
-from seedlab.data import Dataset, worlds
+from seedlab.data import Dataset, build
 from seedlab.data.fields import Field
 from seedlab.errors import UserError
 from seedlab.training import evaluation
@@ -84,7 +84,7 @@ def test_an_ideal_world_of_clicks_trains_on_the_next_ones():
   data, keys = jax.device_put(built.load()), keys_of(3)
   before = built.init(keys, data)
   after, _ = jax.jit(built.advance)(before, keys, data, None, jnp.int32(0), jnp.int32(1))
-  world = worlds.by_name("clicks", None, dict(settings.data.world_kwargs))
+  world = build("clicks", dict(settings.data.world_kwargs)).world
   rows, labels = world.sample(keys.sample, jnp.arange(40))
 
   def loss(params):
@@ -115,7 +115,7 @@ def test_no_trained_network_ranks_better_than_the_truth():
   built = training.make_trainer(settings)
   found = outcome_of(built, (1, 2, 3, 4)).outcome["test_auc"][:, -1]
   data = built.load()
-  world = worlds.by_name("clicks", None, dict(settings.data.world_kwargs))
+  world = build("clicks", dict(settings.data.world_kwargs)).world
   truth = np.asarray(world.truth(data.test_image))
   best = training.losses.area_under_curve(truth, data.test_label)
   assert 0.6 < found.min() and found.max() < best
@@ -208,7 +208,7 @@ def test_a_page_of_clicks_names_what_flips(tmp_path):
 
 def test_the_time_of_a_world_is_that_of_its_key():
   """Rows are of (key, number): another seed's clicks are others, at the same hours."""
-  world = worlds.by_name("clicks", None, {})
+  world = build("clicks").world
   index = jnp.arange(50, dtype=jnp.int32)
   a, b = (
     world.sample(streams.derive(jnp.asarray(seeds_of(run)[0])).sample, index)[0] for run in (1, 2)

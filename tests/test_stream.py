@@ -16,8 +16,9 @@ from seedlab import checkpoints, engine, streams, training
 from seedlab import config as configs
 from seedlab import data as datasets
 from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training
-from seedlab.data import augmentation, crops, loading, stream
+from seedlab.data import augmentation, catalogue, convert, crops, stream
 from seedlab.data import order as orders
+from seedlab.data import tfds as sets
 from seedlab.errors import UserError
 from seedlab.training import examples as sources
 
@@ -123,7 +124,7 @@ def test_pictures_come_in_the_order_asked_for_whatever_the_threads(own, monkeypa
     shrunk = image.resize((width, height), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(found.image[number, :height, :width], np.asarray(shrunk))
     assert not found.image[number, height:].any() and not found.image[number, :, width:].any()
-    expected, _ = loading._whole_picture(PUBLISHED, image)
+    expected, _ = sets.whole_image(SIDE, 1.5, image)
     np.testing.assert_array_equal(whole.image[number], expected)
     assert found.label[number] == whole.label[number] == records[position]["label"]
   assert found.label.dtype == found.size.dtype == np.int32
@@ -145,15 +146,15 @@ def test_centre_crops_by_hand():
 @pytest.mark.parametrize("large", [False, True])
 def test_test_pictures_are_cut_once_and_kept(own, monkeypatch, large, capfd):
   if large:
-    monkeypatch.setattr(loading, "_LARGE", 0)
-    monkeypatch.setattr(loading, "_BULK", 4)
+    monkeypatch.setattr(convert, "LARGE", 0)
+    monkeypatch.setattr(convert, "BULK", 4)
   data = dataclasses.replace(PUBLISHED, image_size=6 + large)  # the two share a folder
   loaded = datasets.load(data, own)
   assert loaded.train_image.shape == (0, 6 + large, 6 + large, 3) and not len(loaded.train_label)
   for image, label, record in zip(
     loaded.test_image, loaded.test_label, decoded(own, "test"), strict=True
   ):
-    expected, _ = loading._whole_picture(data, Image.fromarray(record["image"]))
+    expected, _ = sets.whole_image(6 + large, 1.5, Image.fromarray(record["image"]))
     np.testing.assert_array_equal(image, expected)
     assert label == record["label"]
   monkeypatch.setattr(stream, "read", None)
@@ -201,7 +202,7 @@ def damaged(tmp_path, monkeypatch):
   make_set(tmp_path, {"train": train, "test": test}, shape=(None, None, 3))
   numbers = []
   for split in ("train", "test"):
-    source = loading._source(tfds.builder("own_set", data_dir=tmp_path), split)
+    source = sets.source(tfds.builder("own_set", data_dir=tmp_path), split)
     sound = {example["image"] for example in many(0, 12) + many(100, 3)}
     numbers.append([n for n in range(len(source)) if source[n]["image"] not in sound])
   return str(tmp_path), *numbers
@@ -454,9 +455,9 @@ def test_batches_are_those_of_the_epochs_order(own, program):
     ({"training": {"full_batch": True}}, "training.full_batch needs pictures at hand"),
     ({"evaluation": {"gradient_norm": True}}, "evaluation.gradient_norm needs pictures at hand"),
     ({"evaluation": {"slices": 5}}, "evaluation.slices needs pictures at hand"),
-    ({"data": {"name": "digits"}}, "data.stream=True is for pictures of tensorflow-datasets"),
-    ({"data": {"name": "glyphs", "image_size": 8}}, "data.stream=True is for sets of tensor"),
-    ({"data": {"name": "imagenet_dogbird"}}, "stream=True is for pictures of tensorflow-datasets"),
+    ({"data": {"name": "digits"}}, "data.stream=True is no option of data.name='digits'; it has"),
+    ({"data": {"name": "glyphs", "image_size": 8}}, "data.stream=True is no option of"),
+    ({"data": {"name": "imagenet_dogbird"}}, "data.stream=True is no option of"),
   ],
 )
 def test_what_cannot_be_streamed_is_refused(own, sections, words):
@@ -493,7 +494,8 @@ def test_cifar10_streamed_is_cifar10(data_dir):
   data = Data(name="cifar10", stream=True, normalisation="imagenet")
   pool = datasets.streamed(data, data_dir)
   # What `load` keeps, up to the first thousand.
-  image, label = next(loading._decode(loading._builder(data, data_dir, False), "train", data))
+  builder = catalogue.find("cifar10", data_dir, download=False)
+  image, label = next(sets._decode(sets.ImageSet(builder, "cifar10", None), "train"))
   positions = np.random.default_rng(0).permutation(1000)
   found = pool.read(positions)
   np.testing.assert_array_equal(found.image, image[positions])

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import inspect
 import io
 import itertools
 import subprocess
@@ -13,17 +14,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seedlab import figures, streams
+from seedlab import data, figures, streams
 from seedlab.config import WORLDS
+from seedlab.data import glyphs as drawing
 from seedlab.data import worlds
 from seedlab.errors import UserError
 
 SIDE, COUNT = 16, 400
-glyph_labels = jax.jit(worlds.glyph_labels, static_argnums=2)
+glyph_labels = jax.jit(drawing.glyph_labels, static_argnums=2)
 
 
 def sample_key(seed: int) -> jax.Array:
   return streams.derive(jnp.full(len(streams.STREAMS), seed, jnp.uint32)).sample
+
+
+def world_of(name: str, **options: float) -> data.World:
+  return data.build(name, options).world
 
 
 def glyphs(first: int = 0, **kwargs: float) -> tuple[np.ndarray, np.ndarray]:
@@ -32,19 +38,19 @@ def glyphs(first: int = 0, **kwargs: float) -> tuple[np.ndarray, np.ndarray]:
   Compiled as a whole, each choice of parameters would take a second. Nothing is
   fused or contracted here, so no bit can rest on XLA's doing so.
   """
-  world = worlds.by_name("glyphs", SIDE, kwargs)
+  world = world_of("glyphs", image_size=SIDE, **kwargs)
   return tuple(map(np.asarray, world.sample(sample_key(0), first + jnp.arange(COUNT))))
 
 
 @functools.cache
 def gaussians(side: int, count: int, distance: float) -> tuple[np.ndarray, np.ndarray]:
-  world = worlds.by_name("gaussians", side, {"distance": distance})
+  world = world_of("gaussians", image_size=side, distance=distance)
   return tuple(map(np.asarray, jax.jit(world.sample)(sample_key(0), jnp.arange(count))))
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_same_bytes_in_every_batch_lane_loop_and_program(name):
-  world = worlds.by_name(name, None if name == "clicks" else SIDE, {})
+  world = world_of(name, **({} if name == "clicks" else {"image_size": SIDE}))
   keys = jax.vmap(jax.random.fold_in, (None, 0))(sample_key(3), jnp.arange(3))
   numbers = np.array([5, 70000, 0, 2**31 - 1, 17, 5, 9], np.int32)
   images, labels = jax.jit(world.sample)(keys[1], numbers)
@@ -79,7 +85,7 @@ def test_the_same_bytes_in_every_batch_lane_loop_and_program(name):
 
 
 def test_operation_by_operation_draws_the_same_glyphs():
-  world = worlds.by_name("glyphs", SIDE, {})
+  world = world_of("glyphs", image_size=SIDE)
   images, labels = jax.jit(world.sample)(sample_key(0), jnp.arange(COUNT))
   one_by_one = glyphs()
   np.testing.assert_array_equal(one_by_one[0], images)
@@ -97,7 +103,7 @@ GOLDEN = {  # the examples' SHA-256 and the labels of sixteen samples of two see
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_golden_samples(name):
-  world = worlds.by_name(name, None, {})
+  world = world_of(name)
   digest, labels = hashlib.sha256(), []
   for seed in (0, 2**32 - 1):
     images, drawn_labels = jax.jit(world.sample)(sample_key(seed), jnp.arange(16))
@@ -121,22 +127,23 @@ def test_the_ambiguous_share_is_half_way_shapes_that_do_not_know_their_label():
   np.testing.assert_array_equal(labels[:COUNT], drawn_labels)
 
   # The same words but for the label: a picture differs unless it is half-way between the two.
-  values = {name: default for name, (default, _, _) in worlds._GLYPHS.items()} | {"ambiguity": 0.3}
-  words = worlds._words(sample_key(0), jnp.arange(COUNT), worlds._RESERVED + SIDE * SIDE)
+  values = inspect.signature(drawing.glyphs).parameters
+  values = {name: values[name].default for name in drawing.RANGES} | {"ambiguity": 0.3}
+  words = worlds.words(sample_key(0), jnp.arange(COUNT), drawing._RESERVED + SIDE * SIDE)
   assert (words[:, 0] % 10 == labels[:COUNT]).all()
   for other, equal in ((labels ^ 1, ambiguous), ((labels + 2) % 10, jnp.zeros(20000, bool))):
     relabelled = words.at[:, 0].set(other[:COUNT].astype(jnp.uint32))
-    pictures = jax.vmap(functools.partial(worlds._picture, SIDE, values))(relabelled)
+    pictures = jax.vmap(functools.partial(drawing._image, SIDE, values))(relabelled)
     same = (np.asarray(pictures) == images).all((1, 2, 3))
     np.testing.assert_array_equal(same, equal[:COUNT])
-  shapes, _ = worlds._shapes()
+  shapes, _ = drawing._shapes()
   away = [np.abs(shapes[10:] - shapes[one:10:2]) for one in (0, 1)]
   assert np.abs(away[0] - away[1]).max() <= 1 < away[0].max()
 
 
 @jax.jit
 def covered(curves, place, width, soft):
-  return worlds._coverage(worlds._segments(curves), place, width, soft)
+  return drawing._coverage(drawing._segments(curves), place, width, soft)
 
 
 def test_coverage_is_that_of_the_distance_in_floating_point():
@@ -172,7 +179,7 @@ def test_coverage_is_integers_in_all_but_its_types():
   place = np.arange(-1020, 1024, 8, dtype=np.int32)
   for k in range(0, 60, 3):
     width, soft = rng.integers(20, 300, 2)
-    segments = worlds._segments(curves[k : k + 3])
+    segments = drawing._segments(curves[k : k + 3])
     x0, y0, along, down, half = (np.asarray(part, np.int64)[:, None, None] for part in segments)
     x, y = place[None, None, :] - x0, place[None, :, None] - y0
     t = np.maximum(np.abs((x * along >> 12) + (y * down >> 12)) - half, 0)
@@ -188,7 +195,7 @@ def test_coverage_is_integers_in_all_but_its_types():
 def test_the_root_is_exact():
   near = np.arange(1, 20000, 7, dtype=np.int32)
   squares = np.concatenate([near**2 - 1, near**2, near**2 + 1, [0, 2**29 + 1]]).astype(np.int32)
-  np.testing.assert_array_equal(worlds._root(jnp.asarray(squares)), np.sqrt(squares).astype(int))
+  np.testing.assert_array_equal(drawing._root(jnp.asarray(squares)), np.sqrt(squares).astype(int))
 
 
 def test_a_curve_that_is_one_point_is_a_dot():
@@ -241,10 +248,10 @@ def lightness_gap(images: np.ndarray) -> np.ndarray:
   return np.take_along_axis(far, np.abs(far).argmax(1)[:, None], 1)[:, 0]
 
 
-@pytest.mark.parametrize(("side", "bound"), [(8, 2), (21, 1)])
+@pytest.mark.parametrize(("side", "bound"), [(8, 1), (21, 0)])
 def test_the_smallest_side_with_every_extreme_and_an_odd_one(side, bound):
-  extreme = {name: row[bound] for name, row in worlds._GLYPHS.items()}
-  world = worlds.by_name("glyphs", side, extreme)
+  extreme = {name: row[bound] for name, row in drawing.RANGES.items()}
+  world = world_of("glyphs", image_size=side, **extreme)
   images, _ = jax.jit(world.sample)(sample_key(0), jnp.arange(50))
   assert images.shape == (50, side, side, 3) and images.std((1, 2)).max(1).min() > 5
   assert len({image.tobytes() for image in np.asarray(images)}) == 50
@@ -265,7 +272,7 @@ def test_the_optimal_rule_has_the_bayes_error(side, distance):
   error = np.abs(optimal_labels(images) - labels).mean()
 
   def within(distance):
-    bayes = worlds.by_name("gaussians", side, {"distance": distance}).bayes_error
+    bayes = world_of("gaussians", image_size=side, distance=distance).bayes_error
     return abs(error - bayes) < 3 * np.sqrt(bayes * (1 - bayes) / count)
 
   assert within(distance) and not within(1.1 * distance) and not within(0.9 * distance)
@@ -284,7 +291,7 @@ def test_gaussian_pixels_have_the_claimed_moments():
   assert abs(((away - away.mean()) ** 4).mean() / variance**2 - 3) < 4 * np.sqrt(24 / count)
   correlation = np.corrcoef(away.reshape(-1, 64).T) - np.eye(64)
   assert np.abs(correlation).max() < 5 / np.sqrt(len(images))
-  assert worlds.by_name("gaussians", None, {"distance": 2}).bayes_error == pytest.approx(
+  assert world_of("gaussians", distance=2).bayes_error == pytest.approx(
     0.15865525393145707, rel=1e-12
   )
 
@@ -292,17 +299,16 @@ def test_gaussian_pixels_have_the_claimed_moments():
 @pytest.mark.parametrize(
   ("name", "size", "kwargs", "says"),
   [
-    ("glyph", None, {}, r"data\.name='glyph' .*did you mean 'glyphs'.*gaussians, glyphs"),
-    ("clicks", 8, {}, r"data\.image_size=8 is for pictures.* leave it empty"),
+    ("clicks", 8, {}, r"data\.image_size=8 is no option of data\.name='clicks'; it has users, it"),
     ("clicks", None, {"users": 2.5}, r"users=2\.5 must be a whole number in \[1, 100000\]"),
     ("clicks", None, {"users": float("nan")}, r"users=nan must be a whole number"),
     ("clicks", None, {"rate": 0.0}, r"rate=0\.0 must be a number in \[0\.001, 0\.999\]"),
-    ("clicks", None, {"user": 9}, r"'clicks' takes no 'user'; did you mean 'users'"),
+    ("clicks", None, {"user": 9}, r"data\.user=9 is no option of .*; did you mean 'users'"),
     ("glyphs", 7, {}, r"data\.image_size=7 must lie in \[8, 256\]"),
     ("gaussians", 257, {}, r"data\.image_size=257"),
-    ("glyphs", None, {"noize": 1.0}, r"takes no 'noize'; did you mean 'noise'.*ambiguity, rot"),
-    ("gaussians", None, {"noise": 1.0}, r"'gaussians' takes no 'noise'; it takes distance \(set"),
-    ("glyphs", None, {"noise": -1.0}, r"data\.world_kwargs: noise=-1.0 .* \[0, 100\]"),
+    ("glyphs", None, {"noize": 1.0}, r"noize=1\.0 .*; did you mean 'noise'.*ambiguity, rot"),
+    ("gaussians", None, {"noise": 1.0}, r"noise=1\.0 .*; it has image_size, distance$"),
+    ("glyphs", None, {"noise": -1.0}, r"data\.noise=-1.0 .* \[0, 100\]"),
     ("glyphs", None, {"ambiguity": 1.01}, r"ambiguity=1.01"),
     ("glyphs", None, {"blur": float("nan")}, r"blur=nan"),
     ("glyphs", None, {"clutter": True}, r"clutter=True must be a number"),
@@ -311,12 +317,12 @@ def test_gaussian_pixels_have_the_claimed_moments():
 )
 def test_what_is_refused(name, size, kwargs, says):
   with pytest.raises(UserError, match=says):
-    worlds.by_name(name, size, kwargs)
+    data.build(name, kwargs | ({"image_size": size} if size else {}))
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_other_keys_are_refused(name):
-  sample = worlds.by_name(name, None, {}).sample
+  sample = world_of(name).sample
   for key in (jax.random.PRNGKey(0), jax.random.key(0, impl="rbg")):
     with pytest.raises(TypeError, match="threefry2x32"):
       sample(key, jnp.arange(2))
@@ -325,7 +331,7 @@ def test_other_keys_are_refused(name):
 def test_choosing_a_world_starts_no_backend():
   code = (
     "from jax._src import xla_bridge; from seedlab.config import WORLDS;"
-    " from seedlab.data import worlds; [worlds.by_name(name, None, {}) for name in WORLDS];"
+    " from seedlab import data; [data.build(name).world for name in WORLDS];"
     " assert not xla_bridge.backends_are_initialized()"
   )
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

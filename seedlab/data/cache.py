@@ -1,4 +1,4 @@
-"""Decoded pictures kept on disk as one plain .npy file per array.
+"""Decoded images kept on disk as one plain .npy file per array.
 
 They lie beside their source where that is writable, else in the user's cache
 directory, and are mapped into memory, so that several workers share one copy.

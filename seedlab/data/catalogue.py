@@ -1,6 +1,6 @@
 """Finds a set of tensorflow-datasets on disk, or downloads it; without TensorFlow.
 
-tensorflow-datasets reads its files without TensorFlow, but prepares pictures
+tensorflow-datasets reads its files without TensorFlow, but prepares images
 with it (to open files and to encode PNG). Where TensorFlow is missing,
 `_tensorflow` lends it the few functions it asks for while it prepares.
 """
@@ -23,14 +23,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seedlab.config import WORLDS
 from seedlab.errors import UserError
 
 _READABLE = ("array_record", "parquet", "bagz")  # what can be read without TensorFlow
 _CONNECT_SECONDS = 10.0
 
 
-def find(name: str, data_dir: str | None, download: bool = True, pictures: bool = True) -> Any:
+def find(name: str, data_dir: str | None, download: bool = True, images: bool = True) -> Any:
   """The tensorflow-datasets builder of a set that is on disk.
 
   Downloads and prepares the set if it is not there yet; one line on stderr says so.
@@ -39,15 +38,15 @@ def find(name: str, data_dir: str | None, download: bool = True, pictures: bool 
     name: as tensorflow-datasets writes it, "set", "set/config" or "set:version".
     data_dir: its directory; None means SEEDLAB_DATA, else ~/tensorflow_datasets.
     download: False refuses a set that is not there yet.
-    pictures: refuse what is no image classification, before anything is downloaded.
+    images: refuse what is no image classification, before anything is downloaded.
 
   Raises:
     UserError: if it is unknown, refused, or not to be had.
   """
   place = directory(data_dir)
   with quiet():
-    builder = _builder(name, place, pictures)
-    if pictures:
+    builder = _builder(name, place, images)
+    if images:
       _check_supervised(builder, name)
     prepared = builder.is_prepared()
   if not prepared and not download:
@@ -115,11 +114,13 @@ def quiet() -> Iterator[None]:
     logging.disable(disabled)
 
 
-def _builder(name: str, directory: pathlib.Path, pictures: bool) -> Any:
+def _builder(name: str, directory: pathlib.Path, images: bool) -> Any:
   import tensorflow_datasets as tfds
 
-  if not pictures and not (directory / name.split(":")[0]).is_dir():
-    # Without TensorFlow it knows the code of its picture sets only.
+  from seedlab import data
+
+  if not images and not (directory / name.split(":")[0]).is_dir():
+    # Without TensorFlow it knows the code of its image sets only.
     import tensorflow_datasets.structured.movielens
 
   try:
@@ -127,8 +128,7 @@ def _builder(name: str, directory: pathlib.Path, pictures: bool) -> Any:
   except tfds.core.DatasetNotFoundError:
     # A set that somebody made is known by its folder alone.
     own = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-    ours = ("digits", "cifar5m", "imagenet_dogbird", "criteo", *WORLDS)
-    names = {*ours, *tfds.list_builders(with_community_datasets=False), *own}
+    names = {*data.offered(), *tfds.list_builders(with_community_datasets=False), *own}
   except Exception as error:  # a wrong version or config, or anything in a set's own code
     raise UserError(f"data.name={name!r} cannot be opened: {one_line(error)}") from error
   stem = name.split("/")[0].split(":")[0]
@@ -144,16 +144,16 @@ def _check_supervised(builder: Any, name: str) -> None:
 
   keys = builder.info.supervised_keys
   if keys is not None and len(keys) == 2 and all(isinstance(key, str) for key in keys):
-    picture, label = (builder.info.features[key] for key in keys)
+    image, label = (builder.info.features[key] for key in keys)
     if (
-      isinstance(picture, features.Image)
-      and picture.np_dtype == np.uint8
+      isinstance(image, features.Image)
+      and image.np_dtype == np.uint8
       and isinstance(label, features.ClassLabel)
     ):
       return
   raise UserError(
     f"data.name={name!r} is not image classification (its supervised keys: {keys}); choose a set"
-    " with one uint8 picture and one class label"
+    " with one uint8 image and one class label"
   )
 
 
@@ -172,8 +172,8 @@ def _download(builder: Any, name: str, directory: pathlib.Path) -> None:
     raise UserError(
       f"data.name={name!r} is not in {directory} and cannot be downloaded ({one_line(error)});"
       " name a directory that has it with --data_dir or SEEDLAB_DATA, or fetch it on a machine with"
-      ' a network: python -c "from seedlab import config, data;'
-      f" data.load(config.Data(name={name!r}), '.')\""
+      ' a network: python -c "from seedlab import data;'
+      f" data.build({name!r}, data_dir='.').dataset\""
     ) from error
 
 

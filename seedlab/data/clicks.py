@@ -27,27 +27,28 @@ of the program: 0.2 MB with the default parameters, 4 MB with the largest.
 import functools
 import hashlib
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seedlab import streams
-from seedlab.data.fields import Field
+from seedlab.data import worlds
+from seedlab.data.examples import Examples, World
+from seedlab.data.fields import Field, columns
 
-# Of each parameter: default, least and largest value; one whose default is an int is a whole
-# number.
-PARAMETERS = {
-  "users": (5000, 1, 100_000),
-  "items": (2000, 1, 100_000),
-  "rank": (8, 1, 16),  # numbers that each user, item, topic and advertiser is made of
-  "exponent": (1.0, 0.0, 2.0),  # of the power law; 0 makes all equally frequent
-  "interaction": (1.0, 0.0, 4.0),  # its standard deviation in log-odds, over pairs of user and item
-  "drift": (0.5, 0.0, 2.0),  # amplitude of the daily wave, and of the weekly one, in log-odds
-  "rate": (0.1, 0.001, 0.999),  # of clicks, where all effects are zero
-  "period": (168_000, 168, 2**24),  # examples a week, after which the hours come round
+__all__ = ("clicks",)
+
+# Of each option: least and largest value; one whose bounds are ints is a whole number.
+RANGES = {
+  "users": (1, 100_000),
+  "items": (1, 100_000),
+  "rank": (1, 16),
+  "exponent": (0.0, 2.0),
+  "interaction": (0.0, 4.0),
+  "drift": (0.0, 2.0),
+  "rate": (0.001, 0.999),
+  "period": (168, 2**24),
 }
 CLASS_NAMES = ("no click", "click")
 
@@ -63,14 +64,6 @@ _BYTE_VARIANCE = (256**2 - 1) / 3  # of the odd numbers -255, ..., 255
 _SHIFT = 12  # binary digits of the factor of a dot product
 
 
-class Clicks(NamedTuple):
-  """What `worlds.by_name` makes a World of."""
-
-  fields: tuple[Field, ...]
-  sample: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-  truth: Callable[[jax.Array], jax.Array]
-
-
 class _Tables(NamedTuple):
   below: dict[str, np.ndarray]  # uint32[n - 1]: how many of 2^32 words draw a category up to k
   advertiser: np.ndarray  # int32[items]
@@ -80,12 +73,54 @@ class _Tables(NamedTuple):
   scales: tuple[int, int]  # what the two dot products are multiplied with, times 2^_SHIFT
 
 
-def build(users: int, items: int, rank: int, period: int, **values: float) -> Clicks:
-  """The world with these parameters, all of PARAMETERS, within their bounds.
+def clicks(
+  *,
+  test_examples: int | None,
+  download: bool,
+  users: int = 5000,
+  items: int = 2000,
+  rank: int = 8,
+  exponent: float = 1.0,
+  interaction: float = 1.0,
+  drift: float = 0.5,
+  rate: float = 0.1,
+  period: int = 168_000,
+) -> Examples:
+  """A world of rows int32[7]: user, item, advertiser, topic, device, slot, hour. See above.
 
-  Rows are int32[n, 7]: a column for each of `fields`. `truth` maps rows to the
-  probabilities of a click, float32[n], multiples of 2^-24.
+  Its `truth` maps rows to the probabilities of a click, float32[n], multiples of 2^-24.
+
+  Args:
+    test_examples: how many are drawn to test on, over all of the period; None: 10,000.
+    download: False draws no test set.
+    users: how many there are.
+    items: likewise.
+    rank: numbers that each user, item, topic and advertiser is made of.
+    exponent: of the power law; 0 makes all equally frequent.
+    interaction: its standard deviation in log-odds, over pairs of user and item.
+    drift: amplitude of the daily wave, and of the weekly one, in log-odds.
+    rate: of clicks, where all effects are zero.
+    period: examples a week, after which the hours come round.
+
+  Raises:
+    UserError: an option out of its range.
   """
+  options = worlds.checked(
+    RANGES,
+    users=users,
+    items=items,
+    rank=rank,
+    exponent=exponent,
+    interaction=interaction,
+    drift=drift,
+    rate=rate,
+    period=period,
+  )
+  world = _world(**options)
+  return worlds.examples("clicks", world, options, test_examples, download)
+
+
+def _world(users: int, items: int, rank: int, period: int, **others: float) -> World:
   fields = (
     Field("user", users),
     Field("item", items),
@@ -95,11 +130,10 @@ def build(users: int, items: int, rank: int, period: int, **values: float) -> Cl
     Field("slot", _SLOTS),
     Field("hour", _HOURS),
   )
-  tables = _tables(fields, rank, **values)
+  tables = _tables(fields, rank, **others)
 
   def sample(key, index):
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(streams.check_key(key), index)
-    words = jax.vmap(lambda key: jax.random.bits(key, (len(_DRAWN) + 1,), jnp.uint32))(keys)
+    words = worlds.words(key, index, len(_DRAWN) + 1)
     drawn = {name: _category(tables.below[name], words[:, i]) for i, name in enumerate(_DRAWN)}
     drawn["advertiser"] = jnp.asarray(tables.advertiser)[drawn["item"]]
     # The product stays below 2^32.
@@ -112,7 +146,7 @@ def build(users: int, items: int, rank: int, period: int, **values: float) -> Cl
     # Integers up to 2^24 are exact in float32, and so is their share of a power of two.
     return _chances(fields, tables, rows).astype(jnp.float32) / 2**24
 
-  return Clicks(fields, sample, truth)
+  return World(sample, (columns(fields),), CLASS_NAMES, None, fields, truth, period)
 
 
 def _category(below: np.ndarray, words: jax.Array) -> jax.Array:

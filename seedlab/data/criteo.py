@@ -12,6 +12,7 @@ Lines are read one after the other, so that a file may be larger than memory.
 """
 
 import contextlib
+import functools
 import gzip
 import itertools
 import pathlib
@@ -21,13 +22,17 @@ from typing import IO
 
 import numpy as np
 
-from seedlab.data import catalogue
+from seedlab.data import cache, catalogue, convert
+from seedlab.data.examples import Examples
 from seedlab.data.fields import Field
 from seedlab.errors import UserError
 
-CLASS_NAMES = ("no click", "click")
+__all__ = ("criteo",)
+
+_CLASS_NAMES = ("no click", "click")
 _LINES, _TRAIN, _TEST = 45_840_617, 37_000_000, 4_420_309
 _FEWEST = 10  # lines
+_PARSED = 5000  # lines at a time
 _INTEGERS = 13
 # fmt: off
 _BUCKETS = (
@@ -52,6 +57,30 @@ _LABELS = {b"0": 0, b"1": 1}
 # The CRC of the front part, from which that of the whole goes on.
 _FRONTS = tuple(zlib.crc32(f"{i + 1}:".encode()) for i in range(len(_BUCKETS)))
 _BLOCK = 2**20  # bytes
+
+
+def criteo(*, data_dir: str | None) -> Examples:
+  """Rows of train.txt or train.txt.gz in the folder criteo of the data directory.
+
+  Args:
+    data_dir: as for `tfds`.
+
+  Raises:
+    UserError: if there is no such file; when it is read, if it is damaged.
+  """
+  path = find(catalogue.directory(data_dir))
+
+  def both() -> tuple[convert.Pieces, convert.Pieces]:
+    train, test = (
+      convert.Pieces(
+        len(part), (COLUMNS,), functools.partial(pieces, path, part, _PARSED), np.int32
+      )
+      for part in parts(count(path))
+    )
+    return train, test
+
+  places = cache.folders(path.parent, "criteo", [path])
+  return Examples(lambda: convert.dataset("criteo", places, both), _CLASS_NAMES, FIELDS)
 
 
 def find(directory: pathlib.Path) -> pathlib.Path:

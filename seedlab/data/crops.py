@@ -1,9 +1,9 @@
-"""Random resized crops, on the device: of one key and one picture, whatever its size.
+"""Random resized crops, on the device: of one key and one image, whatever its size.
 
-Pictures differ in size and a compiled program knows one shape, so a picture lies in the upper left
+Images differ in size and a compiled program knows one shape, so an image lies in the upper left
 corner of a square canvas of zeros, beside its own size. The draws are those of torchvision's
 RandomResizedCrop, the filter that of Pillow and of torch's interpolate(antialias=True): a triangle
-as wide as the shrinking, cut off at the border of the crop. A picture of 224x224 from a canvas of
+as wide as the shrinking, cut off at the border of the crop. An image of 224x224 from a canvas of
 448x448 takes 1.5 ms on one CPU core.
 """
 
@@ -15,26 +15,26 @@ import jax.numpy as jnp
 from jax import lax
 
 from seedlab import streams
-from seedlab.data import augmentation
 
 _AREA = 0.08, 1.0
 _RATIO = 3 / 4, 4 / 3  # of width to height
 _ATTEMPTS = 10
+_KIND = 3  # in the table of augmentation.py
 
 
 class Canvas(NamedTuple):
-  """Pictures of any size, at most as large as their canvas."""
+  """Images of any size, at most as large as their canvas."""
 
-  pixels: jax.Array  # uint8[B, S, S, C], zero beyond the picture
-  size: jax.Array  # int32[B, 2]: height and width of the picture, at least 1
+  pixels: jax.Array  # uint8[B, S, S, C], zero beyond the image
+  size: jax.Array  # int32[B, 2]: height and width of the image, at least 1
 
 
 def random_resized_crop(keys: jax.Array, canvas: Canvas, side: int) -> jax.Array:
-  """float32[B, side, side, C] on the 0..255 scale: a random part of each picture, resized.
+  """float32[B, side, side, C] on the 0..255 scale: a random part of each image, resized.
 
   Args:
     keys: typed keys [B], one per example: `streams.for_examples(augment, epoch, index)`.
-    canvas: the pictures.
+    canvas: the images.
     side: static; of the result.
   """
   boxes = jax.vmap(resized_crop_box)(streams.check_key(keys), canvas.size)
@@ -42,9 +42,9 @@ def random_resized_crop(keys: jax.Array, canvas: Canvas, side: int) -> jax.Array
 
 
 def resized_crop_box(key: jax.Array, size: jax.Array) -> jax.Array:
-  """int32[4]: top, left, height, width of a random part of a picture.
+  """int32[4]: top, left, height, width of a random part of an image.
 
-  Ten times an area (uniform in 8 to 100 % of the picture's) and a ratio of width to height (its
+  Ten times an area (uniform in 8 to 100 % of the image's) and a ratio of width to height (its
   logarithm uniform, 3/4 to 4/3) are drawn; the first pair whose rounded box fits is moved to a
   uniform place. If none fits, it is the largest central box whose ratio lies in that range, as in
   torchvision.
@@ -57,9 +57,9 @@ def resized_crop_box(key: jax.Array, size: jax.Array) -> jax.Array:
     size: int32[2], height and width.
   """
   height, width = size[0], size[1]
-  words = jax.random.bits(
-    jax.random.fold_in(key, augmentation.RESIZED_CROP), (4 * _ATTEMPTS,), jnp.uint32
-  ).reshape(_ATTEMPTS, 4)
+  words = jax.random.bits(jax.random.fold_in(key, _KIND), (4 * _ATTEMPTS,), jnp.uint32).reshape(
+    _ATTEMPTS, 4
+  )
   share, slant = jnp.moveaxis((words[:, :2] >> 8).astype(jnp.float32) / 2**24, 1, 0)
   area = (_AREA[0] + (_AREA[1] - _AREA[0]) * share) * (height * width).astype(jnp.float32)
   low, high = map(math.log, _RATIO)
@@ -68,7 +68,7 @@ def resized_crop_box(key: jax.Array, size: jax.Array) -> jax.Array:
   wide = jnp.round(jnp.sqrt(area * ratio)).astype(jnp.int32)
   fits = (tall >= 1) & (tall <= height) & (wide >= 1) & (wide <= width)
   chosen = jnp.argmax(fits)  # the first
-  # Remainders of 32 bits: uniform to within a millionth, for pictures below 4,000 pixels a side.
+  # Remainders of 32 bits: uniform to within a millionth, for images below 4,000 pixels a side.
   top = (words[:, 2] % jnp.maximum(height - tall + 1, 1).astype(jnp.uint32)).astype(jnp.int32)
   left = (words[:, 3] % jnp.maximum(width - wide + 1, 1).astype(jnp.uint32)).astype(jnp.int32)
   drawn = jnp.stack([top, left, tall, wide], 1)[chosen]
@@ -82,7 +82,7 @@ def _central_box(height: jax.Array, width: jax.Array) -> jax.Array:
 
 
 def resample(pixels: jax.Array, boxes: jax.Array, side: int) -> jax.Array:
-  """float32[B, side, side, C]: boxes of pictures, resized by the bilinear filter with antialiasing.
+  """float32[B, side, side, C]: boxes of images, resized by the bilinear filter with antialiasing.
 
   Args:
     pixels: [B, S, S, C].

@@ -7,12 +7,17 @@ in WordNet.
 
 import numpy as np
 
+from seedlab.data import catalogue
+from seedlab.data import tfds as sets
+from seedlab.data.examples import Examples
 from seedlab.errors import UserError
 
-SOURCE = "imagenet2012"  # in tensorflow-datasets
-CLASS_NAMES = ("hunting dog", "bird")
-# No class of ILSVRC 2012 has more pictures than 1300 in one split and 50 in the other.
-MOST = {"train": 122 * 1300, "validation": 122 * 50}
+__all__ = ("imagenet_dogbird",)
+
+_SOURCE = "imagenet2012"  # in tensorflow-datasets
+_CLASS_NAMES = ("hunting dog", "bird")
+# No class of ILSVRC 2012 has more images than 1300 in one split and 50 in the other.
+_MOST = {"train": 122 * 1300, "validation": 122 * 50}
 
 HUNTING_DOGS = """
   n02087394 n02088094 n02088238 n02088364 n02088466 n02088632 n02089078 n02089867 n02089973
@@ -35,13 +40,47 @@ BIRDS = """
 """.split()
 
 
+def imagenet_dogbird(
+  *,
+  data_dir: str | None,
+  download: bool,
+  train_split: str = "train",
+  extra: str | None = None,
+  image_size: int | None = None,
+) -> Examples:
+  """Hunting dogs (0) and birds (1) of the splits "train" and "validation" of imagenet2012.
+
+  Args:
+    data_dir: a directory of tensorflow-datasets, as for `tfds`.
+    download: False refuses a set that is not there.
+    train_split: the splits to train with, as for `tfds`.
+    extra: archives of further examples, likewise.
+    image_size: pixels a side, needed: 224 as published.
+
+  Raises:
+    UserError: as `tfds` does.
+  """
+  name = "imagenet_dogbird"
+  try:
+    builder = catalogue.find(_SOURCE, data_dir, download)
+  except UserError as error:
+    raise UserError(f"data.name={name!r} is a part of {_SOURCE}: {error}") from error
+  kinds = relabel(sets.class_names(builder))
+  images = sets.ImageSet(
+    builder, name, image_size, train_split, ("validation",), kinds, _MOST, usual_size=224
+  )
+  return Examples(
+    lambda: sets.whole(images, _CLASS_NAMES, extra, data_dir, "dogbird-"), _CLASS_NAMES
+  )
+
+
 def relabel(names: list[str]) -> np.ndarray:
   """int32[len(names)]: for each class of ImageNet, by WordNet id, 0 dog, 1 bird, -1 neither."""
   missing = {*HUNTING_DOGS, *BIRDS} - {*names}
   if missing:
     raise UserError(
       f"data.name='imagenet_dogbird' needs the {len(HUNTING_DOGS) + len(BIRDS)} classes of"
-      f" {SOURCE} that are dogs and birds; {len(missing)} of them are not in this one"
+      f" {_SOURCE} that are dogs and birds; {len(missing)} of them are not in this one"
     )
   kinds = dict.fromkeys(HUNTING_DOGS, 0) | dict.fromkeys(BIRDS, 1)
   return np.array([kinds.get(name, -1) for name in names], np.int32)

@@ -4,17 +4,23 @@ Harper & Konstan, "The MovieLens Datasets" (ACM TiiS 5, 2015); GroupLens lets it
 used for research and not be passed on. Read from tensorflow-datasets.
 """
 
+import functools
 import hashlib
+import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from seedlab.data.fields import Field
+from seedlab.data import cache, catalogue, convert
+from seedlab.data.examples import NO_MOMENTS, Dataset, Examples
+from seedlab.data.fields import Field, Lists
 from seedlab.errors import UserError
 
+__all__ = ("movielens",)
+
 NAME = "movielens/100k-ratings"
-CLASS_NAMES = ("below 4 stars", "4 stars or 5")
+_CLASS_NAMES = ("below 4 stars", "4 stars or 5")
 TEST_ROWS = 20_000
 
 _AGES = (1, 18, 25, 35, 45, 50, 56)  # the youngest of each bucket
@@ -36,21 +42,46 @@ class Table(NamedTuple):
   event: np.ndarray  # int64[N, 3]: seconds since 1970, published numbers of user and film
 
 
-class Lists(NamedTuple):
-  """What it takes to score every film for every user: any two of the rows, joined, are a row."""
+def movielens(
+  *, name: str, data_dir: str | None, download: bool, test_by: Literal["random", "time"] = "random"
+) -> Examples:
+  """Rows of all ratings, 20,000 of them to test with.
 
-  users: np.ndarray  # int32[U, 4], the columns of a row that are about the user
-  films: np.ndarray  # int32[I, 7], the others
-  seen: np.ndarray  # bool[U, I]: rated in the training set
+  Args:
+    name: "movielens/100k-ratings", with a version if wished.
+    data_dir: a directory of tensorflow-datasets, as for `tfds`.
+    download: False refuses a set that is not there.
+    test_by: which fifth it is tested on (`split`).
 
-
-def is_movielens(name: str) -> bool:
-  """Whether `data.name` asks for it; UserError for another set of MovieLens."""
-  if name.split("/")[0].split(":")[0] != "movielens":
-    return False
+  Raises:
+    UserError: another set of MovieLens, or one that is not to be had.
+  """
   if name.split(":")[0] != NAME:
     raise UserError(f"data.name={name!r} is not supported of MovieLens; choose {NAME!r}")
-  return True
+  builder = catalogue.find(name, data_dir, download, images=False)
+
+  @functools.cache
+  def read() -> Dataset:
+    return Dataset(*split(_table(builder, name), test_by), *NO_MOMENTS)
+
+  def lists() -> Lists:
+    return users_and_films(read().train_image, read().test_image)
+
+  return Examples(read, _CLASS_NAMES, FIELDS, lists=lists)
+
+
+def _table(builder: Any, name: str) -> Table:
+  """From the cache, or from the records."""
+  source = pathlib.Path(builder.data_path)
+  full_name = builder.info.full_name.replace("/", "-")
+  places = cache.folders(source, full_name, sorted(source.glob("*.*")))
+  kept = next(filter(None, (cache.read(place, Table._fields) for place in places)), None)
+  if kept:
+    return Table(*kept)
+  with catalogue.reading(builder, name):
+    made = table(read(builder.as_data_source(split="train"), convert.BULK))
+  cache.write(places, made._asdict())
+  return made
 
 
 def read(source: Sequence, size: int) -> Iterator[Mapping[str, Any]]:

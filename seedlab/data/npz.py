@@ -1,4 +1,4 @@
-"""Pictures X and labels Y of an npz archive, read in pieces, for archives larger than memory.
+"""Images X and labels Y of an npz archive, read in pieces, for archives larger than memory.
 
 `numpy.load` would unpack a whole array at once. Pickled content is never read.
 """
@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from seedlab.data import catalogue
+from seedlab.data import catalogue, convert
 from seedlab.errors import UserError
 
 _KEYS = {"X": "uint8[N, H, W, C]", "Y": "integers[N]"}
@@ -26,8 +27,39 @@ class _Member(NamedTuple):
   dtype: np.dtype
 
 
+def part(
+  field: str,
+  path: pathlib.Path,
+  expected: tuple[int | None, int | None, int],
+  classes: int,
+  image_size: int | None,
+  first: int | None = None,
+) -> convert.Pieces:
+  """The `first` images of an archive (None: all), resized if `image_size` is given.
+
+  They must have the shape `expected` before that; None is any side. Raises as `shape` does.
+  """
+  count, *found = shape(field, path)
+  if any(want not in (None, has) for want, has in zip(expected, found, strict=True)):
+    wanted = "x".join("any" if side is None else str(side) for side in expected)
+    raise UserError(
+      f"{field}: the images in {path} are {'x'.join(map(str, found))}; they must be {wanted}"
+    )
+
+  def read() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for images, labels in pieces(field, path, convert.BULK, classes, first):
+      if image_size:
+        plain = images[..., 0] if images.shape[-1] == 1 else images
+        images = np.stack([convert.pixels(Image.fromarray(one), image_size) for one in plain])
+      yield images, labels
+
+  height, width, channels = found
+  most = count if first is None else min(count, first)
+  return convert.Pieces(most, (image_size or height, image_size or width, channels), read)
+
+
 def shape(field: str, path: pathlib.Path) -> tuple[int, ...]:
-  """(N, H, W, C) of the pictures of an archive; checks all but the contents.
+  """(N, H, W, C) of the images of an archive; checks all but the contents.
 
   Args:
     field: what errors begin with: the config's field and value that led to the archive.
@@ -43,7 +75,7 @@ def shape(field: str, path: pathlib.Path) -> tuple[int, ...]:
 def pieces(
   field: str, path: pathlib.Path, size: int, classes: int, first: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """uint8[n, H, W, C] and int32[n], n <= size, of the `first` pictures (None: all), in order.
+  """uint8[n, H, W, C] and int32[n], n <= size, of the `first` images (None: all), in order.
 
   Raises:
     UserError: as `shape` does, for damaged contents, and for a label outside 0..classes - 1.
@@ -75,8 +107,8 @@ def _open(field: str, path: pathlib.Path) -> Iterator[tuple[_Member, _Member]]:
       images, labels = (_member(field, path, archive, key, files) for key in _KEYS)
       if images.shape[0] != labels.shape[0]:
         raise UserError(
-          f"{field}: {path} has {images.shape[0]} pictures in X and {labels.shape[0]} labels in Y;"
-          " each picture needs one label"
+          f"{field}: {path} has {images.shape[0]} images in X and {labels.shape[0]} labels in Y;"
+          " each image needs one label"
         )
       yield images, labels
   except UserError:
@@ -99,7 +131,7 @@ def _member(
   if f"{key}.npy" not in names:
     keys = ", ".join(name.removesuffix(".npy") for name in names) or "none"
     raise UserError(
-      f"{field}: {path} has no key {key!r} (its keys: {keys}); name the pictures X, the labels Y"
+      f"{field}: {path} has no key {key!r} (its keys: {keys}); name the images X, the labels Y"
     )
   file = files.enter_context(archive.open(f"{key}.npy"))
   read_header = {

@@ -28,7 +28,7 @@ from seedlab import config as configs
 from seedlab import data as datasets
 from seedlab import models, streams
 from seedlab.config import Config, Gradient
-from seedlab.data import augmentation, crops, worlds
+from seedlab.data import augmentation, crops
 from seedlab.data import order as orders
 from seedlab.data.fields import Field
 from seedlab.data.stream import Pool
@@ -46,9 +46,6 @@ __all__ = ["EVALUATION", "State", "Trainer", "make_trainer"]
 # A segment of full-batch steps computes at least this many blocks, about as many as a minibatch
 # epoch has steps. Nothing is drawn for a segment; it ends to let the engine report and measure.
 _SEGMENT_BLOCKS = 400
-_LARGEST_TEST_SET = 2 * 2**30  # bytes of it
-_BULK = 1000  # of them drawn at a time
-_TEST_EXAMPLES = 10_000  # of a world, unless data.test_examples says otherwise
 _SLICED = 32  # training examples whose loss is sliced: among many a kink of one is lost
 # As torchvision's published networks were trained.
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)  # 255 (0.485, 0.456, 0.406)
@@ -89,26 +86,25 @@ def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None
   ):
     if file:  # before data are looked for, perhaps far away
       pretrained.find(field, file)
-  if config.data.name in configs.WORLDS:
-    return _on_world(config)
-  if config.data.world_kwargs:
+  examples = datasets.of(config.data, data_dir)
+  if examples.world and config.data.train_examples is None:
     raise UserError(
-      f"data.world_kwargs={dict(config.data.world_kwargs)!r} is for the worlds"
-      f" {', '.join(configs.WORLDS)}, not for data.name={config.data.name!r}; set it to"
-      " {} with the name"
+      f"data.train_examples=None does not do for data.name={config.data.name!r}, which has no end:"
+      " say how many examples a real world reuses (in an ideal one they make an epoch)"
     )
-  dataset = datasets.load(config.data, data_dir)
-  fields = datasets.fields_of(config.data)
-  lists = None
-  if config.evaluation.lists:
-    lists = _lists(config, data_dir)
-  classes = len(datasets.class_names(config.data, data_dir))
-  pool = datasets.streamed(config.data, data_dir) if config.data.stream else None
-  return on_dataset(config, dataset, classes, fields=fields, lists=lists, pool=pool)
+  return on_dataset(
+    config,
+    examples.dataset,
+    len(examples.class_names),
+    examples.world,
+    examples.fields,
+    _lists(config, examples) if config.evaluation.lists and examples.lists else None,
+    examples.pool,
+  )
 
 
-def _lists(config: Config, data_dir: str | None) -> evaluations.Lists:
-  users, films, seen = datasets.lists(config.data, data_dir)
+def _lists(config: Config, examples: datasets.Examples) -> evaluations.Lists:
+  users, films, seen = examples.lists()
   count = config.evaluation.lists
   if count > len(users):
     raise UserError(
@@ -118,55 +114,11 @@ def _lists(config: Config, data_dir: str | None) -> evaluations.Lists:
   return evaluations.Lists(users[:count], films, seen[:count])
 
 
-def _on_world(config: Config) -> Trainer:
-  world = worlds.by_name(config.data.name, config.data.image_size, dict(config.data.world_kwargs))
-  if config.data.train_examples is None:
-    raise UserError(
-      f"data.train_examples=None does not do for data.name={config.data.name!r}, which has no end:"
-      " say how many examples a real world reuses (in an ideal one they make an epoch)"
-    )
-  for field, usual in (("extra", None), ("train_split", "train"), ("stream", False)):
-    if getattr(config.data, field) != usual:
-      raise UserError(
-        f"data.{field}={getattr(config.data, field)!r} is for sets of tensorflow-datasets, not for"
-        f" data.name={config.data.name!r}; leave it at {usual!r}"
-      )
-  test_image, test_label = _drawn(world, config.data.test_examples or _TEST_EXAMPLES)
-  no_label = np.zeros(0, np.int32)
-  if world.fields:
-    moments = (np.zeros(0, np.float32),) * 2
-  else:
-    datasets.keep_test_set(config.data, test_image, test_label)
-    # All pictures of a world are alike, so those it is tested on tell the moments of a pixel.
-    moments = datasets.moments(test_image)
-  dataset = datasets.Dataset(test_image[:0], no_label, test_image, test_label, *moments)
-  return on_dataset(config, dataset, len(world.class_names), world, world.fields)
-
-
-def _drawn(world: worlds.World, examples: int) -> tuple[np.ndarray, np.ndarray]:
-  """Test pictures and labels, the same for every run, from a key that no run has."""
-  size = examples * math.prod(world.image_shape)
-  if size > _LARGEST_TEST_SET:
-    raise UserError(
-      f"data.test_examples={examples:,} are {size / 2**30:.0f} GiB of pictures; set it lower"
-      f" ({_TEST_EXAMPLES:,} by default)"
-    )
-  key = jax.random.fold_in(jax.random.key(0, impl=streams.IMPLEMENTATION), streams.TEST)
-  sample = jax.jit(world.sample)  # not a training: it only fills host arrays, once
-  stride = max(1, (world.period or 0) // examples)  # all times of a world that changes
-  parts = [
-    jax.device_get(sample(key, stride * jnp.arange(start, start + _BULK, dtype=jnp.int32)))
-    for start in range(0, examples, _BULK)
-  ]
-  image, label = (np.concatenate(arrays)[:examples] for arrays in zip(*parts, strict=True))
-  return image, label
-
-
 def on_dataset(
   config: Config,
   dataset: datasets.Dataset,
   classes: int,
-  world: worlds.World | None = None,
+  world: datasets.World | None = None,
   fields: Sequence[Field] = (),
   lists: evaluations.Lists | None = None,
   pool: Pool | None = None,

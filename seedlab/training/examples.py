@@ -29,10 +29,9 @@ from jax import lax
 
 from seedlab import streams
 from seedlab.config import STREAMS, Config
-from seedlab.data import Dataset, crops
+from seedlab.data import Dataset, World, crops
 from seedlab.data import order as orders
 from seedlab.data.stream import Pool
-from seedlab.data.worlds import World
 from seedlab.errors import UserError
 
 # Larger pools stay on the host, mapped into memory.
@@ -402,8 +401,8 @@ def _streamed(config, pool, noisy, examples, batch_size, steps, measured, plan):
   channels = pool.shape[-1]
   # Where no part is drawn at random, pictures come as they are tested on.
   canvases, held_canvases = (
-    data.resized_crop,
-    data.resized_crop and config.evaluation.train_augmented,
+    pool.canvas is not None,
+    pool.canvas is not None and config.evaluation.train_augmented,
   )
   canvas = (pool.canvas, pool.canvas, channels)
   shape, held_shape = (canvas if flag else pool.shape for flag in (canvases, held_canvases))
