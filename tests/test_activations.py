@@ -5,6 +5,7 @@ import inspect
 import itertools
 import pathlib
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -598,7 +599,7 @@ def test_the_gain_he_draws_the_weights_it_always_has():
   before = Before().init(key, images.reshape(1, -1))
   for gain, activation in (("he", activations.gelu), ("moment", relu)):
     module = network(width=512, depth=1, gain=gain, activation=activation)
-    jax.tree.map(np.testing.assert_array_equal, before, module.init(key, images, False))
+    chex.assert_trees_all_equal(before, module.init(key, images, False))
 
 
 def levels(**fields):

@@ -1,5 +1,6 @@
 """The convolution against lax, in values, gradients and Hessian products; pooling; batch norm."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.extend
@@ -238,7 +239,7 @@ def test_batch_norm_does_not_see_masked_examples(shape):
   mask = jnp.arange(7) < 5
   masked, masked_stats = module.apply(variables, padded, True, mask, mutable=["batch_stats"])
   np.testing.assert_allclose(masked[:5], y, atol=1e-6)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), masked_stats, stats)
+  chex.assert_trees_all_close(masked_stats, stats, rtol=1e-6)
 
 
 def test_no_norm_is_the_identity():

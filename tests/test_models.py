@@ -163,8 +163,7 @@ def test_padding_of_an_incomplete_batch_changes_nothing(name):
   padded, padded_stats = train(images.at[5:].set(1e3), mask)
   logits, stats = train(images[:5], mask[:5])
   np.testing.assert_allclose(padded[:5], logits, rtol=1e-4, atol=1e-4)
-  for a, b in zip(*map(jax.tree.leaves, (padded_stats, stats)), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  chex.assert_trees_all_close(padded_stats, stats, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet9"])

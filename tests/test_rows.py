@@ -155,7 +155,7 @@ def test_what_networks_can_be_trained_with_they_can_on_rows(sections):
     ({"data": {"normalisation": "half"}}, "data.normalisation='half' is for pictures"),
     ({"data": {"chunk": 5}}, "data.chunk=5 says which pictures are changed alike"),
     ({"data": {"train_examples": None}}, "train_examples=None does not do for data.name='clicks'"),
-    ({"model": {"name": "mlp"}}, "model.name='mlp' is for pictures"),
+    ({"model": {"name": "mlp"}}, "model.name='mlp' is for images"),
     ({"model": {"name": "ctr_ovadia"}}, "needs embedding sizes that were published"),
     ({"evaluation": {"lists": 3}}, "evaluation.lists=3 is for users and films"),
     (

@@ -248,22 +248,18 @@ def convert(
   known = set()
   for (collection, *path), leaf in flax.traverse_util.flatten_dict(variables).items():
     stacked = path[0] == "blocks" or path[0].endswith("_rest")
-    ours_shape = leaf.shape[1:] if stacked else leaf.shape
     names = _public(layout, path, leaf.shape[0] if stacked else 1)
     known.update(name for parts in names for name in parts)
     ours = "/".join(path)
     if is_fresh(ours, fresh):
       continue
+    block = leaf.shape[1:] if stacked else leaf.shape
     if ours == "Dense_0/kernel" and position:
-      ours_shape = (network.patch, network.patch, shape[2], ours_shape[1])
-    ours_shape = (*ours_shape[:-1], ours_shape[-1] // len(names[0]))
-    axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(ours_shape), range(len(ours_shape)))
-    theirs = tuple(ours_shape[axes.index(axis)] for axis in range(len(axes)))
-    wrong = [_misfit(name, bare, theirs) for parts in names for name in parts]
-    problems += filter(None, wrong)
-    if not any(wrong):
-      rows = [np.concatenate([bare[n].transpose(axes) for n in parts], -1) for parts in names]
-      found[collection][ours] = np.stack(rows).reshape(leaf.shape).astype(leaf.dtype)
+      block = (network.patch, network.patch, shape[2], block[1])
+    blocks, wrong = _blocks(bare, names, block)
+    problems += wrong
+    if not wrong:
+      found[collection][ours] = np.stack(blocks).reshape(leaf.shape).astype(leaf.dtype)
 
   passed = layout.heads if is_fresh(layout.head, fresh) else ()
   extra = [name for name in bare if name not in known and not name.startswith(passed)]
@@ -328,6 +324,20 @@ def _public(layout, path, count):
     [f"{layout.block(stage, first + n)}{part}.{_LEAVES[leaf]}" for part in layout.inner[layer]]
     for n in range(count)
   ]
+
+
+def _blocks(tensors, names, shape):
+  """Our leaf block by block, each from those of `names` side by side; and what does not fit.
+
+  `shape` is that of a block of ours, with four axes where the public network convolves.
+  """
+  shape = (*shape[:-1], shape[-1] // len(names[0]))
+  axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(shape), range(len(shape)))
+  theirs = tuple(shape[axes.index(axis)] for axis in range(len(axes)))
+  wrong = [_misfit(name, tensors, theirs) for parts in names for name in parts]
+  if any(wrong):
+    return [], list(filter(None, wrong))
+  return [np.concatenate([tensors[n].transpose(axes) for n in parts], -1) for parts in names], []
 
 
 def _misfit(name, tensors, shape):
