@@ -29,6 +29,7 @@ import xarray
 from seedlab import data, metrics, records, report
 from seedlab.claims import Claim, Part
 from seedlab.config import Config, Data, Model, Optimizer, Seeds, Training, changed
+from seedlab.data import catalogue
 from seedlab.errors import UserError
 from seedlab.report import charts
 from seedlab.stats import crossed_pairs, pairs
@@ -291,9 +292,11 @@ def _unit(setting: str) -> Config:
 
 
 def _at_hand(place: str, data_dir: str | None) -> bool:
-  name = "movielens/100k-ratings" if place == "movielens" else place
   try:
-    data.class_names(Data(name=name), data_dir, False)
+    if place == "movielens":  # whose classes are known without it
+      catalogue.find("movielens/100k-ratings", data_dir, download=False, pictures=False)
+    else:
+      data.class_names(Data(name=place), data_dir, False)
   except UserError:
     return False
   return True
@@ -753,10 +756,11 @@ def _remedies_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> rep
       continue
     one = _measured(datasets[f"{place.name}/{remedy}/relu"], remedy)
     rows.append(row(f"ReLU, {words}", one.order_T[-1], one.loss[..., -1], use, train))
-  one = _measured(datasets[f"{place.name}/average/{_BESIDE}"], "average")
-  rows.append(
-    row(f"{_BESIDE}, {_REMEDIES['average'][0]}", one.order_T[-1], one.loss[..., -1], "1", "1")
-  )
+  both = f"{place.name}/average/{_BESIDE}"
+  if both in datasets:  # not at scale smoke
+    one = _measured(datasets[both], "average")
+    words, use, train = _REMEDIES["average"]
+    rows.append(row(f"{_BESIDE}, {words}", one.order_T[-1], one.loss[..., -1], use, train))
   for name, one in (("ReLU", relu), (_BESIDE, beside)):
     ratio = _interval(_pd(one.ensembles) / _pd(relu.order_T[-1]), 0.95, log=True)
     cells = (f"{_pd(one.ensembles)[0]:.4f}", _ratio(ratio), "-", "3", "3")

@@ -116,12 +116,25 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
         quiet=True,
       )
   datasets = {one.name: records.open(out / one.name) for one in planned}
+  return conclude(study, scale, datasets, out / "report.html")
+
+
+def conclude(
+  study: Study, scale: str, datasets: Mapping[str, xarray.Dataset], page: pathlib.Path
+) -> Result:
+  """Judges the claims by the finished sweeps and writes the page.
+
+  Args:
+    datasets: name of a sweep -> its store, as `records.open` gives it.
+    page: the file to write.
+  """
+  made = list(study.claims(scale))
   found = study.analyse(datasets, scale)
   if scale == "smoke":
     found = found._replace(headline="Smoke scale: everything ran, and nothing is judged.")
   verdicts = claims.judge_family(made, found.evidence, found.preconditions, scale)
   edited = _rules_changed(datasets, made)
-  page = report.study_page(
+  shown = report.study_page(
     study.title,
     found.headline,
     found.lead,
@@ -134,7 +147,7 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
   text = "\n".join(
     [found.headline, *found.lead, "", report.study_text(verdicts, edited, found.tables)]
   )
-  return Result(verdicts, text, report.write(page, out / "report.html"))
+  return Result(verdicts, text, report.write(shown, page))
 
 
 def _nothing_left_out(planned: Sequence[Sweep], out: pathlib.Path) -> None:
