@@ -15,14 +15,14 @@ mlp2048, preresnet18, resnet18, vgg11, mcnn, alexnet, densenet40_12, densenet40_
 wrn28_10, resnext29, resnet9, dconv, dconv_fc, vit4, vit8, cells0 to cells4. Modifiers: glyphs,
 cifar10, cifar5m, dogbird; real, ideal; n64, n500, n1000, n2000, n5000, n10000, n25000, n50000, all;
 aug0, aug1, aug2, aug3, shifts; momentum, adam, rmsprop, adagrad; noise20. What each changes:
-seedlab/studies/bootstrap.py.
+seedlab/studies/bootstrap/settings.py.
 """
 
 from ml_collections import ConfigDict
 
 from seedlab.config import to_config_dict
-from seedlab.studies import bootstrap
+from seedlab.studies.bootstrap import settings
 
 
 def get_config(scale_network_modifiers: str = "laptop") -> ConfigDict:
-  return to_config_dict(bootstrap.config(*scale_network_modifiers.split(",")))
+  return to_config_dict(settings.config(*scale_network_modifiers.split(",")))

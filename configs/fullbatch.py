@@ -14,14 +14,14 @@ After the colon: the scale, a row (without one, `strong`) and any number of modi
 `paper,in_practice,copies10,resnet50`. Rows: sgd, sgd_replacement, sgd_tuned, full_batch, longer,
 noise_additive, noise_multiplicative, clipped, regularized, strong, in_practice. Modifiers:
 no_augmentation; copies10 and copies40 (a fixed pool of augmented copies); shuffle, no_shuffle;
-resnet50, resnet152, densenet121, vgg16. What each changes: seedlab/studies/fullbatch.py.
+resnet50, resnet152, densenet121, vgg16. What each changes: seedlab/studies/fullbatch/settings.py.
 """
 
 from ml_collections import ConfigDict
 
 from seedlab.config import to_config_dict
-from seedlab.studies import fullbatch
+from seedlab.studies.fullbatch import settings
 
 
 def get_config(scale_row_modifiers: str = "laptop") -> ConfigDict:
-  return to_config_dict(fullbatch.config(*scale_row_modifiers.split(",")))
+  return to_config_dict(settings.config(*scale_row_modifiers.split(",")))

@@ -4,31 +4,26 @@ import made_up
 import numpy as np
 import pytest
 
-from seedlab import config, records
-from seedlab.studies import bootstrap_study, fullbatch_study, seeds_study, smooth_study, study
-
-STUDIES = {
-  "bootstrap": bootstrap_study, "fullbatch": fullbatch_study, "seeds": seeds_study,
-  "smooth": smooth_study,
-}  # fmt: skip
+from seedlab import config, records, studies, sweeps
+from seedlab.studies import runner, study
 
 
 @pytest.mark.parametrize(
   "scale, given",
   [("smoke", True), ("smoke", False), ("laptop", True), ("laptop", False), ("paper", True)],
 )  # at scale paper missing data are fetched
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", studies.names())
 def test_a_study_says_something_at_every_scale(name, scale, given, tmp_path, monkeypatch):
   if given:
-    monkeypatch.setattr(STUDIES[name], "_at_hand", lambda *_: True)
+    monkeypatch.setattr(f"seedlab.studies.{name}.sweeps.at_hand", lambda *_: True)
   else:
     monkeypatch.setenv("SEEDLAB_DATA", "")
     monkeypatch.setenv("HOME", "/nowhere")
-  one = STUDIES[name].STUDY
+  one = studies.load(name)
   planned = one.sweeps(scale, None)
   assert len({sweep.name for sweep in planned}) == len(planned) > 0
   datasets = made_up.stores(one, scale, planned)
-  result = study.conclude(one, scale, datasets, tmp_path / "page.html")
+  result = runner.conclude(one, scale, datasets, tmp_path / "page.html")
   assert [verdict.claim for verdict in result.verdicts] == list(one.claims(scale))
   if scale == "smoke":
     assert {verdict.reason for verdict in result.verdicts} == {"smoke scale judges nothing"}
@@ -48,9 +43,9 @@ def test_made_up_stores_are_like_real_ones(tmp_path):
   one = study.Sweep("a", settings, range(2))
   whole = study.Study("a study", lambda scale: [], lambda *_: [one], None)
   made = made_up.stores(whole, "laptop", [one])["a"]
-  with study.sweeps.local_pool(1) as pool:
+  with sweeps.local_pool(1) as pool:
     plans = {"planned_n": 2, "claims": []}
-    study.sweeps.sweep(
+    sweeps.sweep(
       settings, runs=range(2), out=tmp_path, executor=pool, workers=1, quiet=True, **plans
     )
   real = records.open(tmp_path)

@@ -41,9 +41,9 @@ Jordan's recipe, by whose statistics such runs are read: configs/cifar10_resnet9
 from ml_collections import ConfigDict
 
 from seedlab.config import to_config_dict
-from seedlab.studies import seeds
+from seedlab.studies.seeds import settings
 
 
 def get_config(scale_words: str = "laptop") -> ConfigDict:
   scale, *words = scale_words.split(",")
-  return to_config_dict(seeds.config(scale, "picard", *words))
+  return to_config_dict(settings.config(scale, "picard", *words))
