@@ -163,13 +163,13 @@ def outcomes(datasets) -> dict[str, str]:
 
 
 @pytest.fixture
-def no_pictures_at_hand(monkeypatch):
+def no_images_at_hand(monkeypatch):
   """Only digits: the further data sets of the study are not on this disk."""
   monkeypatch.setenv("SEEDLAB_DATA", "")
   monkeypatch.setenv("HOME", "/nowhere")
 
 
-def test_full_batch_claims_follow_their_rules(no_pictures_at_hand):
+def test_full_batch_claims_follow_their_rules(no_images_at_hand):
   first = outcomes(full_batch_sweeps())
   assert first == {
     "F1": "shown", "F2": "shown", "F3": "shown", "F4": "shown", "F5": "shown", "F6": "shown",
@@ -184,14 +184,14 @@ def test_full_batch_claims_follow_their_rules(no_pictures_at_hand):
   assert {worse[name] for name in ("F1", "F2", "F3", "F5", "F6")} == {"contradicted"}
 
 
-def test_full_batch_claims_need_rows_that_were_trained_as_far(no_pictures_at_hand):
+def test_full_batch_claims_need_rows_that_were_trained_as_far(no_images_at_hand):
   high = {row: (ACCURACY[row], 0.5) for row in ("full_batch", "longer", "regularized")}
   found = outcomes(full_batch_sweeps(**high))
   assert {found[name] for name in ("F1", "F2", "F3")} == {"not testable here"}
   assert {found[name] for name in ("F4", "F5", "F6")} == {"shown"}
 
 
-def test_a_bit_moved_by_the_order_leaves_no_claim_of_no_randomness(no_pictures_at_hand):
+def test_a_bit_moved_by_the_order_leaves_no_claim_of_no_randomness(no_images_at_hand):
   datasets = full_batch_sweeps()
   moved = datasets["digits/clipped,no_augmentation,still"]
   moved["digest"] = ("run", np.array([b"same"] * 19 + [b"other"]))
@@ -261,7 +261,7 @@ def test_passes_count_every_gradient():
   assert measures.passes(configs["digits/sgd_tuned,copies"]) == 2 * 40
 
 
-def test_nan_train_loss_is_above_any(no_pictures_at_hand):
+def test_nan_train_loss_is_above_any(no_images_at_hand):
   found = full_batch_sweeps()
   found["digits/full_batch"]["train_loss"][:] = math.nan
   assert outcomes(found)["F1"] == "not testable here"
