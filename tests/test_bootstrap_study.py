@@ -181,11 +181,11 @@ def test_worlds_of_other_data_are_no_pair():
 def test_settings_are_compared_on_the_runs_that_all_have():
   rng = np.random.default_rng(6)
   falling = [0.8, 0.7, 0.6, 0.5]
-  pairs = {"a": noisy(rng, falling, falling), "b": noisy(rng, falling, falling, runs=7)}
-  pairs["a"] = pairs["a"].only(np.array([2, 3, 5, 6, 9]))
-  alike = pairs.alike(pairs)
+  both = {"a": noisy(rng, falling, falling), "b": noisy(rng, falling, falling, runs=7)}
+  both["a"] = both["a"].only(np.array([2, 3, 5, 6, 9]))
+  alike = pairs.alike(both)
   assert alike["a"].runs.tolist() == alike["b"].runs.tolist() == [2, 3, 5, 6]
-  np.testing.assert_array_equal(alike["b"].real["soft"], pairs["b"].real["soft"][[2, 3, 5, 6]])
+  np.testing.assert_array_equal(alike["b"].real["soft"], both["b"].real["soft"][[2, 3, 5, 6]])
   assert len(alike["a"].converged) == len(alike["a"].train) == len(alike["a"].gap("hard")) == 4
 
 

@@ -29,17 +29,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from seedlab.config import (
-  Config,
-  Data,
-  Evaluation,
-  Model,
-  Optimizer,
-  Probe,
-  Training,
-  changed,
-  to_config_dict,
-)
+from seedlab.config import changed, parse, to_config_dict
 from seedlab.errors import UserError, choice_error
 
 _RESNET50 = {
@@ -68,22 +58,20 @@ _NETWORKS: dict[str, dict[str, Any]] = {
     "optimizer.learning_rate": 1e-4, "optimizer.end": 1e-6,
   },
 }  # fmt: skip
-_PAPER = Config(
-  data=Data(
-    name="imagenet2012",
-    stream=True,
-    image_size=224,
-    resized_crop=True,
-    centre_crop=1.14,
-    flip=True,
-    normalisation="imagenet",
-  ),
-  model=Model(),
-  optimizer=Optimizer(schedule="cosine", momentum=0.9, nesterov=True, weight_decay=1e-4),
-  training=Training(batch_size=128, steps=28_000),
-  probe=Probe(label_smoothing=0.05, loss_factor=2.0),
-  evaluation=Evaluation(every_steps=2000, batch_size=50),
-)
+_PAPER = parse(
+  {
+    "data": {
+      "name": "imagenet2012", "stream": True, "image_size": 224, "resized_crop": True,
+      "centre_crop": 1.14, "flip": True, "normalisation": "imagenet",
+    },
+    "optimizer": {
+      "name": "sgd", "schedule": "cosine", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4,
+    },
+    "training": {"batch_size": 128, "steps": 28_000},
+    "probe": {"label_smoothing": 0.05, "loss_factor": 2.0},
+    "evaluation": {"every_steps": 2000, "batch_size": 50},
+  }
+)  # fmt: skip
 _SMOKE: dict[str, Any] = {
   "data.name": "cifar10", "data.image_size": 32, "data.test_examples": 20,
   "training.batch_size": 4, "training.steps": 4, "probe.steps": 2, "probe.period": None,

@@ -24,11 +24,10 @@ ideal world went over it eight times: here that is `real,all`, with pictures sma
 pool to fit on the device (--config.data.image_size=64).
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from seedlab.config import Config, Data, Evaluation, Optimizer, Training, changed, flatten, to_dict
+from seedlab.config import Config, changed, flatten, parse, to_dict
 from seedlab.errors import UserError, choice_error
 
 # What a real and an ideal world may differ in.
@@ -102,41 +101,41 @@ MODIFIERS: dict[str, dict[str, Any]] = {
   "noise20": {"data.label_noise": 0.2},
 }  # fmt: skip
 
-_SGD = Optimizer(learning_rate=0.1, schedule="cosine", momentum=0.0)
+_SGD = {"name": "sgd", "learning_rate": 0.1, "schedule": "cosine", "momentum": 0.0}
 
-_PAPER = Config(
-  data=Data(name="cifar5m", train_examples=50_000, normalisation="half"),
-  optimizer=dataclasses.replace(_SGD, hold_steps=390),
-  training=Training(batch_size=128, steps=39_000),
-  evaluation=Evaluation(every_steps=64, log_dense=True, train=True),
+_PAPER = parse(
+  {
+    "data": {"name": "cifar5m", "train_examples": 50_000, "normalisation": "half"},
+    "optimizer": {**_SGD, "hold_steps": 390},
+    "training": {"batch_size": 128, "steps": 39_000},
+    "evaluation": {"every_steps": 64, "log_dense": True, "train": True},
+  }
 )
 # Less varied than the world's own, for small networks and little time.
-PLAIN_GLYPHS = (
-  ("clutter", 1.0),
-  ("jitter", 0.07),
-  ("rotation", 10.0),
-  ("shift", 0.05),
-  ("texture", 20.0),
+PLAIN_GLYPHS = {"clutter": 1.0, "jitter": 0.07, "rotation": 10.0, "shift": 0.05, "texture": 20.0}
+_LAPTOP = parse(
+  {
+    "data": {
+      "name": "glyphs",
+      "image_size": 16,
+      "train_examples": 1000,
+      "test_examples": 2000,
+      "normalisation": "half",
+      "world_kwargs": PLAIN_GLYPHS,
+    },
+    "optimizer": _SGD,
+    "training": {"batch_size": 32, "steps": 1536},
+    "evaluation": {"every_steps": 64, "train": True},
+  }
 )
-_LAPTOP = Config(
-  data=Data(
-    name="glyphs",
-    image_size=16,
-    train_examples=1000,
-    test_examples=2000,
-    normalisation="half",
-    world_kwargs=PLAIN_GLYPHS,
-  ),
-  optimizer=_SGD,
-  training=Training(batch_size=32, steps=1536),
-  evaluation=Evaluation(every_steps=64, train=True),
-)
-_SMOKE = dataclasses.replace(
+_SMOKE = changed(
   _LAPTOP,
-  data=dataclasses.replace(_LAPTOP.data, image_size=8, train_examples=64, test_examples=100),
-  training=Training(batch_size=16, steps=24),
-  evaluation=Evaluation(every_steps=6, train=True, train_examples=64),
-)
+  {
+    "data.image_size": 8, "data.train_examples": 64, "data.test_examples": 100,
+    "training.batch_size": 16, "training.steps": 24,
+    "evaluation.every_steps": 6, "evaluation.train_examples": 64,
+  },
+)  # fmt: skip
 _SMOKE_NETWORKS: dict[str, dict[str, Any]] = {
   "mlp": {"name": "mlp", "width": 8, "depth": 1, "norm": "batch"},
   "cnn": {"name": "cnn", "width": 2, "norm": "batch"},

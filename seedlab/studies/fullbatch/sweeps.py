@@ -47,7 +47,7 @@ def places_of(scale: str) -> list[Place]:
     return [digits]
   glyphs = {
     "data.name": "glyphs",
-    "data.world_kwargs": dict(PLAIN_GLYPHS),
+    "data.world_kwargs": PLAIN_GLYPHS,
     "data.test_examples": 5000,
     "data.flip": False,  # mirrored they would be other glyphs
   }

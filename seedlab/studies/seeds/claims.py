@@ -10,13 +10,18 @@ SCANNED = 100  # seeds of S4
 _SAME_SPREAD = (0.8, 1.25)
 _CARRIED = 0.2  # S6
 _FULL = 0.8  # S7 and S8
+_GIVEN = "cifar10 is at hand"
 
 
 def make(scale: str) -> list[Claim]:
   """S1 to S8, fixed before training."""
-  given = "cifar10 is at hand"
+  made = [*_of_the_spread(scale), *_of_what_stays(), *_of_sources()]
+  return [dataclasses.replace(claim, family="seeds") for claim in made]
+
+
+def _of_the_spread(scale: str) -> list[Claim]:
   many, converged = (SETUPS[name] for name in primary_setups(scale))
-  made = [
+  return [
     Claim(
       "S1",
       "the spread between seeds is real, not the test set's",
@@ -53,6 +58,11 @@ def make(scale: str) -> list[Claim]:
         ),
       ),
     ),
+  ]
+
+
+def _of_what_stays() -> list[Claim]:
+  return [
     Claim(
       "S5",
       "pretraining narrows the spread and does not remove it",
@@ -64,7 +74,7 @@ def make(scale: str) -> list[Claim]:
         ),
         Part("distribution-wise variance of tuned networks, squared points", "lo > x", (0.0,)),
       ),
-      given,
+      _GIVEN,
     ),
     Claim(
       "S6 config",
@@ -75,8 +85,13 @@ def make(scale: str) -> list[Claim]:
       "S6 data",
       "a good seed is good on another data set",
       (Part("Kendall's tau of accuracies by seed, digits and CIFAR-10", "lo > x", (_CARRIED,)),),
-      given,
+      _GIVEN,
     ),
+  ]
+
+
+def _of_sources() -> list[Claim]:
+  return [
     *(
       Claim(
         f"S7 {stream}",
@@ -102,12 +117,11 @@ def make(scale: str) -> list[Claim]:
             (_FULL,),
           ),
         ),
-        given if place == "cifar10" else "",
+        _GIVEN if place == "cifar10" else "",
       )
       for place in POKES
     ),
   ]
-  return [dataclasses.replace(claim, family="seeds") for claim in made]
 
 
 def primary_setups(scale: str) -> tuple[str, str]:

@@ -1,9 +1,8 @@
 """The sweeps of the study of smooth activations: crossed designs, and what stands around them."""
 
-import dataclasses
 from collections.abc import Sequence
 
-from seedlab.config import Config, Data, Model, Optimizer, Seeds, Training, changed
+from seedlab.config import Config, changed, parse
 from seedlab.studies.smooth import settings
 from seedlab.studies.sources import at_hand
 from seedlab.studies.study import Sweep
@@ -131,14 +130,16 @@ def _around(scale: str, place: str) -> list[Sweep]:
 def _unit(setting: str) -> Config:
   """One hidden unit between 64 pixels and two classes: where a kink alone decides."""
   name, _, width = setting.partition("=")
-  return Config(
-    data=Data(name="gaussians", train_examples=1000, test_examples=1000),
-    model=Model(
-      name="mlp", width=1, depth=1, activation=name,
-      activation_kwargs=(("beta", float(width)),) if width else (),
-    ),
-    optimizer=Optimizer(learning_rate=0.05, schedule="constant", momentum=0.0),
-    training=Training(batch_size=10, epochs=3),
-    evaluation=dataclasses.replace(settings.KEPT, every_epochs=3),
-    seeds=Seeds(vary=("init",)),
+  activation = {"activation": name, "activation_kwargs": {"beta": float(width)} if width else {}}
+  return parse(
+    {
+      "data": {"name": "gaussians", "train_examples": 1000, "test_examples": 1000},
+      "model": {"name": "mlp", "width": 1, "depth": 1, **activation},
+      "optimizer": {
+        "name": "sgd", "learning_rate": 0.05, "schedule": "constant", "momentum": 0.0,
+      },
+      "training": {"batch_size": 10, "epochs": 3},
+      "evaluation": {**settings.KEPT, "every_epochs": 3},
+      "seeds": {"vary": ("init",)},
+    }
   )  # fmt: skip
