@@ -373,6 +373,19 @@ def test_both_libraries_draw_the_same_histogram_and_frame():
   assert series.frame(np.ones((2, 8))) == (0.5, 1.5)
 
 
+@pytest.mark.parametrize(
+  "numbers, form, text",
+  [
+    ((1.5, 1.25, 2.0), {}, "1.50 (1.25 to 2.00)"),
+    ((0.015, -0.005, 0.02), {"shown": "+.2f", "scale": 100}, "+1.50 (-0.50 to 2.00)"),
+    ((1.5, np.nan, np.nan), {"shown": ".4f"}, "1.5000"),
+    ((np.nan, np.nan, np.nan), {}, "-"),
+  ],
+)
+def test_an_interval_in_a_cell(numbers, form, text):
+  assert report.interval_text(Interval(*numbers, 0.95, "t"), **form) == text
+
+
 def study() -> tuple[list[claims.Verdict], list[report.Table]]:
   made = [
     claims.Claim("T1", "A <beats> B", (claims.Part("A - B, points", "lo > x", (0.5,)),)),

@@ -12,7 +12,7 @@ from seedlab.report.comparison_page import comparison_page
 from seedlab.report.grid import grid_cells, grid_page, grid_text
 from seedlab.report.markup import write
 from seedlab.report.paper import save_figures
-from seedlab.report.study_page import Table, study_page, study_text
+from seedlab.report.study_page import Table, interval_text, study_page, study_text
 from seedlab.report.sweep_page import sweep_page, table_page
 from seedlab.report.terminal import headline, plan_text, table_text, text
 
@@ -26,6 +26,7 @@ __all__ = [
   "grid_page",
   "grid_text",
   "headline",
+  "interval_text",
   "plan_text",
   "save_figures",
   "study_page",

@@ -30,6 +30,7 @@ from bokeh.plotting import figure
 from seedlab.findings import Findings
 from seedlab.report import series
 from seedlab.stats.comparison import TwoSweeps
+from seedlab.stats.single import Interval
 
 MOST_POINTS = 20_000  # of a figure; more are thinned out between the extremes
 _EXTREMES = 200  # on each side always drawn
@@ -171,6 +172,14 @@ class Line(NamedTuple):
   middle: np.ndarray
   low: np.ndarray
   high: np.ndarray
+
+
+def line(
+  name: str, role: int, dash: str, x: np.ndarray, found: Sequence[Interval], scale: float = 1.0
+) -> Line:
+  """Estimates of `found` at x with their limits, multiplied by `scale`."""
+  columns = np.array([(i.estimate, i.low, i.high) for i in found]).T
+  return Line(name, role, dash, np.asarray(x), *(scale * columns))
 
 
 def lines(

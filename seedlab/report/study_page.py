@@ -98,6 +98,20 @@ def evidence_text(item: Evidence) -> str:
   return f"{item.estimate:.3g} ({100 * item.level:.4g} %: {item.low:.3g} to {item.high:.3g})"
 
 
+def interval_text(interval: Interval, shown: str = ".2f", scale: float = 1.0) -> str:
+  """An estimate with its limits for a cell of a table, as in "1.20 (1.05 to 1.35)".
+
+  Args:
+    shown: the format of the estimate; limits have it without a sign of their own.
+    scale: what the numbers are multiplied by, such as 100 for points.
+  """
+  if math.isnan(interval.estimate):
+    return "-"
+  estimate = f"{scale * interval.estimate:{shown}}"
+  low, high = (f"{scale * x:{shown.lstrip('+')}}" for x in (interval.low, interval.high))
+  return estimate if math.isnan(interval.low) else f"{estimate} ({low} to {high})"
+
+
 def rule_text(rule: str, margin: Sequence[float]) -> str:
   """A rule with its margins, as in "lo > 0" or "within [0.8, 1.25]"."""
   shown = [f"{value:g}" for value in margin]

@@ -1,4 +1,6 @@
-"""Whether the data of a sweep are on this disk."""
+"""Which data are on this disk, and what is said of those that are not."""
+
+from collections.abc import Sequence
 
 from seedlab import data
 from seedlab.config import Data
@@ -6,6 +8,12 @@ from seedlab.data import catalogue
 from seedlab.errors import UserError
 
 MOVIELENS = "movielens/100k-ratings"
+
+
+def left_out(missing: Sequence[str]) -> list[str]:
+  """A sentence about data that are not at hand, if there are any."""
+  said = f"Not at hand, so left out: {', '.join(missing)} (name its directory: --data_dir)."
+  return [said] * bool(missing)
 
 
 def at_hand(name: str, data_dir: str | None) -> bool:

@@ -11,6 +11,7 @@ from seedlab.studies.bootstrap.claims import CONVERGED, METRICS, REACH, SETTINGS
 from seedlab.studies.bootstrap.measures import augmentation_effects, largest_gaps, late_gaps, ranks
 from seedlab.studies.bootstrap.pairs import Pair, alike, at_stop, pair
 from seedlab.studies.bootstrap.sweeps import SEEDS, Place, name_of, places_of, settings_of
+from seedlab.studies.sources import left_out
 from seedlab.studies.study import Analysis
 
 
@@ -50,14 +51,12 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   preconditions["B4"] = all(last[network].reached == 1 for network in first.networks)
   tables = [page.gaps_table(place, pairs[place.name], m) for place in places for m in METRICS]
   tables += [page.augmentation_table(last, first), page.online_table(datasets, places)]
-  missing = [place.name for place in places_of(scale) if place not in places]
   lead = [
     f"{SEEDS[scale]} seeds a setting and world; runs with the same seed are pairs. t* is the first"
     f" evaluation with a hard train error of at most {100 * CONVERGED:g} % (not augmented, in"
     " evaluation mode). Bands hold at all moments together, on this test set.",
   ]
-  if missing:
-    lead.append(f"Not at hand, so left out: {', '.join(missing)} (name its directory: --data_dir).")
+  lead += left_out([place.name for place in places_of(scale) if place not in places])
   figures = {}
   if scale != "smoke":
     for place in places:

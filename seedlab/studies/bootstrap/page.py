@@ -18,10 +18,7 @@ from seedlab.studies.bootstrap.sweeps import Place, name_of
 
 
 def _points(interval: Interval) -> str:
-  if math.isnan(interval.low):
-    return f"{100 * interval.estimate:+.2f}"
-  low, high = 100 * interval.low, 100 * interval.high
-  return f"{100 * interval.estimate:+.2f} ({low:.2f} to {high:.2f})"
+  return report.interval_text(interval, "+.2f", 100)
 
 
 def gaps_table(place: Place, pairs: Mapping[tuple[str, int], Pair], metric: str) -> report.Table:
@@ -32,7 +29,6 @@ def gaps_table(place: Place, pairs: Mapping[tuple[str, int], Pair], metric: str)
   rows = []
   for (setting, size), one in pairs.items():
     largest = curves.largest_deviation(band_of(one.before(metric), 0.95))
-    low, high = 100 * largest.low, 100 * largest.high
     rows.append(
       (
         setting,
@@ -40,7 +36,7 @@ def gaps_table(place: Place, pairs: Mapping[tuple[str, int], Pair], metric: str)
         str(len(one.runs)),
         median_stop(one),
         f"{100 * one.reached:.0f}",
-        f"{100 * largest.estimate:.2f} ({low:.2f} to {high:.2f})",
+        report.interval_text(largest, scale=100),
         _points(t_interval(*at_stop(one, metric), 0.95)),
         _points(mean_gap(one.gap(metric)[:, -1], 0.95)),
         f"{100 * one.ideal[metric][:, -1].mean():.2f}",
@@ -117,7 +113,7 @@ def online_table(datasets: Mapping[str, xarray.Dataset], places: Sequence[Place]
       rows.append(
         (
           f"{place.name}, {network}",
-          f"{gap.estimate:+.4f} ({gap.low:.4f} to {gap.high:.4f})",
+          report.interval_text(gap, "+.4f"),
           f"{-100 * errors.mean():+.2f} ± {100 * spread:.2f}",
           "yes" if abs(errors.mean()) <= spread else "NO",
         )

@@ -10,6 +10,7 @@ from seedlab.studies.fullbatch import page
 from seedlab.studies.fullbatch.claims import LOSS_SLACK
 from seedlab.studies.fullbatch.measures import accuracy, difference
 from seedlab.studies.fullbatch.sweeps import STILL, places_of
+from seedlab.studies.sources import left_out
 from seedlab.studies.study import Analysis
 
 _BEST_NOISE = "noise_multiplicative"  # of the two noise rows, on the tuning runs
@@ -75,9 +76,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
     " the same seeds, on this test set; a row's train loss counts as not above SGD's within"
     f" {LOSS_SLACK} nats.",
   ]
-  if others != expected:
-    missing = ", ".join(name for name in expected if name not in others)
-    lead.append(f"Not at hand, so left out: {missing} (name its directory with --data_dir).")
+  lead += left_out([name for name in expected if name not in others])
   figures = {}
   if scale != "smoke":
     figures = {f"rows-{place.name}": page.rows_figure(datasets, place) for place in places}

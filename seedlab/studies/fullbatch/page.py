@@ -1,6 +1,5 @@
 """The tables and figures of the full-batch study, with the paper's numbers beside ours."""
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -8,7 +7,6 @@ from seedlab import report
 from seedlab.config import parse
 from seedlab.report import charts
 from seedlab.stats import single
-from seedlab.stats.single import Interval
 from seedlab.studies.fullbatch.measures import accuracy, difference, passes
 from seedlab.studies.fullbatch.sweeps import RATES, Place
 
@@ -59,7 +57,7 @@ def rows_table(datasets, place: Place, scale: str) -> report.Table:
         f"{values.mean():.2f}",
         f"{values.std(ddof=1):.2f}" if len(values) > 1 else "-",
         f"{reported.text} [{_mark(reported)}]" if reported else "",
-        "" if row == "sgd" else _points(gap),
+        "" if row == "sgd" else report.interval_text(gap, "+.2f"),
         f"{loss:.4f}",
         f"{norm:.3g}",
         f"{passes(parse(dataset.attrs['config'])):g}",
@@ -75,12 +73,6 @@ def rows_table(datasets, place: Place, scale: str) -> report.Table:
 
 def _mark(reported: Reported) -> str:
   return "u" if reported.status is _UNCONFIRMED else "c"
-
-
-def _points(gap: Interval) -> str:
-  if math.isnan(gap.low):
-    return f"{gap.estimate:+.2f}"
-  return f"{gap.estimate:+.2f} ({gap.low:.2f} to {gap.high:.2f})"
 
 
 def rates_table(datasets, place: str, scale: str) -> report.Table:

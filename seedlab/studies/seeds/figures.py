@@ -48,10 +48,9 @@ def time_figure(datasets):
     one = spread(datasets[f"digits/{name}"])
     level = 1 - 0.05 / len(one.steps)  # Bonferroni
     found = [single.sd_interval(one.accuracy[:, t], level) for t in range(len(one.steps))]
-    columns = 100 * np.array([(i.estimate, i.low, i.high) for i in found]).T
-    dash = ("solid", "dashed")[role]
-    lines.append(charts.Line(words, role, dash, one.steps, *columns))
-    values = ", ".join(f"{step}: {sd:.2f}" for step, sd in zip(one.steps, columns[0], strict=True))
+    lines.append(charts.line(words, role, ("solid", "dashed")[role], one.steps, found, 100))
+    middle = lines[-1].middle
+    values = ", ".join(f"{step}: {sd:.2f}" for step, sd in zip(one.steps, middle, strict=True))
     texts.append(f"{words}, sd by step: {values}")
   model = charts.lines(lines, "training step", "sd of accuracy, points", x_axis="linear")
   caption = (
@@ -82,15 +81,13 @@ def poke_figure(datasets, scale: str, place: str):
     crossed_pairs.crossed_mean(disagreements(datasets[f"{place}/poke{step}"]), (1,), True)
     for step in steps
   ]
-  columns = 100 * np.array([(i.estimate, i.low, i.high) for i in found]).T
   whole = pairs.pair_mean(churn_rows(datasets[f"{place}/all"]))
-  level = 100 * np.array([[whole.estimate], [whole.low], [whole.high]]).repeat(len(steps), 1)
   lines = [
-    charts.Line("one ulp of one weight", 0, "solid", np.array(steps), *columns),
-    charts.Line("other seeds", 1, "dashed", np.array(steps), *level),
+    charts.line("one ulp of one weight", 0, "solid", steps, found, 100),
+    charts.line("other seeds", 1, "dashed", steps, [whole] * len(steps), 100),
   ]
   model = charts.lines(lines, "poked before step", "disagreement, %", x_axis="linear")
-  text = "; ".join(f"{s}: {c:.2f}" for s, c in zip(steps, columns[0], strict=True))
+  text = "; ".join(f"{s}: {c:.2f}" for s, c in zip(steps, lines[0].middle, strict=True))
   caption = (
     f"Test examples of {PLACE_NAMES[place]} that two runs label differently, by the step from"
     " which on they differ."

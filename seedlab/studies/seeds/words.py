@@ -1,9 +1,8 @@
 """How the tables of the seed study name what was trained, and write intervals."""
 
-import math
-
 import xarray
 
+from seedlab import report
 from seedlab.stats.single import Interval
 from seedlab.studies.seeds.measures import sd_of
 from seedlab.studies.seeds.sweeps import SETUPS
@@ -11,12 +10,8 @@ from seedlab.studies.seeds.sweeps import SETUPS
 PLACE_NAMES = {"digits": "digits", "cifar10": "CIFAR-10"}
 
 
-def points(interval: Interval, scale: float = 100.0, digits: int = 2) -> str:
-  values = (scale * x for x in (interval.estimate, interval.low, interval.high))
-  if math.isnan(interval.estimate):
-    return "-"
-  estimate, low, high = (f"{x:z.{digits}f}" for x in values)
-  return estimate if math.isnan(interval.low) else f"{estimate} ({low} to {high})"
+def points(interval: Interval, scale: float = 100.0) -> str:
+  return report.interval_text(interval, "z.2f", scale)
 
 
 def setup_of(name: str, dataset: xarray.Dataset) -> str:

@@ -12,6 +12,7 @@ from seedlab.studies.smooth import contrasts, page, settings
 from seedlab.studies.smooth.claims import MATCHED
 from seedlab.studies.smooth.place import Place, measure, second_half
 from seedlab.studies.smooth.sweeps import fixed_width, of_family, settings_of
+from seedlab.studies.sources import left_out
 from seedlab.studies.study import Analysis
 
 
@@ -40,9 +41,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
     f" {inits} initialisations in {orders} orders. Intervals are"
     " for new orders of these initialisations on these test examples.",
   ]
-  missing = [name for name in settings.places(scale) if name not in names]
-  if missing:
-    lead.append(f"Not at hand, so left out: {', '.join(missing)} (name its directory: --data_dir).")
+  lead += left_out([name for name in settings.places(scale) if name not in names])
   if first in found:
     tables += [
       page.sources_table(datasets, found[first]),
@@ -67,11 +66,9 @@ def _evidence(datasets, found: Mapping[str, Place], chosen, scale: str):
     if place is not None:
       smelu = chosen[name]["smelu"]
       preconditions[f"M5 {name}"] = math.isfinite(contrasts.against_stopped(place, smelu, 0.95).low)
-      evidence[f"M5 {name}"] = functools.partial(
-        lambda level, place, smelu: [contrasts.against_stopped(place, smelu, level)],
-        place=place,
-        smelu=smelu,
-      )
+      evidence[f"M5 {name}"] = lambda level, place=place, smelu=smelu: [
+        contrasts.against_stopped(place, smelu, level)
+      ]
   name = settings.places(scale)[0]
   place, families = found.get(name), of_family(name, scale)
   preconditions |= dict.fromkeys(

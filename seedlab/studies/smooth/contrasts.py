@@ -14,6 +14,7 @@ from seedlab.studies.smooth.place import (
   end_rows,
   interval_of,
   mean_without,
+  pd_ratio,
   pd_without,
   second_half,
 )
@@ -44,11 +45,8 @@ def linear_loses(place: Place) -> bool:
 
 
 def pd_ratios(place: Place, names: Sequence[str], level: float) -> list[Interval]:
-  relu = pd_without(place.settings["relu"].judged_T[-1])
-  return [
-    interval_of(pd_without(place.settings[name].judged_T[-1]) / relu, level, log=True)
-    for name in names
-  ]
+  relu = place.settings["relu"].judged_T[-1]
+  return [pd_ratio(place.settings[name].judged_T[-1], relu, level) for name in names]
 
 
 def extra_losses(place: Place, names: Sequence[str], level: float) -> list[Interval]:

@@ -17,7 +17,9 @@ from seedlab.studies.smooth.place import (
   interval_of,
   mean_without,
   measure,
+  pd_ratio,
   pd_without,
+  probabilities,
 )
 from seedlab.studies.smooth.sweeps import BESIDE, REMEDIES, SOURCES, UNIT_SETTINGS, of_family
 
@@ -25,9 +27,7 @@ from seedlab.studies.smooth.sweeps import BESIDE, REMEDIES, SOURCES, UNIT_SETTIN
 def _ratio(interval: Interval) -> str:
   if interval.high < 0.005:
     return "below 0.005"
-  if math.isnan(interval.low):
-    return f"{interval.estimate:.2f}"
-  return f"{interval.estimate:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+  return report.interval_text(interval)
 
 
 def _change(interval: Interval) -> str:
@@ -40,7 +40,7 @@ def settings_table(place: Place, chosen: Mapping[str, str]) -> report.Table:
   relu = place.settings["relu"]
   rows = []
   for name, one in place.settings.items():
-    ratio = interval_of(pd_without(one.order_T[-1]) / pd_without(relu.order_T[-1]), 0.95, log=True)
+    ratio = pd_ratio(one.order_T[-1], relu.order_T[-1])
     change = interval_of(mean_without(one.loss[..., -1]) - mean_without(relu.loss[..., -1]), 0.95)
     init = crossed_pairs.crossed_mean(one.tables.first, (0,)).estimate
     both = crossed_pairs.crossed_mean(one.tables.both, (0, 1)).estimate
@@ -77,7 +77,7 @@ def settings_table(place: Place, chosen: Mapping[str, str]) -> report.Table:
 def sources_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> report.Table:
   rows = []
   relu, beside = (place.settings[name] for name in ("relu", BESIDE))
-  ratio = interval_of(pd_without(beside.order_T[-1]) / pd_without(relu.order_T[-1]), 0.95, log=True)
+  ratio = pd_ratio(beside.order_T[-1], relu.order_T[-1])
   rows.append(
     (
       "another order, all shuffled",
@@ -116,7 +116,7 @@ def measures_table(datasets: Mapping[str, xarray.Dataset], place: str) -> report
     dataset = datasets[f"{place}/{name}"]
     init_R = dataset["seed_init"].values
     rows = init_R == init_R.min()
-    p_RxE = dataset["probability"].transpose("run", "evaluation", ...).values[rows, -1]
+    p_RxE = probabilities(dataset)[rows, -1]
     truth_E = dataset["label"].values
     labels_RxE = metrics.predicted_labels(p_RxE)
     difference = metrics.prediction_difference(p_RxE)
@@ -161,12 +161,7 @@ def _small(value: float) -> str:
 def _between(a: xarray.Dataset, b: xarray.Dataset) -> float:
   """Mean |p - p'| of the runs with equal seeds in two stores, at the end."""
   runs = np.intersect1d(a["run"].values, b["run"].values)
-  ends = [
-    one["probability"]
-    .transpose("run", "evaluation", ...)
-    .values[np.searchsorted(one["run"].values, runs), -1]
-    for one in (a, b)
-  ]
+  ends = [probabilities(one)[np.searchsorted(one["run"].values, runs), -1] for one in (a, b)]
   return float(np.abs(ends[0].astype(np.float64) - ends[1]).mean())
 
 
@@ -176,35 +171,26 @@ def remedies_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> repo
   base = mean_without(relu.loss[:, :half, -1])
 
   def row(words, table_IxJ, loss_IxJ, use, train):
-    ratio = interval_of(pd_without(table_IxJ) / pd_without(relu.first_half), 0.95, log=True)
+    ratio = pd_ratio(table_IxJ, relu.first_half)
     change = interval_of(mean_without(loss_IxJ) - base, 0.95)
     return words, f"{pd_without(table_IxJ)[0]:.4f}", _ratio(ratio), _change(change), use, train
 
   rows = []
   beside = place.settings[BESIDE]
   rows.append(row(BESIDE, beside.first_half, beside.loss[:, :half, -1], "1", "1"))
-  for remedy, (words, use, train) in REMEDIES.items():
-    if f"{place.name}/{remedy}/relu" not in datasets:
-      continue
-    one = measure(datasets[f"{place.name}/{remedy}/relu"], remedy)
-    rows.append(row(f"ReLU, {words}", one.order_T[-1], one.loss[..., -1], use, train))
-  both = f"{place.name}/average/{BESIDE}"
-  if both in datasets:  # not at scale smoke
-    one = measure(datasets[both], "average")
-    words, use, train = REMEDIES["average"]
-    rows.append(row(f"{BESIDE}, {words}", one.order_T[-1], one.loss[..., -1], use, train))
+  plain = [(remedy, "relu", "ReLU") for remedy in REMEDIES]
+  for remedy, setting, name in [*plain, ("average", BESIDE, BESIDE)]:
+    store = datasets.get(f"{place.name}/{remedy}/{setting}")
+    if store is not None:  # at scale smoke there are fewer
+      one, (words, use, train) = measure(store, remedy), REMEDIES[remedy]
+      rows.append(row(f"{name}, {words}", one.order_T[-1], one.loss[..., -1], use, train))
   for name, one in (("ReLU", relu), (BESIDE, beside)):
-    ratio = interval_of(pd_without(one.ensembles) / pd_without(relu.order_T[-1]), 0.95, log=True)
+    ratio = pd_ratio(one.ensembles, relu.order_T[-1])
     cells = (f"{pd_without(one.ensembles)[0]:.4f}", _ratio(ratio), "-", "3", "3")
     rows.append((f"{name}, ensemble of {ENSEMBLE} initialisations", *cells))
   head = (
-    "remedy",
-    "PD, order",
-    "over ReLU's",
-    "log-loss less ReLU's",
-    "cost of use",
-    "of training",
-  )
+    "remedy", "PD, order", "over ReLU's", "log-loss less ReLU's", "cost of use", "of training",
+  )  # fmt: skip
   note = (
     "Order-only PD, 95 % intervals over orders, paired by seeds; costs in forward passes and in"
     " trainings of the plain network. A shared initialisation (warm start) is what order-only"
@@ -256,7 +242,7 @@ def unit_table(datasets: Mapping[str, xarray.Dataset]) -> report.Table:
     rows.append(
       (
         name,
-        f"{difference.estimate:.4f} ({difference.low:.4f} to {difference.high:.4f})",
+        report.interval_text(difference, ".4f"),
         f"{loss.estimate:.4f}",
         f"{100 * dataset['test_accuracy'].values[:, -1].std(ddof=1):.2f}",
       )
@@ -298,8 +284,7 @@ def time_figure(place: Place, scale: str):
   for role, name in enumerate(shown):
     one = place.settings[name]
     found = [interval_of(pd_without(table), 0.95, log=True) for table in one.order_T]
-    columns = np.array([(i.estimate, i.low, i.high) for i in found]).T
-    lines.append(charts.Line(name, role, "solid", one.steps, *columns))
+    lines.append(charts.line(name, role, "solid", one.steps, found))
   model = charts.lines(lines, "training step", "PD between two orders")
   ends = "; ".join(f"{line.name} {line.middle[-1]:.4f}" for line in lines)
   caption = (

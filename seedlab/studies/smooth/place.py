@@ -49,7 +49,7 @@ def measure(dataset: xarray.Dataset, name: str) -> Measured:
   init_R, order_R = (dataset[f"seed_{stream}"].values for stream in ("init", "order"))
   orders = np.unique(order_R)
   late_R = np.isin(order_R, orders[len(orders) // 2 :])
-  probability = dataset["probability"].transpose("run", "evaluation", ...).values
+  probability = probabilities(dataset)
   end = probability[:, -1]
 
   def crossed(values_R, chosen_R=slice(None)) -> np.ndarray:
@@ -103,6 +103,16 @@ def interval_of(left: np.ndarray, level: float, log: bool = False) -> Interval:
   return Interval(float(left[0]), low, high, level, "jackknife over orders, these initialisations")
 
 
+def pd_ratio(rows_IxJ: np.ndarray, other_IxJ: np.ndarray, level: float = 0.95) -> Interval:
+  """PD of the one over that of the other, paired by orders."""
+  return interval_of(pd_without(rows_IxJ) / pd_without(other_IxJ), level, log=True)
+
+
+def probabilities(dataset: xarray.Dataset) -> np.ndarray:
+  """float32[R, T, E, ...]."""
+  return dataset["probability"].transpose("run", "evaluation", ...).values
+
+
 def second_half(values: np.ndarray) -> np.ndarray:
   return values[:, values.shape[1] // 2 :]
 
@@ -110,4 +120,4 @@ def second_half(values: np.ndarray) -> np.ndarray:
 def end_rows(dataset: xarray.Dataset) -> np.ndarray:
   """rows_R of PD at the end, of the runs that did not diverge."""
   sound = dataset["completed"].values.astype(bool) & (dataset["diverged"].values < 0)
-  return pairs.l1_rows(dataset["probability"].transpose("run", "evaluation", ...).values[sound, -1])
+  return pairs.l1_rows(probabilities(dataset)[sound, -1])
