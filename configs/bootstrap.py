@@ -2,8 +2,8 @@
 
 Claim: until it has fitted its N examples, a network that reuses them generalises as if it never
 saw one twice; what is left then is how fast it learns online.
-Cost: `paper` 39,000 steps of 128 CIFAR-5m pictures (for an accelerator); `laptop` 1,536 steps of 32
-pictures of 16x16, seconds a run on one core; `smoke` shows that everything works.
+Cost: `paper` 39,000 steps of 128 CIFAR-5m images (for an accelerator); `laptop` 1,536 steps of 32
+images of 16x16, seconds a run on one core; `smoke` shows that everything works.
 Data: glyphs are made, not read; cifar10 and cifar5m come from --data_dir or SEEDLAB_DATA.
 Command: python scripts/sweep.py --config=configs/bootstrap.py:laptop,mlp,ideal --runs=10 \\
     --out=out/ideal

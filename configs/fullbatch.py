@@ -3,7 +3,7 @@
 Claim, at scale `paper`: trained on the whole of CIFAR-10 in every step, without minibatches,
 a ResNet-18 is as accurate as by SGD, once training is longer, gradients are clipped and their
 norm is penalised: 95.7 % (`strong`), beside 95.7 % (`sgd`) and 75.4 % (`full_batch`).
-Cost, in passes over the training pictures: `paper` 300 for `sgd` and `full_batch`, 3,000 for
+Cost, in passes over the training images: `paper` 300 for `sgd` and `full_batch`, 3,000 for
 `longer` and `clipped`, 6,000 for `regularized` and what follows (for an accelerator); `laptop`, 480
 digits and a network of two convolutions, a fifth of them; `smoke` shows that everything works.
 Data: `paper` needs CIFAR-10, from --data_dir or SEEDLAB_DATA.

@@ -1,5 +1,8 @@
 """Every study at every scale: its sweeps, and its whole analysis on made-up stores of them."""
 
+import subprocess
+import sys
+
 import made_up
 import numpy as np
 import pytest
@@ -28,6 +31,51 @@ def test_a_study_says_something_at_every_scale(name, scale, given, tmp_path, mon
   if scale == "smoke":
     assert {verdict.reason for verdict in result.verdicts} == {"smoke scale judges nothing"}
   assert one.title in result.page.read_text() and "changed since" not in result.text
+
+
+_FOLDER = {
+  "__init__": """
+from seedlab.studies.study import in_folder
+STUDY = in_folder(__name__, "Does it train?")
+""",
+  "claims": """
+from seedlab.claims import Claim, Part
+def make(scale):
+  return [Claim("T1", "it does", (Part("accuracy", "lo > x", (0.5,)),))]
+""",
+  "sweeps": """
+from seedlab.config import parse
+from seedlab.studies.study import Sweep
+def make(scale, data_dir):
+  return [Sweep("a", parse({}), range(3))]
+""",
+  "analysis": """
+from seedlab.stats.single import mean_interval
+from seedlab.studies.study import Analysis
+def analyse(datasets, scale):
+  last = datasets["a"]["test_accuracy"].values[:, -1]
+  return Analysis("It trains.", [], {"T1": lambda level: [mean_interval(last, level)]}, {}, [], {})
+""",
+}
+
+
+def test_a_new_folder_is_a_new_study(tmp_path, monkeypatch):
+  (tmp_path / "mine").mkdir()
+  for name, text in _FOLDER.items():
+    (tmp_path / f"mine/{name}.py").write_text(text)
+  monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(tmp_path)])
+  assert studies.names() == ["bootstrap", "fullbatch", "mine", "seeds", "smooth"]
+  one = studies.load("mine")
+  datasets = made_up.stores(one, "laptop", one.sweeps("laptop", None))
+  result = runner.conclude(one, "laptop", datasets, tmp_path / "page.html")
+  assert result.verdicts[0].outcome == "shown" and "Does it train?" in result.page.read_text()
+
+
+def test_studies_are_listed_without_being_imported():
+  script = "from seedlab import studies; studies.names(); import sys; print(*sys.modules)"
+  done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+  assert not {"jax", "scipy", "bokeh", "seedlab.studies.seeds"} & set(done.stdout.split())
+  assert "seedlab.studies" in done.stdout.split()
 
 
 def test_made_up_stores_are_like_real_ones(tmp_path):

@@ -76,8 +76,8 @@ def test_every_setting_of_every_scale_is_an_experiment():
   assert (start.training.steps, start.optimizer.learning_rate) == (1, 0.0)
 
 
-def test_runs_on_cifar10_share_their_pictures(monkeypatch):
-  """Which pictures a run trains on is no part of the paper's seed."""
+def test_runs_on_cifar10_share_their_images(monkeypatch):
+  """Which images a run trains on is no part of the paper's seed."""
   monkeypatch.setattr(sweeps, "at_hand", lambda name, data_dir: True)
   planned = {one.name: one for one in STUDY.sweeps("laptop", None)}
   for name in ("cifar10/all", "cifar10/poke0", "picard/short", "tuned/scratch3"):
@@ -200,7 +200,7 @@ def test_the_long_schedule_ends_at_a_constant_rate():
     assert rate(3) == pytest.approx(0.51 * peak)
     assert [float(rate(e)) for e in (22, 30, 44)] == pytest.approx(3 * [0.01 * peak])
   assert settings.config("paper", "picard", "long").optimizer.learning_rate == 0.2
-  assert settings.config("paper", "picard", "float16", "per_picture").data.chunk is None
+  assert settings.config("paper", "picard", "float16", "per_image").data.chunk is None
 
 
 # --- numbers
@@ -511,7 +511,7 @@ def test_without_cifar10_its_claims_are_not_testable():
 
 
 def test_everything_is_said_and_drawn():
-  """Tables, pictures and page of a whole study, some runs of which diverged."""
+  """Tables, figures and page of a whole study, some runs of which diverged."""
   datasets = world(True)
   rng = np.random.default_rng(10)
   for place, steps in sweeps.POKES.items():
@@ -542,7 +542,7 @@ def test_everything_is_said_and_drawn():
   barrier = 100 * datasets["digits/twins15"].barrier.values[[0, 1, 2, 4, 5], 1].mean()
   assert rows["15"][1].startswith(f"{barrier:.2f} (")
   names = [row[0] for row in tables["Distribution over seeds"].rows]
-  what = "digits, MLP (width 8, 1,000 pictures, 16x16)"
+  what = "digits, MLP (width 8, 1,000 images, 16x16)"
   assert names[:2] == [what, f"{what}, without the 2 diverged"]
   for table in found.tables:
     assert len({len(row) for row in (table.head, *table.rows)}) == 1, table.title

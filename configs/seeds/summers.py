@@ -3,8 +3,8 @@
 Claim, at scale `paper`: every source of randomness, down to the last bit of one initial weight,
 makes runs differ by about as much as all of them together.
 Cost, at scale `paper`: 48,500 steps of batch 512 a run, 100 runs a source; for an accelerator.
-`laptop`: a network a quarter as wide on 2,000 pictures of 16x16, seconds a run on one core.
-`smoke`: 2 epochs of 500 pictures, to see that it trains.
+`laptop`: a network a quarter as wide on 2,000 images of 16x16, seconds a run on one core.
+`smoke`: 2 epochs of 500 images, to see that it trains.
 Data: CIFAR-10, from --data_dir or SEEDLAB_DATA.
 Command: python scripts/sweep.py --config=configs/seeds/summers.py:laptop,bit --runs=20 \\
     --out=out/summers-bit
@@ -58,7 +58,7 @@ _SMOKE = changed(
   },
 )  # fmt: skip
 _SCALES = {"smoke": _SMOKE, "laptop": _LAPTOP, "paper": _PAPER}
-# Which pictures a run has is no source of theirs.
+# Which images a run has is no source of theirs.
 _SOURCES = {"all": ("init", "order", "augment", "noise", "poke"), "bit": ("poke",)} | {
   source: (source,) for source in ("init", "order", "augment")
 }

@@ -6,14 +6,14 @@ claims (fixed before training), analysis (what the runs say about them), tables 
 """
 
 import importlib
-import pathlib
+import pkgutil
 
 from seedlab.studies.study import Study
 
 
 def names() -> list[str]:
   """The studies there are, found without importing them."""
-  return sorted(file.parent.name for file in pathlib.Path(__file__).parent.glob("*/__init__.py"))
+  return sorted(found.name for found in pkgutil.iter_modules(__path__) if found.ispkg)
 
 
 def load(name: str) -> Study:

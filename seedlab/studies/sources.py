@@ -20,7 +20,7 @@ def at_hand(name: str, data_dir: str | None) -> bool:
   """Whether the data set `data.name` can be read without a download."""
   try:
     if name == MOVIELENS:  # whose classes are known without it
-      catalogue.find(name, data_dir, download=False, pictures=False)
+      catalogue.find(name, data_dir, False, False)
     else:
       data.class_names(Data(name=name), data_dir, download=False)
   except UserError:

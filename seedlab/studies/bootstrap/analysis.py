@@ -16,7 +16,7 @@ from seedlab.studies.study import Analysis
 
 
 def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
-  """Claims, tables and pictures from the finished sweeps."""
+  """Claims, tables and figures from the finished sweeps."""
   places = [p for p in places_of(scale) if name_of(p, p.networks[0]) in datasets]
   pairs = {
     place.name: {

@@ -2,25 +2,25 @@
 
 A setting is a scale, a network and words that change it:
 
-  place         glyphs, cifar10, cifar5m: what the pictures are; dogbird with its own recipe
+  place         glyphs, cifar10, cifar5m: what the images are; dogbird with its own recipe
   world         real, ideal
   n500 ... all  examples of the real world; in an ideal one nothing depends on their number
   aug0 ... aug3 none; flips; crops and flips; crops filled by reflection, and flips
-  shifts        crops alone, for pictures that mean something else when flipped
+  shifts        crops alone, for images that mean something else when flipped
   optimiser     momentum (Nesterov's), adam, rmsprop, adagrad; without one, the network's own
   noise20       a fifth of the training labels is another class
 
 Scale `paper` is the released sweep (inftrain/sample_sweep.json and the defaults of
 inftrain/train.py): CIFAR-5m, 39,000 steps of 128, SGD at 0.1 without momentum or weight
 decay, a cosine that changes every 390 steps, pixels in [-1, 1], evaluation every 64 steps
-and more often at first. `laptop` is an eighth of the pictures' area and 1,536 steps of 32;
+and more often at first. `laptop` is an eighth of the images' area and 1,536 steps of 32;
 the rates of its networks were chosen on runs 1,000,000 and up (docs/bootstrap.md).
-Train metrics are those of the unaugmented pictures, which the stopping rule reads; the
+Train metrics are those of the unaugmented images, which the stopping rule reads; the
 published code measures augmented ones: --config.evaluation.train_augmented=True.
 
 `dogbird` (ImageNet's hunting dogs and birds) has the numbers of inftrain/train_imgnet.py: 10,000
 examples, momentum 0.9, 9,375 steps. Its pool of 155,000 lasts for 1,200 of them, so the published
-ideal world went over it eight times: here that is `real,all`, with pictures small enough for the
+ideal world went over it eight times: here that is `real,all`, with images small enough for the
 pool to fit on the device (--config.data.image_size=64).
 """
 

@@ -17,7 +17,7 @@ _BEST_NOISE = "noise_multiplicative"  # of the two noise rows, on the tuning run
 
 
 def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
-  """Claims, tables and pictures from the finished sweeps."""
+  """Claims, tables and figures from the finished sweeps."""
   places = [place for place in places_of(scale) if f"{place.name}/sgd" in datasets]
   first, others = places[0].name, [place.name for place in places[1:]]
 

@@ -22,7 +22,7 @@ def accuracy(dataset: xarray.Dataset) -> np.ndarray:
 
 
 def passes(config: Config) -> float:
-  """Gradient evaluations of a run in passes over the training pictures."""
+  """Gradient evaluations of a run in passes over the training images."""
   gradient = config.gradient
   cost = 1.0
   if gradient.penalty:

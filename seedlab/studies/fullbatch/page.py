@@ -66,7 +66,7 @@ def rows_table(datasets, place: Place, scale: str) -> report.Table:
   note = (
     "Reported: CIFAR-10, ResNet-18, by the paper; [c] confirmed by two published summaries, [u]"
     " not confirmed; the number of repetitions behind ± is not known, so nothing is judged by it."
-    " Passes: gradient evaluations over the training pictures of one run."
+    " Passes: gradient evaluations over the training images of one run."
   )
   return report.Table(f"Rows on {place.name}", head, rows, note)
 
@@ -118,7 +118,7 @@ def cost_figure(datasets, place: Place):
     names.append(row)
     costs.append(passes(parse(dataset.attrs["config"])))
     means.append(float(accuracy(dataset).mean()))
-  model = charts.labelled(names, costs, means, "passes over the training pictures", "accuracy, %")
+  model = charts.labelled(names, costs, means, "passes over the training images", "accuracy, %")
   rows = zip(names, costs, means, strict=True)
   alt = "; ".join(f"{name}: {cost:g} passes, {mean:.2f} %" for name, cost, mean in rows)
   caption = f"What a row costs and gives on {place.name}: accuracy against gradient evaluations."

@@ -1,16 +1,16 @@
 """Settings of the seed study: Picard (2021, arXiv 2109.08203), and what came after it.
 
   place     digits; cifar10 at 16x16; picard: the published protocol on CIFAR-10
-  all       every stream varied, as the paper has it: all but `sample` where few pictures are used
+  all       every stream varied, as the paper has it: all but `sample` where few images are used
   crossed   initialisation x order x augmentation, every combination of levels
   init, order, augment   one stream alone
   poke0, poke15, ...     one weight moved by one ulp before that step; factor: times 1.001 instead
   narrow, slow, large_batch, smelu, decay   design choices of digits listed before training,
                          to stand beside the seed
-  tuned     cifar10: few pictures, for a network that starts from a file
+  tuned     cifar10: few images, for a network that starts from a file
   short, long            the published schedule: of 22 epochs, or of 45, the last 23 of them at a
                          constant rate; `short` is of picard alone, where it changes nothing
-  per_picture            each picture is changed by itself, not 500 neighbours alike
+  per_image              each image is changed by itself, not 500 neighbours alike
   float16, bfloat16      all of float16 but batch norm, as published; or computed in bfloat16
 
 What the published protocol is, and where ours departs from it: configs/seeds/picard.py. Settings
@@ -126,7 +126,7 @@ _WORDS: dict[str, tuple[tuple[str, ...], ...]] = {
   "digits": ((*_ORDERED, "poke0"), tuple(DESIGN), ("long",), ("factor",), _PRECISIONS),
   "cifar10": ((*_ORDERED, "poke0"), ("tuned",), ("factor",), _PRECISIONS),
   "glyphs": (("all",),),
-  "picard": (_ORDERED, ("short", "long"), ("per_picture",), _PRECISIONS),
+  "picard": (_ORDERED, ("short", "long"), ("per_image",), _PRECISIONS),
 }
 
 
@@ -155,7 +155,7 @@ def config(scale: str = "laptop", place: str = "digits", *words: str) -> Config:
       changes |= DESIGN[word]
     elif word == "long":
       changes |= _long(scale, place)
-    elif word == "per_picture":
+    elif word == "per_image":
       changes["data.chunk"] = None
     elif word in ("float16", "bfloat16"):
       changes["model.precision"] = word

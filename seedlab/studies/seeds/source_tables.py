@@ -167,12 +167,12 @@ def pretraining_table(datasets) -> report.Table:
     )
   rows.append(("ratio", "", "", "", points(narrowing(datasets, 0.95), 1), ""))
   head = (
-    "network tuned to few pictures", "seeds", "mean", "sd", "distribution-wise sd", "best -"
+    "network tuned to few images", "seeds", "mean", "sd", "distribution-wise sd", "best -"
     " worst",
   )  # fmt: skip
-  pictures = datasets["tuned/scratch0"].attrs["config"]["data"]["train_examples"]
+  examples = datasets["tuned/scratch0"].attrs["config"]["data"]["train_examples"]
   note = (
-    f"{pictures:,} pictures of CIFAR-10. Varied: the last layer's initialisation, order and"
+    f"{examples:,} images of CIFAR-10. Varied: the last layer's initialisation, order and"
     " augmentation, with one backbone at a time; variances are means over the backbones. The"
     " control has the same fixed backbone without pretraining, so that what narrows is the"
     " pretraining and not the fixed initialisation."

@@ -143,7 +143,7 @@ def published_table() -> report.Table:
   note = (
     "As reported by Picard 2021, from public code and summaries; the tables themselves could not be"
     " opened. The extremes are those of normal samples of that size. Networks above that are"
-    " narrower, on fewer and smaller pictures, compare in their spread and not in their mean."
+    " narrower, on fewer and smaller images, compare in their spread and not in their mean."
   )
   return report.Table("Reported", head, rows, note)
 

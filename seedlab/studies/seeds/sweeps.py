@@ -75,7 +75,7 @@ def _pokes(scale: str, place: str) -> list[Sweep]:
 
 
 def _pretraining(scale: str) -> list[Sweep]:
-  """Networks pretrained on glyphs, or not at all, and tuned to few pictures of CIFAR-10."""
+  """Networks pretrained on glyphs, or not at all, and tuned to few images of CIFAR-10."""
   tuned = settings.config(scale, "cifar10", "tuned")
   begun = range(2 if scale == "smoke" else PRETRAINED)
   made = [

@@ -20,7 +20,7 @@ def setup_of(name: str, dataset: xarray.Dataset) -> str:
   data, model = config["data"], config["model"]
   details = [f"width {model['width']}"]
   if data["train_examples"]:
-    details.append(f"{data['train_examples']:,} pictures")
+    details.append(f"{data['train_examples']:,} images")
   if data["image_size"]:
     details.append(f"{data['image_size']}x{data['image_size']}")
   return f"{SETUPS[name]} ({', '.join(details)})"

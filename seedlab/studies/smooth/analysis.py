@@ -37,7 +37,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   inits, orders = settings.LEVELS[scale]
   lead = [
     "PD is the mean over pairs of runs of |p - p'|: of the probability of a click, summed over the"
-    " classes for pictures. Order-only: the initialisation shared, the order of the examples not;"
+    " classes for images. Order-only: the initialisation shared, the order of the examples not;"
     f" {inits} initialisations in {orders} orders. Intervals are"
     " for new orders of these initialisations on these test examples.",
   ]

@@ -28,7 +28,7 @@ class Measured(NamedTuple):
 
   steps: np.ndarray  # int64[T]
   loss: np.ndarray  # float64[I, J, T]
-  score: np.ndarray  # float64[I, J, T]: AUC of clicks, accuracy of pictures
+  score: np.ndarray  # float64[I, J, T]: AUC of clicks, accuracy of images
   tables: crossed_pairs.PairTables  # of PD at the end
   order_T: Sequence[np.ndarray]  # rows of order-only PD at each evaluation, float64[I, J]
   judged_T: Sequence[np.ndarray]  # within the second half of the orders, float64[I, J - J // 2]
