@@ -64,12 +64,7 @@ def comparison_page(found: Comparison, title: str | None = None) -> str:
   ]
   names = " and ".join(sweep.name for sweep in found.sweeps)
   return page(
-    title or names,
-    verdicts[0][0],
-    [sentences[0] for sentences in verdicts[1:]],
-    body,
-    drawn,
-    {},
+    title or names, verdicts[0][0], [sentences[0] for sentences in verdicts[1:]], body, drawn, {}
   )
 
 

@@ -84,9 +84,7 @@ def grid_text(
   return "\n".join([f"{found.label}{', %' * found.percent}", *lines])
 
 
-def grid_cells(
-  directory: str | os.PathLike,
-) -> list[tuple[dict[str, Any], pathlib.Path]]:
+def grid_cells(directory: str | os.PathLike) -> list[tuple[dict[str, Any], pathlib.Path]]:
   """The stores in a directory, each with the config fields in which they differ."""
   places = sorted(file.parent for file in pathlib.Path(directory).glob("*/.zmetadata"))
   fields = comparisons.differing([records.manifest(place) for place in places])

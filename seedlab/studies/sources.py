@@ -8,6 +8,8 @@ from seedlab.data import catalogue
 from seedlab.errors import UserError
 
 MOVIELENS = "movielens/100k-ratings"
+# Parameters of `glyphs`, less varied than the world's own: for small networks and little time.
+PLAIN_GLYPHS = {"clutter": 1.0, "jitter": 0.07, "rotation": 10.0, "shift": 0.05, "texture": 20.0}
 
 
 def left_out(missing: Sequence[str]) -> list[str]:

@@ -54,7 +54,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   lead = [
     f"{SEEDS[scale]} seeds a setting and world; runs with the same seed are pairs. t* is the first"
     f" evaluation with a hard train error of at most {100 * CONVERGED:g} % (not augmented, in"
-    " evaluation mode). Bands hold at all moments together, on this test set.",
+    " evaluation mode). Bands hold at all moments together, on this test set."
   ]
   lead += left_out([place.name for place in places_of(scale) if place not in places])
   figures = {}

@@ -29,6 +29,7 @@ from typing import Any
 
 from seedlab.config import Config, changed, flatten, parse, to_dict
 from seedlab.errors import UserError, choice_error
+from seedlab.studies.sources import PLAIN_GLYPHS
 
 # What a real and an ideal world may differ in.
 _WORLDLY = ("data.world", "data.train_examples")
@@ -111,8 +112,6 @@ _PAPER = parse(
     "evaluation": {"every_steps": 64, "log_dense": True, "train": True},
   }
 )
-# Less varied than the world's own, for small networks and little time.
-PLAIN_GLYPHS = {"clutter": 1.0, "jitter": 0.07, "rotation": 10.0, "shift": 0.05, "texture": 20.0}
 _LAPTOP = parse(
   {
     "data": {

@@ -74,7 +74,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   lead = [
     f"{len(best)} seeds a row where the table says nothing else. Differences are between runs with"
     " the same seeds, on this test set; a row's train loss counts as not above SGD's within"
-    f" {LOSS_SLACK} nats.",
+    f" {LOSS_SLACK} nats."
   ]
   lead += left_out([name for name in expected if name not in others])
   figures = {}

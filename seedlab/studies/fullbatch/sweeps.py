@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from seedlab.config import Config, changed
-from seedlab.studies.bootstrap.settings import PLAIN_GLYPHS
 from seedlab.studies.fullbatch import settings
-from seedlab.studies.sources import at_hand
+from seedlab.studies.sources import PLAIN_GLYPHS, at_hand
 from seedlab.studies.study import Sweep
 
 _ROWS = (

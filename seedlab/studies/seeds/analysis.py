@@ -36,7 +36,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
     f"{len(digits.last):,} seeds on digits, every stream varied; {settings.LEVELS[scale]} levels"
     " each of initialisation, order and augmentation, fully crossed; the same questions on CIFAR-10"
     " with fewer seeds. Distribution-wise: what would show on new examples, too. Accuracies in %,"
-    " differences in points.",
+    " differences in points."
   ]
   gone = {name: int((one["diverged"].values >= 0).sum()) for name, one in datasets.items()}
   if any(gone.values()):

@@ -39,7 +39,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
     "PD is the mean over pairs of runs of |p - p'|: of the probability of a click, summed over the"
     " classes for images. Order-only: the initialisation shared, the order of the examples not;"
     f" {inits} initialisations in {orders} orders. Intervals are"
-    " for new orders of these initialisations on these test examples.",
+    " for new orders of these initialisations on these test examples."
   ]
   lead += left_out([name for name in settings.places(scale) if name not in names])
   if first in found:
