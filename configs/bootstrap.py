@@ -2,8 +2,8 @@
 
 Claim: until it has fitted its N examples, a network that reuses them generalises as if it never
 saw one twice; what is left then is how fast it learns online.
-Cost: `paper` 39,000 steps of 128 CIFAR-5m pictures (for an accelerator); `laptop` 1,536 steps of 32
-pictures of 16x16, seconds a run on one core; `smoke` shows that everything works.
+Cost: `paper` 39,000 steps of 128 CIFAR-5m images (for an accelerator); `laptop` 1,536 steps of 32
+images of 16x16, seconds a run on one core; `smoke` shows that everything works.
 Data: glyphs are made, not read; cifar10 and cifar5m come from --data_dir or SEEDLAB_DATA.
 Command: python scripts/sweep.py --config=configs/bootstrap.py:laptop,mlp,ideal --runs=10 \\
     --out=out/ideal
@@ -15,14 +15,14 @@ mlp2048, preresnet18, resnet18, vgg11, mcnn, alexnet, densenet40_12, densenet40_
 wrn28_10, resnext29, resnet9, dconv, dconv_fc, vit4, vit8, cells0 to cells4. Modifiers: glyphs,
 cifar10, cifar5m, dogbird; real, ideal; n64, n500, n1000, n2000, n5000, n10000, n25000, n50000, all;
 aug0, aug1, aug2, aug3, shifts; momentum, adam, rmsprop, adagrad; noise20. What each changes:
-seedlab/studies/bootstrap.py.
+seedlab/studies/bootstrap/settings.py.
 """
 
 from ml_collections import ConfigDict
 
 from seedlab.config import to_config_dict
-from seedlab.studies import bootstrap
+from seedlab.studies.bootstrap import settings
 
 
 def get_config(scale_network_modifiers: str = "laptop") -> ConfigDict:
-  return to_config_dict(bootstrap.config(*scale_network_modifiers.split(",")))
+  return to_config_dict(settings.config(*scale_network_modifiers.split(",")))

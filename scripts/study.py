@@ -6,11 +6,9 @@ The same command again resumes what was interrupted. Exit status 0 whatever the 
 
 from absl import flags
 
-from seedlab import cli
+from seedlab import cli, studies
 
-_STUDY = flags.DEFINE_enum(
-  "study", None, ["bootstrap", "fullbatch", "seeds", "smooth"], "which study", required=True
-)
+_STUDY = flags.DEFINE_enum("study", None, studies.names(), "which study", required=True)
 _SCALE = flags.DEFINE_enum("scale", "laptop", ["smoke", "laptop", "paper"], "how large")
 _OUT = flags.DEFINE_string("out", None, "directory of the study", required=True)
 _DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")
@@ -19,24 +17,11 @@ _STRICT = flags.DEFINE_bool("strict", False, "exit with 1 if a claim is contradi
 
 
 def main(argv: list[str]) -> int:
-  # After the flags: a mistake answers at once.
-  from seedlab.studies import (
-    bootstrap_study,
-    fullbatch_study,
-    seeds_study,
-    smooth_study,
-    study,
-  )
+  from seedlab.studies import runner  # after the flags: a mistake answers at once
 
   del argv
-  modules = {
-    "bootstrap": bootstrap_study,
-    "fullbatch": fullbatch_study,
-    "seeds": seeds_study,
-    "smooth": smooth_study,
-  }
-  chosen = modules[_STUDY.value].STUDY
-  result = study.run(chosen, _SCALE.value, _OUT.value, data_dir=_DATA.value, workers=_WORKERS.value)
+  chosen, options = studies.load(_STUDY.value), {"data_dir": _DATA.value, "workers": _WORKERS.value}
+  result = runner.run(chosen, _SCALE.value, _OUT.value, **options)
   print(result.text)
   print(f"page: {result.page}")
   contradicted = any(verdict.outcome == "contradicted" for verdict in result.verdicts)

@@ -1,4 +1,4 @@
-"""Pictures of runs: arrays in, a matplotlib Figure out. No file, no statistic, no pyplot.
+"""Figures of runs: arrays in, a matplotlib Figure out. No file, no statistic, no pyplot.
 
 The figures are as wide as a phone, so that a page only ever scales them up.
 `COLORS` are the only colours used: a page can replace each by one that follows
@@ -23,8 +23,8 @@ SIZE = (3.6, 2.9)  # inches
 
 
 def histogram(
-  values_R: np.ndarray,
   edges: np.ndarray,
+  counts: np.ndarray,
   *,
   label: str,
   mean: float,
@@ -35,7 +35,8 @@ def histogram(
   heights = [SIZE[1] - 0.36 * len(spans), *[0.36 * len(spans)] * bool(spans)]
   panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
   top, bottom = panels[0, 0], panels[-1, 0]
-  top.hist(values_R, bins=edges, color=COLORS["main"], alpha=0.55, edgecolor="none", rwidth=0.94)
+  bars = {"color": COLORS["main"], "alpha": 0.55, "edgecolor": "none", "rwidth": 0.94}
+  top.hist(edges[:-1], bins=edges, weights=counts, **bars)
   top.axvline(mean, color=COLORS["ink"], linewidth=1)
   top.annotate(
     "mean", (mean, 1), (3, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
@@ -73,15 +74,15 @@ def curves(
   sd_E: np.ndarray,
   runs: Mapping[str, np.ndarray],
   *,
+  limits: tuple[float, float],
   label: str,
   unit: str = "",
 ) -> Figure:
   """Quantiles 5, 25, 50, 75, 95 % over training with some runs (name -> [E]); below, the sd.
 
-  The frame holds the last three quarters of training: what the first steps gain
-  would flatten the spread to a line. The sd has a panel of its own, logarithmic
-  if it changes more than tenfold. The first run is drawn as the best, the second
-  as the worst, others faintly.
+  The vertical axis goes from one of the limits to the other. The sd has a panel of its own,
+  logarithmic if it changes more than tenfold. The first run is drawn as the best, the second as
+  the worst, others faintly.
   """
   figure = Figure(figsize=SIZE, layout="constrained")
   top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
@@ -93,9 +94,7 @@ def curves(
   for number, (name, values_E) in enumerate(runs.items()):
     color = COLORS[("best", "worst", "faint")[min(number, 2)]]
     top.plot(steps_E, values_E, color=color, linewidth=1, label=name)
-  framed = np.stack([q5, q95, *runs.values()])[:, len(steps_E) // 4 :]
-  margin = 0.08 * np.ptp(framed) or 0.5
-  top.set_ylim(framed.min() - margin, framed.max() + margin)
+  top.set_ylim(*limits)
   top.set_ylabel(label, parse_math=False)
   figure.legend(  # above the axes, where it hides nothing
     loc="outside upper center",
@@ -126,9 +125,9 @@ def curves(
 def contact_sheet(
   images_NxHxWxC: np.ndarray, labels_N: np.ndarray, class_names: Sequence[str], per_class: int
 ) -> Figure:
-  """The first `per_class` pictures of each class, a row a class; a place without one stays white.
+  """The first `per_class` images of each class, a row a class; a place without one stays white.
 
-  Pictures are uint8 with one or three channels. Saved at its own resolution, the
+  Images are uint8 with one or three channels. Saved at its own resolution, the
   figure shows every pixel as a square of the same whole number of pixels.
   """
   height, width, channels = images_NxHxWxC.shape[1:]

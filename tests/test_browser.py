@@ -96,7 +96,7 @@ def test_a_row_gives_its_replay_command(visit, file):
 
 def test_hovering_shows_seed_and_digest_and_a_click_the_command(visit, file):
   page = visit(file)
-  # Where the picture itself says that the best run is drawn.
+  # Where the figure itself says that the best run is drawn.
   where = page.evaluate(
     """() => {
       const views = [...Bokeh.index.roots].flatMap(view => [view, ...view.child_views ?? []]);
@@ -143,7 +143,7 @@ def contrast(page, selector: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_contrast_and_pictures_follow_the_scheme(visit, file, scheme):
+def test_text_has_contrast_and_figures_follow_the_scheme(visit, file, scheme):
   page = visit(file, color_scheme=scheme)
   for selector in ("h1", ".lead", "figcaption", "dt", "dd", "#runs td", "#runs th button", "pre"):
     assert contrast(page, selector) >= 4.5, selector

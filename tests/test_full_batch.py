@@ -14,7 +14,7 @@ from seedlab import engine, models, streams, training
 from seedlab.config import Config, Gradient, Model, Optimizer, Seeds, Training
 from seedlab.data import Dataset, augmentation
 from seedlab.errors import UserError
-from seedlab.studies import fullbatch
+from seedlab.studies.fullbatch import settings
 from seedlab.training import gradients, losses
 from seedlab.training import optimizer as optimizers
 
@@ -658,7 +658,7 @@ def test_published_rows():
   """train.sh and config/hyp/*.yaml of the public code, row by row."""
 
   def recipe(row):
-    config = fullbatch.config("paper", row)
+    config = settings.config("paper", row)
     optimizer, gradient, training = config.optimizer, config.gradient, config.training
     return (
       training.full_batch, training.epochs, optimizer.learning_rate, optimizer.warmup_steps,
@@ -667,7 +667,7 @@ def test_published_rows():
     )  # fmt: skip
 
   fixed, shuffled = "sequential", "permutation"
-  assert {row: recipe(row) for row in fullbatch.rows("paper") if "noise" not in row} == {
+  assert {row: recipe(row) for row in settings.rows("paper") if "noise" not in row} == {
     "sgd": (False, 300, 0.1, 5, None, None, 0, None, shuffled),
     "sgd_replacement": (False, 300, 0.1, 5, None, None, 0, None, "replacement"),
     "sgd_tuned": (False, 300, 0.8, 5, None, 0.25, 0.5, None, shuffled),
@@ -678,7 +678,7 @@ def test_published_rows():
     "strong": (True, 3000, 0.8, 400, 4000, 0.25, 0.5, 32, fixed),
     "in_practice": (True, 3000, 0.8, 400, 4000, 0.25, 0.5, 32, shuffled),
   }
-  paper = fullbatch.config("paper", "sgd")
+  paper = settings.config("paper", "sgd")
   assert (paper.training.batch_size, paper.data.crop, paper.data.flip) == (128, 4, True)
   optimizer = paper.optimizer
   assert (optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (0.9, True, 5e-4)
@@ -686,19 +686,19 @@ def test_published_rows():
 
 def test_every_row_can_be_trained_on_a_laptop():
   for scale in ("smoke", "laptop"):
-    plans = {len(training.make_trainer(fullbatch.config(scale, row)).plan)
-             for row in fullbatch.rows(scale)}  # fmt: skip
+    plans = {len(training.make_trainer(settings.config(scale, row)).plan)
+             for row in settings.rows(scale)}  # fmt: skip
     assert max(plans) <= 31
 
 
 def test_modifiers_of_a_row():
-  config = fullbatch.config("paper", "in_practice", "copies40", "resnet50")
+  config = settings.config("paper", "in_practice", "copies40", "resnet50")
   assert (config.data.copies, config.model.name, config.data.order) == (
     40,
     "resnet50",
     "permutation",
   )
-  assert fullbatch.config("laptop", "strong", "no_augmentation").data.crop == 0
+  assert settings.config("laptop", "strong", "no_augmentation").data.crop == 0
   for words, message in [
     (("huge",), "scale='huge'"),
     (("laptop", "strongly"), "row='strongly' is not known; did you mean 'strong'"),
@@ -706,4 +706,4 @@ def test_modifiers_of_a_row():
     (("laptop", "strong", "no_augmentation", "copies10"), "copies=10 would all be the same"),
   ]:
     with pytest.raises(UserError, match=message):
-      fullbatch.config(*words)
+      settings.config(*words)

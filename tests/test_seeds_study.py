@@ -17,7 +17,16 @@ from seedlab import config as configs
 from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training
 from seedlab.errors import UserError
 from seedlab.stats import single
-from seedlab.studies import seeds, seeds_study, study, twins
+from seedlab.studies import runner, study, twins
+from seedlab.studies.seeds import (
+  STUDY,
+  analysis,
+  measures,
+  settings,
+  source_tables,
+  spread_tables,
+  sweeps,
+)
 from seedlab.training import optimizer
 
 STEPS = np.array([10, 20, 30, 40, 50])
@@ -45,7 +54,7 @@ def store(errors, *, streams=None, diverged=None, accuracy=None) -> xarray.Datas
   }
   for name, seed_R in (streams or {}).items():
     values[f"seed_{name}"] = ("run", np.asarray(seed_R, np.uint32))
-  attributes = {"config": configs.to_dict(seeds.config("laptop", "cifar10", "tuned"))}
+  attributes = {"config": configs.to_dict(settings.config("laptop", "cifar10", "tuned"))}
   return xarray.Dataset(values, {"run": np.arange(runs), "evaluation": STEPS}, attributes)
 
 
@@ -53,28 +62,28 @@ def store(errors, *, streams=None, diverged=None, accuracy=None) -> xarray.Datas
 
 
 def test_every_setting_of_every_scale_is_an_experiment():
-  for scale in seeds.LEVELS:
-    planned = seeds_study.sweeps(scale, None)
+  for scale in settings.LEVELS:
+    planned = STUDY.sweeps(scale, None)
     assert len({one.name for one in planned}) == len(planned)
     assert json.dumps([configs.to_dict(one.config) for one in planned if one.config])
-    claims.record(seeds_study.claims(scale))
-  crossed = seeds.config("laptop", "digits", "crossed").seeds
+    claims.record(STUDY.claims(scale))
+  crossed = settings.config("laptop", "digits", "crossed").seeds
   assert (crossed.vary, crossed.levels) == (("init", "order", "augment"), (16, 16, 16))
-  poke = seeds.config("laptop", "digits", "poke15", "factor")
+  poke = settings.config("laptop", "digits", "poke15", "factor")
   assert (poke.training.poke_step, poke.training.poke) == (15, "factor")
-  assert seeds.config("laptop", "digits", "order").seeds.vary == ("order",)
-  start = seeds.untrained(seeds.config("laptop", "cifar10", "tuned"))
+  assert settings.config("laptop", "digits", "order").seeds.vary == ("order",)
+  start = settings.untrained(settings.config("laptop", "cifar10", "tuned"))
   assert (start.training.steps, start.optimizer.learning_rate) == (1, 0.0)
 
 
-def test_runs_on_cifar10_share_their_pictures(monkeypatch):
-  """Which pictures a run trains on is no part of the paper's seed."""
-  monkeypatch.setattr(seeds_study, "_at_hand", lambda data_dir: True)
-  planned = {one.name: one for one in seeds_study.sweeps("laptop", None)}
+def test_runs_on_cifar10_share_their_images(monkeypatch):
+  """Which images a run trains on is no part of the paper's seed."""
+  monkeypatch.setattr(sweeps, "at_hand", lambda name, data_dir: True)
+  planned = {one.name: one for one in STUDY.sweeps("laptop", None)}
   for name in ("cifar10/all", "cifar10/poke0", "picard/short", "tuned/scratch3"):
     assert "sample" not in planned[name].config.seeds.vary, name
   assert planned["tuned/scratch3"].start == ("start/scratch", 3)
-  assert planned["tuned/scratch3"].fresh == (seeds.HEAD,)
+  assert planned["tuned/scratch3"].fresh == (settings.HEAD,)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +101,7 @@ def test_runs_on_cifar10_share_their_pictures(monkeypatch):
 )
 def test_words_that_cannot_be_are_refused(words, message):
   with pytest.raises(UserError, match=message):
-    seeds.config(*words)
+    settings.config(*words)
 
 
 # --- twins
@@ -185,13 +194,13 @@ def test_twins_that_cannot_be_are_refused(sections, split, message):
 def test_the_long_schedule_ends_at_a_constant_rate():
   """The published rates (fact sheet, section 1.2), on digits and of Picard's network."""
   for place, peak in (("digits", 0.2), ("picard", 0.02)):
-    long = seeds.config("laptop", place, "long")
+    long = settings.config("laptop", place, "long")
     assert long.training.epochs == 45 and long.evaluation.epochs[-1] == 41
     rate = optimizer.schedule(long.optimizer, 45, 1)
     assert rate(3) == pytest.approx(0.51 * peak)
     assert [float(rate(e)) for e in (22, 30, 44)] == pytest.approx(3 * [0.01 * peak])
-  assert seeds.config("paper", "picard", "long").optimizer.learning_rate == 0.2
-  assert seeds.config("paper", "picard", "float16", "per_picture").data.chunk is None
+  assert settings.config("paper", "picard", "long").optimizer.learning_rate == 0.2
+  assert settings.config("paper", "picard", "float16", "per_image").data.chunk is None
 
 
 # --- numbers
@@ -199,7 +208,7 @@ def test_the_long_schedule_ends_at_a_constant_rate():
 
 def test_a_diverged_run_counts_as_chance():
   errors = np.zeros((3, 20), bool)
-  one = seeds_study.spread(store(errors, diverged=np.array([-1, 20, -1])))
+  one = measures.spread(store(errors, diverged=np.array([-1, 20, -1])))
   np.testing.assert_allclose(one.accuracy[1], [1, 1, 0.1, 0.1, 0.1])  # at step 20 still sound
   np.testing.assert_allclose(one.errors, np.array([[0], [0.9], [0]]).repeat(20, 1), rtol=1e-6)
   rng = np.random.default_rng(1)
@@ -207,31 +216,31 @@ def test_a_diverged_run_counts_as_chance():
   datasets = {"digits/all": store(errors, diverged=np.where(np.arange(60) < 2, 30, -1))}
   whole, sound = (
     [float(cell.split()[0]) for cell in row[3:5]]
-    for row in seeds_study._distribution_table(datasets).rows
+    for row in spread_tables.distribution_table(datasets).rows
   )
   assert whole[0] > 5 and whole[1] <= whole[0]  # the networks' own part is a part
-  alone = seeds_study.spread(store(errors[2:]))
+  alone = measures.spread(store(errors[2:]))
   assert sound[0] == pytest.approx(100 * alone.last.std(ddof=1), abs=0.005)
   # It labels at random: it disagrees with others on nine tenths of the examples.
-  rows = seeds_study._churn_rows(store(np.zeros((3, 5000)), diverged=np.array([-1, 4, -1])))
+  rows = measures.churn_rows(store(np.zeros((3, 5000)), diverged=np.array([-1, 4, -1])))
   assert rows[1] / 2 == pytest.approx(0.9, abs=0.02) and rows[0] == pytest.approx(0.9, abs=0.02)
-  rows = seeds_study._churn_rows(store(np.zeros((2, 5000)), diverged=np.array([4, 4])))
+  rows = measures.churn_rows(store(np.zeros((2, 5000)), diverged=np.array([4, 4])))
   assert rows[0] == pytest.approx(0.9, abs=0.02)  # with another that diverged, too
 
 
 def test_a_run_that_is_not_complete_does_not_count():
   dataset = store(np.arange(4)[:, None] > np.arange(20))
   dataset["completed"][1] = False
-  np.testing.assert_array_equal(seeds_study.spread(dataset).runs, [0, 2, 3])
+  np.testing.assert_array_equal(measures.spread(dataset).runs, [0, 2, 3])
 
 
 def test_the_spread_is_compared_with_that_of_the_plateau():
   rng = np.random.default_rng(0)
   base = rng.normal(size=200)
   accuracy = np.stack([0.9 + s * base for s in (0.1, 0.05, 0.02, 0.01, 0.01)], 1)
-  one = seeds_study.spread(store(np.zeros((200, 20)), accuracy=accuracy))
-  assert seeds_study._plateau(one) == 2  # 30 of 50 steps
-  assert seeds_study._spread_kept(one, 0.95).estimate == pytest.approx(0.5)
+  one = measures.spread(store(np.zeros((200, 20)), accuracy=accuracy))
+  assert measures.plateau_of(one) == 2  # 30 of 50 steps
+  assert measures.spread_kept(one, 0.95).estimate == pytest.approx(0.5)
 
 
 def test_seeds_beside_design():
@@ -240,18 +249,18 @@ def test_seeds_beside_design():
   accuracy = 0.9 + 0.002 * rng.normal(size=(600, 1)).repeat(len(STEPS), 1)
   nothing = np.zeros((600, 20))
   datasets = {"digits/all": store(nothing, accuracy=accuracy)}
-  for number, choice in enumerate(seeds.DESIGN):
+  for number, choice in enumerate(settings.DESIGN):
     moved = accuracy[:100] + 0.01 * (number + 1) * (-1) ** number
     moved = moved + 1e-5 * rng.normal(size=moved.shape)
     datasets[f"digits/{choice}"] = store(nothing[:100], accuracy=moved)
-  found = seeds_study._seeds_against_design(datasets, 0.95)
+  found = measures.seeds_against_design(datasets, 0.95)
   gaps = [np.ptp(rng.choice(accuracy[:, -1], 100, replace=False)) for _ in range(200)]
   assert found.estimate == pytest.approx(np.mean(gaps) / 0.03, rel=0.05)
   gap = single.expected_range(accuracy[:, -1], 100, 0.975)  # half of the risk is the gap's
-  effects = seeds_study._effects_of_design(datasets, 1 - 0.025 / 5).values()
+  effects = measures.effects_of_design(datasets, 1 - 0.025 / 5).values()
   ends = np.median([sorted((abs(e.low), abs(e.high))) for e in effects], 0)
   np.testing.assert_allclose((found.low, found.high), (gap.low / ends[1], gap.high / ends[0]))
-  effects = seeds_study._effects_of_design(datasets, 0.95)
+  effects = measures.effects_of_design(datasets, 0.95)
   assert effects["slow"].estimate == pytest.approx(-0.02, abs=1e-5)
 
 
@@ -263,7 +272,7 @@ def test_the_poke_beside_a_reseed():
   errors = [of_init[i] ^ (rng.uniform(size=400) < 0.05) for i, _ in cells]
   poked = store(errors, streams={"init": [i for i, _ in cells], "poke": [p for _, p in cells]})
   other = store(rng.uniform(size=(60, 400)) < 0.2)
-  found = seeds_study._poked({"digits/poke0": poked, "digits/all": other}, "digits/poke0", 0.95)
+  found = measures.poked({"digits/poke0": poked, "digits/all": other}, "digits/poke0", 0.95)
 
   def churn(rows):
     return np.mean([np.mean(a != b) for a, b in itertools.combinations(rows, 2)])
@@ -298,9 +307,9 @@ def test_pretraining_narrows():
   for run in range(5):
     datasets[f"tuned/pretrained{run}"] = runs(0.01)
     datasets[f"tuned/scratch{run}"] = runs(0.04)
-  ratio = seeds_study._narrowing(datasets, 0.95)
+  ratio = measures.narrowing(datasets, 0.95)
   assert ratio.estimate == pytest.approx(0.25, rel=0.25) and ratio.high < 0.5
-  assert seeds_study._remaining(datasets, 0.95).low > 0
+  assert measures.remaining(datasets, 0.95).low > 0
 
 
 def test_variances_that_are_not_above_zero_have_no_ratio():
@@ -309,32 +318,32 @@ def test_variances_that_are_not_above_zero_have_no_ratio():
   shifted = np.stack([np.roll(errors[0], r) for r in range(20)])  # the same number of errors
   datasets = {f"tuned/{kind}{run}": store(shifted) for kind in ("pretrained", "scratch")
               for run in range(5)}  # fmt: skip
-  assert seeds_study._remaining(datasets, 0.95).estimate < 0
-  assert np.isnan(seeds_study._narrowing(datasets, 0.95).estimate)
+  assert measures.remaining(datasets, 0.95).estimate < 0
+  assert np.isnan(measures.narrowing(datasets, 0.95).estimate)
 
 
 def test_a_good_seed_that_carries_over_and_one_that_does_not():
   rng = np.random.default_rng(4)
   errors = rng.uniform(size=(80, 500)) < rng.uniform(0.1, 0.3, (80, 1))
-  one = seeds_study.spread(store(errors))
-  again = seeds_study.spread(store(errors ^ (rng.uniform(size=errors.shape) < 0.01)))
-  other = seeds_study.spread(store(rng.uniform(size=(80, 500)) < rng.uniform(0.1, 0.3, (80, 1))))
-  assert seeds_study._carried(one, again, 0.95).low > 0.8
-  assert seeds_study._carried(one, other, 0.95).high < 0.5
+  one = measures.spread(store(errors))
+  again = measures.spread(store(errors ^ (rng.uniform(size=errors.shape) < 0.01)))
+  other = measures.spread(store(rng.uniform(size=(80, 500)) < rng.uniform(0.1, 0.3, (80, 1))))
+  assert measures.carried_over(one, again, 0.95).low > 0.8
+  assert measures.carried_over(one, other, 0.95).high < 0.5
   # The seeds that both have, in any sequence.
-  fewer = seeds_study.spread(store(errors).isel(run=np.arange(79, -1, -2)))
-  assert seeds_study._carried(one, fewer, 0.95).estimate == pytest.approx(1)
+  fewer = measures.spread(store(errors).isel(run=np.arange(79, -1, -2)))
+  assert measures.carried_over(one, fewer, 0.95).estimate == pytest.approx(1)
 
 
 def test_the_table_of_seeds_that_carry_over():
   """The best seed keeps its rank where nothing changes; what is constant or short has no tau."""
   rng = np.random.default_rng(6)
   errors = rng.uniform(size=(30, 300)) < np.linspace(0.1, 0.5, 30)[::-1, None]
-  datasets = {f"digits/{name}": store(errors) for name in ("all", "long", *seeds.DESIGN)}
+  datasets = {f"digits/{name}": store(errors) for name in ("all", "long", *settings.DESIGN)}
   datasets["digits/narrow"] = store(np.zeros((30, 300)))
   datasets["digits/slow"] = store(errors[::-1])
   datasets["cifar10/all"] = store(errors[:4])
-  rows = {row[0]: row[1:] for row in seeds_study._carried_table(datasets).rows}
+  rows = {row[0]: row[1:] for row in spread_tables.carried_table(datasets).rows}
   assert rows["SmeLU for ReLU"] == ("30", "1.00 (1.00 to 1.00)", "1")
   assert rows["half the width"][1] == "-"
   right = (~errors).sum(1)
@@ -356,9 +365,9 @@ def test_one_stream_alone_stands_beside_all():
     return store(rng.uniform(size=(count, 3000)) < 0.3 + sd * deviation[:, None])
 
   datasets = {"digits/all": runs(0.04, 400)}
-  for word, sd in zip(seeds.FACTORS, (0.02, 0.01, 0.04), strict=True):
+  for word, sd in zip(settings.FACTORS, (0.02, 0.01, 0.04), strict=True):
     datasets[f"digits/{word}"] = runs(sd, 200)
-  rows = {row[0]: row for row in seeds_study._alone_table(datasets).rows}
+  rows = {row[0]: row for row in source_tables.alone_table(datasets).rows}
   for word, sd in (("init", 2), ("order", 1), ("augment", 4), ("all streams", 4)):
     assert float(rows[word][4].split()[0]) == pytest.approx(sd, rel=0.1)
   sd_init, sd_all = (
@@ -371,21 +380,21 @@ def test_how_often_normal_draws_are_as_far_apart():
   """100 evenly spread normal values span 5.15 sd; of as many draws two in five span more."""
   values = scipy.stats.norm.ppf((np.arange(100) + 0.5) / 100)
   accuracy = 0.8 + 0.01 * values
-  one = seeds_study.spread(
+  one = measures.spread(
     store(np.zeros((100, 10_000)), accuracy=accuracy[:, None].repeat(len(STEPS), 1))
   )
   drawn = np.ptp(np.random.default_rng(3).normal(size=(4000, 100)), 1)
   expected = np.mean(drawn >= np.ptp(values))
-  assert seeds_study._chance_of_gap(one, 0.01) == pytest.approx(expected, abs=0.04)
+  assert spread_tables._chance_of_gap(one, 0.01) == pytest.approx(expected, abs=0.04)
   assert expected > 0.3
 
 
 def test_an_identical_variant_that_wins():
   """50 runs at 80.0 % and 50 at 80.5 %: of the pairs 50 x 50 / (100 x 99) gain half a point."""
   accuracy = np.where(np.arange(100) % 2, 0.805, 0.8)[:, None].repeat(len(STEPS), 1)
-  names = ("all", *seeds.DESIGN)
+  names = ("all", *settings.DESIGN)
   datasets = {f"digits/{name}": store(np.zeros((100, 200)), accuracy=accuracy) for name in names}
-  table = seeds_study._design_table(datasets)
+  table = spread_tables.design_table(datasets)
   assert table.note.endswith("wins by 0.5 points or more with a chance of 25.3 %.")
   assert table.rows[0][0] == "narrow: half the width"
 
@@ -393,12 +402,10 @@ def test_an_identical_variant_that_wins():
 def test_a_scan_is_worth_what_its_distribution_wise_share_says():
   """All of the spread is the test set's: nothing is left on the other half."""
   rng = np.random.default_rng(5)
-  luck = seeds_study.spread(store(rng.uniform(size=(1000, 200)) < 0.2))
-  real = seeds_study.spread(
-    store(rng.uniform(size=(1000, 2000)) < rng.uniform(0.1, 0.3, (1000, 1)))
-  )
+  luck = measures.spread(store(rng.uniform(size=(1000, 200)) < 0.2))
+  real = measures.spread(store(rng.uniform(size=(1000, 2000)) < rng.uniform(0.1, 0.3, (1000, 1))))
   for one, low, high in ((luck, -0.6, 0.6), (real, 5, 12)):
-    table = {row[0]: row for row in seeds_study._selection_table(one).rows}
+    table = {row[0]: row for row in spread_tables.selection_table(one).rows}
     assert list(table) == ["2", "5", "10", "20", "50", "100", "200"]
     row = table["100"]
     assert float(row[1]) > 5
@@ -415,7 +422,7 @@ def test_a_sweep_starts_from_an_earlier_ones_run(tmp_path):
     return study.Analysis("headline", [], {}, {}, [], {})
 
   made = study.Study("a study", lambda scale: [], lambda scale, data_dir: [first, later], analyse)
-  study.run(made, "smoke", tmp_path / "s", workers=1, quiet=True)
+  runner.run(made, "smoke", tmp_path / "s", workers=1, quiet=True)
   from seedlab import records, replaying
 
   kept = records.open(tmp_path / "s/a/later").attrs["config"]["model"]
@@ -444,7 +451,7 @@ def world(true: bool) -> dict[str, xarray.Dataset]:
   datasets["digits/long"] = store(
     np.zeros((300, E)), accuracy=middle + (accuracy - middle) * spreads + noise
   )
-  for number, choice in enumerate(seeds.DESIGN):
+  for number, choice in enumerate(settings.DESIGN):
     shift = (0.002 if true else 0.5) * (number + 1)
     noise = 1e-4 * rng.normal(size=(100, 1))
     datasets[f"digits/{choice}"] = store(
@@ -458,7 +465,7 @@ def world(true: bool) -> dict[str, xarray.Dataset]:
   together = (-1.0) ** (cells[:, 0] + cells[:, 2])
   crossed = runs(0.3 + 0.1 * (together if true else rng.normal(size=8)[cells[:, 1]]))
   datasets["digits/crossed"] = crossed.assign(
-    {f"seed_{s}": ("run", cells[:, i].astype(np.uint32)) for i, s in enumerate(seeds.FACTORS)}
+    {f"seed_{s}": ("run", cells[:, i].astype(np.uint32)) for i, s in enumerate(settings.FACTORS)}
   )
   for place in ("digits", "cifar10"):
     grid = list(itertools.product(range(6), range(8)))
@@ -479,8 +486,8 @@ def world(true: bool) -> dict[str, xarray.Dataset]:
 
 @pytest.mark.parametrize("true", [True, False])
 def test_verdicts_of_two_worlds(true):
-  evidence, preconditions = seeds_study._evidence(world(true), "laptop", True)
-  made = seeds_study.claims("laptop")
+  evidence, preconditions = analysis._evidence(world(true), "laptop", True)
+  made = STUDY.claims("laptop")
   verdicts = claims.judge_family(made, evidence, preconditions, "laptop")
   outcomes = {verdict.claim.id: verdict.outcome for verdict in verdicts}
   against = "shown" if true else "contradicted"
@@ -497,24 +504,24 @@ def test_verdicts_of_two_worlds(true):
 
 def test_without_cifar10_its_claims_are_not_testable():
   kept = {name: one for name, one in world(True).items() if name.startswith("digits")}
-  evidence, preconditions = seeds_study._evidence(kept, "laptop", False)
-  verdicts = claims.judge_family(seeds_study.claims("laptop"), evidence, preconditions, "laptop")
+  evidence, preconditions = analysis._evidence(kept, "laptop", False)
+  verdicts = claims.judge_family(STUDY.claims("laptop"), evidence, preconditions, "laptop")
   missing = {one.claim.id for one in verdicts if one.outcome == "not testable here"}
   assert missing == {"S5", "S6 data", "S8 cifar10"}
 
 
 def test_everything_is_said_and_drawn():
-  """Tables, pictures and page of a whole study, some runs of which diverged."""
+  """Tables, figures and page of a whole study, some runs of which diverged."""
   datasets = world(True)
   rng = np.random.default_rng(10)
-  for place, steps in seeds_study._POKES.items():
+  for place, steps in sweeps.POKES.items():
     for words in (*(f"poke{step}" for step in steps), "poke0,factor"):
       datasets[f"{place}/{words}"] = datasets[f"{place}/poke0"]
-  for word in seeds.FACTORS:
+  for word in settings.FACTORS:
     datasets[f"digits/{word}"] = datasets["digits/all"].isel(run=slice(2, 50))
   datasets["picard/short"] = datasets["cifar10/all"].isel(run=slice(30))
   datasets["digits/all"]["diverged"][:2] = 30
-  for step in seeds_study._TWINS:
+  for step in sweeps._TWINS:
     values = {name: (("run", "evaluation"), rng.uniform(size=(6, 2)))
               for name in ("barrier", "disagreement", "relative_distance")}  # fmt: skip
     gone = np.where(np.arange(6) == 3, 1, -1)
@@ -526,7 +533,7 @@ def test_everything_is_said_and_drawn():
     kept = {n: v for n, v in seeds_R.items() if n not in one}
     datasets[name] = one.assign(kept).assign_attrs(attributes)
     datasets[name]["fingerprint"] = ("run", np.zeros(one.sizes["run"], int))
-  found = seeds_study.STUDY.analyse(datasets, "laptop")
+  found = STUDY.analyse(datasets, "laptop")
   (line,) = (line for line in found.lead if line.startswith("Diverged"))
   assert "2 of digits/all, " in line and "6 of digits/twins75, " in line
   tables = {table.title: table for table in found.tables}
@@ -535,11 +542,11 @@ def test_everything_is_said_and_drawn():
   barrier = 100 * datasets["digits/twins15"].barrier.values[[0, 1, 2, 4, 5], 1].mean()
   assert rows["15"][1].startswith(f"{barrier:.2f} (")
   names = [row[0] for row in tables["Distribution over seeds"].rows]
-  what = "digits, MLP (width 8, 1,000 pictures, 16x16)"
+  what = "digits, MLP (width 8, 1,000 images, 16x16)"
   assert names[:2] == [what, f"{what}, without the 2 diverged"]
   for table in found.tables:
     assert len({len(row) for row in (table.head, *table.rows)}) == 1, table.title
     assert "nan" not in " ".join(cell for row in table.rows for cell in row), table.title
-  assert set(found.pictures) >= {"distribution", "sorted", "convergence", "pokes-cifar10"}
-  page = report.study_page("t", found.headline, found.lead, [], {}, found.tables, found.pictures)
+  assert set(found.figures) >= {"distribution", "sorted", "convergence", "pokes-cifar10"}
+  page = report.study_page("t", found.headline, found.lead, [], {}, found.tables, found.figures)
   assert "Kendall" in page and "nan to nan" not in page

@@ -13,7 +13,8 @@ from seedlab import claims
 from seedlab import config as configs
 from seedlab.errors import UserError
 from seedlab.stats import crossed_pairs
-from seedlab.studies import smooth, smooth_study
+from seedlab.studies.smooth import STUDY, contrasts, settings, sweeps
+from seedlab.studies.smooth import place as measured
 
 INITS, ORDERS, EXAMPLES = 3, 6, 60
 STEPS = np.array([10, 20, 30])
@@ -65,11 +66,9 @@ def store(
   return xarray.Dataset(values, coords, {"evaluation_digest": "one", "fingerprints": []})
 
 
-def place(**settings) -> smooth_study.Place:
-  made = {
-    name.replace("_", "="): smooth_study._measured(one, name) for name, one in settings.items()
-  }
-  return smooth_study.Place("movielens", made)
+def place(**settings) -> measured.Place:
+  made = {name.replace("_", "="): measured.measure(one, name) for name, one in settings.items()}
+  return measured.Place("movielens", made)
 
 
 def brute(ends, i, js):
@@ -81,26 +80,28 @@ def brute(ends, i, js):
 
 
 def test_every_setting_of_every_scale_is_an_experiment():
-  for scale in smooth.LEVELS:
-    for name in smooth.places(scale):
-      smooth.config(scale, name, "smelu=0.5", "crossed")
-      for word in smooth.MODIFIERS:
+  for scale in settings.LEVELS:
+    for name in settings.places(scale):
+      settings.config(scale, name, "smelu=0.5", "crossed")
+      for word in settings.MODIFIERS:
         if name != "criteo" and not word.startswith("window") and word != "time":
-          smooth.config(scale, name, "swish", word)
-    planned = smooth_study.sweeps(scale, None)
+          settings.config(scale, name, "swish", word)
+    planned = STUDY.sweeps(scale, None)
     assert len({one.name for one in planned}) == len(planned)
     assert json.dumps([configs.to_dict(one.config) for one in planned])
-    claims.record(smooth_study.claims(scale))
+    claims.record(STUDY.claims(scale))
 
 
 def test_words_say_what_they_change():
-  assert smooth.config("laptop", "movielens", "time").data.test_by == "time"
-  made = smooth.config("laptop", "movielens", "smelu=0.5", "order", "window100")
+  assert settings.config("laptop", "movielens", "time").data.test_by == "time"
+  made = settings.config("laptop", "movielens", "smelu=0.5", "order", "window100")
   assert made.model.activation_kwargs == (("beta", 0.5),) and made.seeds.vary == ("order",)
   assert (made.data.order, made.data.window) == ("window", 100)
-  assert smooth.config("laptop", "digits", "squareplus=3").model.activation_kwargs == (("b", 3.0),)
-  assert smooth.config("laptop", "movielens", "sample").data.train_examples == 60_000
-  crossed = smooth.config("laptop", "clicks", "crossed").seeds
+  assert settings.config("laptop", "digits", "squareplus=3").model.activation_kwargs == (
+    ("b", 3.0),
+  )
+  assert settings.config("laptop", "movielens", "sample").data.train_examples == 60_000
+  crossed = settings.config("laptop", "clicks", "crossed").seeds
   assert (crossed.vary, crossed.levels) == (("init", "order"), (4, 16))
 
 
@@ -117,20 +118,20 @@ def test_words_say_what_they_change():
 )
 def test_words_that_cannot_be_are_refused(words, message):
   with pytest.raises(UserError, match=message):
-    made = smooth.config(*words)
+    made = settings.config(*words)
     from seedlab import activations
 
     activations.by_name(made.model.activation, dict(made.model.activation_kwargs))
 
 
-def test_config_files_take_words():
-  for name in smooth.places("paper"):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"configs/smooth/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made = configs.parse(module.get_config("paper,smelu=0.5,init"))
-    assert made == smooth.config("paper", name, "smelu=0.5", "init")
-    assert configs.parse(module.get_config())  # its own scale
+def test_the_config_file_takes_words():
+  spec = importlib.util.spec_from_file_location("smooth", ROOT / "configs/smooth.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  for name in settings.places("paper"):
+    made = configs.parse(module.get_config(f"paper,{name},smelu=0.5,init"))
+    assert made == settings.config("paper", name, "smelu=0.5", "init")
+  assert configs.parse(module.get_config()) == settings.config("laptop", "movielens")
 
 
 # --- what is measured
@@ -140,26 +141,26 @@ def test_measured_by_brute_force():
   rng = np.random.default_rng(1)
   lists = rng.permuted(np.tile(np.arange(30), (INITS * ORDERS, 4, 1)), axis=2)[..., :10]
   dataset = store(1.0, lists=lists)
-  found = smooth_study._measured(dataset.isel(run=rng.permutation(INITS * ORDERS)), "x")
+  found = measured.measure(dataset.isel(run=rng.permutation(INITS * ORDERS)), "x")
   at = dataset["probability"].values.astype(np.float64).reshape(INITS, ORDERS, 3, EXAMPLES)
   for t in range(3):
     expected = np.mean([brute(at[:, :, t], i, range(ORDERS)) for i in range(INITS)])
-    assert smooth_study._pd(found.order_T[t])[0] == pytest.approx(expected, rel=1e-6)
+    assert measured.pd_without(found.order_T[t])[0] == pytest.approx(expected, rel=1e-6)
     late = np.mean([brute(at[:, :, t], i, range(3, 6)) for i in range(INITS)])
-    assert smooth_study._pd(found.judged_T[t])[0] == pytest.approx(late, rel=1e-6)
+    assert measured.pd_without(found.judged_T[t])[0] == pytest.approx(late, rel=1e-6)
   early = np.mean([brute(at[:, :, -1], i, range(3)) for i in range(INITS)])
-  assert smooth_study._pd(found.first_half)[0] == pytest.approx(early, rel=1e-6)
+  assert measured.pd_without(found.first_half)[0] == pytest.approx(early, rel=1e-6)
   for j in range(ORDERS):
     rest = [k for k in range(ORDERS) if k != j]
     without = np.mean([brute(at[:, :, -1], i, rest) for i in range(INITS)])
-    assert smooth_study._pd(found.order_T[-1])[1 + j] == pytest.approx(without, rel=1e-6)
+    assert measured.pd_without(found.order_T[-1])[1 + j] == pytest.approx(without, rel=1e-6)
   np.testing.assert_allclose(
-    smooth_study._mean(found.loss[..., -1])[1:],
+    measured.mean_without(found.loss[..., -1])[1:],
     [np.delete(found.loss[..., -1], j, 1).mean() for j in range(ORDERS)],
   )
   average = at[:3, :, -1].mean(0)
   expected = brute(average[None], 0, range(ORDERS))
-  assert smooth_study._pd(found.ensembles)[0] == pytest.approx(expected, rel=1e-5)
+  assert measured.pd_without(found.ensembles)[0] == pytest.approx(expected, rel=1e-5)
   held = lists.reshape(INITS, ORDERS, 4, 10)
   shared = [
     np.mean([len(set(held[i, a, u]) & set(held[i, b, u])) / 10 for u in range(4)])
@@ -174,7 +175,7 @@ def test_a_diverged_run_spoils_a_crossed_design():
   dataset = store(1.0)
   dataset["diverged"][4] = 7
   with pytest.raises(UserError, match="x: 1 of 18 runs diverged or are missing"):
-    smooth_study._measured(dataset, "x")
+    measured.measure(dataset, "x")
 
 
 # --- what follows
@@ -189,17 +190,17 @@ def test_the_width_is_chosen_by_the_first_half_among_those_that_lose_little():
   }
   one = place(**flat, **settings)
   names = ["smelu=0.25", "smelu=1", "smelu=2"]
-  assert smooth_study._chosen(one, names) == "smelu=1"
+  assert contrasts.chosen_width(one, names) == "smelu=1"
   worse = place(**flat, smelu_4=store(0.1, (0.6, 0.58, 0.595)), **settings)
-  assert smooth_study._chosen(worse, ["smelu=4", "smelu=2"]) == "smelu=2"  # both lose too much
+  assert contrasts.chosen_width(worse, ["smelu=4", "smelu=2"]) == "smelu=2"  # both lose too much
   # A setting that is restless in the second half alone is still chosen.
   late = store(0.2, (0.6, 0.58, 0.571))
   late["probability"][late["seed_order"] >= 3] += np.random.default_rng(0).normal(
     size=(9, 3, EXAMPLES)
   )
   other = place(**flat, **settings, smelu_3=late)
-  assert smooth_study._chosen(other, [*names, "smelu=3"]) == "smelu=3"
-  ratio = smooth_study._pd_ratios(other, ["smelu=3"], 0.95)[0]
+  assert contrasts.chosen_width(other, [*names, "smelu=3"]) == "smelu=3"
+  ratio = contrasts.pd_ratios(other, ["smelu=3"], 0.95)[0]
   assert ratio.estimate > 3
 
 
@@ -208,32 +209,32 @@ def test_ratios_and_losses_are_those_of_the_second_half():
     relu=store(1.0, (0.6, 0.58, 0.57)), linear=store(0.5, (0.6, 0.6, 0.60)),
     smelu_1=store(0.5, (0.6, 0.58, 0.572)),
   )  # fmt: skip
-  ratio = smooth_study._pd_ratios(one, ["smelu=1"], 0.95)[0]
+  ratio = contrasts.pd_ratios(one, ["smelu=1"], 0.95)[0]
   assert ratio.estimate == pytest.approx(0.5, rel=1e-4)
-  extra = smooth_study._extra_losses(one, ["smelu=1"], 0.95)[0]
+  extra = contrasts.extra_losses(one, ["smelu=1"], 0.95)[0]
   assert extra.estimate == pytest.approx(0.002 - 0.03 / 3, abs=2e-4)
-  assert smooth_study._linear_loses(one)
-  assert not smooth_study._linear_loses(place(relu=store(1.0), linear=store(0.5)))
+  assert contrasts.linear_loses(one)
+  assert not contrasts.linear_loses(place(relu=store(1.0), linear=store(0.5)))
 
 
 def test_where_falling_losses_reach_a_loss():
   losses, values = np.array([0.6, 0.5, 0.4]), np.array([1.0, 2.0, 4.0])
-  assert smooth_study._at_loss(losses, values, 0.42) == pytest.approx(3.6)
-  assert smooth_study._at_loss(losses, values, 0.6) == 1.0
-  assert smooth_study._at_loss(losses, values, 0.3) == 4.0
-  assert np.isnan(smooth_study._at_loss(losses, values, 0.61))
+  assert contrasts.at_loss(losses, values, 0.42) == pytest.approx(3.6)
+  assert contrasts.at_loss(losses, values, 0.6) == 1.0
+  assert contrasts.at_loss(losses, values, 0.3) == 4.0
+  assert np.isnan(contrasts.at_loss(losses, values, 0.61))
 
 
 def test_relu_is_stopped_at_the_same_loss():
   """Half-way between its evaluations 2 and 3: its spread there is sqrt(0.75 * 1)."""
   one = place(relu=store(1.0, (0.60, 0.58, 0.57)), smelu_1=store(0.8, (0.60, 0.58, 0.575)))
-  ratio = smooth_study._stopped(one, "smelu=1", 0.95)
-  relu = [smooth_study._pd(one.settings["relu"].judged_T[t])[0] for t in (1, 2)]
-  smelu = smooth_study._pd(one.settings["smelu=1"].judged_T[-1])[0]
+  ratio = contrasts.against_stopped(one, "smelu=1", 0.95)
+  relu = [measured.pd_without(one.settings["relu"].judged_T[t])[0] for t in (1, 2)]
+  smelu = measured.pd_without(one.settings["smelu=1"].judged_T[-1])[0]
   assert ratio.estimate == pytest.approx(smelu / np.sqrt(relu[0] * relu[1]), rel=1e-2)
   assert ratio.low < ratio.estimate < ratio.high
   never = place(relu=store(1.0), smelu_1=store(0.8, (0.7, 0.7, 0.7)))
-  assert np.isnan(smooth_study._stopped(never, "smelu=1", 0.95).low)
+  assert np.isnan(contrasts.against_stopped(never, "smelu=1", 0.95).low)
 
 
 def test_families_are_matched_at_equal_loss():
@@ -241,7 +242,7 @@ def test_families_are_matched_at_equal_loss():
   ours = {"relu": store(1.0, (0.6, 0.6, 0.57)), "smelu_1": store(0.5, (0.6, 0.6, 0.59))}
   for spread, expected in ((np.sqrt(0.5), 1.0), (np.sqrt(2.0), 0.5)):
     one = place(**ours, swish_1=store(spread, (0.6, 0.6, 0.58)))
-    found = smooth_study._matched(one, ["swish=1"], ["smelu=1"], 0.95)
+    found = contrasts.at_equal_loss(one, ["swish=1"], ["smelu=1"], 0.95)
     assert found.estimate == pytest.approx(expected, rel=1e-2)
 
 
@@ -249,7 +250,7 @@ def test_the_effect_of_the_width():
   """PD falls as beta^-1/2, and the widest loses 0.02."""
   widths = (0.25, 1, 4)
   made = {f"smelu_{w:g}": store(w**-0.5, (0.6, 0.6, 0.57 + 0.01 * n)) for n, w in enumerate(widths)}
-  slope, loss = smooth_study._width_effect(place(**made), [f"smelu={w:g}" for w in widths], 0.95)
+  slope, loss = contrasts.width_effect(place(**made), [f"smelu={w:g}" for w in widths], 0.95)
   assert slope.estimate == pytest.approx(-0.5, rel=1e-3)
   assert loss.estimate == pytest.approx(0.02, abs=2e-4)
 
@@ -278,12 +279,12 @@ def made_up(one, spreads) -> xarray.Dataset:
 
 
 def judged(spreads, monkeypatch):
-  monkeypatch.setattr(smooth_study, "_at_hand", lambda place, data_dir: place == "movielens")
-  planned = smooth_study.sweeps("laptop", None)
-  rules = smooth_study.claims("laptop")
+  monkeypatch.setattr(sweeps, "at_hand", lambda name, data_dir: name.startswith("movielens"))
+  planned = STUDY.sweeps("laptop", None)
+  rules = STUDY.claims("laptop")
   # Settings share what is random, as runs with the same seeds do.
   datasets = {one.name: made_up(one, spreads) for one in planned}
-  found = smooth_study.analyse(datasets, "laptop")
+  found = STUDY.analyse(datasets, "laptop")
   verdicts = claims.judge_family(rules, found.evidence, found.preconditions, "laptop")
   return found, {one.claim.id: one.outcome for one in verdicts}
 
@@ -313,7 +314,7 @@ def test_a_world_as_the_papers_have_it(monkeypatch):
     "Slices of the loss on movielens",
     "One unit",
   }
-  assert set(found.pictures) == {"tradeoff-movielens", "time-movielens", "slices"}
+  assert set(found.figures) == {"tradeoff-movielens", "time-movielens", "slices"}
 
 
 def test_a_world_that_contradicts_them(monkeypatch):
@@ -328,9 +329,9 @@ def test_a_world_that_contradicts_them(monkeypatch):
 
 
 def test_two_evaluation_sets_are_never_compared(monkeypatch):
-  monkeypatch.setattr(smooth_study, "_at_hand", lambda place, data_dir: place == "movielens")
-  planned = smooth_study.sweeps("laptop", None)
+  monkeypatch.setattr(sweeps, "at_hand", lambda name, data_dir: name.startswith("movielens"))
+  planned = STUDY.sweeps("laptop", None)
   datasets = {one.name: made_up(one, lambda setting: (1.0, 0.57)) for one in planned}
   datasets["movielens/linear"].attrs["evaluation_digest"] = "another"
   with pytest.raises(UserError, match="relu and linear were evaluated on different examples"):
-    smooth_study.analyse(datasets, "laptop")
+    STUDY.analyse(datasets, "laptop")

@@ -15,7 +15,8 @@ from seedlab.claims import Claim, Part
 from seedlab.config import Config, Training
 from seedlab.errors import UserError
 from seedlab.stats.single import Interval
-from seedlab.studies import fullbatch_study, study
+from seedlab.studies import runner, study
+from seedlab.studies.fullbatch import STUDY, measures
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = dataclasses.replace(
@@ -52,7 +53,7 @@ def small_study(margin: float = 0.0, runs: int = 3) -> study.Study:
 
 
 def test_a_study_trains_judges_writes_and_resumes(tmp_path, capsys):
-  result = study.run(small_study(), "laptop", tmp_path, workers=1)
+  result = runner.run(small_study(), "laptop", tmp_path, workers=1)
   assert [verdict.outcome for verdict in result.verdicts] != []
   assert "6 of 6 runs" in capsys.readouterr().err  # one display for both sweeps
   kept = records.manifest(tmp_path / "b/fast")
@@ -60,42 +61,42 @@ def test_a_study_trains_judges_writes_and_resumes(tmp_path, capsys):
   assert "Runs\nsweep   n\na       3\nb/fast  3" in result.text and "T1  " in result.text
   assert result.page == tmp_path / "report.html" and "fast is better" in result.page.read_text()
   digests = [records.open(tmp_path / name).digest.values.tolist() for name in ("a", "b/fast")]
-  again = study.run(small_study(), "laptop", tmp_path, workers=1, quiet=True)
+  again = runner.run(small_study(), "laptop", tmp_path, workers=1, quiet=True)
   assert again.text == result.text and not capsys.readouterr().err
   assert digests == [
     records.open(tmp_path / name).digest.values.tolist() for name in ("a", "b/fast")
   ]
-  changed = study.run(small_study(margin=0.3), "laptop", tmp_path, workers=1, quiet=True)
+  changed = runner.run(small_study(margin=0.3), "laptop", tmp_path, workers=1, quiet=True)
   assert "changed since training: parts" in changed.text
   assert "changed since training: parts" in changed.page.read_text()
-  smoke = study.run(small_study(), "smoke", tmp_path / "smoke", workers=1, quiet=True)
+  smoke = runner.run(small_study(), "smoke", tmp_path / "smoke", workers=1, quiet=True)
   assert smoke.verdicts[0].outcome == "not testable here"
 
 
 def test_a_directory_belongs_to_one_study_and_scale(tmp_path):
-  study.run(small_study(), "laptop", tmp_path / "a", workers=1, quiet=True)
+  runner.run(small_study(), "laptop", tmp_path / "a", workers=1, quiet=True)
   page = (tmp_path / "a/report.html").read_bytes()
   other = small_study()._replace(title="another study")
   for one, scale in ((other, "laptop"), (small_study(), "paper")):
     with pytest.raises(UserError, match="is of another study or scale"):
-      study.run(one, scale, tmp_path / "a", workers=1, quiet=True)
+      runner.run(one, scale, tmp_path / "a", workers=1, quiet=True)
   with pytest.raises(UserError, match="is not empty and holds no study"):  # a sweep's store
-    study.run(small_study(), "laptop", tmp_path / "a/b/fast", workers=1, quiet=True)
+    runner.run(small_study(), "laptop", tmp_path / "a/b/fast", workers=1, quiet=True)
   (tmp_path / "file").write_text("x")
   with pytest.raises(UserError, match="cannot be used"):
-    study.run(small_study(), "laptop", tmp_path / "file", workers=1, quiet=True)
+    runner.run(small_study(), "laptop", tmp_path / "file", workers=1, quiet=True)
   assert (tmp_path / "a/report.html").read_bytes() == page
   (tmp_path / "a/study.json").write_text("{")
   with pytest.raises(UserError, match="cannot be used"):
-    study.run(small_study(), "laptop", tmp_path / "a", workers=1, quiet=True)
+    runner.run(small_study(), "laptop", tmp_path / "a", workers=1, quiet=True)
 
 
 def test_no_page_is_written_without_sweeps_that_are_there(tmp_path):
-  study.run(small_study(), "laptop", tmp_path, workers=1, quiet=True)
+  runner.run(small_study(), "laptop", tmp_path, workers=1, quiet=True)
   page = (tmp_path / "report.html").read_bytes()
   fewer = small_study()._replace(sweeps=lambda scale, data_dir: [study.Sweep("a", TINY, range(3))])
   with pytest.raises(UserError, match="holds b/fast, whose data are not at hand now; name"):
-    study.run(fewer, "laptop", tmp_path, workers=1, quiet=True)
+    runner.run(fewer, "laptop", tmp_path, workers=1, quiet=True)
   assert (tmp_path / "report.html").read_bytes() == page
 
 
@@ -108,7 +109,7 @@ def test_a_mistake_in_the_last_sweep_is_found_before_the_first_trains(tmp_path):
     ]
   )
   with pytest.raises(UserError, match=r"training.batch_size=99 is more than the 20"):
-    study.run(bad, "laptop", tmp_path, workers=1, quiet=True)
+    runner.run(bad, "laptop", tmp_path, workers=1, quiet=True)
   assert not (tmp_path / "a").exists()
 
 
@@ -147,7 +148,7 @@ ACCURACY = {
 def full_batch_sweeps(**changes) -> dict[str, xarray.Dataset]:
   """Made-up results of every sweep at scale laptop: {row: (accuracy, train loss)} changes them."""
   found = {}
-  for number, one in enumerate(fullbatch_study.sweeps("laptop", None)):
+  for number, one in enumerate(STUDY.sweeps("laptop", None)):
     row = one.name.partition("/")[2]
     accuracy, loss = changes.get(row, (ACCURACY.get(row.split(",")[0], 0.95), 0.0))
     found[one.name] = made_up(accuracy, loss=loss, seed=number, settings=one.config)
@@ -155,20 +156,20 @@ def full_batch_sweeps(**changes) -> dict[str, xarray.Dataset]:
 
 
 def outcomes(datasets) -> dict[str, str]:
-  made = fullbatch_study.claims("laptop")
-  found = fullbatch_study.analyse(datasets, "laptop")
+  made = STUDY.claims("laptop")
+  found = STUDY.analyse(datasets, "laptop")
   verdicts = claims.judge_family(made, found.evidence, found.preconditions, "laptop")
   return {verdict.claim.id: verdict.outcome for verdict in verdicts}
 
 
 @pytest.fixture
-def no_pictures_at_hand(monkeypatch):
+def no_images_at_hand(monkeypatch):
   """Only digits: the further data sets of the study are not on this disk."""
   monkeypatch.setenv("SEEDLAB_DATA", "")
   monkeypatch.setenv("HOME", "/nowhere")
 
 
-def test_full_batch_claims_follow_their_rules(no_pictures_at_hand):
+def test_full_batch_claims_follow_their_rules(no_images_at_hand):
   first = outcomes(full_batch_sweeps())
   assert first == {
     "F1": "shown", "F2": "shown", "F3": "shown", "F4": "shown", "F5": "shown", "F6": "shown",
@@ -183,24 +184,24 @@ def test_full_batch_claims_follow_their_rules(no_pictures_at_hand):
   assert {worse[name] for name in ("F1", "F2", "F3", "F5", "F6")} == {"contradicted"}
 
 
-def test_full_batch_claims_need_rows_that_were_trained_as_far(no_pictures_at_hand):
+def test_full_batch_claims_need_rows_that_were_trained_as_far(no_images_at_hand):
   high = {row: (ACCURACY[row], 0.5) for row in ("full_batch", "longer", "regularized")}
   found = outcomes(full_batch_sweeps(**high))
   assert {found[name] for name in ("F1", "F2", "F3")} == {"not testable here"}
   assert {found[name] for name in ("F4", "F5", "F6")} == {"shown"}
 
 
-def test_a_bit_moved_by_the_order_leaves_no_claim_of_no_randomness(no_pictures_at_hand):
+def test_a_bit_moved_by_the_order_leaves_no_claim_of_no_randomness(no_images_at_hand):
   datasets = full_batch_sweeps()
   moved = datasets["digits/clipped,no_augmentation,still"]
   moved["digest"] = ("run", np.array([b"same"] * 19 + [b"other"]))
   assert outcomes(datasets)["F4"] == "not testable here"
-  text = report.study_text([], {}, fullbatch_study.analyse(datasets, "laptop").tables)
+  text = report.study_text([], {}, STUDY.analyse(datasets, "laptop").tables)
   assert "clipped      DIFFERENT bits" in text
 
 
 def test_rows_differ_from_the_baseline_as_published():
-  paper = {one.name: one.config for one in fullbatch_study.sweeps("paper", None)}
+  paper = {one.name: one.config for one in STUDY.sweeps("paper", None)}
   strong = paper["cifar10/strong"]
   assert (strong.gradient.block_size, strong.gradient.clip_norm) == (32, 0.25)
   assert (strong.training.epochs, strong.optimizer.warmup_steps, strong.optimizer.period) == (
@@ -209,7 +210,7 @@ def test_rows_differ_from_the_baseline_as_published():
   assert paper["cifar10/regularized,copies"].data.copies == 10
   assert paper["cifar10/strong"].model.name == "resnet18"
   assert {"cifar10/regularized,resnet152", "cifar10/longer,densenet121"} <= set(paper)
-  laptop = {one.name: one for one in fullbatch_study.sweeps("laptop", None)}
+  laptop = {one.name: one for one in STUDY.sweeps("laptop", None)}
   copies = laptop["digits/regularized,copies"].config
   assert copies.data.copies == 4 and copies.data.crop == 1
   bare = laptop["digits/regularized,no_augmentation"].config
@@ -252,15 +253,15 @@ def test_the_smoke_scale_of_a_study_resumes(study, count, tmp_path):
 
 
 def test_passes_count_every_gradient():
-  configs = {one.name: one.config for one in fullbatch_study.sweeps("laptop", None)}
+  configs = {one.name: one.config for one in STUDY.sweeps("laptop", None)}
   epochs = configs["digits/longer"].training.epochs
-  assert fullbatch_study._passes(configs["digits/longer"]) == epochs
-  assert fullbatch_study._passes(configs["digits/regularized"]) == 2 * epochs
-  assert fullbatch_study._passes(configs["digits/regularized,copies"]) == 2 * 4 * (epochs // 2)
-  assert fullbatch_study._passes(configs["digits/sgd_tuned,copies"]) == 2 * 40
+  assert measures.passes(configs["digits/longer"]) == epochs
+  assert measures.passes(configs["digits/regularized"]) == 2 * epochs
+  assert measures.passes(configs["digits/regularized,copies"]) == 2 * 4 * (epochs // 2)
+  assert measures.passes(configs["digits/sgd_tuned,copies"]) == 2 * 40
 
 
-def test_nan_train_loss_is_above_any(no_pictures_at_hand):
+def test_nan_train_loss_is_above_any(no_images_at_hand):
   found = full_batch_sweeps()
   found["digits/full_batch"]["train_loss"][:] = math.nan
   assert outcomes(found)["F1"] == "not testable here"

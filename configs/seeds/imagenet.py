@@ -3,10 +3,10 @@
 Claim, at scale `paper`: over 50 seeds, which draw the last layer, the order and the augmentation,
 the best and the worst top-1 accuracy lie about half a point apart although the backbone is one
 file.
-Cost: 26,000 to 28,000 steps of 64 or 128 pictures of 224x224 a run; for an accelerator. `smoke`
+Cost: 26,000 to 28,000 steps of 64 or 128 images of 224x224 a run; for an accelerator. `smoke`
 takes 4 steps of CIFAR-10 at 32x32, to see that a file fits.
 Data: imagenet2012 of tensorflow-datasets, from --data_dir or SEEDLAB_DATA, read as it is needed;
-any other set of pictures does: --config.data.name=imagenette.
+any other set of images does: --config.data.name=imagenette.
 Command: python scripts/sweep.py --runs=50 --out=out/vit \\
     --config=configs/seeds/imagenet.py:paper,dino_vit,weights/dino_vits16.safetensors
 
@@ -17,9 +17,9 @@ From the published code: first the new last layer alone, in train mode, so that 
 running statistics drift, then all layers; SGD with Nesterov momentum 0.9, weight decay 1e-4;
 rates, losses (CE + LS(0.1) first, which is 2 LS(0.05), then CE) and the last layer's first
 weights by network, as below; random resized crops and flips, and for the test the centre of
-pictures whose shorter side is 255.
+images whose shorter side is 255.
 
-Departures: the supervised ResNet-50's first stage takes 4,000 steps of 64 pictures, theirs 2,000
+Departures: the supervised ResNet-50's first stage takes 4,000 steps of 64 images, theirs 2,000
 of 128, and its rate moves every 2,000 of them; a run has one batch size. The momentum starts anew
 with the second stage, as theirs does with a new optimiser. The stages count as one training, so
 that evaluations fall on multiples of 2,000 steps.
@@ -29,17 +29,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from seedlab.config import (
-  Config,
-  Data,
-  Evaluation,
-  Model,
-  Optimizer,
-  Probe,
-  Training,
-  changed,
-  to_config_dict,
-)
+from seedlab.config import changed, parse, to_config_dict
 from seedlab.errors import UserError, choice_error
 
 _RESNET50 = {
@@ -68,22 +58,20 @@ _NETWORKS: dict[str, dict[str, Any]] = {
     "optimizer.learning_rate": 1e-4, "optimizer.end": 1e-6,
   },
 }  # fmt: skip
-_PAPER = Config(
-  data=Data(
-    name="imagenet2012",
-    stream=True,
-    image_size=224,
-    resized_crop=True,
-    centre_crop=1.14,
-    flip=True,
-    normalisation="imagenet",
-  ),
-  model=Model(),
-  optimizer=Optimizer(schedule="cosine", momentum=0.9, nesterov=True, weight_decay=1e-4),
-  training=Training(batch_size=128, steps=28_000),
-  probe=Probe(label_smoothing=0.05, loss_factor=2.0),
-  evaluation=Evaluation(every_steps=2000, batch_size=50),
-)
+_PAPER = parse(
+  {
+    "data": {
+      "name": "imagenet2012", "stream": True, "image_size": 224, "resized_crop": True,
+      "centre_crop": 1.14, "flip": True, "normalisation": "imagenet",
+    },
+    "optimizer": {
+      "name": "sgd", "schedule": "cosine", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4,
+    },
+    "training": {"batch_size": 128, "steps": 28_000},
+    "probe": {"label_smoothing": 0.05, "loss_factor": 2.0},
+    "evaluation": {"every_steps": 2000, "batch_size": 50},
+  }
+)  # fmt: skip
 _SMOKE: dict[str, Any] = {
   "data.name": "cifar10", "data.image_size": 32, "data.test_examples": 20,
   "training.batch_size": 4, "training.steps": 4, "probe.steps": 2, "probe.period": None,

@@ -3,8 +3,8 @@
 Claim, at scale `paper`: every source of randomness, down to the last bit of one initial weight,
 makes runs differ by about as much as all of them together.
 Cost, at scale `paper`: 48,500 steps of batch 512 a run, 100 runs a source; for an accelerator.
-`laptop`: a network a quarter as wide on 2,000 pictures of 16x16, seconds a run on one core.
-`smoke`: 2 epochs of 500 pictures, to see that it trains.
+`laptop`: a network a quarter as wide on 2,000 images of 16x16, seconds a run on one core.
+`smoke`: 2 epochs of 500 images, to see that it trains.
 Data: CIFAR-10, from --data_dir or SEEDLAB_DATA.
 Command: python scripts/sweep.py --config=configs/seeds/summers.py:laptop,bit --runs=20 \\
     --out=out/summers-bit
@@ -24,55 +24,41 @@ convolution (or of the linear layer), up or down. Kernels are deterministic here
 theirs is missing, as are their remedies.
 """
 
-import dataclasses
-
 from ml_collections import ConfigDict
 
-from seedlab.config import (
-  Config,
-  Data,
-  Evaluation,
-  Model,
-  Optimizer,
-  Seeds,
-  Training,
-  to_config_dict,
-)
+from seedlab.config import changed, parse, to_config_dict
 from seedlab.errors import UserError, choice_error
 
-_PAPER = Config(
-  data=Data(name="cifar10", flip=True, crop=4),
-  model=Model(name="resnet14", width=16, norm="batch"),
-  optimizer=Optimizer(
-    learning_rate=0.4,
-    schedule="whole_cosine",
-    warmup_steps=3 * (50_000 // 512),
-    momentum=0.9,
-    weight_decay=5e-4,
-    bias_factor=0.1,
-  ),
-  training=Training(batch_size=512, epochs=500),
-  evaluation=Evaluation(every_epochs=50, probabilities=True),
-)
-
-_LAPTOP = Config(
-  data=dataclasses.replace(_PAPER.data, image_size=16, train_examples=2_000, crop=2),
-  model=dataclasses.replace(_PAPER.model, width=4),
-  optimizer=dataclasses.replace(_PAPER.optimizer, warmup_steps=3 * 31),
-  training=Training(batch_size=64, epochs=10),
-  evaluation=dataclasses.replace(_PAPER.evaluation, every_epochs=2),
-)
-
-_SMOKE = dataclasses.replace(
+_PAPER = parse(
+  {
+    "data": {"name": "cifar10", "flip": True, "crop": 4},
+    "model": {"name": "resnet14", "width": 16, "norm": "batch"},
+    "optimizer": {
+      "name": "sgd", "learning_rate": 0.4, "schedule": "whole_cosine",
+      "warmup_steps": 3 * (50_000 // 512), "momentum": 0.9, "weight_decay": 5e-4,
+      "bias_factor": 0.1,
+    },
+    "training": {"batch_size": 512, "epochs": 500},
+    "evaluation": {"every_epochs": 50, "probabilities": True},
+  }
+)  # fmt: skip
+_LAPTOP = changed(
+  _PAPER,
+  {
+    "data.image_size": 16, "data.train_examples": 2000, "data.crop": 2, "model.width": 4,
+    "optimizer.warmup_steps": 3 * 31, "training.batch_size": 64, "training.epochs": 10,
+    "evaluation.every_epochs": 2,
+  },
+)  # fmt: skip
+_SMOKE = changed(
   _LAPTOP,
-  data=dataclasses.replace(_LAPTOP.data, train_examples=500),
-  model=dataclasses.replace(_LAPTOP.model, width=2),
-  optimizer=dataclasses.replace(_LAPTOP.optimizer, warmup_steps=2),
-  training=Training(batch_size=100, epochs=2),
-)
-
+  {
+    "data.train_examples": 500, "model.width": 2, "optimizer.warmup_steps": 2,
+    "training.batch_size": 100, "training.epochs": 2,
+  },
+)  # fmt: skip
 _SCALES = {"smoke": _SMOKE, "laptop": _LAPTOP, "paper": _PAPER}
-# Which pictures a run has is no source of theirs.
+# Which images a run has is no source of theirs.
 _SOURCES = {"all": ("init", "order", "augment", "noise", "poke"), "bit": ("poke",)} | {
   source: (source,) for source in ("init", "order", "augment")
 }
@@ -88,8 +74,6 @@ def get_config(scale_source: str = "laptop") -> ConfigDict:
   for word in words or ["all"]:
     if word not in _SOURCES:
       raise choice_error("source", word, _SOURCES)
-    config = dataclasses.replace(config, seeds=Seeds(vary=_SOURCES[word]))
-    if word == "bit":
-      training = dataclasses.replace(config.training, poke_step=0)
-      config = dataclasses.replace(config, training=training)
+    changes = {"seeds.vary": _SOURCES[word]} | ({"training.poke_step": 0} if word == "bit" else {})
+    config = changed(config, changes)
   return to_config_dict(config)

@@ -1,4 +1,4 @@
-"""The interactive pictures of a page: findings in, Bokeh models out.
+"""The interactive figures of a page: findings in, Bokeh models out.
 
 Colours are roles (main, best, worst, ink, soft, faint) kept in the `tags` of a
 model as "property=role"; the page's script paints them from its own variables and
@@ -27,13 +27,13 @@ from bokeh.models import (
 from bokeh.models.layouts import LayoutDOM
 from bokeh.plotting import figure
 
-from seedlab import stats
 from seedlab.findings import Findings
+from seedlab.report import series
 from seedlab.stats.comparison import TwoSweeps
+from seedlab.stats.single import Interval
 
-MOST_POINTS = 20_000  # of a picture; more are thinned out between the extremes
+MOST_POINTS = 20_000  # of a figure; more are thinned out between the extremes
 _EXTREMES = 200  # on each side always drawn
-_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _HEIGHT = 300
 
 
@@ -85,8 +85,7 @@ def distribution(found: Findings, source: ColumnDataSource, label: str) -> Layou
   """Histogram with density and mean, above the runs one by one."""
   column = found.columns[-1]
   s, values_R = column.summary, column.values
-  edges = stats.histogram_edges(values_R, 100 / found.examples if found.examples else 0.0)
-  counts, _ = np.histogram(values_R, edges)
+  edges, counts, _, spans = series.histogram(found)
   top = _figure(label="", y_label="runs", height=_HEIGHT - 90)
   bars = top.quad(
     left=edges[:-1], right=edges[1:], bottom=0, top=counts, fill_alpha=0.5, line_width=0.5
@@ -105,17 +104,11 @@ def distribution(found: Findings, source: ColumnDataSource, label: str) -> Layou
   _points(bottom, points, found)
   bottom.yaxis.visible = bottom.ygrid.visible = False
   bottom.y_range = Range1d(-0.15, 1.15)
-  for row, half in enumerate(_spreads(found)):
+  for row, (_, half) in enumerate(spans):
     height = counts.max() * (1.08 + 0.07 * row)
     bar = top.segment([s.mean - half], [height], [s.mean + half], [height], line_width=3)
     _paint(bar, line_color="worst" if row else "main")
   return stack(top, bottom, sizing_mode="stretch_width")
-
-
-def _spreads(found: Findings) -> list[float]:
-  """The sd, and where there is one the distribution-wise sd."""
-  column = found.columns[-1]
-  return [half for half in (column.summary.sd, column.sd) if math.isfinite(half)]
 
 
 def ranked(found: Findings, source: ColumnDataSource, label: str) -> LayoutDOM:
@@ -144,21 +137,12 @@ def ranked(found: Findings, source: ColumnDataSource, label: str) -> LayoutDOM:
 
 def curves(found: Findings, label: str) -> LayoutDOM | None:
   """Median and bands over training, and the sd below; None for fewer than two evaluations."""
-  whole = np.isfinite(found.curves).all(axis=1)
-  if len(found.steps) < 2 or whole.sum() < 2:
+  bands = series.bands(found)
+  if bands is None:
     return None
-  (q5, q25, median, q75, q95), sd_E = stats.bands(found.curves[whole], _LEVELS)
-  source = ColumnDataSource(
-    {
-      "step": found.steps,
-      "q5": q5,
-      "q25": q25,
-      "median": median,
-      "q75": q75,
-      "q95": q95,
-      "sd": sd_E,
-    }
-  )
+  names = ("q5", "q25", "median", "q75", "q95")
+  columns = dict(zip(names, bands.quantiles, strict=True))
+  source = ColumnDataSource({"step": bands.steps, **columns, "sd": bands.sd})
   top = _figure(label="", y_label=label, height=_HEIGHT - 110)
   outer = top.varea("step", "q5", "q95", source=source, fill_alpha=0.22)
   inner = top.varea("step", "q25", "q75", source=source, fill_alpha=0.4)
@@ -168,9 +152,7 @@ def curves(found: Findings, label: str) -> LayoutDOM | None:
   _paint(middle, line_color="main")
   tips = [("step", "@step{0,0}"), ("median", "@median{0.000}"), ("90 % of runs", "@q5 to @q95")]
   top.add_tools(HoverTool(renderers=[middle], mode="vline", tooltips=[*tips, ("sd", "@sd{0.000}")]))
-  framed = np.stack([q5, q95])[:, len(found.steps) // 4 :]  # the first steps would flatten the rest
-  margin = 0.08 * np.ptp(framed) or 0.5
-  top.y_range = Range1d(framed.min() - margin, framed.max() + margin)
+  top.y_range = Range1d(*series.frame(bands.quantiles[[0, -1]]))
   top.xaxis.visible = False
   bottom = _figure(label="training step", y_label="sd", height=140, x_range=top.x_range)
   line = bottom.line("step", "sd", source=source, line_width=2)
@@ -190,6 +172,14 @@ class Line(NamedTuple):
   middle: np.ndarray
   low: np.ndarray
   high: np.ndarray
+
+
+def line(
+  name: str, role: int, dash: str, x: np.ndarray, found: Sequence[Interval], scale: float = 1.0
+) -> Line:
+  """Estimates of `found` at x with their limits, multiplied by `scale`."""
+  columns = np.array([(i.estimate, i.low, i.high) for i in found]).T
+  return Line(name, role, dash, np.asarray(x), *(scale * columns))
 
 
 def lines(
@@ -365,7 +355,7 @@ def _figure(label: str, y_label: str, height: int = _HEIGHT, **options):
     border_fill_color=None,
     background_fill_color=None,
     min_border=10,
-    min_border_left=62,  # so that the axes of stacked pictures are in line
+    min_border_left=62,  # so that the axes of stacked figures are in line
     # Not transparent: what was drawn before a resize would shine through.
     tags=["background_fill_color=card", "border_fill_color=card"],
     **options,

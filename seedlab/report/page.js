@@ -1,4 +1,4 @@
-// Paints the pictures in the page's colours, sorts the table of runs, shows how to replay one.
+// Paints the figures in the page's colours, sorts the table of runs, shows how to replay one.
 "use strict";
 
 const facts = JSON.parse(document.getElementById("facts").textContent);

@@ -8,6 +8,8 @@ second one draws its order, augmentation and noise anew. (Frankle, Dziugaite, Ro
   barrier       its largest value less the mean of both ends
   distance      ||A - B||, and over the distance that A has gone since initialisation
   disagreement  share of the test examples that A and B label differently
+
+Stores know this Trainer by the name of its module, so that moving it would disown them.
 """
 
 from collections.abc import Mapping
@@ -53,18 +55,7 @@ def make(
     UserError: what `training.make_trainer` raises, and for what twins cannot be.
   """
   parsed = configs.parse(config)
-  if parsed.model.norm == "batch":
-    raise UserError(
-      "model.norm='batch' has statistics that no mixture of two networks has; take 'none' or"
-      " 'group'"
-    )
-  if parsed.data.world != "real":
-    raise UserError("data.world='ideal' has no order to draw anew; twins need 'real'")
-  if parsed.training.average:
-    raise UserError(
-      f"training.average={parsed.training.average:g} evaluates other parameters than those between"
-      " which twins are mixed; twins need 0"
-    )
+  _refuse_impossible(parsed)
   one = training.make_trainer(parsed, data_dir)
   if one.feed:
     raise UserError(
@@ -82,18 +73,7 @@ def make(
     return Twins(state, state, state.params)
 
   def advance(state, keys, data, fed, first, steps):
-    changed = {name: streams.at_step(getattr(keys, name), _SECOND) for name in _ANEW}
-    parted = keys._replace(
-      **{
-        name: jax.random.wrap_key_data(
-          jnp.where(
-            first >= split, jax.random.key_data(key), jax.random.key_data(getattr(keys, name))
-          ),
-          impl=streams.IMPLEMENTATION,
-        )
-        for name, key in changed.items()
-      }
-    )
+    parted = _parted(keys, first, split)
     # Segments never cross the step at which they part: it is an evaluation.
     a, log = one.advance(state.first, keys, data, fed, first, steps)
     b, other = one.advance(state.second, parted, data, fed, first, steps)
@@ -138,6 +118,38 @@ def make(
     },
     period=one.period,
     evaluated_on=one.evaluated_on,
+  )
+
+
+def _refuse_impossible(parsed: configs.Config) -> None:
+  """Raises UserError where nothing could be mixed, or drawn anew."""
+  if parsed.model.norm == "batch":
+    raise UserError(
+      "model.norm='batch' has statistics that no mixture of two networks has; take 'none' or"
+      " 'group'"
+    )
+  if parsed.data.world != "real":
+    raise UserError("data.world='ideal' has no order to draw anew; twins need 'real'")
+  if parsed.training.average:
+    raise UserError(
+      f"training.average={parsed.training.average:g} evaluates other parameters than those between"
+      " which twins are mixed; twins need 0"
+    )
+
+
+def _parted(keys: streams.Keys, first: jax.Array, split: int) -> streams.Keys:
+  """The keys, from step `split` on with those by which the second twin draws anew."""
+  anew = {name: streams.at_step(getattr(keys, name), _SECOND) for name in _ANEW}
+  return keys._replace(
+    **{
+      name: jax.random.wrap_key_data(
+        jnp.where(
+          first >= split, jax.random.key_data(key), jax.random.key_data(getattr(keys, name))
+        ),
+        impl=streams.IMPLEMENTATION,
+      )
+      for name, key in anew.items()
+    }
   )
 
 

@@ -26,10 +26,9 @@ until 2023: --config.gradient.accumulation=legacy has its weights. Cropping fill
 colour, theirs with black.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, changed
+from seedlab.config import Config, changed, parse
 from seedlab.errors import choice_error
 
 _EVALUATIONS = 30  # of a run at most, in every row
@@ -63,28 +62,31 @@ class _Scale(NamedTuple):
   tuned_peak: float  # of `sgd_tuned`
 
 
-def _sgd(data: Data, model: Model, batch_size: int, epochs: int, warmup: int) -> Config:
-  return Config(
-    data=data,
-    model=model,
-    optimizer=Optimizer(
-      learning_rate=0.1,
-      schedule="warmup_cosine",
-      warmup_steps=warmup,
-      per_epoch=True,
-      momentum=0.9,
-      nesterov=True,
-      weight_decay=5e-4,
-    ),
-    training=Training(batch_size=batch_size, epochs=epochs),
-    evaluation=Evaluation(train=True, gradient_norm=True),
+def _sgd(data: dict, model: dict, batch_size: int, epochs: int, warmup: int) -> Config:
+  return parse(
+    {
+      "data": data,
+      "model": model,
+      "optimizer": {
+        "name": "sgd",
+        "learning_rate": 0.1,
+        "schedule": "warmup_cosine",
+        "warmup_steps": warmup,
+        "per_epoch": True,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+      },
+      "training": {"batch_size": batch_size, "epochs": epochs},
+      "evaluation": {"train": True, "gradient_norm": True},
+    }
   )
 
 
 _PAPER = _Scale(
   _sgd(
-    Data(name="cifar10", flip=True, crop=4),
-    Model(name="resnet18", width=64, norm="batch"),
+    {"name": "cifar10", "flip": True, "crop": 4},
+    {"name": "resnet18", "width": 64, "norm": "batch"},
     batch_size=128,
     epochs=300,
     warmup=5,
@@ -101,8 +103,8 @@ _PAPER = _Scale(
 
 _LAPTOP = _Scale(
   _sgd(
-    Data(name="digits", train_examples=480, crop=1),
-    Model(name="cnn", width=8, norm="batch"),
+    {"name": "digits", "train_examples": 480, "crop": 1},
+    {"name": "cnn", "width": 8, "norm": "batch"},
     batch_size=32,
     epochs=40,
     warmup=1,
@@ -118,11 +120,12 @@ _LAPTOP = _Scale(
 )
 
 _SMOKE = _Scale(
-  dataclasses.replace(
-    _LAPTOP.sgd,
-    data=dataclasses.replace(_LAPTOP.sgd.data, train_examples=64),
-    model=Model(name="mlp", width=8, depth=1, norm="batch"),
-    training=Training(batch_size=16, epochs=3),
+  _sgd(
+    {"name": "digits", "train_examples": 64, "crop": 1},
+    {"name": "mlp", "width": 8, "depth": 1, "norm": "batch"},
+    batch_size=16,
+    epochs=3,
+    warmup=1,
   ),
   block=16,
   strong_block=8,

@@ -2,34 +2,34 @@
 
 A setting is a scale, a network and words that change it:
 
-  place         glyphs, cifar10, cifar5m: what the pictures are; dogbird with its own recipe
+  place         glyphs, cifar10, cifar5m: what the images are; dogbird with its own recipe
   world         real, ideal
   n500 ... all  examples of the real world; in an ideal one nothing depends on their number
   aug0 ... aug3 none; flips; crops and flips; crops filled by reflection, and flips
-  shifts        crops alone, for pictures that mean something else when flipped
+  shifts        crops alone, for images that mean something else when flipped
   optimiser     momentum (Nesterov's), adam, rmsprop, adagrad; without one, the network's own
   noise20       a fifth of the training labels is another class
 
 Scale `paper` is the released sweep (inftrain/sample_sweep.json and the defaults of
 inftrain/train.py): CIFAR-5m, 39,000 steps of 128, SGD at 0.1 without momentum or weight
 decay, a cosine that changes every 390 steps, pixels in [-1, 1], evaluation every 64 steps
-and more often at first. `laptop` is an eighth of the pictures' area and 1,536 steps of 32;
+and more often at first. `laptop` is an eighth of the images' area and 1,536 steps of 32;
 the rates of its networks were chosen on runs 1,000,000 and up (docs/bootstrap.md).
-Train metrics are those of the unaugmented pictures, which the stopping rule reads; the
+Train metrics are those of the unaugmented images, which the stopping rule reads; the
 published code measures augmented ones: --config.evaluation.train_augmented=True.
 
 `dogbird` (ImageNet's hunting dogs and birds) has the numbers of inftrain/train_imgnet.py: 10,000
 examples, momentum 0.9, 9,375 steps. Its pool of 155,000 lasts for 1,200 of them, so the published
-ideal world went over it eight times: here that is `real,all`, with pictures small enough for the
+ideal world went over it eight times: here that is `real,all`, with images small enough for the
 pool to fit on the device (--config.data.image_size=64).
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from seedlab.config import Config, Data, Evaluation, Optimizer, Training, changed, flatten, to_dict
+from seedlab.config import Config, changed, flatten, parse, to_dict
 from seedlab.errors import UserError, choice_error
+from seedlab.studies.sources import PLAIN_GLYPHS
 
 # What a real and an ideal world may differ in.
 _WORLDLY = ("data.world", "data.train_examples")
@@ -102,41 +102,39 @@ MODIFIERS: dict[str, dict[str, Any]] = {
   "noise20": {"data.label_noise": 0.2},
 }  # fmt: skip
 
-_SGD = Optimizer(learning_rate=0.1, schedule="cosine", momentum=0.0)
+_SGD = {"name": "sgd", "learning_rate": 0.1, "schedule": "cosine", "momentum": 0.0}
 
-_PAPER = Config(
-  data=Data(name="cifar5m", train_examples=50_000, normalisation="half"),
-  optimizer=dataclasses.replace(_SGD, hold_steps=390),
-  training=Training(batch_size=128, steps=39_000),
-  evaluation=Evaluation(every_steps=64, log_dense=True, train=True),
+_PAPER = parse(
+  {
+    "data": {"name": "cifar5m", "train_examples": 50_000, "normalisation": "half"},
+    "optimizer": {**_SGD, "hold_steps": 390},
+    "training": {"batch_size": 128, "steps": 39_000},
+    "evaluation": {"every_steps": 64, "log_dense": True, "train": True},
+  }
 )
-# Less varied than the world's own, for small networks and little time.
-PLAIN_GLYPHS = (
-  ("clutter", 1.0),
-  ("jitter", 0.07),
-  ("rotation", 10.0),
-  ("shift", 0.05),
-  ("texture", 20.0),
+_LAPTOP = parse(
+  {
+    "data": {
+      "name": "glyphs",
+      "image_size": 16,
+      "train_examples": 1000,
+      "test_examples": 2000,
+      "normalisation": "half",
+      "world_kwargs": PLAIN_GLYPHS,
+    },
+    "optimizer": _SGD,
+    "training": {"batch_size": 32, "steps": 1536},
+    "evaluation": {"every_steps": 64, "train": True},
+  }
 )
-_LAPTOP = Config(
-  data=Data(
-    name="glyphs",
-    image_size=16,
-    train_examples=1000,
-    test_examples=2000,
-    normalisation="half",
-    world_kwargs=PLAIN_GLYPHS,
-  ),
-  optimizer=_SGD,
-  training=Training(batch_size=32, steps=1536),
-  evaluation=Evaluation(every_steps=64, train=True),
-)
-_SMOKE = dataclasses.replace(
+_SMOKE = changed(
   _LAPTOP,
-  data=dataclasses.replace(_LAPTOP.data, image_size=8, train_examples=64, test_examples=100),
-  training=Training(batch_size=16, steps=24),
-  evaluation=Evaluation(every_steps=6, train=True, train_examples=64),
-)
+  {
+    "data.image_size": 8, "data.train_examples": 64, "data.test_examples": 100,
+    "training.batch_size": 16, "training.steps": 24,
+    "evaluation.every_steps": 6, "evaluation.train_examples": 64,
+  },
+)  # fmt: skip
 _SMOKE_NETWORKS: dict[str, dict[str, Any]] = {
   "mlp": {"name": "mlp", "width": 8, "depth": 1, "norm": "batch"},
   "cnn": {"name": "cnn", "width": 2, "norm": "batch"},

@@ -1,28 +1,27 @@
 """Settings of the seed study: Picard (2021, arXiv 2109.08203), and what came after it.
 
   place     digits; cifar10 at 16x16; picard: the published protocol on CIFAR-10
-  all       every stream varied, as the paper has it: all but `sample` where few pictures are used
+  all       every stream varied, as the paper has it: all but `sample` where few images are used
   crossed   initialisation x order x augmentation, every combination of levels
   init, order, augment   one stream alone
   poke0, poke15, ...     one weight moved by one ulp before that step; factor: times 1.001 instead
   narrow, slow, large_batch, smelu, decay   design choices of digits listed before training,
                          to stand beside the seed
-  tuned     cifar10: few pictures, for a network that starts from a file
+  tuned     cifar10: few images, for a network that starts from a file
   short, long            the published schedule: of 22 epochs, or of 45, the last 23 of them at a
                          constant rate; `short` is of picard alone, where it changes nothing
-  per_picture            each picture is changed by itself, not 500 neighbours alike
+  per_image              each image is changed by itself, not 500 neighbours alike
   float16, bfloat16      all of float16 but batch norm, as published; or computed in bfloat16
 
 What the published protocol is, and where ours departs from it: configs/seeds/picard.py. Settings
 of scale `laptop` come from prototypes (docs/seeds.md).
 """
 
-import dataclasses
 import itertools
 import re
 from typing import Any
 
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training, changed
+from seedlab.config import Config, changed, parse
 from seedlab.errors import UserError, choice_error
 
 LEVELS = {"smoke": 3, "laptop": 16, "paper": 32}  # of each stream of the crossed design
@@ -37,60 +36,69 @@ DESIGN: dict[str, dict[str, Any]] = {
   "decay": {"optimizer.weight_decay": 1e-3},
 }
 
-_DIGITS = Config(
-  data=Data(name="digits", crop=1, crop_padding="zero"),
-  model=Model(name="mlp", width=64, depth=1),
-  optimizer=Optimizer(learning_rate=0.1, schedule="linear", momentum=0.9),
-  training=Training(batch_size=32, epochs=20),
-  evaluation=Evaluation(every_epochs=2),
+_SGD = {"name": "sgd", "learning_rate": 0.05, "schedule": "linear", "momentum": 0.9}
+_CNN = {"name": "cnn", "width": 8, "norm": "batch"}
+# Every run has the same training set: which images it has is no part of the paper's seed.
+_SAME_SET = ("init", "order", "augment", "noise", "poke")
+
+_DIGITS = parse(
+  {
+    "data": {"name": "digits", "crop": 1, "crop_padding": "zero"},
+    "model": {"name": "mlp", "width": 64, "depth": 1},
+    "optimizer": {**_SGD, "learning_rate": 0.1},
+    "training": {"batch_size": 32, "epochs": 20},
+    "evaluation": {"every_epochs": 2},
+  }
 )
-# Every run has the same training set: which pictures it has is no part of the paper's seed.
-_SAME_SET = Seeds(vary=("init", "order", "augment", "noise", "poke"))
-_CIFAR10 = Config(
-  data=Data(
-    name="cifar10", image_size=16, train_examples=5000, test_examples=2000, flip=True, crop=2
-  ),
-  model=Model(name="cnn", width=8, norm="batch"),
-  optimizer=Optimizer(learning_rate=0.05, schedule="linear", momentum=0.9),
-  training=Training(batch_size=50, epochs=8),
-  evaluation=Evaluation(every_epochs=2),
-  seeds=_SAME_SET,
-)
-# What a network is pretrained on, and how, before it is tuned to few pictures of CIFAR-10.
-_GLYPHS = Config(
-  data=Data(name="glyphs", image_size=16, world="ideal", train_examples=5000, test_examples=500),
-  model=Model(name="cnn", width=8, norm="batch"),
-  optimizer=Optimizer(learning_rate=0.05, schedule="linear", momentum=0.9),
-  training=Training(batch_size=50, steps=800),
-  evaluation=Evaluation(every_steps=800),
-)
-# As published, and a sixteenth as wide on few small pictures.
-_PICARD = Config(
-  data=Data(name="cifar10", flip=True, crop=4, cutout=8, chunk=500),
-  model=Model(
-    name="picard",
-    width=64,
-    norm="batch",
-    activation="celu",
-    activation_kwargs=(("alpha", 0.1),),
-    convolution="patches",
-  ),
-  optimizer=Optimizer(
-    learning_rate=0.2,
-    schedule="picard",
-    per_epoch=True,
-    momentum=0.9,
-    nesterov=True,
-    weight_decay=1e-3,
-  ),
-  training=Training(batch_size=500, epochs=22, label_smoothing=0.4 / 3, loss_factor=3.0),
-  evaluation=Evaluation(epochs=(0, 1, 6, 11, 16, 21)),
-)
+_CIFAR10 = parse(
+  {
+    "data": {
+      "name": "cifar10", "image_size": 16, "train_examples": 5000, "test_examples": 2000,
+      "flip": True, "crop": 2,
+    },
+    "model": _CNN,
+    "optimizer": _SGD,
+    "training": {"batch_size": 50, "epochs": 8},
+    "evaluation": {"every_epochs": 2},
+    "seeds": {"vary": _SAME_SET},
+  }
+)  # fmt: skip
+# What a network is pretrained on, and how, before it is tuned to few images of CIFAR-10.
+_GLYPHS = parse(
+  {
+    "data": {
+      "name": "glyphs", "image_size": 16, "world": "ideal", "train_examples": 5000,
+      "test_examples": 500,
+    },
+    "model": _CNN,
+    "optimizer": _SGD,
+    "training": {"batch_size": 50, "steps": 800},
+    "evaluation": {"every_steps": 800},
+  }
+)  # fmt: skip
+# As published, and a sixteenth as wide on few small images.
+_PICARD = parse(
+  {
+    "data": {"name": "cifar10", "flip": True, "crop": 4, "cutout": 8, "chunk": 500},
+    "model": {
+      "name": "picard", "width": 64, "norm": "batch", "activation": "celu",
+      "activation_kwargs": {"alpha": 0.1}, "convolution": "patches",
+    },
+    "optimizer": {
+      "name": "sgd", "learning_rate": 0.2, "schedule": "picard", "per_epoch": True,
+      "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3,
+    },
+    "training": {
+      "batch_size": 500, "epochs": 22, "label_smoothing": 0.4 / 3, "loss_factor": 3.0,
+    },
+    "evaluation": {"epochs": (0, 1, 6, 11, 16, 21)},
+  }
+)  # fmt: skip
 _NARROW_PICARD = changed(
   _PICARD,
   {"data.image_size": 16, "data.train_examples": 5000, "data.crop": 2, "data.cutout": 4,
    "model.width": 4, "optimizer.learning_rate": 0.02, "training.batch_size": 50,
-   "seeds.vary": _SAME_SET.vary},
+   "seeds.vary": _SAME_SET},
 )  # fmt: skip
 _PLACES = {"digits": _DIGITS, "cifar10": _CIFAR10, "glyphs": _GLYPHS, "picard": _NARROW_PICARD}
 _SMOKE = {
@@ -118,7 +126,7 @@ _WORDS: dict[str, tuple[tuple[str, ...], ...]] = {
   "digits": ((*_ORDERED, "poke0"), tuple(DESIGN), ("long",), ("factor",), _PRECISIONS),
   "cifar10": ((*_ORDERED, "poke0"), ("tuned",), ("factor",), _PRECISIONS),
   "glyphs": (("all",),),
-  "picard": (_ORDERED, ("short", "long"), ("per_picture",), _PRECISIONS),
+  "picard": (_ORDERED, ("short", "long"), ("per_image",), _PRECISIONS),
 }
 
 
@@ -147,7 +155,7 @@ def config(scale: str = "laptop", place: str = "digits", *words: str) -> Config:
       changes |= DESIGN[word]
     elif word == "long":
       changes |= _long(scale, place)
-    elif word == "per_picture":
+    elif word == "per_image":
       changes["data.chunk"] = None
     elif word in ("float16", "bfloat16"):
       changes["model.precision"] = word
@@ -189,9 +197,5 @@ def _long(scale: str, place: str) -> dict[str, Any]:
 
 def untrained(base: Config) -> Config:
   """The same for one step at a learning rate of zero: what it starts from."""
-  return dataclasses.replace(
-    base,
-    optimizer=dataclasses.replace(base.optimizer, learning_rate=0.0),
-    training=dataclasses.replace(base.training, steps=1),
-    seeds=Seeds(vary=("init",)),
-  )
+  only = {"optimizer.learning_rate": 0.0, "training.steps": 1, "seeds.vary": ("init",)}
+  return changed(base, only)

@@ -18,12 +18,11 @@ takes the Criteo network of Ovadia et al. (2019, arXiv 1906.02530), which they a
 use. Settings of scale `laptop` were chosen on runs 1,000,000 and up (docs/smooth.md).
 """
 
-import dataclasses
 import inspect
 from typing import Any
 
 from seedlab import activations
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, changed
+from seedlab.config import Config, changed, parse
 from seedlab.errors import UserError, choice_error
 
 ACTIVATIONS = (
@@ -50,47 +49,58 @@ MODIFIERS: dict[str, dict[str, Any]] = {
   "slices": {"evaluation.slices": 65, "seeds.vary": ("init",)},
 }  # fmt: skip
 
-_ADAM = Optimizer(name="adam", learning_rate=2e-3, schedule="constant")
-KEPT = Evaluation(trajectory=True, batch_size=10_000)
-_MLP = Model(name="mlp", width=64, depth=2)
-_CTR = Model(name="ctr", width=64, depth=2, embedding=16)
+_ADAM = {"name": "adam", "learning_rate": 2e-3, "schedule": "constant"}
+_SGD = {"name": "sgd", "learning_rate": 0.05, "schedule": "linear"}
+KEPT = {"trajectory": True, "batch_size": 10_000}  # of every evaluation
+_MLP = {"name": "mlp", "width": 64, "depth": 2}
+_CTR = {"name": "ctr", "width": 64, "depth": 2, "embedding": 16}
 
 _LAPTOP = {
-  "movielens": Config(
-    data=Data(name="movielens/100k-ratings", test_examples=10_000),
-    model=_CTR,
-    optimizer=_ADAM,
-    training=Training(batch_size=512, epochs=6),
-    evaluation=dataclasses.replace(KEPT, lists=50),
+  "movielens": parse(
+    {
+      "data": {"name": "movielens/100k-ratings", "test_examples": 10_000},
+      "model": _CTR,
+      "optimizer": _ADAM,
+      "training": {"batch_size": 512, "epochs": 6},
+      "evaluation": {**KEPT, "lists": 50},
+    }
   ),
-  "clicks": Config(
-    data=Data(name="clicks", train_examples=200_000),
-    model=_CTR,
-    optimizer=_ADAM,
-    training=Training(batch_size=256, epochs=1),
-    evaluation=dataclasses.replace(KEPT, every_epochs=0.25),
+  "clicks": parse(
+    {
+      "data": {"name": "clicks", "train_examples": 200_000},
+      "model": _CTR,
+      "optimizer": _ADAM,
+      "training": {"batch_size": 256, "epochs": 1},
+      "evaluation": {**KEPT, "every_epochs": 0.25},
+    }
   ),
-  "digits": Config(
-    data=Data(name="digits"),
-    model=_MLP,
-    optimizer=Optimizer(learning_rate=0.05, schedule="linear"),
-    training=Training(batch_size=32, epochs=20),
-    evaluation=dataclasses.replace(KEPT, every_epochs=4),
+  "digits": parse(
+    {
+      "data": {"name": "digits"},
+      "model": _MLP,
+      "optimizer": _SGD,
+      "training": {"batch_size": 32, "epochs": 20},
+      "evaluation": {**KEPT, "every_epochs": 4},
+    }
   ),
-  "cifar10": Config(
-    data=Data(name="cifar10", image_size=16, train_examples=5000, test_examples=2000),
-    model=dataclasses.replace(_MLP, width=128),
-    optimizer=Optimizer(learning_rate=0.02, schedule="linear"),
-    training=Training(batch_size=32, epochs=4),
-    evaluation=KEPT,
+  "cifar10": parse(
+    {
+      "data": {"name": "cifar10", "image_size": 16, "train_examples": 5000, "test_examples": 2000},
+      "model": {**_MLP, "width": 128},
+      "optimizer": {**_SGD, "learning_rate": 0.02},
+      "training": {"batch_size": 32, "epochs": 4},
+      "evaluation": KEPT,
+    }
   ),
 }
-_OVADIA = Config(
-  data=Data(name="criteo", world="ideal"),
-  model=Model(name="ctr_ovadia", width=2572, dropout=0.039751),
-  optimizer=dataclasses.replace(_ADAM, learning_rate=2.8763e-4),
-  training=Training(batch_size=869, steps=42_000),
-  evaluation=Evaluation(every_steps=6000, trajectory=True, batch_size=10_000),
+_OVADIA = parse(
+  {
+    "data": {"name": "criteo", "world": "ideal"},
+    "model": {"name": "ctr_ovadia", "width": 2572, "dropout": 0.039751},
+    "optimizer": {**_ADAM, "learning_rate": 2.8763e-4},
+    "training": {"batch_size": 869, "steps": 42_000},
+    "evaluation": {**KEPT, "every_steps": 6000},
+  }
 )
 _SMOKE_CHANGES = {
   "movielens": {"data.train_examples": 2000, "training.epochs": 2, "evaluation.lists": 5},

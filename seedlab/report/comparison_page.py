@@ -1,0 +1,74 @@
+"""The page about a comparison of sweeps."""
+
+import numpy as np
+
+from seedlab.comparisons import Comparison
+from seedlab.findings import Findings
+from seedlab.report import charts, versus, words
+from seedlab.report.markup import escape, figures, label_of, page, plain_table, section
+
+
+def comparison_page(found: Comparison, title: str | None = None) -> str:
+  """The page about a comparison."""
+  of = found.sweeps[0]
+  label = label_of(of)
+  drawn = {
+    "densities": (
+      charts.densities(found.sweeps, label),
+      f"Density of {label} over the runs of each sweep: "
+      + "; ".join(range_words(sweep) for sweep in found.sweeps)
+      + ".",
+      "How the runs of each sweep are spread.",
+    )
+  }
+  for number, pair in enumerate(found.pairs):
+    if pair.two.paired and len(pair.two.a_R) > 1:
+      shared = np.intersect1d(pair.variant.columns[0].runs, pair.baseline.columns[0].runs)
+      drawn[f"pairs{number}"] = (
+        charts.differences(
+          pair.two, shared, f"{pair.variant.name} - {pair.baseline.name}{of.unit}"
+        ),
+        f"Differences of {len(shared):,} pairs of runs with the same seed, ascending.",
+        f"{pair.variant.name} - {pair.baseline.name}, seed by seed.",
+      )
+  verdicts = [versus.verdict(pair, found.margin) for pair in found.pairs]
+  head, *rows = versus.sweep_table(found)
+  sections = []
+  for pair, sentences in zip(found.pairs, verdicts, strict=True):
+    listed = "".join(
+      f"<dt>{escape(name)}<dd>{escape(value)}" for name, value in versus.facts(pair, found.margin)
+    )
+    notes = "".join(f"<li>{escape(note)}" for note in versus.notes(pair))
+    sections.append(
+      section(
+        f"{pair.variant.name} against {pair.baseline.name}",
+        f'<p class="outcome {pair.settled}">{escape(sentences[0])}</p>'
+        + "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences[1:])
+        + f'<div class="card"><dl>{listed}</dl><ul>{notes}</ul></div>',
+      )
+    )
+  differing = [
+    (field, *("none" if value is None else str(value) for value in values))
+    for field, values in found.differences
+  ]
+  body = [
+    section("", figures(drawn), "figures"),
+    *sections,
+    section("Sweeps", plain_table(head, rows)),
+    section(
+      "What differs",
+      plain_table(("field", *(sweep.name for sweep in found.sweeps)), differing)
+      if differing
+      else "<p>Nothing that was recorded.</p>",
+    ),
+  ]
+  names = " and ".join(sweep.name for sweep in found.sweeps)
+  return page(
+    title or names, verdicts[0][0], [sentences[0] for sentences in verdicts[1:]], body, drawn, {}
+  )
+
+
+def range_words(found: Findings) -> str:
+  s = found.columns[0].summary
+  mean, low, high = (words.number(found, value, s.sd) for value in (s.mean, s.min, s.max))
+  return f"{found.name} {low} to {high}, mean {mean}"

@@ -1,0 +1,87 @@
+"""What a sweep says, and what one will cost, as text for a terminal."""
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import xarray
+
+from seedlab import findings
+from seedlab.findings import Findings
+from seedlab.report import words
+
+
+def text(dataset: xarray.Dataset, metric: str | None = None) -> str:
+  """Headline, table and notes for a terminal.
+
+  Args:
+    dataset: a store as `records.open` gives it.
+    metric: a variable by run and perhaps evaluation; by default the first metric.
+
+  Raises UserError for an unknown metric and for a store with nothing to summarise.
+  """
+  return _text(findings.examine(dataset, metric))
+
+
+def table_text(found: Findings) -> str:
+  """The same of one variant of a table (`findings.examine_table`)."""
+  return _text(found)
+
+
+def headline(dataset: xarray.Dataset, metric: str | None = None) -> str:
+  """What the sweep says in a sentence or two; the same errors as `text`."""
+  return textwrap.fill(" ".join(words.headline(findings.examine(dataset, metric))), 90)
+
+
+def _text(found: Findings) -> str:
+  rows, facts = words.rows(found), words.facts(found)
+  if any(column.name for column in found.columns):
+    rows.insert(0, ("", *(column.name for column in found.columns)))
+  first, *others = (max(map(len, cells)) for cells in zip(*rows, strict=True))
+  first = max(first, *(len(name) for name, _ in facts))
+  table = [
+    "  ".join([name.ljust(first), *map(str.rjust, cells, others)]).rstrip() for name, *cells in rows
+  ]
+  notes = [
+    textwrap.fill(note, 90, initial_indent="- ", subsequent_indent="  ")
+    for note in words.notes(found)
+  ]
+  effects = [("share of the variance", "alone", "with interactions"), *words.effects(found)]
+  effects = [f"{name.ljust(first)}  {own.ljust(22)}  {total}" for name, own, total in effects]
+  parts = [
+    [textwrap.fill(" ".join(words.headline(found)), 90)],
+    [words.caption(found), *table],
+    [f"{name.ljust(first)}  {value}" for name, value in facts],
+    effects[1:] and effects,
+    notes,
+  ]
+  return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def plan_text(plan: Mapping[str, Any]) -> str:
+  """What a sweep will cost, line by line, from `sweeps.plan`."""
+  lanes = f"lanes={plan['mode']}" + f" x {plan['width']}" * (plan["mode"] == "vmap")
+  rows = [
+    ("runs", f"{plan['runs']:,}"),
+    ("steps of a run", f"{plan['steps_per_run']:,}"),
+    ("evaluations of a run", f"{plan['evaluations_per_run']:,}"),
+    ("operations", f"{plan['flops_per_step']:.3g} a step, {plan['flops_per_run']:.3g} a run"),
+    (
+      "memory",
+      f"{_bytes(plan['bytes_per_lane'])} a lane, and"
+      f" {_bytes(plan['bytes_shared_per_worker'])} of data a worker",
+    ),
+    ("workers", f"{plan['workers']}, {lanes}"),
+    ("speed", f"{plan['seconds_per_run_and_worker']:.3g} s a run and worker, measured just now"),
+    ("time", f"{plan['hours']:.3g} hours ({60 * plan['hours']:.3g} minutes), compilation aside"),
+  ]
+  width = max(len(name) for name, _ in rows)
+  return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
+
+
+def _bytes(count: float) -> str:
+  for unit in ("B", "KiB", "MiB"):
+    if count < 1024:
+      return f"{count:.3g} {unit}"
+    count /= 1024
+  return f"{count:.3g} GiB"
