@@ -9,25 +9,37 @@
 Importing seedlab starts no JAX backend; the names below load on first use.
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING as _FOR_A_TYPE_CHECKER
 
 __version__ = "0.1.0"
-
-_HOME = {
-  "Config": "config",
-  "Trainer": "trainer",
-  "UserError": "errors",
-  "compare": "comparisons",
-  "open": "records",
-  "plan": "sweeps",
-  "replay": "sweeps",
-  "sweep": "sweeps",
-}
 __all__ = ["Config", "Trainer", "UserError", "compare", "open", "plan", "replay", "sweep"]
 
+if _FOR_A_TYPE_CHECKER:
+  from seedlab.comparisons import compare
+  from seedlab.config import Config
+  from seedlab.errors import UserError
+  from seedlab.records import open
+  from seedlab.sweeps import plan, replay, sweep
+  from seedlab.trainer import Trainer
+else:
+  _HOME = {
+    "Config": "config",
+    "Trainer": "trainer",
+    "UserError": "errors",
+    "compare": "comparisons",
+    "open": "records",
+    "plan": "sweeps",
+    "replay": "sweeps",
+    "sweep": "sweeps",
+  }
 
-def __getattr__(name: str) -> Any:
-  if name not in _HOME:
-    raise AttributeError(f"module 'seedlab' has no attribute {name!r}")
-  return getattr(importlib.import_module(f"seedlab.{_HOME[name]}"), name)
+  def __getattr__(name):
+    import importlib
+
+    if name not in _HOME:
+      raise AttributeError(f"module 'seedlab' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"seedlab.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+  return [*__all__, "__version__"]

@@ -122,7 +122,7 @@ def compare(
     if recorded:
       raise UserError(
         f"planned_n={planned_n} is for tables; {recorded[0]!r} is a store, which records its own"
-        " before training (scripts/sweep.py --planned_n)"
+        " before training (seedlab sweep --planned_n)"
       )
     sweeps = [dataclasses.replace(sweep, planned_n=planned_n) for sweep in sweeps]
   _same_test_set(sweeps)

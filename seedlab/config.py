@@ -94,7 +94,7 @@ class Model:
   cell_seed: int = 0  # cells: which random network (not its weights)
   embedding: int = 16  # ctr: numbers that stand for a category
   towers: int = 1  # ctr: stacks of hidden layers on the same embeddings, their logits averaged
-  # A .safetensors file of parameters to start from: as scripts/replay.py --params writes it, or
+  # A .safetensors file of parameters to start from: as seedlab replay --params writes it, or
   # pretrained weights in public names (models/pretrained.py); None draws all
   initial: str | None = None
   fresh: tuple[str, ...] = ()  # first parts of the names of those that are drawn all the same
@@ -149,7 +149,7 @@ class Training:
   average: float = 0.0  # decay of the moving average of the parameters that is evaluated; 0: none
   # Weight of the distance to a second network that is trained beside the run's, then thrown away
   codistillation: float = 0.0
-  teacher: str | None = None  # a .safetensors file as scripts/replay.py --params writes it
+  teacher: str | None = None  # a .safetensors file as seedlab replay --params writes it
   distillation: float = 0.0  # share of the teacher's probabilities in the labels
   # Before this step the `poke` stream picks one parameter and moves it; None: never
   poke_step: int | None = None

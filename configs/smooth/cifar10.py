@@ -3,7 +3,7 @@
 Claim: the order of the examples alone moves what a ReLU network predicts more than a smooth one.
 Cost: `laptop` 4 epochs, about 0.2 s a run on one core; `paper` all pictures at 32x32.
 Data: cifar10 of tensorflow-datasets, from --data_dir or SEEDLAB_DATA.
-Command: python scripts/sweep.py --config=configs/smooth/cifar10.py:laptop,smelu=1,order \\
+Command: seedlab sweep --config=seedlab:smooth/cifar10:laptop,smelu=1,order \\
     --runs=16 --out=out/cifar10-smelu
 
 After the colon: the scale (laptop, paper) and any number of words: an activation, as in relu

@@ -2,7 +2,7 @@
 
 Claim: irreproducibility needs no second epoch, and smooth activations lessen it.
 Cost: `laptop` 200,000 clicks in one pass, about 0.6 s a run on one core.
-Command: python scripts/sweep.py --config=configs/smooth/clicks.py:laptop,smelu=1,order \\
+Command: seedlab sweep --config=seedlab:smooth/clicks:laptop,smelu=1,order \\
     --runs=16 --out=out/clicks
 
 After the colon: the scale (laptop, paper) and any number of words: an activation, as in relu

@@ -4,7 +4,7 @@ Claim: two equally accurate ReLU networks disagree about a click more than two s
 Cost: 42,000 steps of 869 examples through 10.3 million parameters: for an accelerator.
 Data: train.txt of Criteo's Display Advertising Challenge in the folder criteo of --data_dir or
 SEEDLAB_DATA.
-Command: python scripts/sweep.py --config=configs/smooth/criteo.py:paper,smelu=1,init \\
+Command: seedlab sweep --config=seedlab:smooth/criteo:paper,smelu=1,init \\
     --runs=8 --out=out/criteo
 
 After the colon: the scale (paper) and any number of words: an activation, as in relu

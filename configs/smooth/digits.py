@@ -2,7 +2,7 @@
 
 Claim: the order of the examples alone moves what a ReLU network predicts more than a smooth one.
 Cost: `laptop` 20 epochs, hundredths of a second a run.
-Command: python scripts/sweep.py --config=configs/smooth/digits.py:laptop,smelu=1,order \\
+Command: seedlab sweep --config=seedlab:smooth/digits:laptop,smelu=1,order \\
     --runs=16 --out=out/digits-smelu
 
 After the colon: the scale (smoke, laptop, paper) and any number of words: an activation, as in relu

@@ -3,7 +3,7 @@
 Claim: two equally accurate ReLU networks disagree about a film more than two smooth ones do.
 Cost: `laptop` 6 epochs of 80,000 ratings, about 0.6 s a run on one core.
 Data: movielens/100k-ratings of tensorflow-datasets, from --data_dir or SEEDLAB_DATA.
-Command: python scripts/sweep.py --config=configs/smooth/movielens.py:laptop,smelu=1,order \\
+Command: seedlab sweep --config=seedlab:smooth/movielens:laptop,smelu=1,order \\
     --runs=16 --out=out/smelu
 
 After the colon: the scale (smoke, laptop, paper) and any number of words: an activation, as in relu

@@ -5,6 +5,7 @@ The same command again resumes what was interrupted; with more runs it extends t
 
 import json
 import shlex
+import sys
 
 from absl import flags
 from ml_collections import config_flags
@@ -35,6 +36,8 @@ POSITIONAL = ()
 
 
 def main(argv: list[str]) -> int | None:
+  if _PLAN.value:
+    print("planning: reads the data, compiles the programs and times a few steps", file=sys.stderr)
   from seedlab import records, report, sweeps  # after the flags: a mistake answers at once
 
   del argv

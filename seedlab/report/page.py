@@ -63,7 +63,7 @@ def sweep_page(
     title or _title(dataset.attrs),
     _digests(dataset),
     _outcomes(dataset, found),
-    f"python scripts/replay.py {shlex.quote(directory)} --run=RUN",
+    f"seedlab replay {shlex.quote(directory)} --run=RUN",
     [
       _instability(findings.disagreement(dataset), found, dataset.attrs, data_dir),
       _claims(dataset.attrs.get("claims") or []),
@@ -221,7 +221,7 @@ def grid_page(
     f"{of.label} by cell: the {ends[0]} mean is {means[0]}{unit} ({low.name}), the {ends[1]} is"
     f" {means[1]}{unit} ({high.name}).",
     [
-      "The best of many cells is partly the luckiest; scripts/compare.py judges chosen pairs and"
+      "The best of many cells is partly the luckiest; seedlab compare judges chosen pairs and"
       " corrects for their number."
     ],
     [_section("", _figures(pictures), "figures"), _section("Cells", _plain_table(head, table))],

@@ -166,7 +166,7 @@ def _origin(datasets: Mapping[str, xarray.Dataset]) -> str:
     f"{runs:,} runs in {len(datasets)} sweeps, begun {begun[:16].replace('T', ' ')} UTC; seedlab"
     f" {all_of(a['seedlab_version'] for a in kept)} ({commits}), jax"
     f" {all_of(f['jax'] for f in fingerprints)}, on {devices}. Each sweep's directory says more"
-    " (scripts/report.py) and repeats any run (scripts/replay.py)."
+    " (seedlab report) and repeats any run (seedlab replay)."
   )
 
 
