@@ -76,7 +76,7 @@ def answer(action: Callable[[], int | None]) -> NoReturn:
   try:
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
       signal.signal(signal.SIGTERM, _terminate)
-    status = action()
+    status: int | str | None = action()
     for stream in _streams():
       stream.flush()
   except SystemExit as error:
@@ -156,12 +156,11 @@ def _help(doc: str, own: Sequence[flags.Flag], positional: Sequence[str]) -> str
   usage = f"usage: {' '.join([sys.argv[0], *positional])} [flags]"
   lines = [usage, "", doc.strip(), "", "flags:"]
   for flag in own:
-    notes = [flag.parser.syntactic_help]
+    notes = [flag.parser.syntactic_help] if flag.parser.syntactic_help else []
     if flag.default not in (None, []):
-      notes.append("default: " + flag.default_as_str.strip("'"))
-    notes = "; ".join(filter(None, notes))
+      notes.append("default: " + str(flag.default_as_str).strip("'"))
     text = _CONFIG_HELP if config_flags.is_config_flag(flag) else flag.help
-    text = " ".join(text.split()) + (f" ({notes})" if notes else "")
+    text = " ".join(text.split()) + (f" ({'; '.join(notes)})" if notes else "")
     lines.append(f"  --{'[no]' if flag.boolean else ''}{flag.name}")
     lines.append(textwrap.fill(text, 88, initial_indent=" " * 6, subsequent_indent=" " * 6))
   return "\n".join(lines)
@@ -232,14 +231,14 @@ class _Tuple(tuple_parser.TupleParser):
 class _Integer(flags.IntegerParser):
   """Takes `none` too: the field is left empty, if it may be."""
 
-  def parse(self, argument: Any) -> int | None:
+  def parse(self, argument: Any) -> Any:
     return None if str(argument).lower() == "none" else super().parse(argument)
 
 
 class _Float(flags.FloatParser):
   """Takes `none` too."""
 
-  def parse(self, argument: Any) -> float | None:
+  def parse(self, argument: Any) -> Any:
     return None if str(argument).lower() == "none" else super().parse(argument)
 
 

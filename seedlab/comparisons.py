@@ -16,7 +16,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,7 @@ from seedlab.stats.single import Interval
 LEVEL = 0.95
 _POWER = 0.8
 _PILOT = 5  # runs below which no forecast is made
-Source = str | os.PathLike | xarray.Dataset | pd.DataFrame
+Source: TypeAlias = str | os.PathLike | xarray.Dataset | pd.DataFrame
 
 
 @dataclasses.dataclass(frozen=True)

@@ -207,7 +207,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Seeds:
-  vary: tuple[Stream, ...] = STREAMS  # the streams that differ between runs
+  vary: tuple[Stream, ...] = typing.get_args(Stream)  # the streams that differ between runs
   fixed: int = 0  # the seed of the others
   design: Literal["joint", "crossed"] = "joint"  # joint: run r seeds every varied stream with r
   levels: tuple[int, ...] = ()  # crossed: number of levels of each stream in `vary`
@@ -386,7 +386,7 @@ def _parse(cls: type, values: Any, prefix: str) -> Any:
 
 def _convert(value: Any, hint: Any, field: str) -> Any:
   """`value` as type `hint`; an int serves as a float, a list as a tuple, nothing else changes."""
-  if dataclasses.is_dataclass(hint):
+  if isinstance(hint, type) and dataclasses.is_dataclass(hint):
     return _parse(hint, value, field + ".")
   origin = typing.get_origin(hint)
   if origin is Literal:

@@ -9,6 +9,7 @@ import pathlib
 import statistics
 import subprocess
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,7 @@ def resnet9_step(lowering: str, repeats: int, small: bool) -> tuple[float, float
   # A trip count of one, known when compiling: XLA drops the loop and leaves the bare step.
   alone = jax.jit(functools.partial(advance, steps=1))
   state = program.init(seeds, data)
-  times = {"loop": [], "alone": []}
+  times: dict[str, list[float]] = {"loop": [], "alone": []}
   for _ in range(1 + repeats):
     started = time.perf_counter()
     jax.block_until_ready(in_loop(state, jnp.int32(steps)))
@@ -308,9 +309,10 @@ def full_batch_costs(repeats: int, small: bool) -> dict[str, float]:
   whole = Training(full_batch=True, steps=10**6)
   configs = {"minibatch": base}
   for form in ("none", "forward", "central", "exact"):
-    gradient = Gradient(block_size=32, clip_norm=0.25)
+    values: dict[str, Any] = {"block_size": 32, "clip_norm": 0.25}
     if form != "none":
-      gradient = dataclasses.replace(gradient, penalty=0.5, penalty_form=form)
+      values |= {"penalty": 0.5, "penalty_form": form}
+    gradient = Gradient(**values)
     configs[form] = dataclasses.replace(base, training=whole, gradient=gradient)
   programs = {name: _advance(config, _noise_images(pool, 8, 1)) for name, config in configs.items()}
   found = dict.fromkeys(programs, math.inf)

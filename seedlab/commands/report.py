@@ -53,8 +53,9 @@ def _sweep(place: pathlib.Path, live: bool) -> bool:
   dataset = records.open(place)
   done = bool(dataset["completed"].all())
   if not live or (dataset["completed"].any() and not done):
-    options = {"directory": os.fspath(place), "data_dir": _DATA.value, "live": live}
-    page = report.sweep_page(dataset, _METRIC.value, **options)
+    page = report.sweep_page(
+      dataset, _METRIC.value, directory=os.fspath(place), data_dir=_DATA.value, live=live
+    )
     _write(page, place / "report.html", quiet=live)
   return done
 

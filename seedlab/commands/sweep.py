@@ -6,6 +6,7 @@ The same command again resumes what was interrupted; with more runs it extends t
 import json
 import shlex
 import sys
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -35,23 +36,23 @@ _NEW = flags.DEFINE_bool("new_fingerprint", False, "go on after programs or vers
 POSITIONAL = ()
 
 
-def main(argv: list[str]) -> int | None:
-  if _PLAN.value:
-    print("planning: reads the data, compiles the programs and times a few steps", file=sys.stderr)
-  from seedlab import records, report, sweeps  # after the flags: a mistake answers at once
-
+def main(argv: list[str]) -> None:
   del argv
-  options = {"data_dir": _DATA.value, "lanes": _LANES.value, "width": _WIDTH.value}
-  options |= {"workers": _WORKERS.value, **_own_trainer()}
-  what = _TRAINER.value or (_CONFIG.value and _CONFIG.value.to_dict())
+  what: Any = _TRAINER.value or (_CONFIG.value and _CONFIG.value.to_dict())
   if _TRAINER.value and _CONFIG.value:
     raise UserError("--config and --trainer are two experiments; give one")
   if not what:
     raise UserError("--config is missing: name the experiment, e.g. --config=seedlab:digits")
   runs = _runs(_RUNS.value)
+  options: dict[str, Any] = {"data_dir": _DATA.value, "lanes": _LANES.value, "width": _WIDTH.value}
+  options |= {"workers": _WORKERS.value, **_own_trainer()}
   plans = {"planned_n": _PLANNED.value, "stop": _STOP.value, "max_runs": _MOST.value}
   training = {**options, **plans, "new_fingerprint": _NEW.value}
   training["checkpoint_every"] = 60 * _SAVES.value
+  if _PLAN.value:
+    print("planning: reads the data, compiles the programs and times a few steps", file=sys.stderr)
+  from seedlab import records, report, sweeps  # after the flags: a mistake answers at once
+
   if _PLAN.value and _GRID.value:
     for cell, values, _ in sweeps.grid_cells(what, _grid(), _OUT.value):
       print(", ".join(f"{name}={value}" for name, value in cell.items()))
@@ -68,7 +69,7 @@ def main(argv: list[str]) -> int | None:
     print(f"The whole picture: seedlab report {shlex.quote(_OUT.value)}")
 
 
-def _own_trainer() -> dict:
+def _own_trainer() -> dict[str, Any]:
   found = {}
   for name, text in (("arguments", _ARGUMENTS.value), ("seeds", _SEEDS.value)):
     try:
@@ -84,7 +85,7 @@ def _runs(text: str | None) -> range | None:
   if text is None:
     return None
   try:
-    first, stop = map(int, text.split(":") if ":" in text else (0, text))
+    first, stop = map(int, text.split(":") if ":" in text else ("0", text))
   except ValueError:
     raise UserError(f"--runs={text!r} must be a number, or FIRST:STOP") from None
   if first < 0 or stop <= first:
@@ -92,8 +93,8 @@ def _runs(text: str | None) -> range | None:
   return range(first, stop)
 
 
-def _grid() -> dict[str, list]:
-  cells = {}
+def _grid() -> dict[str, list[Any]]:
+  cells: dict[str, list[Any]] = {}
   for item in _GRID.value:
     field, separator, values = item.partition("=")
     if not separator or not values:
@@ -105,7 +106,7 @@ def _grid() -> dict[str, list]:
   return cells
 
 
-def _value(word: str):
+def _value(word: str) -> Any:
   """A number, true, false or null as JSON has it; anything else is a word."""
   try:
     return json.loads(word)
