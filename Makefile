@@ -15,6 +15,8 @@ test: env lint
 
 lint: env
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
 
 env: .venv/ready
 

@@ -9,12 +9,12 @@
 Importing seedlab starts no JAX backend; the names below load on first use.
 """
 
-from typing import TYPE_CHECKING as _FOR_A_TYPE_CHECKER
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 __all__ = ["Config", "Trainer", "UserError", "compare", "open", "plan", "replay", "sweep"]
 
-if _FOR_A_TYPE_CHECKER:
+if TYPE_CHECKING:
   from seedlab.comparisons import compare
   from seedlab.config import Config
   from seedlab.errors import UserError
