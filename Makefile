@@ -6,15 +6,17 @@ OUT ?= out/digits
 .PHONY: demo test lint env lock clean
 
 demo: env
-	$(BIN)/python scripts/sweep.py --config=configs/digits.py --runs=1000 --out=$(OUT)
-	$(BIN)/python scripts/report.py $(OUT)
-	$(BIN)/python scripts/replay.py $(OUT) --run=417
+	$(BIN)/seedlab sweep --config=seedlab:digits --runs=1000 --out=$(OUT)
+	$(BIN)/seedlab report $(OUT)
+	$(BIN)/seedlab replay $(OUT) --run=417
 
 test: env lint
 	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 lint: env
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
 
 env: .venv/ready
 

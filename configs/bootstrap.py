@@ -5,7 +5,7 @@ saw one twice; what is left then is how fast it learns online.
 Cost: `paper` 39,000 steps of 128 CIFAR-5m images (for an accelerator); `laptop` 1,536 steps of 32
 images of 16x16, seconds a run on one core; `smoke` shows that everything works.
 Data: glyphs are made, not read; cifar10 and cifar5m come from --data_dir or SEEDLAB_DATA.
-Command: python scripts/sweep.py --config=configs/bootstrap.py:laptop,mlp,ideal --runs=10 \\
+Command: seedlab sweep --config=seedlab:bootstrap:laptop,mlp,ideal --runs=10 \\
     --out=out/ideal
 
 After the colon: the scale, a network (without one, the first) and any number of modifiers, as in

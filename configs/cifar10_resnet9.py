@@ -6,7 +6,7 @@ Cost, at scale `paper`: 6,400 steps of batch 500 a run; for an accelerator. The 
 (400 steps on 5,000 pictures of 16x16, a quarter of the width) and `smoke` (10 steps) only show
 that the recipe trains.
 Data: CIFAR-10, from --data_dir or SEEDLAB_DATA.
-Command: python scripts/sweep.py --config=configs/cifar10_resnet9.py:paper --runs=100 \\
+Command: seedlab sweep --config=seedlab:cifar10_resnet9:paper --runs=100 \\
     --out=out/cifar10_resnet9
 
 From the paper: network, SGD with momentum 0.9, peak learning rate 0.5 falling linearly to zero

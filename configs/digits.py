@@ -2,7 +2,7 @@
 
 Claim: luck alone moves the accuracy on the other 1,297 digits by more than a percentage point.
 Cost: 250 steps of batch 50 a run.
-Command: python scripts/sweep.py --config=configs/digits.py --runs=1000 --out=out/digits
+Command: seedlab sweep --config=seedlab:digits --runs=1000 --out=out/digits
 
 Scales: `laptop` trains until the loss is flat; `smoke` shows in a moment that everything works;
 `paper`, a wider network trained longer, has no published protocol behind it.

@@ -3,7 +3,7 @@
 Claim: a thousand networks that differ in nothing but their seed spread over more than two
 percentage points of accuracy on the other 1,297 digits.
 Cost: 300 steps of batch 32 a run; a thousand runs in half a minute on two cores.
-Command: python scripts/sweep.py --config=configs/digits_mlp.py --runs=1000 --out=out/digits_mlp
+Command: seedlab sweep --config=seedlab:digits_mlp --runs=1000 --out=out/digits_mlp
 
 Scales: `laptop` is the one to use; `smoke` shows in a moment that everything works; `paper`,
 a wider network trained longer, has no published protocol behind it.

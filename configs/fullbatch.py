@@ -7,7 +7,7 @@ Cost, in passes over the training images: `paper` 300 for `sgd` and `full_batch`
 `longer` and `clipped`, 6,000 for `regularized` and what follows (for an accelerator); `laptop`, 480
 digits and a network of two convolutions, a fifth of them; `smoke` shows that everything works.
 Data: `paper` needs CIFAR-10, from --data_dir or SEEDLAB_DATA.
-Command: python scripts/sweep.py --config=configs/fullbatch.py:laptop,strong --runs=10 \\
+Command: seedlab sweep --config=seedlab:fullbatch:laptop,strong --runs=10 \\
     --out=out/fullbatch/strong
 
 After the colon: the scale, a row (without one, `strong`) and any number of modifiers, as in

@@ -8,7 +8,7 @@ criteo has scale `paper` alone, 42,000 steps of 869 examples through 10.3 millio
 an accelerator.
 Data: digits and clicks need none; movielens/100k-ratings and cifar10 of tensorflow-datasets, and
 criteo/train.txt of Criteo's Display Advertising Challenge, come from --data_dir or SEEDLAB_DATA.
-Command: python scripts/sweep.py --config=configs/smooth.py:laptop,movielens,smelu=1,order \\
+Command: seedlab sweep --config=seedlab:smooth:laptop,movielens,smelu=1,order \\
     --runs=16 --out=out/smelu
 
 After the colon: the scale (smoke, laptop, paper), the data (movielens, clicks, digits, cifar10,

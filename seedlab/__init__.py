@@ -9,26 +9,52 @@
 Importing seedlab starts no JAX backend; the names below load on first use.
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+__all__ = [
+  "Config",
+  "Metric",
+  "Trainer",
+  "UserError",
+  "compare",
+  "grid",
+  "open",
+  "plan",
+  "replay",
+  "sweep",
+]
 
-_HOME = {
-  "Config": "config",
-  "Metric": "trainer",
-  "Trainer": "trainer",
-  "UserError": "errors",
-  "compare": "comparisons",
-  "open": "records",
-  "plan": "sweeps",
-  "replay": "replaying",
-  "sweep": "sweeps",
-}
-__all__ = [*_HOME]
+if TYPE_CHECKING:
+  from seedlab.comparisons import compare
+  from seedlab.config import Config
+  from seedlab.errors import UserError
+  from seedlab.grids import grid
+  from seedlab.records import open
+  from seedlab.replaying import replay
+  from seedlab.sweeps import plan, sweep
+  from seedlab.trainer import Metric, Trainer
+else:
+  _HOME = {
+    "Config": "config",
+    "Metric": "trainer",
+    "Trainer": "trainer",
+    "UserError": "errors",
+    "compare": "comparisons",
+    "grid": "grids",
+    "open": "records",
+    "plan": "sweeps",
+    "replay": "replaying",
+    "sweep": "sweeps",
+  }
+
+  def __getattr__(name):
+    import importlib
+
+    if name not in _HOME:
+      raise AttributeError(f"module 'seedlab' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"seedlab.{_HOME[name]}"), name)
 
 
-def __getattr__(name: str) -> Any:
-  if name not in _HOME:
-    raise AttributeError(f"module 'seedlab' has no attribute {name!r}")
-  return getattr(importlib.import_module(f"seedlab.{_HOME[name]}"), name)
+def __dir__() -> list[str]:
+  return [*__all__, "__version__"]

@@ -98,7 +98,7 @@ def _judge_part(evidence: Evidence, part: Part, level: float) -> Outcome:
   if isinstance(evidence, Interval) == (part.rule == "p < alpha"):
     wanted = "a p-value" if part.rule == "p < alpha" else "an interval"
     raise ValueError(f"the rule {part.rule!r} takes {wanted}, not {evidence!r}")
-  if part.rule == "p < alpha":
+  if not isinstance(evidence, Interval):
     return "shown" if evidence < 1 - level else "open"
   low, high = evidence.low, evidence.high
   match part.rule, part.margin:

@@ -1,7 +1,8 @@
-"""What every script shares: parse the flags, call `main`, answer a mistake with one line.
+"""What every command shares: parse the flags, call `main`, answer a mistake with one line.
 
   --FLAG=VALUE       absl parses it
-  --config=FILE      executed here, so that the cause of a failure is known
+  --config=FILE      executed here, so that the cause of a failure is known; seedlab:NAME is a file
+                     that comes with seedlab
   --config.X=VALUE   ml_collections sets field X of what FILE returned
   main(argv)         its result is the exit status
 
@@ -35,10 +36,11 @@ from seedlab.errors import UserError, choice_error, closest
 FLAGS = flags.FLAGS
 
 _CONFIG_HELP = """FILE or FILE:SCALE (smoke, laptop, paper), a Python file whose get_config(scale)
-returns the experiment. Flags after it change its fields: --config.training.steps=300
+returns the experiment; seedlab:digits or seedlab:digits:SCALE, one that comes with seedlab
+(--config=seedlab: lists them). Flags after it change its fields: --config.training.steps=300
 --config.data.flip=true --config.seeds.vary=init,order --config.data.train_examples=none
 --config.model.activation_kwargs='{"beta": 0.5}'"""
-_HELP = {"-h", "-help", "--help"}
+HELP = {"-h", "-help", "--help"}
 
 
 class Terminated(KeyboardInterrupt):
@@ -49,19 +51,32 @@ def run(main: Callable[[list[str]], int | None], positional: Sequence[str] = ())
   """Parses the flags, calls `main` and exits with its result (None is 0), or with one line.
 
   Args:
-    main: takes [script, *arguments that are no flags]. Reads its flags from their FlagHolders and
-      raises UserError for what is wrong with them; may catch KeyboardInterrupt to tidy up.
+    main: takes [command, *arguments that are no flags]. Reads its flags from their FlagHolders and
+      raises UserError for what is wrong with them; may catch KeyboardInterrupt to tidy up. The
+      flags and the docstring of its module are what --help shows.
     positional: names of the arguments `main` needs beside the flags, e.g. ("DIR",); "..." at the
       end allows more.
   """
+  answer(lambda: call(main, positional))
+
+
+def call(main: Callable[[list[str]], int | None], positional: Sequence[str] = ()) -> int | None:
+  """`run` without the exit: the result of `main`; raises what it raises."""
+  module = main.__module__
+  # absl files the flags of the script that was started under its path.
+  own = FLAGS.get_key_flags_for_module(sys.argv[0] if module == "__main__" else module)
+  if HELP.intersection(sys.argv[1:]):
+    print(_help(sys.modules[module].__doc__ or "", own, positional))
+    return None
+  return main(_arguments(own, positional))
+
+
+def answer(action: Callable[[], int | None]) -> NoReturn:
+  """Exits with the result of `action` (None is 0), or with one line on what is wrong."""
   try:
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
       signal.signal(signal.SIGTERM, _terminate)
-    if _HELP.intersection(sys.argv[1:]):
-      print(_help(positional))
-      status = 0
-    else:
-      status = main(_arguments(positional))
+    status: int | str | None = action()
     for stream in _streams():
       stream.flush()
   except SystemExit as error:
@@ -137,23 +152,22 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     error = error.__cause__ or error.__context__
 
 
-def _help(positional: Sequence[str]) -> str:
-  doc = (sys.modules["__main__"].__doc__ or "").strip()
-  lines = [f"usage: {' '.join([sys.argv[0], *positional])} [flags]", "", doc, "", "flags:"]
-  for flag in FLAGS.get_key_flags_for_module(sys.argv[0]):
-    notes = [flag.parser.syntactic_help]
+def _help(doc: str, own: Sequence[flags.Flag], positional: Sequence[str]) -> str:
+  usage = f"usage: {' '.join([sys.argv[0], *positional])} [flags]"
+  lines = [usage, "", doc.strip(), "", "flags:"]
+  for flag in own:
+    notes = [flag.parser.syntactic_help] if flag.parser.syntactic_help else []
     if flag.default not in (None, []):
-      notes.append("default: " + flag.default_as_str.strip("'"))
-    notes = "; ".join(filter(None, notes))
+      notes.append("default: " + str(flag.default_as_str).strip("'"))
     text = _CONFIG_HELP if config_flags.is_config_flag(flag) else flag.help
-    text = " ".join(text.split()) + (f" ({notes})" if notes else "")
+    text = " ".join(text.split()) + (f" ({'; '.join(notes)})" if notes else "")
     lines.append(f"  --{'[no]' if flag.boolean else ''}{flag.name}")
     lines.append(textwrap.fill(text, 88, initial_indent=" " * 6, subsequent_indent=" " * 6))
   return "\n".join(lines)
 
 
-def _arguments(positional: Sequence[str]) -> list[str]:
-  """Parses the command line into FLAGS; returns [script, *the arguments that are no flags]."""
+def _arguments(own: Sequence[flags.Flag], positional: Sequence[str]) -> list[str]:
+  """Parses the command line into FLAGS; returns [command, *the arguments that are no flags]."""
   config_flags.register_flag_parser_for_type(tuple, _Tuple())
   config_flags.register_flag_parser_for_type(int, _Integer())
   config_flags.register_flag_parser_for_type(float, _Float())
@@ -164,7 +178,7 @@ def _arguments(positional: Sequence[str]) -> list[str]:
   try:
     arguments = FLAGS(sys.argv)
   except (flags.Error, ValueError) as error:
-    raise _reworded(error) from None
+    raise _reworded(error, own) from None
   given = arguments[1:]
   if len(given) > len(positional) and positional[-1:] != ("...",):
     raise UserError(f"argument {given[len(positional)]!r} is one too many; a flag is --NAME=VALUE")
@@ -174,7 +188,7 @@ def _arguments(positional: Sequence[str]) -> list[str]:
   return arguments
 
 
-def _reworded(error: Exception) -> UserError:
+def _reworded(error: Exception, own: Sequence[flags.Flag]) -> UserError:
   """What absl or ml_collections objects to, as one line."""
   if isinstance(error.__context__, UserError):  # raised by a parser below, wrapped by absl
     return error.__context__
@@ -184,8 +198,8 @@ def _reworded(error: Exception) -> UserError:
     section = name.partition(".")[0].removeprefix("no")
     if "." in name and section in FLAGS:  # the fields are flags only once there is a config
       return UserError(f"--{name} changes a field of --{section}=FILE, which is missing")
-    own = [f"--{flag.name}" for flag in FLAGS.get_key_flags_for_module(sys.argv[0])]
-    return UserError(f"--{name} is not a flag{closest(f'--{name}', own)}; --help lists them")
+    near = closest(f"--{name}", [f"--{flag.name}" for flag in own])
+    return UserError(f"--{name} is not a flag{near}; --help lists them")
   missing = re.match(r"flag --(\w+)=None: Flag --\1 must have a value", message)
   if missing:
     return UserError(f"--{missing[1]} is missing: {FLAGS[missing[1]].help}")
@@ -217,14 +231,14 @@ class _Tuple(tuple_parser.TupleParser):
 class _Integer(flags.IntegerParser):
   """Takes `none` too: the field is left empty, if it may be."""
 
-  def parse(self, argument: Any) -> int | None:
+  def parse(self, argument: Any) -> Any:
     return None if str(argument).lower() == "none" else super().parse(argument)
 
 
 class _Float(flags.FloatParser):
   """Takes `none` too."""
 
-  def parse(self, argument: Any) -> float | None:
+  def parse(self, argument: Any) -> Any:
     return None if str(argument).lower() == "none" else super().parse(argument)
 
 
@@ -247,7 +261,7 @@ class _ConfigFile(flags.ArgumentParser):
     self.name = name
 
   def parse(self, argument: str) -> config_dict.ConfigDict:
-    config = _load(argument)
+    config = load(argument)
     for flag in FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=False):
       override = re.match(rf"--?(?:no)?{re.escape(self.name)}\.([^=]*)", flag)
       if override:
@@ -255,9 +269,13 @@ class _ConfigFile(flags.ArgumentParser):
     return config
 
 
-def _load(argument: str) -> config_dict.ConfigDict:
-  """Executes the config file; UserError with file, line and cause where that fails."""
-  path, *scale = argument.split(":", 1)
+def load(argument: str) -> config_dict.ConfigDict:
+  """What `get_config` of "FILE", "FILE:SCALE", "seedlab:NAME" or "seedlab:NAME:SCALE" returns.
+
+  Executes the file; UserError with file, line and cause where that fails.
+  """
+  name, *scale = argument.split(":", 1)
+  name, path, scale = _own_config(*scale) if name == "seedlab" else (name, name, scale)
   try:
     source = pathlib.Path(path).read_bytes()
   except OSError as error:
@@ -280,7 +298,7 @@ def _load(argument: str) -> config_dict.ConfigDict:
       raise UserError(f"get_config must return a ConfigDict, not {type(config).__name__}")
     return config
   except UserError as error:
-    raise UserError(f"{path}: {error}") from None
+    raise UserError(f"{name}: {error}") from None
   except SyntaxError as error:
     where = f"{error.filename or path}, line {error.lineno}"
     raise UserError(f"{where}: SyntaxError: {error.msg}") from None
@@ -288,6 +306,18 @@ def _load(argument: str) -> config_dict.ConfigDict:
     lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == path]
     where = f"{path}, line {lines[-1]}" if lines else path
     raise UserError(f"{where}: {type(error).__name__}: {error}") from None
+
+
+def _own_config(text: str = "") -> tuple[str, str, list[str]]:
+  """Name, path and [scale], if any, of "NAME" or "NAME:SCALE", a config that comes with seedlab."""
+  name, *scale = text.split(":", 1)
+  folder = pathlib.Path(__file__).with_name("configs")
+  paths = {f"seedlab:{path.relative_to(folder).with_suffix('').as_posix()}": path
+           for path in folder.rglob("*.py")}  # fmt: skip
+  name = f"seedlab:{name}"
+  if name not in paths:
+    raise choice_error("--config", name, paths)
+  return name, str(paths[name]), scale
 
 
 def _check_field(config: config_dict.ConfigDict, name: str, path: str) -> None:

@@ -16,7 +16,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,7 @@ from seedlab.stats.single import Interval
 LEVEL = 0.95
 _POWER = 0.8
 _PILOT = 5  # runs below which no forecast is made
-Source = str | os.PathLike | xarray.Dataset | pd.DataFrame
+Source: TypeAlias = str | os.PathLike | xarray.Dataset | pd.DataFrame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ def compare(
     if recorded:
       raise UserError(
         f"planned_n={planned_n} is for tables; {recorded[0]!r} is a store, which records its own"
-        " before training (scripts/sweep.py --planned_n)"
+        " before training (seedlab sweep --planned_n)"
       )
     sweeps = [dataclasses.replace(sweep, planned_n=planned_n) for sweep in sweeps]
   _same_test_set(sweeps)

@@ -72,7 +72,7 @@ def accelerators() -> tuple[str, int]:
   process asks JAX.
   """
   requested = os.environ.get("JAX_PLATFORMS", "")
-  plugins = list(importlib.metadata.entry_points(group="jax_plugins"))
+  plugins = [entry.name for entry in importlib.metadata.entry_points(group="jax_plugins")]
   plugins += [name for name in ("jax_plugins", "libtpu") if importlib.util.find_spec(name)]
   if requested == "cpu" or not plugins:
     return "cpu", 1

@@ -18,7 +18,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -54,8 +54,8 @@ class WorkerPool(concurrent.futures.Executor):
 
   def __init__(
     self,
-    places: list[int | None],
-    environment: list[Mapping[str, str]] | None = None,
+    places: Sequence[int | None],
+    environment: Sequence[Mapping[str, str]] | None = None,
     on_progress: Callable[[int, float], None] = lambda task, value: None,
   ):
     self.on_progress = on_progress

@@ -56,7 +56,8 @@ class Progress:
   def finished(self, task: int | None, runs: int) -> None:
     """All `runs` of a task are stored."""
     with self._lock:
-      self._parts.pop(task, None)
+      if task is not None:
+        self._parts.pop(task, None)
       self._done += runs
       self._show()
 

@@ -136,7 +136,7 @@ def manifest(directory: str | os.PathLike) -> dict[str, Any]:
   path = pathlib.Path(directory)
   if not path.is_dir():
     raise UserError(
-      f"{str(path)!r} is not a directory; train a sweep there first (scripts/sweep.py)"
+      f"{str(path)!r} is not a directory; train a sweep there first (seedlab sweep)"
     )
   try:
     metadata = json.loads((path / ".zmetadata").read_text())["metadata"]

@@ -50,7 +50,7 @@ class Replay(NamedTuple):
     if any(field in ("jax", "jaxlib") for field, *_ in self.changed):
       lines += [
         "to restore the recorded environment:",
-        f"  python scripts/replay.py {os.fspath(directory)} --lock > recorded.txt",
+        f"  seedlab replay {os.fspath(directory)} --lock > recorded.txt",
         "  python -m venv .venv-recorded && .venv-recorded/bin/pip install -r recorded.txt",
         "  .venv-recorded/bin/pip install --no-deps .",
       ]

@@ -147,7 +147,7 @@ def seeds_of_run(run: int, seeds: Seeds) -> np.ndarray:
   levels = [run] * len(seeds.vary)
   if seeds.design == "crossed":
     levels = _levels_of_run(run, len(seeds.vary))
-  values = dict(zip(seeds.vary, levels, strict=True))
+  values: dict[str, int] = dict(zip(seeds.vary, levels, strict=True))
   return np.array([values.get(stream, seeds.fixed) for stream in STREAMS], np.uint32)
 
 

@@ -90,7 +90,7 @@ def test_the_table_sorts_both_ways_and_shows_more(visit, file):
 def test_a_row_gives_its_replay_command(visit, file):
   page = visit(file)
   page.locator("#runs tbody tr").nth(17).click()
-  assert page.locator("#command").inner_text() == "python scripts/replay.py out/digits --run=117"
+  assert page.locator("#command").inner_text() == "seedlab replay out/digits --run=117"
   assert page.locator("#replayed").inner_text() == "run 117"
 
 

@@ -1,18 +1,22 @@
 """The command line as a user meets it: real processes, their one line, their exit status."""
 
+import ast
 import dataclasses
+import importlib.metadata
 import json
 import os
 import pathlib
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
 import seedlab
-from seedlab import config, errors
+from seedlab import cli, commands, config, errors
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
@@ -349,7 +353,8 @@ Prints the config it is given.
 flags:
   --config
       FILE or FILE:SCALE (smoke, laptop, paper), a Python file whose get_config(scale)
-      returns the experiment. Flags after it change its fields:
+      returns the experiment; seedlab:digits or seedlab:digits:SCALE, one that comes
+      with seedlab (--config=seedlab: lists them). Flags after it change its fields:
       --config.training.steps=300 --config.data.flip=true --config.seeds.vary=init,order
       --config.data.train_examples=none --config.model.activation_kwargs='{"beta": 0.5}'
   --runs
@@ -470,18 +475,110 @@ def test_positional_arguments(tmp_path):
   assert missing.returncode == excess.returncode == 2
 
 
-def test_a_command_line_starts_without_the_heavy_libraries():
-  heavy = {"jax", "tensorflow_datasets", "xarray", "zarr", "matplotlib", "scipy", "pandas"}
-  code = f"import sys, seedlab.cli; print({heavy} & set(sys.modules))"
-  result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-  assert (result.stdout, result.stderr) == ("set()\n", "")
+HEAVY = {"jax", "tensorflow_datasets", "xarray", "zarr", "matplotlib", "numpy", "scipy", "pandas"}
+
+
+def seedlab_command(*arguments: str, code: str = "", **options) -> subprocess.CompletedProcess:
+  """`seedlab ARGUMENTS`, with `code` run when it ends."""
+  starts = f"import atexit, sys; atexit.register(lambda: exec({code!r})); import seedlab.__main__"
+  command = [sys.executable, "-c", starts] if code else [sys.executable, "-m", "seedlab"]
+  return subprocess.run([*command, *arguments], capture_output=True, text=True, **options)
+
+
+@pytest.mark.parametrize("name", ["", *commands.COMMANDS])
+def test_help_comes_at_once(name):
+  """It says what the command is and loads nothing that takes long to import."""
+  code = f"sys.stderr.write(str({HEAVY} & set(sys.modules)))"
+  result = seedlab_command(*[name][: len(name)], "--help", code=code)
+  assert (result.stderr, result.returncode) == ("set()", 0)
+  assert result.stdout.startswith(f"usage: seedlab {name or 'COMMAND'} ")
+  if name:
+    source = pathlib.Path(commands.__file__).with_name(f"{name}.py").read_text()
+    assert ast.get_docstring(ast.parse(source)) in result.stdout
+
+
+def test_the_list_of_commands():
+  result = seedlab_command()
+  names = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")]
+  assert tuple(names) == commands.COMMANDS and result.returncode == 0
+  assert max(map(len, result.stdout.splitlines())) <= 100
+  assert seedlab_command("--version").stdout == f"seedlab {seedlab.__version__}\n"
+
+
+def test_a_command_that_is_none_is_answered_with_the_closest():
+  result = seedlab_command("reprot", "out/digits")
+  assert (result.stdout, result.returncode) == ("", 2)
+  listed = ", ".join(commands.COMMANDS)
+  near = f"'reprot' is not a command; did you mean 'report'?; commands: {listed}"
+  assert result.stderr == f"seedlab: {near}\n"
+
+
+def test_scripts_are_the_same_commands():
+  for name in commands.COMMANDS:
+    script = [sys.executable, str(_CONFIGS.parent / "scripts" / f"{name}.py"), "--nonsense"]
+    result = subprocess.run(script, capture_output=True, text=True)
+    assert result.stderr.startswith(f"seedlab {name}: --nonsense is not a flag"), result.stderr
+    assert (result.stdout, result.returncode) == ("", 2)
+
+
+def test_configs_that_come_with_seedlab():
+  digits = runpy.run_path(str(_CONFIGS / "digits.py"))["get_config"]
+  assert cli.load("seedlab:digits") == digits()
+  assert cli.load("seedlab:digits:smoke") == digits("smoke") != digits()
+  picard = runpy.run_path(str(_CONFIGS / "seeds/picard.py"))["get_config"]
+  assert cli.load("seedlab:seeds/picard:laptop,short") == picard("laptop,short")
+  listed = [f"seedlab:{path.relative_to(_CONFIGS).with_suffix('').as_posix()}"
+            for path in _CONFIGS.rglob("*.py")]  # fmt: skip
+  for wrong in ("seedlab", "seedlab:", "seedlab:digit", "seedlab:../configs/digits"):
+    with pytest.raises(errors.UserError, match=r"is not known.*; choices: seedlab:") as said:
+      cli.load(wrong)
+    assert str(said.value).endswith(", ".join(sorted(listed)))
+  with pytest.raises(errors.UserError, match=r"^seedlab:digits: scale='smok' is not known"):
+    cli.load("seedlab:digits:smok")
+
+
+def test_the_wheel_has_the_command_the_configs_and_its_types(tmp_path):
+  """Built from a copy, unpacked, and used from there where no checkout is."""
+  source, target = tmp_path / "source", tmp_path / "installed"
+  for name in ("seedlab", "configs"):
+    shutil.copytree(_CONFIGS.parent / name, source / name, symlinks=True)
+  for name in ("pyproject.toml", "README.md", "LICENSE"):
+    shutil.copy(_CONFIGS.parent / name, source)
+  build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+  subprocess.run(
+    [sys.executable, "-W", "ignore", "-c", build, str(tmp_path)],
+    cwd=source, check=True, capture_output=True,
+  )  # fmt: skip
+  with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+    wheel.extractall(target)
+  (entry,) = importlib.metadata.Distribution.at(next(target.glob("*.dist-info"))).entry_points
+  assert (entry.name, entry.value) == ("seedlab", "seedlab.commands:main")
+  assert (target / "seedlab/py.typed").exists()
+  environment = os.environ | {"PYTHONPATH": str(target)}
+  options = {"cwd": tmp_path, "env": environment}
+  found = seedlab_command(
+    code="import seedlab; print(seedlab.__file__)", **options
+  ).stdout.splitlines()[-1]
+  assert pathlib.Path(found).is_relative_to(target)
+  sweep = ("sweep", "--config=seedlab:digits_mlp:smoke", "--runs=2", "--out=out", "--workers=1")
+  done = seedlab_command(*sweep, **options)
+  assert done.returncode == 0 and "seedlab report out" in done.stdout, done.stderr
+
+
+def test_dir_shows_the_api():
+  assert sorted(dir(seedlab)) == sorted([*seedlab.__all__, "__version__"])
+  assert all(hasattr(seedlab, name) for name in dir(seedlab))
+  with pytest.raises(AttributeError, match="module 'seedlab' has no attribute 'swep'"):
+    seedlab.swep  # noqa: B018
 
 
 @pytest.mark.parametrize("path", sorted(_CONFIGS.glob("*.py")), ids=lambda path: path.stem)
 def test_config_files(path):
   """Every experiment states claim, cost and command, and has its three scales."""
   module = runpy.run_path(str(path))
-  assert all(word in module["__doc__"] for word in ("Claim", "Cost", f"configs/{path.name}"))
+  assert all(
+    word in module["__doc__"] for word in ("Claim", "Cost", f"--config=seedlab:{path.stem}")
+  )
   cost = []
   for scale in ("smoke", "laptop", "paper"):
     parsed = config.parse(module["get_config"](scale))

@@ -11,9 +11,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-def script(name: str, *arguments: str, cwd) -> subprocess.CompletedProcess:
+def seedlab_command(*arguments: str, cwd) -> subprocess.CompletedProcess:
   return subprocess.run(
-    [sys.executable, str(ROOT / "scripts" / name), *arguments],
+    [sys.executable, "-m", "seedlab", *arguments],
     cwd=cwd,
     capture_output=True,
     text=True,
@@ -31,15 +31,15 @@ def test_ten_lines_of_python(tmp_path):
 def test_bring_your_own(tmp_path):
   """Twenty lines of one's own: sweep, extend, replay and report without touching the library."""
   (tmp_path / "my_trainer.py").write_text(BLOCKS[1])
-  sweep = ("sweep.py", "--trainer=my_trainer:make", '--arguments={"width": 8}', "--out=out/mine")
+  sweep = ("sweep", "--trainer=my_trainer:make", '--arguments={"width": 8}', "--out=out/mine")
   for runs in ("20", "30"):
-    done = script(*sweep, f"--runs={runs}", cwd=tmp_path)
+    done = seedlab_command(*sweep, f"--runs={runs}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
   dataset = seedlab.open(tmp_path / "out/mine")
   assert dataset.completed.values.all() and dataset.sizes["run"] == 30
   assert float(dataset.mse[:, -1].mean()) < float(dataset.mse[:, 0].mean()) < 0.5
-  done = script("replay.py", "out/mine", "--run=25", cwd=tmp_path)
+  done = seedlab_command("replay", "out/mine", "--run=25", cwd=tmp_path)
   assert done.returncode == 0 and done.stdout.splitlines()[-1] == "exact", done.stderr
-  done = script("report.py", "out/mine", cwd=tmp_path)
+  done = seedlab_command("report", "out/mine", cwd=tmp_path)
   assert done.returncode == 0 and "mse" in done.stdout, done.stderr
   assert "<html" in (tmp_path / "out/mine/report.html").read_text()

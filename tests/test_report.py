@@ -302,7 +302,7 @@ def test_page_is_alone_and_described():
   assert len(parsed.ids) == len(set(parsed.ids))
   assert len(parsed.labels) == 3  # distribution, ranked, curves
   assert parsed.labels[0].startswith("Histogram of test accuracy, % over 59 runs, from ")
-  assert "python scripts/replay.py out/digits --run=103" in page
+  assert "seedlab replay out/digits --run=103" in page
   assert "package49==1.0" in page
   assert 'http-equiv="refresh"' not in page
   assert 'http-equiv="refresh"' in report.sweep_page(store(errors()), live=True)
@@ -316,7 +316,7 @@ def test_everything_on_the_page_is_escaped():
   parsed = Page(page)
   assert not {"i", "u", "s", "em", "q", "tt"} & set(parsed.tags)
   assert parsed.tags.count("script") == 3  # data, library, the page's own
-  assert "replay.py &#x27;a b/&lt;tt&gt;$(c)&lt;/script&gt;&#x27; --run=" in page
+  assert "seedlab replay &#x27;a b/&lt;tt&gt;$(c)&lt;/script&gt;&#x27; --run=" in page
   assert "<u>" not in page.split("<script", 1)[0]
   title = report.sweep_page(dataset, title="<tt>").split("<script", 1)[0]
   assert "tt" not in Page(title).tags and "&lt;tt&gt;" in title

@@ -17,19 +17,20 @@ from seedlab import records
 from seedlab.config import STREAMS
 
 ROOT = pathlib.Path(__file__).parent.parent
-DIGITS = f"--config={ROOT}/configs/digits.py:smoke"
-MLP = f"--config={ROOT}/configs/digits_mlp.py:smoke"
+DIGITS = "--config=seedlab:digits:smoke"
+MLP = "--config=seedlab:digits_mlp:smoke"
 
 
-def script(name: str, *arguments) -> list[str]:
-  return [str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
+def command(name: str, *arguments) -> list[str]:
+  return [sys.executable, "-m", "seedlab", name, *map(str, arguments)]
 
 
 def run(name: str, *arguments, status: int = 0) -> subprocess.CompletedProcess:
-  done = subprocess.run([sys.executable, *script(name, *arguments)], capture_output=True, text=True)
+  done = subprocess.run(command(name, *arguments), capture_output=True, text=True)
   assert done.returncode == status, done.stderr
   if status == 2:
-    assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) - lines[0].startswith("seedlab: reading the data") == 1, done.stderr
   return done
 
 
@@ -51,7 +52,7 @@ def test_report_prints_a_table_and_writes_a_page(store):
   for word in ("mean", "sd", "95 %", "median", "gap", "init, sample, order, augment, noise, poke"):
     assert word in done.stdout, word
   page = (store / "report.html").read_text()
-  assert 'id="ranked"' in page and "scripts/replay.py" in page and "data:image/png" in page
+  assert 'id="ranked"' in page and "seedlab replay" in page and "data:image/png" in page
   assert not re.search(r"(src|href)=.?https?:", page.split("<script", 1)[0])
 
 
@@ -143,8 +144,8 @@ def test_wrong_input_gets_one_line(tmp_path, arguments, message):
 
 
 def test_a_store_that_is_none_is_named(tmp_path):
-  for script, extra in (("report", []), ("replay", ["--run=0"])):
-    assert "no seedlab store" in run(script, tmp_path, *extra, status=2).stderr
+  for name, extra in (("report", []), ("replay", ["--run=0"])):
+    assert "no seedlab store" in run(name, tmp_path, *extra, status=2).stderr
   assert "holds no seedlab store" in run(
     "sweep", DIGITS, "--runs=2", f"--out={_foreign(tmp_path)}", status=2
   ).stderr  # fmt: skip
@@ -157,7 +158,7 @@ def _foreign(tmp_path):
 
 def test_cifar10_through_the_scripts(data_dir, tmp_path):
   out = tmp_path / "cifar"
-  config = f"--config={ROOT}/configs/cifar10_resnet9.py:smoke"
+  config = "--config=seedlab:cifar10_resnet9:smoke"
   run("sweep", config, f"--data_dir={data_dir}", "--runs=2", f"--out={out}", "--workers=1")
   assert seedlab.open(out).test_accuracy.shape[0] == 2
   done = run("replay", out, "--run=1", f"--data_dir={data_dir}")
@@ -165,7 +166,7 @@ def test_cifar10_through_the_scripts(data_dir, tmp_path):
 
 
 def test_missing_data_says_how_to_get_it(tmp_path):
-  config = f"--config={ROOT}/configs/cifar10_resnet9.py:smoke"
+  config = "--config=seedlab:cifar10_resnet9:smoke"
   done = run(
     "sweep", config, f"--data_dir={tmp_path}/none", "--runs=1", f"--out={tmp_path}/s", status=2
   )
@@ -175,14 +176,12 @@ def test_missing_data_says_how_to_get_it(tmp_path):
 def test_a_page_follows_a_sweep_that_is_still_running(tmp_path):
   out = tmp_path / "sweep"
   sweep = ("sweep", "--trainer=toy:make", f"--out={out}", "--lanes=loop", "--workers=1")
-  environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-  arguments = [sys.executable, *script(*sweep)]
+  environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+  arguments = command(*sweep)
   subprocess.run([*arguments, "--runs=4"], check=True, capture_output=True, env=environment)
   writer = records.Writer(out)  # two more are planned and not there yet
   writer.extend([4, 5], np.array([[4] * len(STREAMS), [5] * len(STREAMS)], np.uint32))
-  live = subprocess.Popen(
-    [sys.executable, *script("report", out, "--live")], stdout=subprocess.PIPE, text=True
-  )
+  live = subprocess.Popen(command("report", out, "--live"), stdout=subprocess.PIPE, text=True)
   page, refresh = out / "report.html", 'http-equiv="refresh"'
   deadline = time.monotonic() + 60
   while not page.exists() and time.monotonic() < deadline:
@@ -220,7 +219,9 @@ def test_a_grid_has_a_page_of_its_own(tmp_path):
 def test_activations_are_drawn(tmp_path):
   from matplotlib.image import imread
 
-  run("activations", f"--out={tmp_path}/all.png", "--reach=2")
-  picture = imread(tmp_path / "all.png")
-  assert picture.shape[0] > 800 and picture.shape[1] > 800 and picture[..., :3].std() > 0.05
-  assert "must end in .png" in run("activations", "--out=all.jpg", status=2).stderr
+  script = [sys.executable, str(ROOT / "scripts" / "activations.py")]
+  subprocess.run([*script, f"--out={tmp_path}/all.png", "--reach=2"], check=True)
+  image = imread(tmp_path / "all.png")
+  assert image.shape[0] > 800 and image.shape[1] > 800 and image[..., :3].std() > 0.05
+  wrong = subprocess.run([*script, "--out=all.jpg"], capture_output=True, text=True)
+  assert wrong.returncode == 2 and "must end in .png" in wrong.stderr

@@ -225,7 +225,7 @@ def test_rows_differ_from_the_baseline_as_published():
 def test_the_smoke_scale_of_every_study_runs_and_judges_nothing(tmp_path):
   done = subprocess.run(
     [
-      sys.executable, str(ROOT / "scripts/study.py"), "--study=fullbatch", "--scale=smoke",
+      sys.executable, "-m", "seedlab", "study", "--study=fullbatch", "--scale=smoke",
       f"--out={tmp_path}/study", "--strict",
     ],
     capture_output=True,
@@ -241,7 +241,7 @@ def test_the_smoke_scale_of_every_study_runs_and_judges_nothing(tmp_path):
 @pytest.mark.parametrize("study, count", [("bootstrap", 6), ("seeds", 12), ("smooth", 10)])
 def test_the_smoke_scale_of_a_study_resumes(study, count, tmp_path):
   command = [
-    sys.executable, str(ROOT / "scripts/study.py"), f"--study={study}", "--scale=smoke",
+    sys.executable, "-m", "seedlab", "study", f"--study={study}", "--scale=smoke",
     f"--out={tmp_path}/study", "--strict",
   ]  # fmt: skip
   done = subprocess.run(command, capture_output=True, text=True)

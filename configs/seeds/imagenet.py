@@ -7,8 +7,8 @@ Cost: 26,000 to 28,000 steps of 64 or 128 images of 224x224 a run; for an accele
 takes 4 steps of CIFAR-10 at 32x32, to see that a file fits.
 Data: imagenet2012 of tensorflow-datasets, from --data_dir or SEEDLAB_DATA, read as it is needed;
 any other set of images does: --config.data.name=imagenette.
-Command: python scripts/sweep.py --runs=50 --out=out/vit \\
-    --config=configs/seeds/imagenet.py:paper,dino_vit,weights/dino_vits16.safetensors
+Command: seedlab sweep --runs=50 --out=out/vit \\
+    --config=seedlab:seeds/imagenet:paper,dino_vit,weights/dino_vits16.safetensors
 
 After the colon: the scale, the network (resnet50, dino_resnet50, dino_vit) and its weights, a
 safetensors file in a public layout.

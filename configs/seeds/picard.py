@@ -7,7 +7,7 @@ Cost, at scale `paper`: 2,200 steps of batch 500 a run of `short`, 4,500 of `lon
 accelerator. `laptop`: a network a sixteenth as wide on 5,000 images of 16x16, about 7 s a run on
 one core. `smoke`: 2 epochs of 500 images, to see that it trains.
 Data: CIFAR-10, from --data_dir or SEEDLAB_DATA.
-Command: python scripts/sweep.py --config=configs/seeds/picard.py:laptop,short --runs=100 \\
+Command: seedlab sweep --config=seedlab:seeds/picard:laptop,short --runs=100 \\
     --out=out/picard
 
 After the colon: the scale and any number of words:

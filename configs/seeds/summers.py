@@ -6,7 +6,7 @@ Cost, at scale `paper`: 48,500 steps of batch 512 a run, 100 runs a source; for 
 `laptop`: a network a quarter as wide on 2,000 images of 16x16, seconds a run on one core.
 `smoke`: 2 epochs of 500 images, to see that it trains.
 Data: CIFAR-10, from --data_dir or SEEDLAB_DATA.
-Command: python scripts/sweep.py --config=configs/seeds/summers.py:laptop,bit --runs=20 \\
+Command: seedlab sweep --config=seedlab:seeds/summers:laptop,bit --runs=20 \\
     --out=out/summers-bit
 
 After the colon: the scale and a source: all (also without a word), init, order, augment, bit. The

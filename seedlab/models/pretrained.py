@@ -174,7 +174,7 @@ def find(field: str, file: str) -> pathlib.Path:
   if not path.is_file():
     raise UserError(
       f"{field}={file!r} cannot be read: there is no file {path}; give the path of a .safetensors"
-      " file, such as scripts/replay.py --params writes"
+      " file, such as seedlab replay --params writes"
     )
   return path
 
@@ -187,7 +187,7 @@ def layout_of(file: str, names: Iterable[str]) -> Layout:
       return layout
   raise UserError(
     f"model.initial={file!r} has names of no layout that is known, such as {some(names)}; it can be"
-    f" {', '.join(layout.words for layout in _LAYOUTS)}, or what scripts/replay.py --params writes"
+    f" {', '.join(layout.words for layout in _LAYOUTS)}, or what seedlab replay --params writes"
     " of this network"
   )
 

@@ -57,7 +57,7 @@ def grid_page(
     f"{of.label} by cell: the {ends[0]} mean is {means[0]}{unit} ({low.name}), the {ends[1]} is"
     f" {means[1]}{unit} ({high.name}).",
     [
-      "The best of many cells is partly the luckiest; scripts/compare.py judges chosen pairs and"
+      "The best of many cells is partly the luckiest; seedlab compare judges chosen pairs and"
       " corrects for their number."
     ],
     [section("", figures(drawn), "figures"), section("Cells", plain_table(head, table))],

@@ -42,7 +42,7 @@ def sweep_page(
     title or _title(dataset.attrs),
     _digests(dataset),
     _outcomes(dataset, found),
-    f"python scripts/replay.py {shlex.quote(directory)} --run=RUN",
+    f"seedlab replay {shlex.quote(directory)} --run=RUN",
     [
       instability(findings.disagreement(dataset), found, dataset.attrs, data_dir),
       _claims(dataset.attrs.get("claims") or []),

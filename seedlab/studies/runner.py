@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import xarray
 
 from seedlab import claims, experiment, records, replaying, report, sweeps
-from seedlab.claims import Claim, Verdict
 from seedlab.changes import changed
+from seedlab.claims import Claim, Verdict
 from seedlab.config import Config
 from seedlab.errors import UserError
 from seedlab.pool import local_pool
@@ -149,7 +149,7 @@ def _origin(datasets: Mapping[str, xarray.Dataset]) -> str:
     f"{runs:,} runs in {len(datasets)} sweeps, begun {begun[:16].replace('T', ' ')} UTC; seedlab"
     f" {all_of(a['seedlab_version'] for a in kept)} ({commits}), jax"
     f" {all_of(f['jax'] for f in fingerprints)}, on {devices}. Each sweep's directory says more"
-    " (scripts/report.py) and repeats any run (scripts/replay.py)."
+    " (seedlab report) and repeats any run (seedlab replay)."
   )
 
 

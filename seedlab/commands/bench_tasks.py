@@ -1,25 +1,21 @@
-"""What `bench.py` has its worker processes measure: functions of JSON, answering JSON."""
+"""What `seedlab bench` has its workers measure: functions of JSON, answering JSON."""
 
 import dataclasses
 import functools
-import importlib.util
 import itertools
 import math
 import os
 import pathlib
-import resource
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
-import zarr
 
-from seedlab import config, engine, host, metrics, records, streams, training
+from seedlab import cli, config, engine, host, records, streams, training
 from seedlab.config import (
   STREAMS,
   Config,
@@ -30,11 +26,8 @@ from seedlab.config import (
   Optimizer,
   Training,
 )
-from seedlab.data import Dataset, build, load, movielens
-
-_MOVIELENS = {"width": 64, "depth": 2, "embedding": 16}
-MOVIELENS_BATCH = 512
-_CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+from seedlab.data import Dataset, load
+from seedlab.trainer import Trainer
 
 
 def seedlab_seconds(name: str, runs: int, small: bool) -> float:
@@ -54,16 +47,13 @@ def resident_memory(few: int, many: int) -> tuple[float, float]:
 
 
 def resnet9_step(lowering: str, repeats: int, small: bool) -> tuple[float, float]:
-  """Seconds of a ResNet-9 training step on 32x32 pictures: in a compiled loop, and alone."""
-  import jax
-  import jax.numpy as jnp
-
+  """Seconds of a ResNet-9 training step on 32x32 images: in a compiled loop, and alone."""
   steps, batch, width = (2, 4, 4) if small else (4, 50, 64)
   trainer = _resnet9(lowering, width, batch, examples=4 * batch, steps=100, precision="float32")
   program = engine.build(trainer, "loop")
   seeds = _seeds(1)[0]
   data = program.data
-  keys = training.streams.derive(jnp.asarray(seeds))
+  keys = streams.derive(jnp.asarray(seeds))
 
   def advance(state, steps):
     return trainer.advance(state, keys, data, None, 0, steps)[0]
@@ -72,7 +62,7 @@ def resnet9_step(lowering: str, repeats: int, small: bool) -> tuple[float, float
   # A trip count of one, known when compiling: XLA drops the loop and leaves the bare step.
   alone = jax.jit(functools.partial(advance, steps=1))
   state = program.init(seeds, data)
-  times = {"loop": [], "alone": []}
+  times: dict[str, list[float]] = {"loop": [], "alone": []}
   for _ in range(1 + repeats):
     started = time.perf_counter()
     jax.block_until_ready(in_loop(state, jnp.int32(steps)))
@@ -94,8 +84,8 @@ def torch_seconds(name: str, runs: int, small: bool) -> float:
 
   def tensors(images, labels):
     images = (images.astype(np.float32) - dataset.mean) / dataset.std
-    pictures = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    return pictures, torch.from_numpy(np.array(labels)).long()
+    channels_first = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    return channels_first, torch.from_numpy(np.array(labels)).long()
 
   train = tensors(dataset.train_image, dataset.train_label)
   test = tensors(dataset.test_image, dataset.test_label)
@@ -109,9 +99,6 @@ def torch_seconds(name: str, runs: int, small: bool) -> float:
 
 def matmul_ceilings(small: bool) -> dict[str, float]:
   """TFLOP/s of a large matrix product, by the precision names of the configs."""
-  import jax
-  import jax.numpy as jnp
-
   size = 256 if small else 8192
   found = {}
   for precision in ("float32", "bfloat16"):
@@ -178,11 +165,11 @@ def _gpu_program(network, lowering, precision, width, small, steps=None) -> engi
   return engine.build(trainer, "vmap", width)
 
 
-def _resnet9(lowering, width, batch, examples, steps, precision) -> training.Trainer:
-  """Jordan's recipe on made-up pictures of CIFAR-10's size, evaluated once."""
+def _resnet9(lowering, width, batch, examples, steps, precision) -> Trainer:
+  """Jordan's recipe on made-up images of CIFAR-10's size, evaluated once."""
   random = np.random.default_rng(0)
 
-  def pictures(count):
+  def images(count):
     return random.integers(0, 256, (count, 32, 32, 3), np.uint8)
 
   def labels(count):
@@ -190,7 +177,7 @@ def _resnet9(lowering, width, batch, examples, steps, precision) -> training.Tra
 
   test = examples // 5
   dataset = Dataset(
-    pictures(examples), labels(examples), pictures(test), labels(test),
+    images(examples), labels(examples), images(test), labels(test),
     np.full(3, 127.0, np.float32), np.full(3, 64.0, np.float32),
   )  # fmt: skip
   cfg = Config(
@@ -205,11 +192,8 @@ def _resnet9(lowering, width, batch, examples, steps, precision) -> training.Tra
   return training.on_dataset(cfg, dataset, 10)
 
 
-def _config(name: str, small: bool, scale: str = "laptop") -> Config:
-  spec = importlib.util.spec_from_file_location(f"config_{name}", _CONFIGS / f"{name}.py")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return config.parse(module.get_config("smoke" if small else scale))
+def _config(name: str, small: bool) -> Config:
+  return config.parse(cli.load(f"seedlab:{name}:{'smoke' if small else 'laptop'}"))
 
 
 def _seeds(runs: int) -> np.ndarray:
@@ -221,7 +205,7 @@ def _resident() -> float:
 
 
 def _torch_network(model: Model):
-  """`cnn` on 8x8 pictures, or `mlp`, layer for layer."""
+  """`cnn` on 8x8 images, or `mlp`, layer for layer."""
   from torch import nn
 
   if model.name == "mlp":
@@ -325,13 +309,12 @@ def full_batch_costs(repeats: int, small: bool) -> dict[str, float]:
   whole = Training(full_batch=True, steps=10**6)
   configs = {"minibatch": base}
   for form in ("none", "forward", "central", "exact"):
-    gradient = Gradient(block_size=32, clip_norm=0.25)
+    values: dict[str, Any] = {"block_size": 32, "clip_norm": 0.25}
     if form != "none":
-      gradient = dataclasses.replace(gradient, penalty=0.5, penalty_form=form)
+      values |= {"penalty": 0.5, "penalty_form": form}
+    gradient = Gradient(**values)
     configs[form] = dataclasses.replace(base, training=whole, gradient=gradient)
-  programs = {
-    name: _advance(config, _noise_pictures(pool, 8, 1)) for name, config in configs.items()
-  }
+  programs = {name: _advance(config, _noise_images(pool, 8, 1)) for name, config in configs.items()}
   found = dict.fromkeys(programs, math.inf)
   for _ in range(repeats):
     for name, (advance, _) in programs.items():
@@ -354,8 +337,8 @@ def full_batch_memory(small: bool) -> list[tuple[str, float]]:
       training=Training(full_batch=True, steps=100),
       gradient=Gradient(block_size=125, penalty=0.5, clip_norm=0.25),
     )
-    _, compiled = _advance(config, _noise_pictures(examples, 32, 3))
-    name = f"{examples:,} pictures" + f" x {copies} copies" * bool(copies)
+    _, compiled = _advance(config, _noise_images(examples, 32, 3))
+    name = f"{examples:,} images" + f" x {copies} copies" * bool(copies)
     found.append((name, compiled.memory_analysis().temp_size_in_bytes / 2**20))
   return found
 
@@ -368,7 +351,7 @@ def compile_seconds(name: str, small: bool) -> dict[str, float]:
     training=Training(batch_size=4 if small else 32, steps=2),
     evaluation=Evaluation(batch_size=10),
   )
-  trainer = training.on_dataset(config, _noise_pictures(64, 32, 3), 10)
+  trainer = training.on_dataset(config, _noise_images(64, 32, 3), 10)
   data, keys = jax.device_put(trainer.load()), _keys()
   jax.config.update("jax_enable_compilation_cache", False)
   started = time.perf_counter()
@@ -386,277 +369,7 @@ def compile_seconds(name: str, small: bool) -> dict[str, float]:
   return {"weights": weights, "compile": step, "step": min(seconds)}
 
 
-def draw_seconds(world: str, repeats: int, small: bool) -> float:
-  """Seconds to draw one example of a world in a compiled loop of batches of 128."""
-  batch, rounds = (4, 2) if small else (128, 64)
-  sample = build(world).world.sample
-
-  @jax.jit
-  def draw(key):
-    def body(number, total):
-      image, label = sample(key, number * batch + jnp.arange(batch, dtype=jnp.int32))
-      return total + image.sum(dtype=jnp.int32) + label.sum()
-
-    return jax.lax.fori_loop(0, rounds, body, jnp.int32(0))
-
-  key, seconds = _keys().sample, []
-  jax.block_until_ready(draw(key))
-  for _ in range(repeats):
-    started = time.perf_counter()
-    jax.block_until_ready(draw(key))
-    seconds.append((time.perf_counter() - started) / (rounds * batch))
-  return min(seconds)
-
-
-def movielens_step(lanes: int, small: bool) -> tuple[float, float]:
-  """Seconds of a training step of one of `lanes` networks of MovieLens, and MiB of a lane."""
-  program = _movielens(lanes, small)
-  # So long that drawing the order of an epoch has its usual share.
-  seconds, _ = engine.speed(program, 0.1 if small else 3.0)
-  return seconds / lanes, program.costs["bytes_lane"] / 2**20
-
-
-@functools.cache
-def _movielens(lanes: int, small: bool) -> engine.Program:
-  steps = 4 if small else 10_000
-  cfg = Config(
-    data=Data(name=movielens.NAME),
-    model=Model(name="ctr", **_MOVIELENS),
-    optimizer=Optimizer(name="adam", learning_rate=1e-3, schedule="constant"),
-    training=Training(batch_size=8 if small else MOVIELENS_BATCH, steps=steps),
-    evaluation=Evaluation(every_steps=steps),
-  )
-  trainer = training.on_dataset(cfg, _made_up_ratings(small), 2, fields=movielens.FIELDS)
-  return engine.build(trainer, "vmap", lanes)
-
-
-def torch_movielens_step(small: bool) -> float:
-  """Seconds of such a step in eager PyTorch on one thread."""
-  import torch
-  from torch import nn
-
-  torch.set_num_threads(1)
-  dataset = _made_up_ratings(small)
-  batch = 8 if small else MOVIELENS_BATCH
-  width, size = _MOVIELENS["width"], _MOVIELENS["embedding"]
-  inputs = size * len(movielens.FIELDS)
-
-  class Network(nn.Module):
-    def __init__(self):
-      super().__init__()
-      # A row of zeros behind a bag's table stands for what a film has no more of.
-      self.tables = nn.ModuleList(
-        nn.Embedding(field.buckets, size)
-        if field.columns == 1
-        else nn.EmbeddingBag(field.buckets + 1, size, mode="mean", padding_idx=field.buckets)
-        for field in movielens.FIELDS
-      )
-      self.hidden = nn.Sequential(
-        nn.Linear(inputs, width),
-        nn.ReLU(),
-        nn.Linear(width, width // 2),
-        nn.ReLU(),
-        nn.Linear(width // 2, 1),
-      )
-
-    def forward(self, rows):
-      ends = np.cumsum([field.columns for field in movielens.FIELDS])
-      parts = [
-        table(rows[:, end - 1] if field.columns == 1 else rows[:, end - field.columns : end])
-        for field, table, end in zip(movielens.FIELDS, self.tables, ends, strict=True)
-      ]
-      return self.hidden(torch.cat(parts, 1))[:, 0]
-
-  padded = np.where(dataset.train_image < 0, movielens.FIELDS[-1].buckets, dataset.train_image)
-  rows = torch.from_numpy(padded.astype(np.int64))
-  labels = torch.from_numpy(dataset.train_label.astype(np.float32))
-  network, loss = Network(), nn.BCEWithLogitsLoss()
-  optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-  found = []
-  for _ in range(2):  # epochs
-    order = torch.randperm(len(labels))
-    batches = order[: len(order) // batch * batch].split(batch)
-    started = time.perf_counter()
-    for numbers in batches:
-      optimizer.zero_grad()
-      loss(network(rows[numbers]), labels[numbers]).backward()
-      optimizer.step()
-    found.append((time.perf_counter() - started) / len(batches))
-  return min(found)
-
-
-def picard_step(small: bool) -> float:
-  """CPU seconds of a training step of Picard's network, augmentation included."""
-  advance, steps = _picard(small), 1 if small else 2
-  started = time.process_time()
-  advance(steps)
-  return (time.process_time() - started) / steps
-
-
-@functools.cache
-def _picard(small: bool) -> Callable[[int], None]:
-  cfg = _picard_config(small)
-  advance, _ = _advance(cfg, _noise_pictures(4 * cfg.training.batch_size, 16 if small else 32, 3))
-  advance(1)
-  return advance
-
-
-def _picard_config(small: bool) -> Config:
-  cfg = _config("seeds/picard", small, "paper")
-  batch = 4 if small else 50
-  return config.changed(cfg, {"training.batch_size": batch, "data.train_examples": None})
-
-
-def torch_picard_step(small: bool) -> float:
-  """CPU seconds of such a step in eager PyTorch on one thread, on pictures ready to use."""
-  import torch
-
-  torch.set_num_threads(1)
-  step = _torch_picard(small)
-  steps = 1 if small else 2
-  started = time.process_time()
-  for _ in range(steps):
-    step()
-  return (time.process_time() - started) / steps
-
-
-@functools.cache
-def _torch_picard(small: bool):
-  import torch
-  from torch import nn
-
-  cfg = _picard_config(small)
-  w, side, batch = cfg.model.width, 16 if small else 32, cfg.training.batch_size
-
-  def unit(inputs, features):
-    conv = nn.Conv2d(inputs, features, 3, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(features), nn.CELU(0.1))
-
-  class Residual(nn.Module):
-    def __init__(self, features):
-      super().__init__()
-      self.branch = nn.Sequential(unit(features, features), unit(features, features))
-
-    def forward(self, x):
-      return x + self.branch(x)
-
-  network = nn.Sequential(
-    unit(3, w), nn.MaxPool2d(2), unit(w, 2 * w), nn.MaxPool2d(2), Residual(2 * w),
-    unit(2 * w, 4 * w), nn.MaxPool2d(2), unit(4 * w, 4 * w), nn.MaxPool2d(2), Residual(4 * w),
-    nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4 * w, 10, bias=False),
-  )  # fmt: skip
-  settings = cfg.optimizer
-  optimizer = torch.optim.SGD(
-    network.parameters(), settings.learning_rate, momentum=settings.momentum,
-    weight_decay=settings.weight_decay, nesterov=settings.nesterov,
-  )  # fmt: skip
-  images, labels = torch.randn(batch, 3, side, side), torch.arange(batch) % 10
-  plain, smooth = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.2)
-
-  def step():
-    optimizer.zero_grad()
-    logits = 0.1 * network(images)
-    (plain(logits, labels) + 2 * smooth(logits, labels)).backward()
-    optimizer.step()
-
-  step()  # the first one allocates
-  return step
-
-
-def _made_up_ratings(small: bool) -> Dataset:
-  """Rows of MovieLens's size and columns; a film has two genres."""
-  rng, count = np.random.default_rng(0), 64 if small else 80_000
-  parts = [rng.integers(0, field.buckets, (count, field.columns)) for field in movielens.FIELDS]
-  parts[-1][:, 2:] = -1
-  rows = np.concatenate(parts, 1).astype(np.int32)
-  label = rng.integers(0, 2, count).astype(np.int32)
-  none = np.zeros(0, np.float32)
-  return Dataset(rows, label, rows[:1000], label[:1000], none, none)
-
-
-def world_step(world: str, repeats: int, small: bool) -> float:
-  """Seconds of a training step of batch 32 of the MLP 3 x 128 on 16x16 glyphs."""
-  steps = 8 if small else 400
-  program = engine.build(training.make_trainer(_glyphs(world, 1000, 16, steps)), "loop")
-  return min(engine.speed(program, 0.2)[0] for _ in range(repeats))
-
-
-def world_memory(world: str, small: bool) -> float:
-  """MiB that this process holds more, after training on 50,000 or on endlessly many glyphs."""
-  examples, steps = (64, 4) if small else (50_000, 300)
-  program = engine.build(training.make_trainer(_glyphs(world, examples, 32, steps)), "loop")
-  before = _resident()
-  engine.train(program, _seeds(1))
-  return max(_resident(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024) - before
-
-
-def _glyphs(world: str, examples: int, side: int, steps: int) -> Config:
-  return Config(
-    data=Data(
-      name="glyphs", world=world, image_size=side, train_examples=examples, test_examples=100
-    ),
-    model=Model(name="mlp", width=128, depth=3, norm="batch"),
-    training=Training(batch_size=32, steps=steps),
-    evaluation=Evaluation(every_steps=steps),
-  )
-
-
-def activation_costs(network: str, repeats: int, small: bool) -> tuple[float, float, float]:
-  """CPU seconds of a training step with SmeLU (beta 0.7) and ReLU, and the median of their ratios.
-
-  Both are measured in turn, in either order; the MLP is 2 x 128 on 8x8, the CNN 16-32-64 on 16x16.
-  """
-  side = 8 if network == "mlp" else 16
-  model = Model(name=network, width=16 if network == "cnn" else 128)
-  trainers = {}
-  for name, kwargs in (("smelu", (("beta", 0.7),)), ("relu", ())):
-    config = Config(
-      model=dataclasses.replace(model, activation=name, activation_kwargs=kwargs),
-      optimizer=Optimizer(schedule="constant", learning_rate=0.01),
-      training=Training(batch_size=32, steps=10**6),
-    )
-    trainers[name], _ = _advance(config, _noise_pictures(960, side, 1))
-  steps = 4 if small else 2000 if network == "mlp" else 60
-  seconds = {name: [] for name in trainers}
-  for repeat in range(1 + repeats):
-    for name in sorted(trainers, reverse=repeat % 2 == 0):
-      started = time.process_time()
-      trainers[name](steps)
-      seconds[name].append((time.process_time() - started) / steps)
-  smelu, relu = (np.array(seconds[name][1:]) for name in ("smelu", "relu"))
-  return float(np.median(smelu)), float(np.median(relu)), float(np.median(smelu / relu))
-
-
-def made_up_predictions(folder: str, runs: int, examples: int, classes: int) -> None:
-  """Softmax outputs of float32 around shared logits, as a .npy and a zarr array of the folder."""
-  shape, rng = (runs, examples, classes), np.random.default_rng(0)
-  mapped = np.lib.format.open_memmap(f"{folder}/predictions.npy", "w+", np.float32, shape)
-  chunk = max(1, 2**22 // (examples * classes))
-  stored = zarr.create_array(
-    f"{folder}/predictions.zarr", shape=shape, chunks=(chunk, examples, classes), dtype="f4"
-  )
-  shared = rng.normal(0, 2, shape[1:]).astype(np.float32)
-  for first in range(0, runs, chunk):
-    count = min(chunk, runs - first)
-    own = rng.standard_normal((count, examples, classes), np.float32)
-    mapped[first : first + count] = scipy.special.softmax(shared + 0.3 * own, axis=-1)
-    stored[first : first + count] = mapped[first : first + count]
-  mapped.flush()
-
-
-def difference_cost(folder: str, kind: str) -> tuple[float, float, float]:
-  """CPU seconds, wall clock seconds and this process's peak MiB of a PD with its interval."""
-  if kind == "zarr array":
-    predictions = zarr.open_array(f"{folder}/predictions.zarr", mode="r")
-  else:
-    predictions = np.load(f"{folder}/predictions.npy", mmap_mode="r")
-  cpu, wall = time.process_time(), time.perf_counter()
-  metrics.prediction_difference(predictions)
-  cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-  return cpu, wall, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _noise_pictures(examples: int, side: int, channels: int) -> Dataset:
+def _noise_images(examples: int, side: int, channels: int) -> Dataset:
   rng = np.random.default_rng(0)
   image = rng.integers(0, 256, (examples, side, side, channels), np.uint8)
   label = rng.integers(0, 10, examples).astype(np.int32)

@@ -1,0 +1,5 @@
+"""`python -m seedlab`: the console command `seedlab`."""
+
+from seedlab import commands
+
+commands.main()

@@ -1,0 +1,59 @@
+"""Measures seedlab on this machine: ratios of things timed side by side, in one call.
+
+  --suite=cpu  runs/s beside eager PyTorch (extra `reference`), two workers beside one, a ResNet-9
+               step in a loop beside the same step alone, memory of a worker
+  --suite=gpu  lanes by vmap at widths 1 to 64 under each convolution lowering and precision,
+               with the share of the matmul ceiling; one run replayed in a second process
+  --suite=fullbatch  a full-batch step beside as many minibatch steps, with each penalty; memory
+                     against the size of the pool; compilation of deep networks
+  --suite=pages  `compare` and `report` on two made-up sweeps of 10,000 runs x 10,000 examples
+
+Absolute times of a shared machine prove nothing; compare the ratios.
+"""
+
+import functools
+import json
+import pathlib
+import platform
+
+from absl import flags
+
+_SUITE = flags.DEFINE_enum("suite", "cpu", ["cpu", "gpu", "fullbatch", "pages"], "what to measure")
+_JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "timings per figure; the median counts")
+_MINUTES = flags.DEFINE_float("minutes", 9.0, "gpu: start no new measurement after this long")
+_SMALL = flags.DEFINE_bool("small", False, "tiny sizes, to see that the suite runs")
+
+POSITIONAL = ()
+
+
+def main(argv: list[str]) -> None:
+  import jax  # after the flags: a mistake answers at once
+
+  from seedlab import host
+  from seedlab.commands import bench_suites
+
+  del argv
+  small, repeats = _SMALL.value, _REPEATS.value
+  suites = {
+    "cpu": functools.partial(bench_suites.cpu, small, repeats),
+    "gpu": functools.partial(bench_suites.gpu, small, _MINUTES.value),
+    "fullbatch": functools.partial(bench_suites.fullbatch, small, repeats),
+    "pages": functools.partial(bench_suites.pages, small, repeats),
+  }
+  rows = suites[_SUITE.value]()
+  facts = {"suite": _SUITE.value, "date": host.now(), "jax": jax.__version__,
+           "python": platform.python_version(), "rows": rows}  # fmt: skip
+  names = list(dict.fromkeys(name for row in rows for name in row))
+  cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  for line in cells:
+    print("  ".join(map(str.ljust, line, widths)).rstrip())
+  if _JSON.value:
+    pathlib.Path(_JSON.value).write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _cell(value) -> str:
+  if value is None:
+    return ""
+  return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,150 @@
+"""The suites of `seedlab bench`: what is timed side by side, as rows of a table."""
+
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+
+from seedlab import host, sweeps
+from seedlab.commands import bench_tasks
+from seedlab.pool import TaskError, WorkerPool
+
+
+def cpu(small: bool, repeats: int) -> list[dict]:
+  """Beside eager PyTorch, two workers beside one, a step in a loop beside one alone, memory."""
+  cores = host.usable_cores()
+  runs = 2 if small else 16
+  rows = []
+  with WorkerPool([cores[0]]) as ours, WorkerPool([cores[0]]) as theirs:
+    for name in ("digits", "digits_mlp"):
+      _say(f"{name}: one core, beside PyTorch")
+      per_run, rival = [], []
+      for number in range(1 + repeats):  # the first one compiles
+        per_run.append(ours.submit(bench_tasks.seedlab_seconds, name, runs, small).result())
+        try:
+          rival.append(theirs.submit(bench_tasks.torch_seconds, name, 1, small).result())
+        except TaskError as error:
+          if "ModuleNotFoundError" not in str(error):
+            raise
+          _say("PyTorch is not installed (extra `reference`): no comparison") if not number else 0
+      rows.append({
+        "what": f"{name}: runs/s on one core",
+        "seedlab": 1 / statistics.median(per_run[1:]),
+        "rival": 1 / statistics.median(rival[1:]) if rival else None,
+        "ratio": statistics.median(rival[1:]) / statistics.median(per_run[1:]) if rival else None,
+        "target": ">= 2.5",
+      })  # fmt: skip
+    _say("ResNet-9: a step in a loop, beside the step alone")
+    for lowering in ("native", "patches"):
+      loop, alone = theirs.submit(bench_tasks.resnet9_step, lowering, repeats, small).result()
+      rows.append({"what": f"ResNet-9 step in a loop, {lowering}: ms", "seedlab": 1e3 * loop,
+                   "rival": 1e3 * alone, "ratio": loop / alone, "target": "<= 1.3"})  # fmt: skip
+    _say("memory of a worker after 100 and after 1,000 runs")
+    few, many = ours.submit(bench_tasks.resident_memory, 5 if small else 100, 50 if small else 1000
+                            ).result()  # fmt: skip
+    rows.append({"what": "worker's memory after 1,000 runs, beside 100: MiB", "seedlab": many,
+                 "rival": few, "ratio": many / few, "target": "~ 1"})  # fmt: skip
+  if len(cores) > 1:
+    _say("two workers, beside one")
+    rows.append(_two_workers(cores, runs, small, repeats))
+  return rows
+
+
+def _two_workers(cores: list[int], runs: int, small: bool, repeats: int) -> dict:
+  speeds = {}
+  for count in (1, 2):
+    with WorkerPool(cores[:count]) as pool:
+      times = []
+      for _ in range(1 + repeats):
+        started = time.perf_counter()
+        tasks = [pool.submit(bench_tasks.seedlab_seconds, "digits", runs, small)
+                 for _ in range(4)]  # fmt: skip
+        for task in tasks:
+          task.result()
+        times.append(time.perf_counter() - started)
+      speeds[count] = 4 * runs / statistics.median(times[1:])
+  return {"what": "digits: runs/s of two workers, beside one", "seedlab": speeds[2],
+          "rival": speeds[1], "ratio": speeds[2] / speeds[1], "target": ">= 1.8"}  # fmt: skip
+
+
+def gpu(small: bool, minutes: float) -> list[dict]:
+  """Lanes by vmap under each lowering and precision; starts nothing after `minutes`."""
+  deadline = time.monotonic() + 60 * minutes
+  rows = []
+  with sweeps.local_pool(1) as pool:
+    ceilings = pool.submit(bench_tasks.matmul_ceilings, small).result()
+    rows += [{"what": f"matmul ceiling, {kind}", "TFLOP/s": value}
+             for kind, value in ceilings.items()]  # fmt: skip
+    for case in bench_tasks.gpu_cases(small):
+      if time.monotonic() > deadline:
+        rows.append({"what": "left out, time was up: " + " ".join(map(str, case))})
+        continue
+      _say(" ".join(map(str, case)))
+      try:
+        row = pool.submit(bench_tasks.gpu_speed, *case, small).result()
+      except TaskError as error:
+        row = {"note": str(error).strip().splitlines()[-1][:80]}
+      network, lowering, precision, width = case
+      rows.append({"what": network, "lowering": lowering, "precision": precision, "width": width,
+                   **row})  # fmt: skip
+      if "TFLOP/s" in row:
+        rows[-1]["of ceiling"] = row["TFLOP/s"] / ceilings[precision]
+  digests = []
+  for _ in range(2):
+    with sweeps.local_pool(1) as pool:
+      digests.append(pool.submit(bench_tasks.gpu_digests, small).result())
+  same = "same bits" if digests[0] == digests[1] else f"DIFFERENT: {digests}"
+  rows.append({"what": "runs repeated in a second process", "note": same})
+  return rows
+
+
+def fullbatch(small: bool, repeats: int) -> list[dict]:
+  """A full-batch step beside as many minibatch steps; memory; compilation of deep networks."""
+  rows = []
+  with sweeps.local_pool(1) as pool:
+    _say("full-batch steps beside minibatch steps")
+    costs = pool.submit(bench_tasks.full_batch_costs, repeats, small).result()
+    targets = {"none": "<= 1.05", "forward": "<= 2.1"}
+    for form in ("none", "forward", "central", "exact"):
+      rows.append({"what": f"full-batch step, penalty {form}: ms", "seedlab": 1e3 * costs[form],
+                   "rival": 1e3 * costs["minibatch"], "ratio": costs[form] / costs["minibatch"],
+                   "target": targets.get(form)})  # fmt: skip
+    for name, memory in pool.submit(bench_tasks.full_batch_memory, small).result():
+      rows.append({"what": f"temporary memory, {name}: MiB", "seedlab": memory})
+    for name in ("resnet18",) if small else ("resnet18", "resnet152", "densenet121"):
+      _say(f"compiling {name}")
+      found = pool.submit(bench_tasks.compile_seconds, name, small).result()
+      rows.append({"what": f"{name}: s to compile a step of 32", "seedlab": found["compile"]})
+      rows.append(
+        {"what": f"{name}: s to compile and draw the weights", "seedlab": found["weights"]}
+      )
+      rows.append({"what": f"{name}: s a step of 32", "seedlab": found["step"]})
+  return rows
+
+
+def pages(small: bool, repeats: int) -> list[dict]:
+  """`compare` and `report` on made-up stores."""
+  size = 200 if small else 10_000
+  rows = []
+  with tempfile.TemporaryDirectory() as folder:
+    stores = [pathlib.Path(folder) / name for name in "ab"]
+    _say(f"making two stores of {size:,} runs x {size:,} examples")
+    for number, store in enumerate(stores):
+      bench_tasks.made_up_store(store, size, size, number)
+    for name, arguments, target in (
+      ("compare", stores, "< 10 s, 1 GiB"),
+      ("report", stores[:1], "< 20 s"),
+    ):
+      _say(name)
+      command = [sys.executable, "-m", "seedlab", name, *map(str, arguments)]
+      found = [bench_tasks.seconds_and_memory(command) for _ in range(repeats)]
+      rows.append({"what": name, "seconds": statistics.median(seconds for seconds, _ in found),
+                   "MiB": max(memory for _, memory in found), "target": target})  # fmt: skip
+    rows.append({"what": "report.html", "MiB": (stores[0] / "report.html").stat().st_size / 2**20,
+                 "target": "< 5 MB"})  # fmt: skip
+  return rows
+
+
+def _say(message: str) -> None:
+  print(f"bench: {message}", file=sys.stderr, flush=True)

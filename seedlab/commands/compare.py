@@ -1,0 +1,45 @@
+"""Is B better than A? Compares sweeps, or the variants of a CSV (variant, seed, metric).
+
+The first is the baseline. Exit status 0 whatever the verdict.
+"""
+
+import json
+import sys
+
+from absl import flags
+
+from seedlab.errors import UserError
+
+_METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first of A")
+_MARGIN = flags.DEFINE_float("margin", None, "a difference worth having, in the unit shown")
+_PAIRED = flags.DEFINE_bool("paired", None, "equal run numbers are pairs; else decided by design")
+_PLANNED = flags.DEFINE_integer("planned_n", None, "of a CSV: seeds decided before training")
+_DETAILS = flags.DEFINE_bool("details", False, "other methods beside, without a verdict")
+_JSON = flags.DEFINE_bool("json", False, "print JSON")
+_MARKDOWN = flags.DEFINE_bool("markdown", False, "print sentences and a table for a paper")
+_PAGE = flags.DEFINE_string("page", None, "write the comparison as a page to FILE.html")
+
+POSITIONAL = ("A", "...")
+
+
+def main(argv: list[str]) -> None:
+  from seedlab import comparisons, report  # after the flags: a mistake answers at once
+
+  if _JSON.value and _MARKDOWN.value:
+    raise UserError("--json and --markdown are two forms of one answer; give one")
+  found = comparisons.compare(
+    argv[1:],
+    _METRIC.value,
+    margin=_MARGIN.value,
+    paired=_PAIRED.value,
+    planned_n=_PLANNED.value,
+  )
+  if _JSON.value:
+    print(json.dumps(report.comparison_json(found), indent=1))
+  elif _MARKDOWN.value:
+    print(report.comparison_markdown(found))
+  else:
+    print(report.comparison_text(found, _DETAILS.value))
+  if _PAGE.value:
+    path = report.write(report.comparison_page(found), _PAGE.value)
+    print(f"page: {path}", file=sys.stderr)

@@ -1,0 +1,37 @@
+"""Trains one recorded run again, alone, and compares its final state bit for bit.
+
+Exit status 0: exact, or nothing to compare with because the fingerprint changed; 1: it differs.
+"""
+
+from absl import flags
+
+from seedlab.errors import UserError
+
+_RUN = flags.DEFINE_integer("run", None, "the run's number")
+_PARAMS = flags.DEFINE_string("params", None, "write the trained parameters to FILE.safetensors")
+_DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")
+_LOCK = flags.DEFINE_bool("lock", False, "only print the recorded environment, for pip install -r")
+
+POSITIONAL = ("DIR",)
+
+
+def main(argv: list[str]) -> int:
+  from seedlab import records, replaying  # after the flags: a mistake answers at once
+
+  directory = argv[1]
+  if _LOCK.value:
+    print("\n".join(records.manifest(directory)["lock"]))
+    return 0
+  if _RUN.value is None:
+    raise UserError("--run is missing: the number of the run, as in --run=417")
+  if _PARAMS.value:
+    records.params_path(_PARAMS.value)
+  result = replaying.replay(directory, _RUN.value, data_dir=_DATA.value)
+  print(f"run       {result.run}")
+  print(f"recorded  {result.recorded}")
+  print(f"computed  {result.computed}")
+  print(result.verdict(directory))
+  if _PARAMS.value:
+    records.save_params(_PARAMS.value, result.params)
+    print(f"parameters of run {result.run} are in {_PARAMS.value}")
+  return 0 if result.passed else 1

@@ -1,0 +1,83 @@
+"""Prints what a sweep shows and writes a page about it that needs no network.
+
+DIR is a store, a directory of stores (a grid), or a CSV file (variant, seed, metric). The page is
+DIR/report.html, or FILE.html beside FILE.csv.
+"""
+
+import os
+import pathlib
+import time
+
+from absl import flags
+
+from seedlab.errors import UserError
+
+_METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first")
+_PAGE = flags.DEFINE_string("page", None, "write the page to this file instead")
+_DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")
+_LIVE = flags.DEFINE_bool("live", False, "write the page again as runs land, until all are there")
+_FIGURES = flags.DEFINE_string(
+  "figures", None, "also write the figures to this directory, as PDF and SVG"
+)
+_SECONDS = 2.0  # between two looks at a growing store
+
+POSITIONAL = ("DIR",)
+
+
+def main(argv: list[str]) -> None:
+  from seedlab import findings, records, report  # after the flags: a mistake answers at once
+
+  place = pathlib.Path(argv[1])
+  if place.is_file():
+    tables = findings.examine_table(findings.read_table(place), _METRIC.value)
+    _table(tables, place)
+  elif not (place / ".zmetadata").exists() and list(place.glob("*/.zmetadata")):
+    cells = report.grid_cells(place)
+    print(report.grid_text(cells, _METRIC.value))
+    _write(report.grid_page(cells, _METRIC.value), place / "report.html")
+  else:
+    while _LIVE.value and not _sweep(place, live=True):
+      time.sleep(_SECONDS)
+    with records.readable(place):
+      print(report.text(records.open(place), _METRIC.value))
+      _sweep(place, live=False)
+      if _FIGURES.value:
+        for path in report.save_figures(records.open(place), _FIGURES.value, _METRIC.value):
+          print(f"figure: {path}")
+
+
+def _sweep(place: pathlib.Path, live: bool) -> bool:
+  """Writes the page; whether all runs are there."""
+  from seedlab import records, report
+
+  dataset = records.open(place)
+  done = bool(dataset["completed"].all())
+  if not live or (dataset["completed"].any() and not done):
+    page = report.sweep_page(
+      dataset, _METRIC.value, directory=os.fspath(place), data_dir=_DATA.value, live=live
+    )
+    _write(page, place / "report.html", quiet=live)
+  return done
+
+
+def _table(tables: list, place: pathlib.Path) -> None:
+  from seedlab import comparisons, findings, report
+
+  for found in tables:
+    print(f"{found.name}\n" * bool(found.name) + report.table_text(found) + "\n")
+  if len(tables) == 1:
+    page = report.table_page(tables[0], place.name)
+  else:
+    frame = findings.read_table(place)
+    page = report.comparison_page(comparisons.compare(frame, _METRIC.value), place.name)
+  _write(page, place.with_suffix(".html"))
+
+
+def _write(page: str, path: pathlib.Path, quiet: bool = False) -> None:
+  from seedlab import report
+
+  if _PAGE.value and not _PAGE.value.endswith(".html"):
+    raise UserError(f"--page={_PAGE.value!r} must end in .html")
+  path = report.write(page, _PAGE.value or path)
+  if not quiet:
+    print(f"page: {path}")

@@ -1,0 +1,115 @@
+"""Trains one experiment from many seeds into one store.
+
+The same command again resumes what was interrupted; with more runs it extends the sweep.
+"""
+
+import json
+import shlex
+import sys
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from seedlab.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="the experiment")
+_TRAINER = flags.DEFINE_string("trainer", None, "module:function that builds a Trainer of your own")
+_ARGUMENTS = flags.DEFINE_string("arguments", "{}", "JSON arguments of --trainer's function")
+_SEEDS = flags.DEFINE_string("seeds", "{}", 'JSON seeds of --trainer, as in {"vary": ["order"]}')
+_RUNS = flags.DEFINE_string("runs", None, "how many runs (0, 1, ...), or FIRST:STOP")
+_OUT = flags.DEFINE_string("out", None, "directory of the store", required=True)
+_DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")
+_GRID = flags.DEFINE_multi_string("grid", [], "FIELD=v1,v2: one store a cell, below --out")
+_PLAN = flags.DEFINE_bool("plan", False, "train nothing; say what the sweep will cost")
+_LANES = flags.DEFINE_enum("lanes", "auto", ["auto", "loop", "vmap", "measure"], "how runs share")
+_WIDTH = flags.DEFINE_integer("width", None, "runs in one program, with --lanes=vmap")
+_WORKERS = flags.DEFINE_integer("workers", None, "worker processes; else one a core or accelerator")
+_PLANNED = flags.DEFINE_integer("planned_n", None, "record the number of runs to be judged at")
+_STOP = flags.DEFINE_string("stop", None, 'rule, as in "ci_width(test_accuracy)<0.001"')
+_MOST = flags.DEFINE_integer("max_runs", None, "with --stop: the most runs to train")
+_SAVES = flags.DEFINE_float(
+  "checkpoint_minutes", 10.0, "save runs under way this often; 0: never", lower_bound=0.0
+)
+_NEW = flags.DEFINE_bool("new_fingerprint", False, "go on after programs or versions changed")
+
+POSITIONAL = ()
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  what: Any = _TRAINER.value or (_CONFIG.value and _CONFIG.value.to_dict())
+  if _TRAINER.value and _CONFIG.value:
+    raise UserError("--config and --trainer are two experiments; give one")
+  if not what:
+    raise UserError("--config is missing: name the experiment, e.g. --config=seedlab:digits")
+  runs = _runs(_RUNS.value)
+  options: dict[str, Any] = {"data_dir": _DATA.value, "lanes": _LANES.value, "width": _WIDTH.value}
+  options |= {"workers": _WORKERS.value, **_own_trainer()}
+  plans = {"planned_n": _PLANNED.value, "stop": _STOP.value, "max_runs": _MOST.value}
+  training = {**options, **plans, "new_fingerprint": _NEW.value}
+  training["checkpoint_every"] = 60 * _SAVES.value
+  if _PLAN.value:
+    print("planning: reads the data, compiles the programs and times a few steps", file=sys.stderr)
+  from seedlab import grids, records, report, sweeps  # after the flags: a mistake answers at once
+
+  if _PLAN.value and _GRID.value:
+    for cell in grids.grid_cells(what, _grid(), _OUT.value, options["arguments"]):
+      print(", ".join(f"{name}={value}" for name, value in cell.values.items()))
+      asked = {**options, "arguments": cell.arguments, "quiet": True}
+      print(report.plan_text(sweeps.plan(cell.what, runs or _MOST.value, **asked)) + "\n")
+  elif _PLAN.value:
+    print(report.plan_text(sweeps.plan(what, runs or _MOST.value, quiet=True, **options)))
+  elif _GRID.value:
+    cells = grids.grid(what, _grid(), runs, _OUT.value, **training)
+    print(report.grid_text(cells))
+  else:
+    dataset = sweeps.sweep(what, runs, _OUT.value, **training)
+    with records.readable(_OUT.value):
+      print(report.headline(dataset))
+    print(f"The whole picture: seedlab report {shlex.quote(_OUT.value)}")
+
+
+def _own_trainer() -> dict[str, Any]:
+  found = {}
+  for name, text in (("arguments", _ARGUMENTS.value), ("seeds", _SEEDS.value)):
+    try:
+      found[name] = json.loads(text)
+    except json.JSONDecodeError as error:
+      raise UserError(f"--{name}={text!r} is not JSON ({error})") from None
+    if not isinstance(found[name], dict):
+      raise UserError(f'--{name}={text!r} must be a JSON object, as in {{"width": 8}}')
+  return found
+
+
+def _runs(text: str | None) -> range | None:
+  if text is None:
+    return None
+  try:
+    first, stop = map(int, text.split(":") if ":" in text else ("0", text))
+  except ValueError:
+    raise UserError(f"--runs={text!r} must be a number, or FIRST:STOP") from None
+  if first < 0 or stop <= first:
+    raise UserError(f"--runs={text} names no run; give at least 1, or FIRST:STOP with FIRST < STOP")
+  return range(first, stop)
+
+
+def _grid() -> dict[str, list[Any]]:
+  cells: dict[str, list[Any]] = {}
+  for item in _GRID.value:
+    field, separator, values = item.partition("=")
+    if not separator or not values:
+      raise UserError(f"--grid={item!r} must be FIELD=v1,v2, as in model.activation=relu,smelu")
+    field = field.removeprefix("config.")
+    if field in cells:
+      raise UserError(f"--grid={field} is given twice; list its values once, with commas")
+    cells[field] = [_value(word) for word in values.split(",")]
+  return cells
+
+
+def _value(word: str) -> Any:
+  """A number, true, false or null as JSON has it; anything else is a word."""
+  try:
+    return json.loads(word)
+  except json.JSONDecodeError:
+    return word
