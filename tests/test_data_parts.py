@@ -58,15 +58,17 @@ def test_each_file_offers_its_functions():
       assert (parameter.name in FACTS) == (parameter.default is inspect.Parameter.empty)
     assert ast.get_docstring(ast.parse((folder / f"{module}.py").read_text()))
   assert parts.find("data", "movielens/100k-ratings:0.1.1").__name__ == "movielens"
-  assert parts.find("data", "cifar10:3.0.2").__name__ == parts.find("data", "mnist").__name__ == "tfds"
+  assert (
+    parts.find("data", "cifar10:3.0.2").__name__ == parts.find("data", "mnist").__name__ == "tfds"
+  )
 
 
 def test_finding_files_starts_no_jax():
   code = (
     "import sys\n"
-    "from seedlab import data\n"
+    "from seedlab import data, parts\n"
     "for name in ('digits', 'cifar5m', 'imagenet_dogbird', 'criteo', 'movielens/x', 'cifar10'):\n"
-    "  parts.find("data", name)\n"
+    "  parts.find('data', name)\n"
     "assert 'jax' not in sys.modules and 'tensorflow_datasets' not in sys.modules\n"
   )
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -122,7 +124,9 @@ def test_every_option_of_a_file_changes_what_is_read(parts, imagenet):
   changes("digits", None, {"image_size": ({}, 4)})
   changes("cifar5m", str(parts.parent), {"image_size": ({}, 16)})
   assert not options_of(parts.find("data", "criteo"))
-  assert {*options_of(parts.find("data", "movielens/100k-ratings"))} == {"test_by"}  # see test_movielens
+  assert {*options_of(parts.find("data", "movielens/100k-ratings"))} == {
+    "test_by"
+  }  # see test_movielens
   sized = {"image_size": 4}
   np.savez(imagenet / "more.npz", X=extra_archive(1)["X"], Y=[0, 1, 0])
   contexts = {"extra": (sized, "more.npz"), "image_size": (sized, 5)}
