@@ -380,7 +380,7 @@ def _untyped(value: Any) -> Any:
       found[name] = _untyped(one)
     return found
   if isinstance(value, list):
-    return [_untyped(one) for one in value]
+    return [_untyped(one) if isinstance(one, Mapping) else one for one in value]
   return config_dict.FieldReference(value, object)
 
 
