@@ -20,7 +20,8 @@ from ml_collections import config_dict
 
 from seedlab.errors import UserError, choice_error, closest
 
-Stream = Literal["init", "sample", "order", "augment", "noise", "poke"]
+# Append new streams, here and in `streams.Keys`; never reorder.
+Stream = Literal["init", "sample", "order", "augment", "noise", "poke", "generate"]
 STREAMS: tuple[str, ...] = typing.get_args(Stream)
 SEED_LIMIT = 2**32
 # Values of data.name that are sampled by key: data/worlds.py, data/clicks.py

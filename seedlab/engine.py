@@ -3,12 +3,15 @@
   for each group of `width` runs (the last one padded with copies of its last run)
     state = init(seeds, data)
     for each segment up to the next evaluation: state = advance(state, ...)
-    at each evaluation of the plan: outcome = evaluate(state)
+    at each evaluation of the plan: outcome = evaluate(state, seeds, data)
     every so many seconds, between two segments: a checkpoint
     digest of every lane's whole final state
 
 A segment's first step and length are traced, so one program serves every
 segment and the bits cannot depend on how the steps are cut.
+
+A state is any tree. Between two programs it is a tree of plain arrays in the structure of the
+first trace: the data of typed keys, and static fields (functions, say) that one trace made.
 """
 
 import concurrent.futures
@@ -20,7 +23,7 @@ import pathlib
 import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -30,7 +33,7 @@ import numpy as np
 from seedlab import checkpoints, host, streams
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
-from seedlab.trainer import EVALUATION, Trainer
+from seedlab.trainer import EVALUATION, Trainer, check_same_tree
 
 Mode = Literal["loop", "vmap"]
 MODES: tuple[Mode, ...] = ("loop", "vmap")
@@ -57,6 +60,7 @@ class Program(NamedTuple):
   advance: Callable[..., Any]
   evaluate: Callable[..., Any]
   outcome: dict[str, jax.ShapeDtypeStruct]  # of one run
+  reads: tuple[int, ...]  # the leaves of the data that `evaluate` reads
   fingerprint: dict[str, Any]
   costs: dict[str, float]  # flops_step, flops_evaluation, bytes_lane, bytes_shared
 
@@ -68,7 +72,7 @@ class Results(NamedTuple):
   digest: np.ndarray  # S64[R], hexadecimal SHA-256 of the final state
   diverged: np.ndarray  # int64[R], first non-finite step or -1
   seconds: float
-  params: Any = None  # of the last run, when asked for
+  params: Any = None  # of the last run, when asked for: see `parameters`
   saved: tuple[str, ...] = ()  # the groups that have checkpoints
 
 
@@ -89,23 +93,10 @@ def build(
   streams.check_settings()
   host_data = trainer.load()
   data = jax.device_put(host_data)
-  one_seed = jax.ShapeDtypeStruct((len(STREAMS),), jnp.uint32)
-
-  def init(seeds, data):
-    return trainer.init(streams.derive(seeds), data)
-
-  def evaluate(state, data):  # no store knows bfloat16
-    outcome = trainer.evaluate(state, data)
-    return {name: _storable(jnp.asarray(value)) for name, value in outcome.items()}
-
-  def advance(state, seeds, data, fed, first, steps):
-    result = trainer.advance(state, streams.derive(seeds), data, fed, first, steps)
-    if len(result) != 2 or not isinstance(result[1], dict) or "diverged" not in result[1]:
-      raise UserError('Trainer.advance must return (state, {"diverged": step or -1})')
-    return result[0], result[1]["diverged"]
-
-  state = jax.eval_shape(init, one_seed, data)
-  outcome = jax.eval_shape(evaluate, state, data)
+  seeds = streams.split(np.zeros(len(STREAMS), np.uint32))
+  init, advance, evaluate = _one_run(trainer, seeds, data)
+  state = jax.eval_shape(init, seeds, data)
+  outcome = jax.eval_shape(evaluate, state, seeds, data)
   _check_outcome(trainer, outcome)
   mode, width = lanes(state, jax.default_backend(), mode, width)
   fed = None
@@ -114,19 +105,19 @@ def build(
   if mode == "vmap":
     init = jax.vmap(init, in_axes=(0, None))
     advance = jax.vmap(advance, in_axes=(0, 0, None, 0, None, None))
-    evaluate = jax.vmap(evaluate, in_axes=(0, None))
-    one_seed = jax.ShapeDtypeStruct((width, len(STREAMS)), jnp.uint32)
+    evaluate = jax.vmap(evaluate, in_axes=(0, 0, None))
+    seeds = streams.split(np.zeros((width, len(STREAMS)), np.uint32))
     fed = jax.tree.map(lambda leaf: np.stack([leaf] * width), fed)
 
   init = jax.jit(init)
   advance = jax.jit(advance, donate_argnums=0)
-  evaluate = jax.jit(evaluate)
   number = jax.ShapeDtypeStruct((), jnp.int32)
-  state = jax.eval_shape(init, one_seed, data)
+  state = jax.eval_shape(init, seeds, data)
+  evaluation = jax.jit(evaluate).trace(state, seeds, data)
   lowered = (
-    init.lower(one_seed, data),
-    advance.lower(state, one_seed, data, fed, number, number),
-    evaluate.lower(state, data),
+    init.lower(seeds, data),
+    advance.lower(state, seeds, data, fed, number, number),
+    evaluation.lower(),
   )
   fingerprint = host.numerics() | {
     "device": host.device(),
@@ -138,17 +129,78 @@ def build(
   compiled = [_compile(stage) for stage in lowered]
   memory = compiled[1].memory_analysis()
   shared = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
-  state_bytes = _bytes(state)
   costs = {
     # The body of a loop is counted once, which makes this the cost of one step.
     "flops_step": _flops(lowered[1]) / width,
     "flops_evaluation": _flops(lowered[2]) / width,
-    "bytes_lane": (state_bytes + memory.temp_size_in_bytes) / width if memory else math.nan,
+    "bytes_lane": (_bytes(state) + memory.temp_size_in_bytes) / width if memory else math.nan,
     "bytes_shared": float(shared),
   }
   if trainer.feed:  # a fed segment may have another length than the one compiled above
     compiled[1] = advance
-  return Program(trainer, mode, width, data, *compiled, outcome, fingerprint, costs)
+  reads = _reads(evaluation, len(jax.tree.leaves(data)))
+  return Program(trainer, mode, width, data, *compiled, outcome, reads, fingerprint, costs)
+
+
+def _one_run(trainer: Trainer, seeds, data) -> tuple[Callable, Callable, Callable]:
+  """init, advance and evaluate of one run, from its seeds, with states of plain arrays.
+
+  Every state has the structure of the first trace: a static field that each trace makes anew
+  (an optimiser's functions) would otherwise make another tree of it, which no program takes.
+  """
+  kinds = []  # of each leaf the implementation of keys, None where it is no typed key
+
+  def first(seeds, data):
+    state = trainer.init(streams.derive(seeds), data)
+    kinds.extend(map(_key_kind, jax.tree.leaves(state)))
+    return state
+
+  form = jax.eval_shape(first, seeds, data)
+  structure = jax.tree.structure(form)
+
+  def plain(state):
+    return jax.tree.unflatten(structure, map(key_data, jax.tree.leaves(state)))
+
+  def typed(state):
+    return jax.tree.unflatten(structure, map(_as_key, jax.tree.leaves(state), kinds))
+
+  def init(seeds, data):
+    return plain(trainer.init(streams.derive(seeds), data))
+
+  def evaluate(state, seeds, data):  # no store knows bfloat16
+    outcome = trainer.evaluate(typed(state), streams.derive(seeds), data)
+    return {name: _storable(jnp.asarray(value)) for name, value in outcome.items()}
+
+  def advance(state, seeds, data, fed, first, steps):
+    result = trainer.advance(typed(state), streams.derive(seeds), data, fed, first, steps)
+    if len(result) != 2 or not isinstance(result[1], dict) or "diverged" not in result[1]:
+      raise UserError('Trainer.advance must return (state, {"diverged": step or -1})')
+    check_same_tree(form, result[0], "Trainer.advance")
+    return plain(result[0]), result[1]["diverged"]
+
+  return init, advance, evaluate
+
+
+def _reads(evaluation, count: int) -> tuple[int, ...]:
+  """Which of the last `count` arguments of a traced function its results depend on."""
+  from jax._src.interpreters import partial_eval
+
+  jaxpr = evaluation.jaxpr.jaxpr
+  _, used = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+  return tuple(int(number) for number in np.flatnonzero(used[len(used) - count :]))
+
+
+def evaluation_digest(program: Program) -> str | None:
+  """Of what the runs are tested on; None where that cannot be known.
+
+  It is `evaluated_on` where the Trainer has it, else those leaves of the data that `evaluate`
+  reads, whatever they are called. An `evaluate` that reads none has constants of its own.
+  """
+  if program.trainer.evaluated_on:
+    return tree_digest(program.trainer.evaluated_on())
+  leaves = jax.tree.leaves(program.data)
+  read = sorted(tree_digest(leaves[number]) for number in program.reads)
+  return hashlib.sha256("".join(read).encode()).hexdigest() if read else None
 
 
 def lanes(state: Any, platform: str, mode: str, width: int | None) -> tuple[Mode, int]:
@@ -160,9 +212,9 @@ def lanes(state: Any, platform: str, mode: str, width: int | None) -> tuple[Mode
   are each lane's own, and so are the optimizer's numbers for them.
 
   Args:
-    state: of one run; its field `params` decides on a CPU.
+    state: of one run; its `parameters` decide on a CPU.
   """
-  leaves = jax.tree.leaves(state.params)
+  leaves = jax.tree.leaves(parameters(state))
   if mode == "auto":
     small = sum(leaf.size for leaf in leaves) <= _SMALL_NETWORK
     plain = all(leaf.ndim < 3 for leaf in leaves)
@@ -226,7 +278,8 @@ def train(
   outcomes, digests, diverged = zip(*parts, strict=True)
   params = None
   if keep_params:
-    params = jax.tree.map(lambda leaf: _lanes(program, leaf)[real - 1], under.state.params)
+    kept = parameters(under.state)
+    params = jax.tree.map(lambda leaf: _lanes(program, leaf)[real - 1], kept)
   return Results(
     outcome={name: np.concatenate([part[name] for part in outcomes]) for name in outcomes[0]},
     digest=np.concatenate(digests),
@@ -261,7 +314,7 @@ def speed(program: Program, seconds: float = 0.5) -> tuple[float, float]:
     if time.perf_counter() - started > seconds:
       break
   before = time.perf_counter()
-  jax.block_until_ready(program.evaluate(state, program.data))
+  jax.block_until_ready(_evaluate(program, state, seeds))
   return step if math.isfinite(step) else 0.0, time.perf_counter() - before
 
 
@@ -271,12 +324,35 @@ def tree_digest(tree: Any) -> str:
 
 
 def named_leaves(tree: Any) -> dict[str, np.ndarray]:
-  """{path: array} of a tree."""
+  """{path: array} of a tree; of typed keys their data."""
   leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
   return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+    jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(key_data(leaf))
     for path, leaf in leaves
   }
+
+
+def parameters(state: Any) -> Any:
+  """The field or entry `params` of a state; the whole state where it has none."""
+  if isinstance(state, Mapping):
+    return state.get("params", state)
+  return getattr(state, "params", state)
+
+
+def key_data(leaf: Any) -> Any:
+  """The integers of a typed key, uint32[..., words]; any other leaf as it is."""
+  return leaf if _key_kind(leaf) is None else jax.random.key_data(leaf)
+
+
+def _key_kind(leaf: Any) -> Any:
+  """The implementation of a typed key; None for any other leaf."""
+  typed = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+  return jax.random.key_impl(leaf) if typed else None
+
+
+def _as_key(leaf: jax.Array, kind: Any) -> jax.Array:
+  """The inverse of `key_data`."""
+  return leaf if kind is None else jax.random.wrap_key_data(leaf, impl=kind)
 
 
 def _leaves_digest(leaves: dict[str, np.ndarray]) -> str:
@@ -319,7 +395,7 @@ def _train_group(
       fitting = _fitting(trainer, seconds / 4, step_seconds) if place else None
       length = _length(trainer, step, evaluated, longest, fitting)
       if not length:
-        for name, value in program.evaluate(state, program.data).items():
+        for name, value in _evaluate(program, state, seeds).items():
           if trainer.metrics[name].dims[:1] != (EVALUATION,):
             kept[name].clear()  # only the last one counts
           kept[name].append(value)
@@ -432,12 +508,21 @@ def _bytes(tree: Any) -> int:
 
 
 def _start(program: Program, seeds: np.ndarray):
-  return program.init(seeds if program.mode == "vmap" else seeds[0], program.data)
+  return program.init(_seeds(program, seeds), program.data)
 
 
 def _advance(program: Program, state, seeds: np.ndarray, fed, first: int, length: int):
-  seeds = seeds if program.mode == "vmap" else seeds[0]
-  return program.advance(state, seeds, program.data, fed, np.int32(first), np.int32(length))
+  numbers = np.int32(first), np.int32(length)
+  return program.advance(state, _seeds(program, seeds), program.data, fed, *numbers)
+
+
+def _evaluate(program: Program, state, seeds: np.ndarray):
+  return program.evaluate(state, _seeds(program, seeds), program.data)
+
+
+def _seeds(program: Program, seeds: np.ndarray) -> tuple[np.ndarray, ...]:
+  """The seeds of a group as its programs take them."""
+  return streams.split(seeds if program.mode == "vmap" else seeds[0])
 
 
 def _fed(program: Program, seeds: np.ndarray, first: int, length: int):
@@ -486,10 +571,22 @@ def _storable(value: jax.Array) -> jax.Array:
 
 
 def _program_digest(lowered) -> str:
-  """SHA-256 of the StableHLO without locations: edited code changes it, moved code does not."""
+  """SHA-256 of the StableHLO without locations: edited code changes it, moved code does not.
+
+  Arrays that a program captured are constants in its text, or beside it where JAX is told to keep
+  them out of programs (jax_use_simplified_jaxpr_constants); then they are hashed as well.
+  """
   sha = hashlib.sha256()
   for stage in lowered:
     sha.update(stage.as_text(debug_info=False).encode())
+    captured = getattr(stage._lowering, "const_args", None)
+    if captured is None and getattr(jax.config, "jax_use_simplified_jaxpr_constants", False):
+      raise UserError(
+        f"jax_use_simplified_jaxpr_constants=True hides in jax {jax.__version__} which constants"
+        " a program has captured; unset JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS"
+      )
+    for constant in captured or ():
+      sha.update(tree_digest(constant).encode())
   return sha.hexdigest()
 
 

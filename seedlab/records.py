@@ -44,6 +44,7 @@ def open(directory: str | os.PathLike) -> xarray.Dataset:  # `seedlab.open`
   attributes = manifest(path)  # names what is wrong before xarray does
   with readable(path):
     dataset = xarray.open_zarr(os.fspath(path), chunks=None)
+    dataset = dataset.assign_coords(_constant_streams(attributes, dataset))
     lost = _lost(path, attributes, dataset["completed"].values)
   if lost:
     name, rows = next(iter(lost.items()))
@@ -52,6 +53,14 @@ def open(directory: str | os.PathLike) -> xarray.Dataset:  # `seedlab.open`
       f" {dataset['run'].values[rows[0]]} on; the sweep's command again trains them again"
     )
   return dataset
+
+
+def _constant_streams(attributes: Mapping[str, Any], dataset: xarray.Dataset) -> dict[str, Any]:
+  """The seeds of streams that did not exist when the store was made: the fixed one in each run."""
+  seeds = (attributes.get("config") or attributes.get("trainer") or {}).get("seeds", {})
+  constant = np.full(dataset.sizes["run"], seeds.get("fixed", 0), np.uint32)
+  names = [f"seed_{stream}" for stream in STREAMS]
+  return {name: ("run", constant) for name in names if name not in dataset.variables}
 
 
 @contextlib.contextmanager
@@ -350,7 +359,8 @@ def _grow(
     arrays[name].resize((total, *arrays[name].shape[1:]))
   arrays["run"][start:total] = np.asarray(runs, np.int64)
   for column, stream in enumerate(STREAMS):
-    arrays[f"seed_{stream}"][start:total] = seeds[:, column]
+    if f"seed_{stream}" in arrays:  # not that of a stream which is younger than the store
+      arrays[f"seed_{stream}"][start:total] = seeds[:, column]
   arrays["diverged"][start:total] = -1
   arrays["completed"][start:total] = False
   _commit(pathlib.Path(group.store.root), arrays)

@@ -11,6 +11,7 @@ a changed stream leaves the others alone:
            augmented copies, the copy's number for the epoch; in an ideal world the step for the
            epoch and the slot for the index; with `data.chunk` the index // chunk for the index
   noise    fold_in(noise, step); poke likewise; labels and dropout have branches of their own
+  generate fold_in(generate, k): draw number k of what a trained model samples when it is evaluated
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,10 @@ DROPOUT = 2**32 - 2
 TEST = 2**32 - 1
 
 
+# The seeds of so many streams share an array; each later one is an argument of its own (`split`).
+_TOGETHER = 6
+
+
 class Keys(NamedTuple):
   """One typed threefry key per stream. Append new streams; never reorder."""
 
@@ -42,26 +47,43 @@ class Keys(NamedTuple):
   augment: jax.Array
   noise: jax.Array
   poke: jax.Array
+  generate: jax.Array
 
 
 assert Keys._fields == STREAMS
 
 
-def derive(seeds: jax.Array) -> Keys:
+def split(seeds: np.ndarray | jax.Array) -> tuple[np.ndarray | jax.Array, ...]:
+  """Seeds uint32[..., len(STREAMS)] as compiled programs take them: (uint32[..., 6], uint32[...]).
+
+  The first six streams share an array. Every later one has an argument of its own, which jit
+  drops from a program that does not use it: that program's text and digest are what they were
+  before the stream existed.
+  """
+  return seeds[..., :_TOGETHER], *(seeds[..., n] for n in range(_TOGETHER, len(STREAMS)))
+
+
+def derive(seeds: np.ndarray | jax.Array | tuple[jax.Array, ...]) -> Keys:
   """The keys of one run from its seeds, uint32[len(STREAMS)] in the order of STREAMS.
 
   Stream number n with seed s gets fold_in(key(s), n), so equal seeds in two
   streams give unrelated draws.
+
+  Args:
+    seeds: the array, or what `split` makes of it.
   """
   check_settings()
-  if seeds.dtype != jnp.uint32 or seeds.shape[-1:] != (len(STREAMS),):
-    raise TypeError(f"seeds must be uint32[{len(STREAMS)}], not {seeds.dtype}{list(seeds.shape)}")
-  return Keys(
-    *(
-      jax.random.fold_in(jax.random.key(seeds[number], impl=IMPLEMENTATION), number)
-      for number in range(len(STREAMS))
-    )
-  )
+  if not isinstance(seeds, tuple):
+    if seeds.dtype != jnp.uint32 or seeds.shape != (len(STREAMS),):
+      raise TypeError(f"seeds must be uint32[{len(STREAMS)}], not {seeds.dtype}{list(seeds.shape)}")
+    seeds = split(seeds)
+  together, *alone = seeds
+
+  def key(number):  # the text of a program depends on the order in which seeds are taken
+    seed = together[number] if number < _TOGETHER else alone[number - _TOGETHER]
+    return jax.random.fold_in(jax.random.key(seed, impl=IMPLEMENTATION), number)
+
+  return Keys(*map(key, range(len(STREAMS))))
 
 
 def at_step(key: jax.Array, step: jax.Array | int) -> jax.Array:

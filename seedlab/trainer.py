@@ -11,7 +11,7 @@ from seedlab.errors import UserError
 EVALUATION = "evaluation"
 Better = Literal["higher", "lower"]
 
-State = Any  # a NamedTuple of arrays with a field `params`
+State = Any  # any tree of arrays; typed keys and static fields are no obstacle
 Data = Any  # a tree of host arrays
 
 
@@ -49,13 +49,15 @@ class Trainer:
   Attributes:
     plan: the steps after which a run is evaluated, ascending; the last one ends it.
     load: () -> data, a tree of host arrays shared by all runs.
-    init: (keys, data) -> state; `keys` is a `streams.Keys`.
+    init: (keys, data) -> state; `keys` is a `streams.Keys`. A state is any tree of arrays. Of its
+      leaves those below a field or an entry `params` are what `replay` saves, else all of them.
     advance: (state, keys, data, fed, first, steps) -> (state, log): the steps
       first, ..., first + steps - 1. Both are int32 scalars, traced and equal in
       all lanes, so loop with `lax.fori_loop(first, first + steps, ...)`.
       log["diverged"] is int32: the first of these steps that left a loss or a
       parameter non-finite, or -1.
-    evaluate: (state, data) -> {name: array}.
+    evaluate: (state, keys, data) -> {name: array}. What a trained model samples is drawn by
+      `keys.generate`, draw number k by fold_in(generate, k).
     metrics: {name: Metric} for every outcome of `evaluate`. The first one that is one number
       per run is the headline of reports.
     feed: (seeds, first, steps) -> tree of host arrays, for data too large for the
@@ -65,7 +67,8 @@ class Trainer:
       epoch can be drawn once at the head of `advance`.
     coords: {name: (dimension, array)}: labels of the stored dimensions.
     evaluated_on: () -> a tree of host arrays, the frozen examples of `evaluate`. Sweeps are
-      compared only where its digest, kept in their manifests, is the same.
+      compared only where its digest, kept in their manifests, is the same. None: the leaves of
+      the data that `evaluate` reads, be they of the test set or beside it.
   """
 
   plan: tuple[int, ...]
@@ -89,3 +92,34 @@ class Trainer:
       raise UserError(f"Trainer.plan={self.plan!r} must be ascending steps, at least one")
     if self.period is not None and self.period < 1:
       raise UserError(f"Trainer.period={self.period!r} must be at least 1 or None")
+
+
+def check_same_tree(before: Any, after: Any, what: str) -> None:
+  """Raises UserError naming the first leaf in which `after` is another tree than `before`.
+
+  Args:
+    before: the tree that was given; leaves have `shape` and `dtype`.
+    after: the tree that came back.
+    what: who returned it, e.g. "Trainer.advance".
+  """
+  given, returned = (_leaves(tree) for tree in (before, after))
+  for path in [*given, *returned]:
+    if given.get(path) != returned.get(path):
+      was, now = (found.get(path, "missing") for found in (given, returned))
+      raise UserError(
+        f"{what} returned another tree than it was given: {path or 'the state'} was {was} and is"
+        f" {now}; return the same structure, shapes and dtypes"
+      )
+
+
+def _leaves(tree: Any) -> dict[str, str]:
+  """{path: dtype[shape]} of a tree."""
+  import jax  # late: the parent process of a sweep imports this module, and never starts JAX
+  import jax.numpy as jnp
+
+  found = {}
+  for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+    dtype = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
+    shape = ", ".join(map(str, jnp.shape(leaf)))
+    found[jax.tree_util.keystr(path)] = f"{dtype}[{shape}]"
+  return found

@@ -279,7 +279,7 @@ def by_hand(trainer, state, image, label) -> tuple[float, float, float]:
 
 
 def measured(trainer, state):
-  outcome = trainer.evaluate(state, jax.device_put(trainer.load()))
+  outcome = trainer.evaluate(state, None, jax.device_put(trainer.load()))
   return [float(outcome[f"train_{name}"]) for name in ("accuracy", "loss", "soft_error")]
 
 

@@ -57,7 +57,7 @@ def test_training_goes_on_as_from_these_parameters(file):
     built.init(keys_of(2), whole), keys_of(2), whole, None, jnp.int32(0), jnp.int32(4)
   )
   assert engine.tree_digest(ours.params) == engine.tree_digest(theirs.params)
-  outcomes = [one.evaluate(ours, d) for one, d in ((built, whole), (usual, data))]
+  outcomes = [one.evaluate(ours, None, d) for one, d in ((built, whole), (usual, data))]
   assert engine.tree_digest(outcomes[0]) == engine.tree_digest(outcomes[1])
 
 

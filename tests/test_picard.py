@@ -299,7 +299,7 @@ def test_a_factor_scales_the_descended_loss_alone():
   }}, {})  # fmt: skip
   advance = functools.partial(trainer.advance, fed=None, first=0, steps=1)
   (after, _), outcome = quick_jit(
-    lambda state, keys, data: (advance(state, keys, data), trainer.evaluate(state, data))
+    lambda state, keys, data: (advance(state, keys, data), trainer.evaluate(state, None, data))
   )(state, keys_of(0), DATASET)
   chance = np.exp([0, 1, 2]) / np.exp([0, 1, 2]).sum()
   slope = (chance - np.eye(3)[DATASET.train_label]).mean(0)

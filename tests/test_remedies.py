@@ -66,9 +66,9 @@ def test_the_average_follows_its_recurrence_and_is_what_is_evaluated():
     )
   data = jax.device_put(built.load())
   averaged = found[-1]._replace(params=found[-1].average)
-  ours = built.evaluate(found[-1], data)
-  assert_close(ours, trainer().evaluate(averaged._replace(average=()), data))
-  assert ours["test_loss"] != trainer().evaluate(plain[-1], data)["test_loss"]
+  ours = built.evaluate(found[-1], None, data)
+  assert_close(ours, trainer().evaluate(averaged._replace(average=()), None, data))
+  assert ours["test_loss"] != trainer().evaluate(plain[-1], None, data)["test_loss"]
 
 
 # --- co-distillation
@@ -112,7 +112,7 @@ def test_the_second_network_starts_elsewhere_and_only_the_first_is_evaluated():
   assert differing(start.params["run"], states(trainer(), steps=0)[0].params) == 0
   data = jax.device_put(built.load())
   alone = state._replace(params=state.params["run"], batch_stats={})
-  assert_close(built.evaluate(state, data), trainer().evaluate(alone, data))
+  assert_close(built.evaluate(state, None, data), trainer().evaluate(alone, None, data))
 
 
 def test_two_networks_without_weight_would_train_as_one():
@@ -125,7 +125,7 @@ def test_co_distillation_with_batch_norm_and_dropout():
   built = trainer(training={"codistillation": 0.5}, model={"norm": "batch", "dropout": 0.5})
   state = states(built)[-1]
   assert set(state.batch_stats) == {"run", "peer"}
-  outcome = built.evaluate(state, jax.device_put(built.load()))
+  outcome = built.evaluate(state, None, jax.device_put(built.load()))
   assert np.isfinite(outcome["test_loss"])
 
 
@@ -373,7 +373,7 @@ def test_slices_of_a_known_loss():
 def test_slices_of_a_network_begin_at_its_loss():
   built = trainer(evaluation={"slices": 4, "train": True, "train_examples": 32})
   state = states(built)[-1]
-  outcome = built.evaluate(state, jax.device_put(built.load()))
+  outcome = built.evaluate(state, None, jax.device_put(built.load()))
   assert outcome["slice_loss"].shape == (4,)
   assert outcome["slice_loss"][0] == pytest.approx(float(outcome["train_loss"]), rel=1e-5)
   assert outcome["slice_slope"][0] < 0

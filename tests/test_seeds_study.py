@@ -108,7 +108,7 @@ def pair_after(split, run=1):
       length = min(mark, (done // 5 + 1) * 5) - done  # epochs of 5 steps
       state, _ = advance(state, keys, data, None, jnp.int32(done), jnp.int32(length))
       done += length
-    outcomes.append(built.evaluate(state, data))
+    outcomes.append(built.evaluate(state, None, data))
   return built, state, data, outcomes
 
 
@@ -118,11 +118,11 @@ def test_twins_share_everything_until_they_part():
   for name in ("distance", "barrier", "disagreement"):
     assert outcomes[0][name] == 0
   assert outcomes[1]["distance"] > 0
-  one = built.evaluate(state, data)
+  one = built.evaluate(state, None, data)
   share = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, state.first.params, state.second.params)
   plain = state._replace(first=state.first._replace(params=share))
   assert one["error_path"][1] == pytest.approx(
-    1 - float(built.evaluate(plain, data)["test_accuracy"])
+    1 - float(built.evaluate(plain, None, data)["test_accuracy"])
   )
   path = np.asarray(one["error_path"])
   assert one["barrier"] == pytest.approx(path.max() - (path[0] + path[-1]) / 2)
@@ -147,7 +147,7 @@ def test_either_order_or_augmentation_parts_them(changes):
   data, keys = jax.device_put(built.load()), keys_of(1)
   state = built.init(keys, data)
   state, _ = jax.jit(built.advance)(state, keys, data, None, jnp.int32(0), jnp.int32(5))
-  assert built.evaluate(state, data)["distance"] > 0
+  assert built.evaluate(state, None, data)["distance"] > 0
 
 
 def test_twins_diverge_when_the_second_does():

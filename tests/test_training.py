@@ -163,8 +163,8 @@ def test_evaluation_blocks_do_not_change_what_is_measured(batch_size):
   data = jax.device_put(DATASET)
   built = trainer(evaluation={"batch_size": batch_size, "probabilities": True})
   state = built.init(keys_of(0), data)
-  outcome = built.evaluate(state, data)
-  whole = trainer(evaluation={"probabilities": True}).evaluate(state, data)
+  outcome = built.evaluate(state, None, data)
+  whole = trainer(evaluation={"probabilities": True}).evaluate(state, None, data)
   assert outcome["predicted_label"].tolist() == whole["predicted_label"].tolist()
   for name in ("test_accuracy", "test_loss", "test_soft_error", "probability"):
     np.testing.assert_allclose(outcome[name], whole[name], rtol=1e-5, err_msg=name)
@@ -173,7 +173,7 @@ def test_evaluation_blocks_do_not_change_what_is_measured(batch_size):
 def test_outcomes_by_hand():
   data = jax.device_put(DATASET)
   built = trainer(evaluation={"probabilities": True})
-  outcome = built.evaluate(built.init(keys_of(0), data), data)
+  outcome = built.evaluate(built.init(keys_of(0), data), None, data)
   probability = np.asarray(outcome["probability"], np.float64)
   chosen = probability[np.arange(13), DATASET.test_label]
   right = probability.argmax(1) == DATASET.test_label

@@ -100,14 +100,14 @@ def make(
     diverged = jnp.where(log["diverged"] < 0, other["diverged"], log["diverged"])
     return state._replace(first=a, second=b), {"diverged": diverged}
 
-  def evaluate(state, data):
-    a, b = (one.evaluate(each, data) for each in (state.first, state.second))
+  def evaluate(state, keys, data):
+    a, b = (one.evaluate(each, keys, data) for each in (state.first, state.second))
 
     def error(share):
       mixed = jax.tree.map(
         lambda x, y: (1 - share) * x + share * y, state.first.params, state.second.params
       )
-      return 1 - one.evaluate(state.first._replace(params=mixed), data)["test_accuracy"]
+      return 1 - one.evaluate(state.first._replace(params=mixed), keys, data)["test_accuracy"]
 
     path = jax.lax.map(error, jnp.linspace(0, 1, points, dtype=jnp.float32))
     distance, gone = (

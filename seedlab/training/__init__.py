@@ -413,7 +413,8 @@ def on_dataset(
       chosen = (each["run"] for each in chosen)
     return dict(zip(("params", "batch_stats"), chosen, strict=True))
 
-  def evaluate(state, data):
+  def evaluate(state, keys, data):
+    del keys  # nothing is generated
     data, _, listed = _shared(data)
     variables = variables_of(state)
 

@@ -72,7 +72,7 @@ def start_from(
     load=lambda: {"data": trainer.load(), "initial": given, "statistics": statistics},
     init=init,
     advance=advance,
-    evaluate=lambda state, data: trainer.evaluate(state, data["data"]),
+    evaluate=lambda state, keys, data: trainer.evaluate(state, keys, data["data"]),
   )
 
 
