@@ -4,8 +4,7 @@
   make or extend the store; refuse another experiment, another fingerprint
   one task for each chunk with runs missing; write each chunk as it arrives
 
-The parent process starts no JAX backend (a Trainer that workers cannot import
-excepted: it runs in the parent).
+The parent process starts no JAX backend.
 """
 
 import concurrent.futures
@@ -23,10 +22,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seedlab import __version__, checkpoints, config, errors, host, records, streams, tasks, worker
+from seedlab import __version__, checkpoints, config, errors, host, parts, records, streams, tasks
 from seedlab.config import Config, Seeds
 from seedlab.errors import UserError
-from seedlab.pool import WorkerPool
+from seedlab.pool import Code, WorkerPool
 from seedlab.progress import Progress
 
 _CHUNK_SECONDS = 10.0
@@ -46,7 +45,7 @@ class Experiment(NamedTuple):
   arguments: dict[str, Any]
   config: Config | None  # None for a Trainer of the user's own
   seeds: Seeds
-  make: Callable[..., Any] | None = None  # given where workers cannot import the function
+  code: Code | None = None  # the function itself, where workers cannot import it
 
   @property
   def record(self) -> dict[str, Any]:
@@ -141,9 +140,9 @@ def experiment(
   if isinstance(what, str):
     _importable(what)
     return Experiment(what, given, None, parsed_seeds)
-  name = f"{what.__module__}:{what.__qualname__}"
-  local = what.__module__ == "__main__" or "<" in what.__qualname__
-  return Experiment(name, given, None, parsed_seeds, what if local else None)
+  named = what if hasattr(what, "__qualname__") else type(what)  # a partial has no name
+  name = f"{named.__module__}:{named.__qualname__}"
+  return Experiment(name, given, None, parsed_seeds, None if _found(name, what) else Code.of(what))
 
 
 def sweep(
@@ -219,7 +218,7 @@ def sweep(
       _say(quiet, f"{os.fspath(out)} already has all {len(wanted)} runs")
       return _tidied(out)
     try:
-      with _executor(described, workers, executor, quiet) as (pool, count):
+      with _executor(workers, executor) as (pool, count):
         lane = (lanes, width)
         options = _Options(new_fingerprint, checkpoint_every, progress, quiet)
         _run(described, wanted, out, known, lane, pool, count, plans, options)
@@ -271,7 +270,7 @@ def plan(
   described = experiment(what, arguments, seeds, data_dir)
   wanted = run_numbers(runs, described.seeds)
   _check_workers(workers)
-  with _executor(described, workers, None, quiet=True) as (pool, count):
+  with _executor(workers, None) as (pool, count):
     facts = _describe(pool, described, lanes, width, quiet=True)
   steps, evaluations, costs = facts["plan"][-1], len(facts["plan"]), facts["costs"]
   return {
@@ -312,10 +311,10 @@ def replay(
   recorded_fingerprint = kept["fingerprints"][int(dataset["fingerprint"].values[row])]
   described = _recorded_experiment(kept, trainer, data_dir, directory)
   mode, width = recorded_fingerprint["mode"], recorded_fingerprint["width"]
-  with _executor(described, 1, None, quiet=True) as (pool, _):
+  with _executor(1, None) as (pool, _):
     spec = _spec(described, mode, width)
     seeds = [streams.seeds_of_run(run, described.seeds).tolist()]
-    result = pool.submit(tasks.compute, spec, seeds, True).result()
+    result = pool.submit(tasks.compute, spec, seeds, True, None, described.code).result()
   deviation = {
     name: _deviation(recorded[name], result["outcome"][name][0]) for name in kept["outcome"]
   }
@@ -331,14 +330,14 @@ def replay(
 
 def check(described: Experiment, pool: concurrent.futures.Executor) -> None:
   """Builds the Trainer in a worker and trains nothing; raises UserError for what cannot be."""
-  pool.submit(tasks.check, _spec(described, "auto", None)).result()
+  pool.submit(tasks.check, _spec(described, "auto", None), described.code).result()
 
 
 def prepare(
   described: Experiment, pool: concurrent.futures.Executor, lanes: str = "auto", width=None
 ) -> None:
   """Has a worker compile an experiment's program for the cache, while others are at work."""
-  pool.submit(tasks.prepare, _spec(described, lanes, width))
+  pool.submit(tasks.prepare, _spec(described, lanes, width), described.code)
 
 
 def grid(
@@ -443,7 +442,7 @@ def _run(described, wanted, out, known, lanes, pool, count, plans, options) -> N
 
   def submit(rows):
     seeds = [seeds_of(int(run)).tolist() for run in writer.runs[rows]]
-    return pool.submit(tasks.compute, spec, seeds, False, saves)
+    return pool.submit(tasks.compute, spec, seeds, False, saves, described.code)
 
   ahead = 2 * count if plans.rule else len(pending)
   shared = options.progress and contextlib.nullcontext(options.progress)
@@ -722,6 +721,10 @@ def _fingerprint_index(writer: records.Writer, fingerprint, out, accept: bool) -
 def _same_experiment(described: Experiment, known: Mapping[str, Any], out) -> None:
   """Refuses to mix two experiments in one store, naming the fields that differ."""
   record = described.record
+  seeds = (record["config"] or record["trainer"])["seeds"]
+  # A stream that the store does not know was constant, whatever varies by default since.
+  there = {name.removeprefix("seed_") for name in known["by_run"] if name.startswith("seed_")}
+  seeds["vary"] = [stream for stream in seeds["vary"] if stream in there]
   recorded = {"config": known.get("config"), "trainer": known.get("trainer")}
   changed = config.differences(
     {**(recorded["config"] or {}), **(recorded["trainer"] or {})},
@@ -751,7 +754,8 @@ def _describe(
   pool, described: Experiment, lanes: str, width: int | None, *, quiet: bool
 ) -> dict[str, Any]:
   choices = _MEASURED if lanes == "measure" else [(lanes, width)]
-  running = [pool.submit(tasks.describe, _spec(described, *choice)) for choice in choices]
+  specs = [_spec(described, *choice) for choice in choices]
+  running = [pool.submit(tasks.describe, spec, described.code) for spec in specs]
   if concurrent.futures.wait(running, timeout=_PATIENCE).not_done:
     _say(quiet, "reading the data, compiling, measuring the speed")
   facts = [task.result() for task in running]
@@ -768,15 +772,9 @@ def _spec(described: Experiment, mode: str, width: int | None) -> dict[str, Any]
 
 
 @contextlib.contextmanager
-def _executor(
-  described: Experiment, workers: int | None, executor, quiet: bool
-) -> Iterator[tuple[concurrent.futures.Executor, int]]:
-  """The executor for an experiment and how many tasks it runs at once."""
-  if described.make:
-    _say(quiet, f"{described.function} cannot be imported by worker processes: it runs in this one")
-    with _InParent(described.make) as pool:
-      yield pool, 1
-  elif executor is not None:
+def _executor(workers: int | None, executor) -> Iterator[tuple[concurrent.futures.Executor, int]]:
+  """The executor, by default a local pool, and how many tasks it runs at once."""
+  if executor is not None:
     yield executor, getattr(executor, "size", workers or len(host.usable_cores()))
   else:
     with local_pool(workers) as pool:
@@ -806,17 +804,6 @@ def local_pool(workers: int | None = None) -> WorkerPool:
   count = min(workers or devices, devices)
   environment = [host.accelerator_environment(platform, number, devices) for number in range(count)]
   return WorkerPool([None] * count, environment)
-
-
-class _InParent(concurrent.futures.ThreadPoolExecutor):
-  """Runs tasks in a thread of this process, for a Trainer that only it can build."""
-
-  def __init__(self, make: Callable[..., Any]):
-    super().__init__(1)
-    self.make = make
-
-  def submit(self, fn, /, *args):
-    return super().submit(functools.partial(fn, make=self.make), *args)
 
 
 def _recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
@@ -873,7 +860,7 @@ def _importable(name: str) -> None:
   if not separator or not function:
     raise UserError(f"trainer={name!r} must be module:function")
   try:
-    worker.resolve(name)
+    parts.resolve(name)
   except ModuleNotFoundError as error:
     raise UserError(f"trainer={name!r}: {error}; run from the directory of {module}.py") from None
   except AttributeError:
@@ -885,6 +872,14 @@ def _importable(name: str) -> None:
     raise UserError(
       f"trainer={name!r}: {module} has no {function!r}{errors.closest(function, choices)}"
     ) from None
+
+
+def _found(name: str, what: Any) -> bool:
+  """Whether worker processes find `what` by its name."""
+  try:
+    return not name.startswith("__main__:") and parts.resolve(name) is what
+  except (ImportError, AttributeError):
+    return False
 
 
 def _range(runs: Iterable[int] | int) -> Sequence[int]:
