@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,6 +204,33 @@ def test_another_experiment_in_the_same_directory_is_refused(reference):
   with pytest.raises(UserError, match="part of its numerics"):
     sweep(out, lanes=other)
   assert_same_bits(dataset, seedlab.open(out))
+
+
+def test_a_store_from_before_a_stream_goes_on(tmp_path):
+  """As a release without `generate` wrote it: the stream is constant there, and nothing changes."""
+  options = {"lanes": "loop", "workers": 1, "quiet": True}
+  whole = seedlab.sweep("toy:make", 6, tmp_path / "new", **options)
+  seedlab.sweep("toy:make", 4, tmp_path / "old", **options)
+  old = tmp_path / "old"
+  shutil.rmtree(old / "seed_generate")
+  metadata = json.loads((old / ".zmetadata").read_text())
+  kept = metadata["metadata"]
+  for name in [name for name in kept if name.startswith("seed_generate/")]:
+    del kept[name]
+  attributes = kept[".zattrs"]
+  attributes["coordinates"] = attributes["coordinates"].replace("seed_generate ", "")
+  for names in (attributes["by_run"], attributes["vary"], attributes["trainer"]["seeds"]["vary"]):
+    names.remove("seed_generate" if "run" in names else "generate")
+  (old / ".zattrs").write_text(json.dumps(attributes))
+  (old / ".zmetadata").write_text(json.dumps(metadata))
+
+  assert seedlab.open(old).seed_generate.values.tolist() == [0] * 4
+  extended = seedlab.sweep("toy:make", 6, old, **options)
+  assert extended.digest.values.tolist() == whole.digest.values.tolist()
+  assert len(extended.attrs["fingerprints"]) == 1
+  assert extended.seed_generate.values.tolist() == [0] * 6
+  assert whole.seed_generate.values.tolist() == list(range(6))
+  assert seedlab.replay(old, 5).exact
 
 
 def test_a_changed_program_is_noticed_and_refused(tmp_path, monkeypatch):
