@@ -190,8 +190,9 @@ def _same_test_set(sweeps: list[Findings]) -> None:
     # Labels may agree by chance, as those of one test set at two sizes of its pictures do.
     if differ or not records.same_evaluation_set(first.dataset, sweep.dataset):
       sizes = " and ".join(f"{len(labels):,}" for labels in sets)
+      sizes = f" ({sizes} examples)" if min(map(len, sets)) else ""
       raise UserError(
-        f"{first.name} and {sweep.name} were evaluated on different test sets ({sizes} examples): a"
+        f"{first.name} and {sweep.name} were evaluated on different test sets{sizes}: a"
         " difference between them would not be one of the methods; evaluate both on one set"
       )
 

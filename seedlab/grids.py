@@ -61,8 +61,7 @@ def grid(
       asked = (options.get(name) for name in ("planned_n", "stop", "max_runs"))
       plans_of(*asked, runs, described.seeds, ())
       run_numbers(options.get("max_runs") or runs, described.seeds)
-      if not described.make:  # that of a notebook is built in this process
-        check(described, shared)
+      check(described, shared)
     for cell in cells:
       say(options.get("quiet", False), ", ".join(f"{name}={cell.values[name]}" for name in fields))
       own = {"arguments": cell.arguments, "executor": shared, "workers": workers}

@@ -514,7 +514,7 @@ def test_sources_of_summers_config():
   assert paper.optimizer == Optimizer(
     learning_rate=0.4, schedule="whole_cosine", warmup_steps=291, weight_decay=5e-4, bias_factor=0.1
   )
-  assert paper.seeds.vary == tuple(s for s in configs.STREAMS if s != "sample")
+  assert paper.seeds.vary == ("init", "order", "augment", "noise", "poke")
   with pytest.raises(UserError, match="init, order are several sources; name one"):
     config_of("summers", "smoke,init,order")
   for source in ("init", "order", "augment"):

@@ -61,7 +61,7 @@ def resnet9_step(lowering: str, repeats: int, small: bool) -> tuple[float, float
   in_loop = jax.jit(advance)
   # A trip count of one, known when compiling: XLA drops the loop and leaves the bare step.
   alone = jax.jit(functools.partial(advance, steps=1))
-  state = program.init(seeds, data)
+  state = program.init(training.streams.split(seeds), data)
   times: dict[str, list[float]] = {"loop": [], "alone": []}
   for _ in range(1 + repeats):
     started = time.perf_counter()
