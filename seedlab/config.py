@@ -180,7 +180,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Seeds:
-  vary: tuple[Stream, ...] = STREAMS  # the streams that differ between runs
+  vary: tuple[Stream, ...] = typing.get_args(Stream)  # the streams that differ between runs
   fixed: int = 0  # the seed of the others
   design: Literal["joint", "crossed"] = "joint"  # joint: run r seeds every varied stream with r
   levels: tuple[int, ...] = ()  # crossed: number of levels of each stream in `vary`
@@ -205,7 +205,7 @@ class Config:
 
 
 SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
-PARTS = {"data": Data, "model": Model, "optimizer": Optimizer}
+PARTS: dict[str, type[Part]] = {"data": Data, "model": Model, "optimizer": Optimizer}
 OWN = {
   "training": Training,
   "probe": Probe,
@@ -214,7 +214,10 @@ OWN = {
   "seeds": Seeds,
 }
 LISTS = {"augment": "augment", "evaluation.metrics": "metric"}  # of parts of a kind
-DEFAULTS = {"activation": "relu", "loss": "cross_entropy", "schedule": "linear"}
+DEFAULTS = {
+  "data": "digits", "model": "cnn", "activation": "relu", "loss": "cross_entropy",
+  "optimizer": "sgd", "schedule": "linear",
+}  # fmt: skip
 
 # The smallest value that makes sense, for the fields of our own that have one.
 _MINIMUM = {
@@ -353,7 +356,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 def _section_dict(section: Any) -> Any:
   if isinstance(section, tuple):
     return [_section_dict(one) if isinstance(one, Part) else one for one in section]
-  found = {}
+  found: dict[str, Any] = {}
   for field in dataclasses.fields(section):
     value = getattr(section, field.name)
     if field.name == "options":
@@ -441,7 +444,7 @@ def part_of(cls: type, kind: str, values: Any, prefix: str) -> Any:
   """A section that names a part: the fields that are ours, and the part's options."""
   values = _mapping(values, prefix)
   ours = {field.name: field for field in dataclasses.fields(cls) if field.name != "options"}
-  name = values.get("name", default_name(prefix) if prefix in (*PARTS, *DEFAULTS) else None)
+  name = values.get("name", DEFAULTS.get(prefix))
   if not isinstance(name, str):
     raise UserError(f"{prefix}.name={name!r} must be the name of a part")
   _refuse_moved(values, prefix)
@@ -458,10 +461,6 @@ def _list_of_parts(field: str, values: Any) -> tuple[Part, ...]:
   kind = LISTS[field]
   cls = Measure if kind == "metric" else Part
   return tuple(part_of(cls, kind, one, f"{field}[{number}]") for number, one in enumerate(values))
-
-
-def default_name(section: str) -> str:
-  return DEFAULTS.get(section) or PARTS[section].name
 
 
 def as_list(field: str, value: Any) -> list[Any]:

@@ -10,11 +10,12 @@ import dataclasses
 import inspect
 import json
 import os
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from seedlab import __version__, changes, config, errors, host, migration, parts, records, tasks
-from seedlab.config import STREAMS, Config, Seeds
+from seedlab.config import STREAMS, Config, Seeds, Stream
 from seedlab.errors import UserError
 from seedlab.pool import Code, local_pool
 from seedlab.progress import say
@@ -171,7 +172,7 @@ def going_on(described: Experiment, known: Mapping[str, Any]) -> Experiment:
   if set(seeds.vary) != set(STREAMS) or then == STREAMS or seeds.design == "crossed":
     return described
   if not described.config:
-    return described._replace(seeds=dataclasses.replace(seeds, vary=then))
+    return described._replace(seeds=dataclasses.replace(seeds, vary=typing.cast(tuple[Stream, ...], then)))
   changed = changes.changed(described.config, {"seeds.vary": list(then)})
   arguments = {**described.arguments, "config": config.to_dict(changed)}
   return described._replace(arguments=arguments, config=changed, seeds=changed.seeds)
