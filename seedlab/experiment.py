@@ -172,7 +172,8 @@ def going_on(described: Experiment, known: Mapping[str, Any]) -> Experiment:
   if set(seeds.vary) != set(STREAMS) or then == STREAMS or seeds.design == "crossed":
     return described
   if not described.config:
-    return described._replace(seeds=dataclasses.replace(seeds, vary=typing.cast(tuple[Stream, ...], then)))
+    vary = typing.cast(tuple[Stream, ...], then)
+    return described._replace(seeds=dataclasses.replace(seeds, vary=vary))
   changed = changes.changed(described.config, {"seeds.vary": list(then)})
   arguments = {**described.arguments, "config": config.to_dict(changed)}
   return described._replace(arguments=arguments, config=changed, seeds=changed.seeds)
