@@ -175,7 +175,7 @@ def test_diverged_runs_are_left_out_where_chance_is_unknown():
   loss = 3 - (1 - np.delete(wrong, 3, axis=0).mean(axis=1))
   assert cells(page)["runs"] == "59"
   assert cells(page)["gap (max - min)"] == f"{np.ptp(loss):.3f}"
-  assert "1 more diverged and are left out" in page
+  assert "1 more diverged and is left out" in page
   unlabelled = store(wrong, diverged=(3,)).drop_vars(["label", "predicted_label"])
   assert cells(report.text(unlabelled))["runs"] == "59"
   with pytest.raises(UserError, match="every completed run diverged"):
@@ -220,6 +220,10 @@ def test_lower_is_better_for_a_loss_and_unknown_for_a_score():
   page = report.text(store(wrong), "score")
   assert [int(cells(page)[f"{word} run"].split()[0]) for word in ("highest", "lowest")] == ends
   assert "between the highest and the lowest" in unwrapped(page) and "points" not in page
+  assert "a higher or a lower score is better is not known" in unwrapped(page)
+  said = report.text(findings.stated(store(wrong), "score", "lower"), "score")
+  assert [int(cells(said)[f"{word} run"].split()[0]) for word in ("worst", "best")] == ends
+  assert "is not known" not in said
 
 
 def test_predictions_that_do_not_give_the_metric_are_not_used():

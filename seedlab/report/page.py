@@ -30,6 +30,7 @@ from seedlab.claims import Evidence, Verdict
 from seedlab.comparisons import Comparison
 from seedlab.errors import UserError
 from seedlab.findings import Disagreement, Findings
+from seedlab.meanings import Direction
 from seedlab.report import charts, versus, words
 from seedlab.stats.single import Interval
 
@@ -180,13 +181,14 @@ def grid_page(
   cells: Sequence[tuple[Mapping[str, Any], str | os.PathLike]],
   metric: str | None = None,
   title: str | None = None,
+  better: Direction | None = None,
 ) -> str:
   """The page about a grid: (the cell's field values, its store) in order."""
   found = []
   for values, directory in cells:
     name = ", ".join(f"{field}={value}" for field, value in values.items()) or str(directory)
     with records.readable(directory):
-      found.append(findings.examine(records.open(directory), metric, name))
+      found.append(findings.examine(records.open(directory), metric, name).turned(better))
     metric = metric or found[0].metric
   of = found[0]
   label = _label(of)

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from seedlab.config import STREAMS
-from seedlab.findings import Column, Findings
+from seedlab.findings import Column, Findings, counted
 from seedlab.stats import crossed, planning, sequential, single
 from seedlab.stats.single import Interval
 
@@ -28,7 +28,8 @@ def headline(found: Findings) -> list[str]:
   low, high = WORDS[found.better != 0]
   mean, sd, gap = (number(found, value, s.sd) for value in (s.mean, s.sd, s.gap))
   if found.failed_R.all():
-    first = f"All {found.completed:,} {noun} diverged: there is no {found.label} to speak of."
+    all_of_them = "The only run" if found.completed == 1 else f"All {found.completed:,} {noun}"
+    first = f"{all_of_them} diverged: there is no {found.label} to speak of."
   elif s.n == 1:
     first = f"One run: {found.label} {mean}{unit}. How far luck moves it shows from two runs on."
   elif s.gap == 0:
@@ -41,7 +42,8 @@ def headline(found: Findings) -> list[str]:
       f" the {low} of {s.n:,} {noun} (mean {mean}{unit}, sd {sd}{points})."
     )
   missing = found.planned - found.completed
-  unfinished = [f"Not finished: {missing:,} of {found.planned:,} runs are missing."]
+  are = "is" if missing == 1 else "are"
+  unfinished = [f"Not finished: {missing:,} of {counted(found.planned, 'run')} {are} missing."]
   return [first, *unfinished * bool(missing), *_split(found), *_without_diverged(found)]
 
 
@@ -76,13 +78,16 @@ def _without_diverged(found: Findings) -> list[str]:
   if not found.diverged:
     return []
   if found.chance is None:
-    return [f"{found.diverged:,} more diverged and are left out."]
-  counted = f"diverged and count as chance ({number(found, found.chance, 0)} %)"
+    are = "is" if found.diverged == 1 else "are"
+    return [f"{found.diverged:,} more diverged and {are} left out."]
+  diverged = f"diverged and count{'s' * (found.diverged == 1)} as chance"
+  diverged += f" ({number(found, found.chance, 0)} %)"
   if len(found.columns) == 1:
-    return [f"All of these runs {counted}."]
+    alone = "This run" if found.diverged == 1 else "All of these runs"
+    return [f"{alone} {diverged}."]
   s = found.columns[1].summary
   return [
-    f"{found.diverged:,} of these runs {counted}; without them the gap is"
+    f"{found.diverged:,} of these runs {diverged}; without them the gap is"
     f" {number(found, s.gap, s.sd)} points and the sd {number(found, s.sd, s.sd)}."
   ]
 
@@ -239,6 +244,11 @@ def notes(found: Findings) -> list[str]:
   notes, n = [], column.summary.n
   if n > 1 and found.better and column.summary.gap:
     notes.append(_warning(found, column))
+  if not found.better:
+    notes.append(
+      f"Whether a higher or a lower {found.label} is better is not known, so no run is called the"
+      " best: --better=higher or --better=lower says it."
+    )
   if found.diverged and found.chance is None:
     notes.append(
       "Diverged runs are left out: the chance level of this metric is not known. Their share is"
