@@ -17,6 +17,7 @@ from seedlab.errors import UserError
 _METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first")
 _BETTER = flags.DEFINE_enum("better", None, ("higher", "lower"), "which way the metric is better")
 _PAGE = flags.DEFINE_string("page", None, "write the page to this file instead")
+_DETAILS = flags.DEFINE_bool("details", False, "other intervals beside")
 _DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")
 _LIVE = flags.DEFINE_bool("live", False, "write the page again as runs land, until all are there")
 _FIGURES = flags.DEFINE_string(
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> None:
     while _LIVE.value and not _sweep(place, live=True):
       time.sleep(_SECONDS)
     with records.readable(place):
-      print(report.text(_opened(place), _METRIC.value))
+      print(report.text(_opened(place), _METRIC.value, _DETAILS.value))
       _sweep(place, live=False)
       if _FIGURES.value:
         for path in report.save_figures(_opened(place), _FIGURES.value, _METRIC.value):
@@ -72,7 +73,7 @@ def _table(tables: list, place: pathlib.Path) -> None:
   from seedlab import comparisons, findings, report
 
   for found in tables:
-    print(f"{found.name}\n" * bool(found.name) + report.table_text(found) + "\n")
+    print(f"{found.name}\n" * bool(found.name) + report.table_text(found, _DETAILS.value) + "\n")
   if len(tables) == 1:
     page = report.table_page(tables[0], place.name)
   else:

@@ -212,7 +212,7 @@ def _same_test_set(sweeps: list[Findings]) -> None:
       )
     sets = (first.test_label_E, sweep.test_label_E)
     differ = min(map(len, sets)) and not np.array_equal(*sets)
-    # Labels may agree by chance, as those of one test set at two sizes of its pictures do.
+    # Labels may agree by chance, as those of one test set at two sizes of its images do.
     if differ or not records.same_evaluation_set(first.dataset, sweep.dataset):
       sizes = " and ".join(f"{len(labels):,}" for labels in sets)
       raise UserError(
@@ -363,9 +363,7 @@ def _interval(contrast: Contrast) -> Interval:
 
 
 def _claims(pair: _Judgement, margin: float | None) -> list[Claim]:
-  """What may be concluded, in terms of an interval of "better by"; nothing without a direction."""
-  if not pair.baseline.better:
-    return []
+  """What may be concluded, in terms of an interval of "better by"."""
   name, base = pair.variant.name, pair.baseline.name
   what = f"mean {pair.baseline.label}, {name} against {base}, better by{pair.baseline.unit}"
   made = [Claim("better", f"{name} is better than {base}", (Part(what, "lo > x", (0.0,)),))]

@@ -32,7 +32,7 @@ _SIGNS = {"higher": 1, "lower": -1, None: 0}
 _BLOCK = 2**23  # predicted labels held at once
 _LARGEST = 1e100  # of the values of a table
 _RUNS_READ = 100  # for the classes they predict
-_MOST_LABELS = 2**30  # more are not gone through a second time for disagreement
+MOST_LABELS = 2**30  # more are not gone through a second time for disagreement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -442,7 +442,7 @@ def disagreement(dataset: xarray.Dataset) -> Disagreement | None:
   sound = dataset["completed"].values.astype(bool) & (dataset["diverged"].values < 0)
   predicted = dataset["predicted_label"].transpose("run", "example")
   runs, examples = int(sound.sum()), predicted.sizes["example"]
-  if runs < 2 or not examples or runs * examples > _MOST_LABELS:
+  if runs < 2 or not examples or runs * examples > MOST_LABELS:
     return None
   labels_RxE = predicted.values if sound.all() else predicted.values[sound]
   label_E = dataset["label"].values
@@ -451,22 +451,41 @@ def disagreement(dataset: xarray.Dataset) -> Disagreement | None:
   votes_ExK = np.pad(votes_ExK, ((0, 0), (0, unsaid)))
   churn = pairs.pair_mean(pairs.churn_rows(labels_RxE, votes_ExK))
   counted = votes_ExK.astype(np.float64)
-  ordered = runs * (runs - 1)
-  confusion_KxK = counted.T @ counted / (ordered * examples)
+  confusion_KxK = counted.T @ counted / (runs * (runs - 1) * examples)
   np.fill_diagonal(confusion_KxK, 0)
-  instability_E = (runs**2 - (counted**2).sum(1)) / ordered
-  difference = _prediction_difference(dataset, sound)
+  instability_E = pairs.example_churn(votes_ExK)
+  probability = _probabilities(dataset, sound)
+  difference = None if probability is None else pairs.pair_mean(pairs.l1_rows(probability))
   return Disagreement(churn, instability_E, votes_ExK, confusion_KxK, label_E, difference)
 
 
-def _prediction_difference(dataset: xarray.Dataset, sound: np.ndarray) -> Interval | None:
-  if "probability" not in dataset or dataset["probability"].size > _MOST_LABELS:
+def on_new_examples(dataset: xarray.Dataset) -> dict[str, Interval]:
+  """What two new seeds differ by on new examples: `churn`, and `difference` (L1) where it is known.
+
+  Each leaves out runs and examples. Empty where `disagreement` is None.
+  """
+  seen = disagreement(dataset)
+  if seen is None:
+    return {}
+  sound = dataset["completed"].values.astype(bool) & (dataset["diverged"].values < 0)
+  labels_RxE = dataset["predicted_label"].transpose("run", "example").values[sound]
+  churn_R = pairs.churn_rows(labels_RxE, seen.votes_ExK)
+  found = {"churn": pairs.new_examples_mean(churn_R, seen.instability_E)}
+  probability = _probabilities(dataset, sound)
+  if probability is not None:
+    apart_E = pairs.example_differences(probability)
+    found["difference"] = pairs.new_examples_mean(pairs.l1_rows(probability), apart_E)
+  return found
+
+
+def _probabilities(dataset: xarray.Dataset, sound: np.ndarray) -> np.ndarray | None:
+  """[R, E] or [R, E, K] at the end, of the sound runs; None where they are not kept or too many."""
+  if "probability" not in dataset or dataset["probability"].size > MOST_LABELS:
     return None
   probability = dataset["probability"]
   if "evaluation" in probability.dims:
     probability = probability.isel(evaluation=-1)
-  probability = probability.transpose("run", "example", ...).values[sound]
-  return pairs.pair_mean(pairs.l1_rows(probability))
+  return probability.transpose("run", "example", ...).values[sound]
 
 
 def named(directory: str | os.PathLike) -> str:

@@ -887,6 +887,19 @@ def test_the_command_prints_json_of_stores_and_a_table(places):
   assert values == json.loads(json.dumps(expected))
 
 
+def test_better_and_details_on_the_command_line(tmp_path, places):
+  file, page = tmp_path / "scores.csv", tmp_path / "page.html"
+  table(A=noisy(0), B=noisy(1, 40, 9)).rename(columns={"reward": "score"}).to_csv(file, index=False)
+  said = json.loads(run("compare", file, "--json", "--better=lower").stdout)
+  assert said["comparisons"][0]["outcome"] == "worse"
+  shown = run("report", file, "--better=lower", "--details", f"--page={page}").stdout
+  assert "best run" in shown and "median, whatever" in shown
+  assert "B is worse than A" in page.read_text()
+  run("report", places[0].parent, "--better=lower", f"--page={page}")
+  best = page.read_text().split("the best is")[1]
+  assert re.match(r"\s+\S+ % \(model.name=relu\)", best)  # the lower of the two accuracies
+
+
 def test_mistakes_at_the_command_line_are_one_line(places):
   done = run("compare", places[0], places[0].parent / "gone", status=2)
   assert "gone" in done.stderr and not done.stdout

@@ -1,16 +1,19 @@
 """The report of synthetic stores: its numbers, its words, and a page that is safe and alone."""
 
 import html.parser
+import math
 import pathlib
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray
 
 from seedlab import claims, findings, report, stats
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
+from seedlab.stats import pairs, sequential, single
 from seedlab.stats.single import Interval
 
 CLASSES = 4
@@ -209,6 +212,43 @@ def test_runs_that_share_seeds_get_no_standard_error():
   one_order = grid | {"init": np.arange(60), "order": np.zeros(60)}
   page = report.text(store(errors(), vary=("init", "order"), seeds=one_order))
   assert "sem" in cells(page)
+
+
+def test_details_stand_beside_on_request():
+  wrong = errors()
+  dataset = store(wrong)
+  plain, detailed = report.text(dataset), report.text(dataset, details=True)
+
+  def cell(text: str, name: str) -> str:
+    (line,) = (line for line in text.splitlines() if line.startswith(name))
+    return line[len(name) :].strip()
+
+  accuracy = 100 - 100 * wrong.mean(axis=1)
+  median = single.quantile_interval(accuracy, 0.5)
+  name = "median, whatever the distribution"
+  assert name not in plain
+  assert cell(detailed, name) == f"{median.estimate:.2f} ({median.low:.2f} to {median.high:.2f})"
+  low, high = sequential.betting_sequence(accuracy / 100)
+  bet = cell(detailed, "mean, whatever the distribution and however often one looks")
+  assert bet == f"{accuracy.mean():.2f} ({100 * low[-1]:.2f} to {100 * high[-1]:.2f})"
+  own = single.distribution_wise_interval(wrong)
+  sds = [100 * math.sqrt(max(x, 0)) for x in (own.estimate, own.low, own.high)]
+  shown = cell(detailed, "distribution-wise sd with its 95 % interval")
+  assert shown == f"{sds[0]:.2f} ({sds[1]:.2f} to {sds[2]:.2f})"
+  labels = dataset["predicted_label"].transpose("run", "example").values
+  churn = pairs.pair_mean(pairs.churn_rows(labels))
+  on_new = cell(detailed, "new examples on which two seeds differ, %")
+  estimate, low, high = map(float, re.findall(r"[\d.]+", on_new))
+  assert estimate == pytest.approx(100 * churn.estimate, abs=0.006)
+  assert low < 100 * churn.low and high > 100 * churn.high  # new examples add their own luck
+  assert "difference of two seeds' probabilities" not in detailed
+  probability = np.random.default_rng(0).dirichlet([1, 1], labels.shape)
+  dataset["probability"] = (("run", "example", "class"), probability)
+  l1 = pairs.pair_mean(pairs.l1_rows(probability)).estimate
+  assert f"(L1), %  {100 * l1:.2f} (" in report.text(dataset, details=True)
+  table = findings.examine_table(pd.DataFrame({"seed": range(9), "score": np.arange(9.0)}))
+  assert "median, whatever" in report.table_text(table[0], details=True)
+  assert "however often" not in report.table_text(table[0], details=True)  # not within [0, 1]
 
 
 def test_lower_is_better_for_a_loss_and_unknown_for_a_score():

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from seedlab import findings
 from seedlab.config import STREAMS
 from seedlab.findings import Column, Findings, counted
 from seedlab.stats import crossed, planning, sequential, single
@@ -15,6 +16,7 @@ from seedlab.stats.single import Interval
 
 WORDS = {True: ("worst", "best"), False: ("lowest", "highest")}
 _SUBSETS = (100, 10, 5)  # k of "k new seeds": the largest of which there are five times as many
+_LOOKS = 100  # at most, of a betting sequence
 _DRAWS = 20_000_000  # normal values drawn to judge the tails
 
 
@@ -178,6 +180,37 @@ def _inference(found: Findings) -> list[tuple[str, str]]:
   each = planning.runs_for_difference(s.sd / 2, s.sd)
   listed.append((f"seeds a sweep to find a difference of {half}", f"{each} (4 times in 5, t test)"))
   return [*listed, ("tails", _tails(found, values_R))]
+
+
+def on_request(found: Findings) -> list[tuple[str, str]]:
+  """Other intervals about a new seed, for who wants them (`--details`), from independent runs."""
+  column = found.columns[0]
+  s, values_R = column.summary, column.values
+  if s.n < 3 or not s.gap or not found.independent:
+    return []
+  median = single.quantile_interval(values_R, 0.5)
+  listed = [("median, whatever the distribution", interval(found, median, s.sem))]
+  if found.percent:
+    ordered_R = values_R[np.argsort(column.runs)] / 100
+    every = max(sequential.EVERY, s.n // _LOOKS)
+    low, high = (100 * x[-1] for x in sequential.betting_sequence(ordered_R, every=every))
+    bet = Interval(s.mean, float(low), float(high), 0.95, "betting")
+    name = "mean, whatever the distribution and however often one looks"
+    listed.append((name, interval(found, bet, s.sem)))
+  if found.examples and not found.diverged and s.n * found.examples <= findings.MOST_LABELS:
+    own = single.distribution_wise_interval(~found.correct())
+    sds = [100 * math.sqrt(max(x, 0)) for x in (own.estimate, own.low, own.high)]
+    own = Interval(*sds, own.level, own.method)
+    listed.append(("distribution-wise sd with its 95 % interval", interval(found, own, s.sd)))
+  apart = {} if found.dataset is None else findings.on_new_examples(found.dataset)
+  names = {
+    "churn": "new examples on which two seeds differ, %",
+    "difference": "new examples, difference of two seeds' probabilities (L1), %",
+  }
+  for kind, of in apart.items():
+    limits = "" if math.isnan(of.low) else f" ({100 * of.low:.2f} to {100 * of.high:.2f})"
+    listed.append((names[kind], f"{100 * of.estimate:.2f}{limits}"))
+  return listed
 
 
 def _tails(found: Findings, values_R: np.ndarray) -> str:
