@@ -11,6 +11,7 @@ from absl import flags
 from seedlab.errors import UserError
 
 _METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first of A")
+_BETTER = flags.DEFINE_enum("better", None, ("higher", "lower"), "which way the metric is better")
 _MARGIN = flags.DEFINE_float("margin", None, "a difference worth having, in the unit shown")
 _PAIRED = flags.DEFINE_bool("paired", None, "equal run numbers are pairs; else decided by design")
 _PLANNED = flags.DEFINE_integer("planned_n", None, "of a CSV: seeds decided before training")
@@ -30,6 +31,7 @@ def main(argv: list[str]) -> None:
   found = comparisons.compare(
     argv[1:],
     _METRIC.value,
+    better=_BETTER.value,
     margin=_MARGIN.value,
     paired=_PAIRED.value,
     planned_n=_PLANNED.value,
