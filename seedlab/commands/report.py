@@ -7,7 +7,7 @@ DIR/report.html, or FILE.html beside FILE.csv.
 import os
 import pathlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
   import xarray
 
 _METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first")
-_BETTER = flags.DEFINE_enum("better", None, ("higher", "lower"), "which way the metric is better")
+_BETTER: Any = flags.DEFINE_enum(
+  "better", None, ("higher", "lower"), "which way the metric is better"
+)
 _DETAILS = flags.DEFINE_bool("details", False, "other intervals beside")
 _PAGE = flags.DEFINE_string("page", None, "write the page to this file instead")
 _DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")
