@@ -219,6 +219,8 @@ DEFAULTS = {
   "optimizer": "sgd", "schedule": "linear",
 }  # fmt: skip
 
+SECTION: dict[str, type] = {**PARTS, "activation": Part, "loss": Part, "schedule": Schedule, **OWN}
+
 # The smallest value that makes sense, for the fields of our own that have one.
 _MINIMUM = {
   "data.train_examples": 1,
@@ -399,8 +401,21 @@ def digest(config: Config) -> str:
 
 def own_fields(section: str) -> tuple[str, ...]:
   """The fields of a section that are ours, whatever part it names."""
-  cls = PARTS.get(section) or OWN.get(section) or (Schedule if section == "schedule" else Part)
-  return tuple(field.name for field in dataclasses.fields(cls) if field.name != "options")
+  return tuple(
+    field.name for field in dataclasses.fields(SECTION[section]) if field.name != "options"
+  )
+
+
+def own_defaults(section: str) -> dict[str, Any]:
+  """The defaults of the fields of a section that are ours, as JSON has them; `name` has none."""
+  values = {
+    field.name: field.default
+    for field in dataclasses.fields(SECTION[section])
+    if field.name not in ("name", "options")
+  }
+  return {
+    name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
+  }
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -513,7 +528,11 @@ def _own(cls: type, values: Any, prefix: str) -> Any:
 
 def _check(config: Config) -> None:
   values = dict(flatten(to_dict(config)))
-  usual = {field: value for cls, name in _CLOSED for field, value in _own_defaults(cls, name)}
+  usual = {
+    f"{section}.{field}": value
+    for section in SECTION
+    for field, value in own_defaults(section).items()
+  }
   for field, minimum in _MINIMUM.items():
     if values.get(field) is not None and values[field] < minimum:
       raise UserError(f"{field}={values[field]!r} must be at least {minimum}")
@@ -524,16 +543,3 @@ def _check(config: Config) -> None:
         f" leave {field} at {usual[field]!r}"
       )
   rules.check(config, values)
-
-
-_CLOSED = [
-  *((cls, name) for name, cls in PARTS.items()),
-  *((cls, name) for name, cls in OWN.items()),
-]
-
-
-def _own_defaults(cls: type, name: str) -> Iterator[tuple[str, Any]]:
-  for field in dataclasses.fields(cls):
-    if field.name not in ("name", "options"):
-      value = field.default
-      yield f"{name}.{field.name}", list(value) if isinstance(value, tuple) else value

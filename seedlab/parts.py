@@ -211,19 +211,25 @@ def settled(kind: str, name: str, given: Mapping[str, Any], prefix: str) -> dict
   for option, value in given.items():
     if option not in known:
       raise _unread(kind, name, option, value, prefix, known)
-  values = {}
+  usual, values = defaults(known), {}
   for option, (default, annotation) in known.items():
     field = f"{prefix}.{option}"
     if option in given:
-      values[option] = convert(given[option], annotation, default, field)
+      values[option] = _plain(convert(given[option], annotation, default, field), field)
     elif known[option].needed:
       raise UserError(f"{field} is missing: {prefix}.name={name!r} needs it")
-    elif not _is_plain(default):  # a function, a dtype: the part keeps it to itself
-      continue
-    else:
-      values[option] = default
-    values[option] = _plain(values[option], field)
+    elif option in usual:  # not a function or a dtype, which the part keeps to itself
+      values[option] = usual[option]
   return values
+
+
+def defaults(known: Mapping[str, Option]) -> dict[str, Any]:
+  """The defaults of options, of those that have one which a record can hold."""
+  return {
+    name: option.default
+    for name, option in known.items()
+    if not option.needed and _is_plain(option.default)
+  }
 
 
 def _unread(kind, name, option, value, prefix, known) -> UserError:
