@@ -178,14 +178,16 @@ def by_labels(
   return losses.towards(logits, (1 - share) * hard + share * block.target)
 
 
-def by_loss(loss: Callable[[Any, Any], Any], outputs: Any, block: Block) -> Any:
-  """What a loss says of each example: [B], or (sums [B], weights [B])."""
+def by_loss(
+  loss: Callable[[Any, Any], Any], outputs: Any, block: Block, what: str = "the loss"
+) -> Any:
+  """What a loss (or `what` else) says of each example: [B], or (sums [B], weights [B])."""
   values = loss(outputs, block.label)
   examples = jax.tree.leaves((block.label, block.image))[0].shape[0]
   for found in values if isinstance(values, tuple) else (values,):
     if jnp.shape(found) != (examples,):
       raise UserError(
-        f"the loss returned an array of shape {jnp.shape(found)} for {examples} examples; it must"
+        f"{what} returned an array of shape {jnp.shape(found)} for {examples} examples; it must"
         f" return one number for each, shape ({examples},), or a pair of such (sums, weights)"
       )
   return values
