@@ -54,8 +54,8 @@ def as_network(made: Any, example: Any, what: str = "network") -> Network:
     )
   if inspect.isclass(made) and issubclass(made, nn.Module):
     raise UserError(f"{what} is the class {made.__name__}: make one of it, {made.__name__}(...)")
-  parameters = inspect.signature(made).parameters
-  if "rngs" in parameters:
+  # A class of NNX hides what its __init__ takes.
+  if "rngs" in inspect.signature(made.__init__ if inspect.isclass(made) else made).parameters:
     return of_nnx(made)
   return of_equinox(made, what)
 
