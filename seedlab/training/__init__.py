@@ -182,7 +182,8 @@ def on_dataset(
     evaluated_on=lambda: (dataset.test_image, dataset.test_label),
   )
   if config.model.initial:
-    trainer = initial.start_from(trainer, config.model, classes, shape)
+    module = functools.partial(_module, config, classes, shape, fields)
+    trainer = initial.start_from(trainer, config.model, module, shape)
   return trainer
 
 
