@@ -90,8 +90,16 @@ def own_set(tmp_path) -> pathlib.Path:
 OWN = "own_set"
 
 
-def load(name: str, directory: pathlib.Path | str | None = None, **options) -> Dataset:
-  return data.build(name, options, data_dir=directory and str(directory)).dataset
+def load(
+  name: str,
+  directory: pathlib.Path | str | None = None,
+  *,
+  download: bool = True,
+  test_examples: int | None = None,
+  **options,
+) -> Dataset:
+  facts = {"download": download, "test_examples": test_examples}
+  return data.build(name, options, data_dir=directory and str(directory), **facts).dataset
 
 
 def class_names(name: str, directory: str | None = None) -> tuple[str, ...]:
