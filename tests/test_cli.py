@@ -303,7 +303,7 @@ _GOOD = config.to_dict(config.parse({"model": {"name": "mlp", "width": 8}}))
     ("seeds.vary=order", "seeds.vary", ["order"]),
     ("seeds.vary=init,order", "seeds.vary", ["init", "order"]),
     ('seeds.vary=("init", "order")', "seeds.vary", ["init", "order"]),
-    ("activation=gelu", "activation.name", "gelu"),
+    ("activation=mish", "activation.name", "mish"),
     ("augment=flip", "augment[0].name", "flip"),
     ('augment={"name": "flip"}', "augment[0].name", "flip"),
   ],
