@@ -10,7 +10,7 @@ Scales: `laptop` trains until the loss is flat; `smoke` shows in a moment that e
 
 from ml_collections import ConfigDict
 
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, to_config_dict
+from seedlab.config import to_config_dict
 from seedlab.errors import choice_error
 
 _SCALES = {"smoke": (8, 2), "laptop": (16, 25), "paper": (64, 100)}  # width, epochs
@@ -21,11 +21,12 @@ def get_config(scale: str = "laptop") -> ConfigDict:
     raise choice_error("scale", scale, _SCALES)
   width, epochs = _SCALES[scale]
   return to_config_dict(
-    Config(
-      data=Data(name="digits"),
-      model=Model(name="cnn", width=width),
-      optimizer=Optimizer(learning_rate=0.05, schedule="linear", momentum=0.9),
-      training=Training(batch_size=50, epochs=epochs),
-      evaluation=Evaluation(every_epochs=5),
-    )
+    {
+      "data": {"name": "digits"},
+      "model": {"name": "cnn", "width": width},
+      "optimizer": {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9},
+      "schedule": {"name": "linear"},
+      "training": {"batch_size": 50, "epochs": epochs},
+      "evaluation": {"every_epochs": 5},
+    }
   )

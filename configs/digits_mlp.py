@@ -11,7 +11,7 @@ a wider network trained longer, has no published protocol behind it.
 
 from ml_collections import ConfigDict
 
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training, to_config_dict
+from seedlab.config import to_config_dict
 from seedlab.errors import choice_error
 
 _SCALES = {"smoke": (16, 2), "laptop": (64, 20), "paper": (512, 100)}  # width, epochs
@@ -22,11 +22,12 @@ def get_config(scale: str = "laptop") -> ConfigDict:
     raise choice_error("scale", scale, _SCALES)
   width, epochs = _SCALES[scale]
   return to_config_dict(
-    Config(
-      data=Data(name="digits"),
-      model=Model(name="mlp", width=width, depth=1),
-      optimizer=Optimizer(learning_rate=0.1, schedule="linear", momentum=0.9),
-      training=Training(batch_size=32, epochs=epochs),
-      evaluation=Evaluation(every_epochs=5),
-    )
+    {
+      "data": {"name": "digits"},
+      "model": {"name": "mlp", "width": width, "depth": 1},
+      "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9},
+      "schedule": {"name": "linear"},
+      "training": {"batch_size": 32, "epochs": epochs},
+      "evaluation": {"every_epochs": 5},
+    }
   )

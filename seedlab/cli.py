@@ -3,13 +3,14 @@
   --FLAG=VALUE       absl parses it
   --config=FILE      executed here, so that the cause of a failure is known; seedlab:NAME is a file
                      that comes with seedlab
-  --config.X=VALUE   ml_collections sets field X of what FILE returned
+  --config.X=VALUE   changes field X of what FILE returned (changes.py)
   main(argv)         its result is the exit status
 
 Exit status: 0 done; 1 a check failed (`main` says so); 2 the input is wrong or a file cannot be
 used; 70 a bug, with its traceback; 130 interrupted; 141 nobody reads the output; 143 terminated.
 """
 
+import ast
 import contextlib
 import errno
 import inspect
@@ -28,7 +29,6 @@ from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import config_dict
-from ml_collections.config_flags import config_flags, tuple_parser
 
 import seedlab
 from seedlab.errors import UserError, choice_error, closest
@@ -37,9 +37,10 @@ FLAGS = flags.FLAGS
 
 _CONFIG_HELP = """FILE or FILE:SCALE (smoke, laptop, paper), a Python file whose get_config(scale)
 returns the experiment; seedlab:digits or seedlab:digits:SCALE, one that comes with seedlab
-(--config=seedlab: lists them). Flags after it change its fields: --config.training.steps=300
---config.data.flip=true --config.seeds.vary=init,order --config.data.train_examples=none
---config.model.activation_kwargs='{"beta": 0.5}'"""
+(--config=seedlab: lists them). Further flags change its fields: --config.training.steps=300
+--config.model=resnet18 --config.activation=smelu --config.activation.beta=0.5
+--config.seeds.vary=init,order --config.data.train_examples=none --config.augment[0].padding=2
+--config.optimizer=adamw --config.model.name=my_file:Net"""
 HELP = {"-h", "-help", "--help"}
 
 
@@ -159,7 +160,7 @@ def _help(doc: str, own: Sequence[flags.Flag], positional: Sequence[str]) -> str
     notes = [flag.parser.syntactic_help] if flag.parser.syntactic_help else []
     if flag.default not in (None, []):
       notes.append("default: " + str(flag.default_as_str).strip("'"))
-    text = _CONFIG_HELP if config_flags.is_config_flag(flag) else flag.help
+    text = _CONFIG_HELP if flag.name == "config" else flag.help
     text = " ".join(text.split()) + (f" ({'; '.join(notes)})" if notes else "")
     lines.append(f"  --{'[no]' if flag.boolean else ''}{flag.name}")
     lines.append(textwrap.fill(text, 88, initial_indent=" " * 6, subsequent_indent=" " * 6))
@@ -168,15 +169,9 @@ def _help(doc: str, own: Sequence[flags.Flag], positional: Sequence[str]) -> str
 
 def _arguments(own: Sequence[flags.Flag], positional: Sequence[str]) -> list[str]:
   """Parses the command line into FLAGS; returns [command, *the arguments that are no flags]."""
-  config_flags.register_flag_parser_for_type(tuple, _Tuple())
-  config_flags.register_flag_parser_for_type(int, _Integer())
-  config_flags.register_flag_parser_for_type(float, _Float())
-  config_flags.register_flag_parser_for_type(config_dict.ConfigDict, _Json())
-  for name in FLAGS:
-    if isinstance(FLAGS[name].parser, config_flags.ConfigFileFlagParser):
-      FLAGS[name].parser = _ConfigFile(name)
+  words, _overrides[:] = _without_overrides(FLAGS.read_flags_from_files(sys.argv, force_gnu=False))
   try:
-    arguments = FLAGS(sys.argv)
+    arguments = FLAGS(words)
   except (flags.Error, ValueError) as error:
     raise _reworded(error, own) from None
   given = arguments[1:]
@@ -195,9 +190,6 @@ def _reworded(error: Exception, own: Sequence[flags.Flag]) -> UserError:
   message = str(error)
   if isinstance(error, flags.UnrecognizedFlagError):
     name = error.flagname
-    section = name.partition(".")[0].removeprefix("no")
-    if "." in name and section in FLAGS:  # the fields are flags only once there is a config
-      return UserError(f"--{name} changes a field of --{section}=FILE, which is missing")
     near = closest(f"--{name}", [f"--{flag.name}" for flag in own])
     return UserError(f"--{name} is not a flag{near}; --help lists them")
   missing = re.match(r"flag --(\w+)=None: Flag --\1 must have a value", message)
@@ -215,61 +207,64 @@ def _reworded(error: Exception, own: Sequence[flags.Flag]) -> UserError:
   return UserError(message)
 
 
-class _Tuple(tuple_parser.TupleParser):
-  """Takes words and numbers without quotes and brackets too: `init,order` and `2,3`."""
-
-  syntactic_help = "a list, as in init,order or 2,3"
-
-  def parse(self, argument: Any) -> tuple:
-    if argument == "none":
-      return ()
-    if isinstance(argument, str) and re.fullmatch(r"[a-z_]+(,[a-z_]+)*", argument):
-      return tuple(argument.split(","))
-    return super().parse(argument)
+# [(field, word)] of the flags --config.FIELD=WORD of this command line.
+_overrides: list[tuple[str, str]] = []
 
 
-class _Integer(flags.IntegerParser):
-  """Takes `none` too: the field is left empty, if it may be."""
-
-  def parse(self, argument: Any) -> Any:
-    return None if str(argument).lower() == "none" else super().parse(argument)
-
-
-class _Float(flags.FloatParser):
-  """Takes `none` too."""
-
-  def parse(self, argument: Any) -> Any:
-    return None if str(argument).lower() == "none" else super().parse(argument)
-
-
-class _Json(flags.ArgumentParser):
-  """Takes the JSON of a dict."""
-
-  syntactic_help = 'a JSON object, as in {"beta": 0.5}'
-
-  def parse(self, argument: Any) -> config_dict.ConfigDict:
-    value = json.loads(argument) if isinstance(argument, str) else argument  # the default
-    if not isinstance(value, dict | config_dict.ConfigDict):
-      raise ValueError
-    return config_dict.ConfigDict(value)
+def _without_overrides(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+  """The command line without the flags that change fields of --config, and those."""
+  rest: list[str] = []
+  found: list[tuple[str, str]] = []
+  waiting = ""  # a flag whose value is the next word
+  for at, word in enumerate(words):
+    flag = re.fullmatch(r"--?(no)?config\.([^=]+)(?:=(.*))?", word, re.S)
+    if waiting:
+      found.append((waiting, word))
+      waiting = ""
+    elif "--" in words[:at] or not flag or "config" not in FLAGS:
+      rest.append(word)
+    elif flag[1]:
+      found.append((flag[2], "false"))
+    elif flag[3] is not None:
+      found.append((flag[2], flag[3]))
+    elif at + 1 < len(words) and not words[at + 1].startswith("-"):
+      waiting = flag[2]
+    else:
+      found.append((flag[2], "true"))
+  return rest, found
 
 
-class _ConfigFile(flags.ArgumentParser):
-  """Takes `FILE` or `FILE:SCALE`: the ConfigDict of its `get_config`, and no override it lacks."""
+def experiment(argument: str | None) -> Any:
+  """The `config.Config` of --config=ARGUMENT with the changes that other flags make; None for None.
 
-  def __init__(self, name: str):
-    self.name = name
+  Raises:
+    UserError: a file that fails, a field that is not known, a wrong value.
+  """
+  if argument is None:
+    if _overrides:
+      field = _overrides[0][0]
+      raise UserError(f"--config.{field} changes a field of --config=FILE, which is missing")
+    return None
+  from seedlab import changes  # parts import JAX; a wrong file is answered before
 
-  def parse(self, argument: str) -> config_dict.ConfigDict:
-    config = load(argument)
-    for flag in FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=False):
-      override = re.match(rf"--?(?:no)?{re.escape(self.name)}\.([^=]*)", flag)
-      if override:
-        _check_field(config, self.name, override[1])
-    return config
+  return changes.changed(load(argument), {field: value_of(word) for field, word in _overrides})
 
 
-def load(argument: str) -> config_dict.ConfigDict:
+def value_of(word: str) -> Any:
+  """What a word on the command line means: a number, true, false, none, a list, a dict, a word."""
+  if word.lower() in ("none", "null", "true", "false"):
+    return {"true": True, "false": False}.get(word.lower())
+  try:
+    return json.loads(word)
+  except json.JSONDecodeError:
+    pass
+  try:
+    return ast.literal_eval(word)
+  except (ValueError, SyntaxError, MemoryError, RecursionError):
+    return word
+
+
+def load(argument: str) -> Any:
   """What `get_config` of "FILE", "FILE:SCALE", "seedlab:NAME" or "seedlab:NAME:SCALE" returns.
 
   Executes the file; UserError with file, line and cause where that fails.
@@ -294,7 +289,7 @@ def load(argument: str) -> config_dict.ConfigDict:
     except TypeError as error:
       raise UserError(f"get_config: {error} (what follows the colon of FILE:SCALE)") from None
     config = get_config(*call.args)
-    if not isinstance(config, config_dict.ConfigDict):
+    if not isinstance(config, config_dict.ConfigDict | dict):
       raise UserError(f"get_config must return a ConfigDict, not {type(config).__name__}")
     return config
   except UserError as error:
@@ -318,23 +313,3 @@ def _own_config(text: str = "") -> tuple[str, str, list[str]]:
   if name not in paths:
     raise choice_error("--config", name, paths)
   return name, str(paths[name]), scale
-
-
-def _check_field(config: config_dict.ConfigDict, name: str, path: str) -> None:
-  """Refuses a flag for a field that `config` lacks, or for a whole section.
-
-  Setting a section would silently drop the fields it does not name.
-  """
-  parent, _, parameter = path.rpartition(".")
-  if parent.endswith("_kwargs"):
-    example = json.dumps({parameter: 1})
-    raise UserError(f"--{name}.{path}: write them all at once, as in --{name}.{parent}='{example}'")
-  value = config
-  for field in path.split("."):
-    if not isinstance(value, config_dict.ConfigDict) or field not in value:
-      fields = list(value) if isinstance(value, config_dict.ConfigDict) else []
-      listed = f"; fields: {', '.join(fields)}" if fields else ""
-      raise UserError(f"--{name}.{path}: {field!r} is not a field{closest(field, fields)}{listed}")
-    value = value[field]
-  if isinstance(value, config_dict.ConfigDict) and not field.endswith("_kwargs"):
-    raise UserError(f"--{name}.{path} is a section: give its fields (--{name}.{path}.NAME=VALUE)")

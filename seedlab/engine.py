@@ -148,15 +148,21 @@ def _one_run(trainer: Trainer, seeds, data) -> tuple[Callable, Callable, Callabl
   Every state has the structure of the first trace: a static field that each trace makes anew
   (an optimiser's functions) would otherwise make another tree of it, which no program takes.
   """
-  form = jax.eval_shape(lambda seeds, data: trainer.init(streams.derive(seeds), data), seeds, data)
-  kinds, structure = jax.tree.flatten(form)
+  kinds = []  # of each leaf the implementation of keys, None where it is no typed key
+
+  def first(seeds, data):
+    state = trainer.init(streams.derive(seeds), data)
+    kinds.extend(map(_key_kind, jax.tree.leaves(state)))
+    return state
+
+  form = jax.eval_shape(first, seeds, data)
+  structure = jax.tree.structure(form)
 
   def plain(state):
     return jax.tree.unflatten(structure, map(key_data, jax.tree.leaves(state)))
 
   def typed(state):
-    leaves = zip(jax.tree.leaves(state), kinds, strict=True)
-    return jax.tree.unflatten(structure, [_as_key(leaf, kind) for leaf, kind in leaves])
+    return jax.tree.unflatten(structure, map(_as_key, jax.tree.leaves(state), kinds))
 
   def init(seeds, data):
     return plain(trainer.init(streams.derive(seeds), data))
@@ -335,18 +341,18 @@ def parameters(state: Any) -> Any:
 
 def key_data(leaf: Any) -> Any:
   """The integers of a typed key, uint32[..., words]; any other leaf as it is."""
-  return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+  return leaf if _key_kind(leaf) is None else jax.random.key_data(leaf)
 
 
-def _is_key(leaf: Any) -> bool:
-  return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def _key_kind(leaf: Any) -> Any:
+  """The implementation of a typed key; None for any other leaf."""
+  typed = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+  return jax.random.key_impl(leaf) if typed else None
 
 
 def _as_key(leaf: jax.Array, kind: Any) -> jax.Array:
-  """The inverse of `key_data`, for a leaf that was like `kind`."""
-  if not _is_key(kind):
-    return leaf
-  return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(kind))
+  """The inverse of `key_data`."""
+  return leaf if kind is None else jax.random.wrap_key_data(leaf, impl=kind)
 
 
 def _leaves_digest(leaves: dict[str, np.ndarray]) -> str:

@@ -7,18 +7,17 @@ recipe, which is such a function without arguments; or a config, for which it is
 import concurrent.futures
 import contextlib
 import dataclasses
-import functools
-import importlib
 import inspect
 import json
 import os
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from seedlab import __version__, changes, config, errors, host, migration, records, tasks, worker
-from seedlab.config import STREAMS, Config, Seeds
+from seedlab import __version__, changes, config, errors, host, migration, parts, records, tasks
+from seedlab.config import STREAMS, Config, Seeds, Stream
 from seedlab.errors import UserError
-from seedlab.pool import local_pool
+from seedlab.pool import Code, local_pool
 from seedlab.progress import say
 from seedlab.recipe import WHICH, Recipe
 
@@ -37,7 +36,7 @@ class Experiment(NamedTuple):
   arguments: dict[str, Any]  # those that were given
   config: Config | None  # None for a Trainer of the user's own
   seeds: Seeds
-  make: Callable[..., Any] | None = None  # given where workers cannot import the function
+  code: Code | None = None  # the function itself, where workers cannot import it
   defaults: Mapping[str, Any] = {}  # of the arguments of the user's own function
 
   @property
@@ -87,23 +86,23 @@ def experiment(
     if given:
       raise UserError(f"arguments={given!r}: a recipe has none; they are for a function")
     name = f"<{what.description['kind']} recipe>"
-    return Experiment(name, {}, None, parsed_seeds, what, what.description)
+    return Experiment(name, {}, None, parsed_seeds, Code.of(what), what.description)
   try:
     json.dumps(given)
   except TypeError as error:
     raise UserError(f"arguments={given!r} must be JSON ({error})") from None
   if isinstance(what, str):
-    name, build, make = what, _resolved(what), None
+    name, build, code = what, parts.imported("trainer", what), None
   else:
     name, build = f"{what.__module__}:{what.__qualname__}", what
-    make = what if what.__module__ == "__main__" or "<" in what.__qualname__ else None
+    code = None if _found(name, what) else Code.of(what)
   _check_arguments(name, _parameters(name, build), given)
-  return Experiment(name, given, None, parsed_seeds, make, _defaults(_parameters(name, build)))
+  return Experiment(name, given, None, parsed_seeds, code, _defaults(_parameters(name, build)))
 
 
 def argument_values(what: str | Callable[..., Any]) -> dict[str, Any]:
   """Every argument by name of a function that builds a Trainer: its default, or None."""
-  build = _resolved(what) if isinstance(what, str) else what
+  build = parts.imported("trainer", what) if isinstance(what, str) else what
   parameters = _parameters(str(what), build)
   by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
   names = [name for name, parameter in parameters.items() if parameter.kind in by_name]
@@ -170,7 +169,7 @@ def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
         " script that only it can import; there, pass the function:"
         f" seedlab.replay({os.fspath(directory)!r}, run, trainer=make)"
       )
-    build = trainer or _resolved(known["function"])
+    build = trainer or parts.imported("trainer", known["function"])
     usual = _defaults(_parameters(known["function"], build))
     given = {  # a default that JSON changes, such as a tuple, is the function's own again
       name: value
@@ -198,7 +197,8 @@ def going_on(described: Experiment, known: Mapping[str, Any]) -> Experiment:
   if set(seeds.vary) != set(STREAMS) or then == STREAMS or seeds.design == "crossed":
     return described
   if not described.config:
-    return described._replace(seeds=dataclasses.replace(seeds, vary=then))
+    vary = typing.cast(tuple[Stream, ...], then)
+    return described._replace(seeds=dataclasses.replace(seeds, vary=vary))
   changed = changes.changed(described.config, {"seeds.vary": list(then)})
   arguments = {**described.arguments, "config": config.to_dict(changed)}
   return described._replace(arguments=arguments, config=changed, seeds=changed.seeds)
@@ -238,7 +238,8 @@ def describe(
   pool, described: Experiment, lanes: str, width: int | None, *, quiet: bool
 ) -> dict[str, Any]:
   choices = _MEASURED if lanes == "measure" else [(lanes, width)]
-  running = [pool.submit(tasks.describe, spec_of(described, *choice)) for choice in choices]
+  specs = [spec_of(described, *choice) for choice in choices]
+  running = [pool.submit(tasks.describe, spec, described.code) for spec in specs]
   if concurrent.futures.wait(running, timeout=_PATIENCE).not_done:
     say(quiet, "reading the data, compiling, measuring the speed")
   facts = [task.result() for task in running]
@@ -247,58 +248,31 @@ def describe(
 
 def check(described: Experiment, pool: concurrent.futures.Executor) -> None:
   """Builds the Trainer in a worker and trains nothing; raises UserError for what cannot be."""
-  pool.submit(tasks.check, spec_of(described, "auto", None)).result()
+  pool.submit(tasks.check, spec_of(described, "auto", None), described.code).result()
 
 
 def prepare(
   described: Experiment, pool: concurrent.futures.Executor, lanes: str = "auto", width=None
 ) -> None:
   """Has a worker compile an experiment's program for the cache, while others are at work."""
-  pool.submit(tasks.prepare, spec_of(described, lanes, width))
+  pool.submit(tasks.prepare, spec_of(described, lanes, width), described.code)
 
 
 @contextlib.contextmanager
 def executor_of(
-  described: Experiment, workers: int | None, executor, quiet: bool
+  workers: int | None, executor: concurrent.futures.Executor | None
 ) -> Iterator[tuple[concurrent.futures.Executor, int]]:
-  """The executor for an experiment and how many tasks it runs at once."""
-  if described.make:
-    say(quiet, f"{described.function} cannot be imported by worker processes: it runs in this one")
-    with _InParent(described.make) as pool:
-      yield pool, 1
-  elif executor is not None:
+  """The executor, by default a local pool, and how many tasks it runs at once."""
+  if executor is not None:
     yield executor, getattr(executor, "size", workers or len(host.usable_cores()))
   else:
     with local_pool(workers) as pool:
       yield pool, pool.size
 
 
-class _InParent(concurrent.futures.ThreadPoolExecutor):
-  """Runs tasks in a thread of this process, for a Trainer that only it can build."""
-
-  def __init__(self, make: Callable[..., Any]):
-    super().__init__(1)
-    self.make = make
-
-  def submit(self, fn, /, *args):
-    return super().submit(functools.partial(fn, make=self.make), *args)
-
-
-def _resolved(name: str) -> Callable[..., Any]:
-  """The function of "module:function"."""
-  module, separator, function = name.partition(":")
-  if not separator or not function:
-    raise UserError(f"trainer={name!r} must be module:function")
+def _found(name: str, what: Any) -> bool:
+  """Whether worker processes find `what` by its name."""
   try:
-    return worker.resolve(name)
-  except ModuleNotFoundError as error:
-    raise UserError(f"trainer={name!r}: {error}; run from the directory of {module}.py") from None
-  except AttributeError:
-    choices = [
-      key
-      for key, value in vars(importlib.import_module(module)).items()
-      if callable(value) and not key.startswith("_")
-    ]
-    raise UserError(
-      f"trainer={name!r}: {module} has no {function!r}{errors.closest(function, choices)}"
-    ) from None
+    return not name.startswith("__main__:") and parts.resolve(name) is what
+  except (ImportError, AttributeError):
+    return False

@@ -5,11 +5,15 @@ when its parent is killed, and re-imports the user's script. Here a worker is
 a plain `seedlab.worker.main`: it is bound to its core before JAX starts, takes
 functions by name with JSON arguments, answers with JSON and arrays (`pack`), and
 ends within a second of its parent. A task whose worker dies runs again on a new
-one; the others notice nothing.
+one; the others notice nothing. A function that workers cannot import travels as
+`Code`, once to each worker.
 """
 
 import concurrent.futures
 import contextlib
+import dataclasses
+import functools
+import hashlib
 import json
 import os
 import queue
@@ -21,6 +25,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
+import cloudpickle
 import numpy as np
 
 from seedlab import host
@@ -30,6 +35,16 @@ _MOST_WORKERS = 4 * (os.cpu_count() or 1)
 _ATTEMPTS = 3  # workers a single task may take down before it is given up
 _START = "from seedlab.worker import main; main()"
 _LENGTH = struct.Struct(">Q")
+_PYTHON = "{}.{}".format(*sys.version_info)  # pickled code is for one version
+_CODE = "__code__"  # stands for a `Code` in the arguments of a task
+
+send: Callable[[Any], None] | None = None  # to the parent; set in a worker process
+
+
+def progress(value: float) -> None:
+  """Tells the parent how far the running task is; does nothing outside a worker."""
+  if send:
+    send({"progress": value})
 
 
 class TaskError(RuntimeError):
@@ -42,6 +57,54 @@ class WorkerDied(UserError):
   """A task took down several workers in a row."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Code:
+  """A function by value, for processes that cannot import it: a notebook's, a closure.
+
+  It is never stored and identifies nothing: the digest of the program it makes does.
+  """
+
+  payload: bytes
+  python: str = _PYTHON
+
+  @classmethod
+  def of(cls, function: Callable[..., Any]) -> "Code":
+    """Raises UserError where the function holds what no other process can have."""
+    try:
+      return cls(cloudpickle.dumps(function))
+    except Exception as error:  # each thing that cannot be pickled has its own
+      raise UserError(
+        f"{function!r} cannot be sent to worker processes ({_first_line(error)}): let it make that"
+        " inside, or put it into a module of its own"
+      ) from None
+
+  @functools.cached_property
+  def digest(self) -> str:
+    return hashlib.sha256(self.python.encode() + self.payload).hexdigest()
+
+  def load(self) -> Callable[..., Any]:
+    """The function; raises UserError where this process cannot have it."""
+    if self.python != _PYTHON:
+      raise UserError(
+        f"a function of Python {self.python} cannot be used by a worker of Python {_PYTHON}: use"
+        " one version, or put the function into a module that workers can import"
+      )
+    try:
+      return cloudpickle.loads(self.payload)
+    except Exception as error:
+      raise UserError(
+        f"a worker cannot use the function it was sent: {_first_line(error)}"
+      ) from None
+
+
+def with_codes(arguments: list[Any], codes: Mapping[str, Code]) -> list[Any]:
+  """The arguments of a task with the code in place of what stands for it."""
+  return [
+    codes[argument[_CODE]] if isinstance(argument, dict) and _CODE in argument else argument
+    for argument in arguments
+  ]
+
+
 class WorkerPool(concurrent.futures.Executor):
   """Runs importable functions of JSON arguments in worker processes.
 
@@ -49,7 +112,7 @@ class WorkerPool(concurrent.futures.Executor):
     places: one entry a worker: the core to pin to, or None (not pinned).
     environment: per worker, variables set beside the parent's own.
     on_progress: called as (task number, value) from the workers' threads when a
-      running task calls `seedlab.worker.progress(value)`.
+      running task calls `progress(value)`.
   """
 
   def __init__(
@@ -68,14 +131,16 @@ class WorkerPool(concurrent.futures.Executor):
     ]
 
   def submit(self, fn: Callable[..., Any], /, *args: Any) -> concurrent.futures.Future:
-    """Schedules `fn(*args)`: an importable function of JSON; `task` on the future is its number."""
+    """Schedules `fn(*args)`: an importable function of JSON, arrays and `Code`.
+
+    It is packed when it is sent. `task` on the future is its number.
+    """
     if self._closed:
       raise RuntimeError("cannot schedule new tasks after shutdown")
     future: concurrent.futures.Future = concurrent.futures.Future()
     future.task = self._submitted
     self._submitted += 1
-    request = {"function": f"{fn.__module__}:{fn.__qualname__}", "arguments": list(args)}
-    self._tasks.put((future, pack(request)))
+    self._tasks.put((future, f"{fn.__module__}:{fn.__qualname__}", args))
     return future
 
   def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -127,6 +192,7 @@ class _Slot:
       self.process.kill()
 
   def _spawn(self) -> subprocess.Popen:
+    self.known: set[str] = set()  # digests of the code that the process has
     place = [] if self.place is None else [f"--core={self.place}"]
     variables = {
       "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
@@ -141,9 +207,12 @@ class _Slot:
 
   def _serve(self) -> None:
     while (task := self.pool.next_task()) is not None:
-      future, request = task
+      future, function, arguments = task
       if future.set_running_or_notify_cancel():
-        self._run(future, request)
+        try:
+          self._run(future, function, arguments)
+        except TypeError as error:  # what cannot be packed
+          future.set_exception(error)
     self._reap()
 
   def _reap(self) -> int:
@@ -153,9 +222,13 @@ class _Slot:
     self.process.stdout.close()
     return self.process.wait()
 
-  def _run(self, future: concurrent.futures.Future, request: bytes) -> None:
+  def _run(self, future: concurrent.futures.Future, function: str, arguments: Sequence) -> None:
+    codes = [argument for argument in arguments if isinstance(argument, Code)]
+    plain = [{_CODE: one.digest} if isinstance(one, Code) else one for one in arguments]
+    request = pack({"function": function, "arguments": plain})
     for _ in range(_ATTEMPTS):
       try:
+        self._teach(codes)
         answer = self._ask(future.task, request)
       except (EOFError, OSError):
         status = self._reap()
@@ -177,6 +250,15 @@ class _Slot:
       return
     hint = "; the machine may be short of memory: use fewer workers" if status == -9 else ""
     future.set_exception(WorkerDied(f"a task ended {_ATTEMPTS} workers in a row ({name}){hint}"))
+
+  def _teach(self, codes: Sequence[Code]) -> None:
+    """Sends the process the code that it has not got yet."""
+    for code in codes:
+      if code.digest not in self.known:
+        payload = np.frombuffer(code.payload, np.uint8)
+        frame = {"code": code.digest, "payload": payload, "python": code.python}
+        write_frame(self.process.stdin, pack(frame))
+        self.known.add(code.digest)
 
   def _ask(self, task: int, request: bytes) -> dict[str, Any]:
     write_frame(self.process.stdin, request)
@@ -254,3 +336,8 @@ def local_pool(workers: int | None = None) -> WorkerPool:
 def check_workers(workers: int | None) -> None:
   if workers is not None and not 1 <= whole("workers", workers) <= _MOST_WORKERS:
     raise UserError(f"workers={workers} must lie between 1 and {_MOST_WORKERS}")
+
+
+def _first_line(error: Exception) -> str:
+  text = str(error)
+  return f"{type(error).__name__}: {text.splitlines()[0][:200]}" if text else type(error).__name__

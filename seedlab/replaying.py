@@ -82,10 +82,10 @@ def replay(
   recorded_fingerprint = kept["fingerprints"][int(dataset["fingerprint"].values[row])]
   described = recorded_experiment(kept, trainer or recipe, data_dir, directory)
   mode, width = recorded_fingerprint["mode"], recorded_fingerprint["width"]
-  with executor_of(described, 1, None, quiet=True) as (pool, _):
+  with executor_of(1, None) as (pool, _):
     spec = spec_of(described, mode, width)
     seeds = [streams.seeds_of_run(run, described.seeds).tolist()]
-    result = pool.submit(tasks.compute, spec, seeds, True).result()
+    result = pool.submit(tasks.compute, spec, seeds, True, None, described.code).result()
   deviation = {
     name: _deviation(recorded[name], result["outcome"][name][0]) for name in kept["outcome"]
   }

@@ -78,12 +78,12 @@ def derive(seeds: np.ndarray | jax.Array | tuple[jax.Array, ...]) -> Keys:
       raise TypeError(f"seeds must be uint32[{len(STREAMS)}], not {seeds.dtype}{list(seeds.shape)}")
     seeds = split(seeds)
   together, *alone = seeds
-  return Keys(
-    *(
-      jax.random.fold_in(jax.random.key(seed, impl=IMPLEMENTATION), number)
-      for number, seed in enumerate([*(together[n] for n in range(_TOGETHER)), *alone])
-    )
-  )
+
+  def key(number):  # the text of a program depends on the order in which seeds are taken
+    seed = together[number] if number < _TOGETHER else alone[number - _TOGETHER]
+    return jax.random.fold_in(jax.random.key(seed, impl=IMPLEMENTATION), number)
+
+  return Keys(*map(key, range(len(STREAMS))))
 
 
 def at_step(key: jax.Array, step: jax.Array | int) -> jax.Array:

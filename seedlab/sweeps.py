@@ -4,8 +4,7 @@
   make or extend the store; refuse another experiment, another fingerprint
   one task for each chunk with runs missing; write each chunk as it arrives
 
-The parent process starts no JAX backend (a Trainer that workers cannot import
-excepted: it runs in the parent).
+The parent process starts no JAX backend.
 """
 
 import concurrent.futures
@@ -152,7 +151,7 @@ def plan(
   described = experiment(what, arguments, seeds, data_dir)
   wanted = run_numbers(runs, described.seeds)
   check_workers(workers)
-  with executor_of(described, workers, None, quiet=True) as (pool, count):
+  with executor_of(workers, None) as (pool, count):
     facts = describe(pool, described, lanes, width, quiet=True)
   steps, evaluations, costs = facts["plan"][-1], len(facts["plan"]), facts["costs"]
   return {
@@ -203,7 +202,7 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
     say(quiet, f"{os.fspath(out)} already has all {len(wanted)} runs")
     return
   try:
-    with executor_of(described, options.workers, options.executor, quiet) as (pool, count):
+    with executor_of(options.workers, options.executor) as (pool, count):
       facts = describe(pool, described, options.lanes, options.width, quiet=quiet)
       if not known:
         stopping.check_metric(plans.rule, facts)
@@ -240,7 +239,7 @@ def _train(described, wanted, out, facts, pool, count, rule, options) -> None:
 
   def submit(rows):
     seeds = _seeds(writer.runs[rows], described).tolist()
-    return pool.submit(tasks.compute, spec, seeds, False, saves)
+    return pool.submit(tasks.compute, spec, seeds, False, saves, described.code)
 
   ahead = 2 * count if rule else len(pending)
   shared = options.progress and contextlib.nullcontext(options.progress)

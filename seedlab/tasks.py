@@ -1,26 +1,27 @@
 """What a worker does for a sweep: describe an experiment, compute a chunk of its runs.
 
 Everything here takes JSON and answers with JSON and arrays, so any executor can
-carry it. `make` builds the Trainer where its function cannot be imported.
+carry it. `code` is the function that builds the Trainer where it cannot be imported.
 """
 
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from seedlab import checkpoints, engine, host, worker
+from seedlab import checkpoints, engine, host, parts, pool
 from seedlab.errors import UserError
+from seedlab.pool import Code
 from seedlab.recipe import WHICH, Recipe
 from seedlab.trainer import EVALUATION, Trainer
 
 
-def describe(spec: Mapping[str, Any], make: Callable[..., Any] | None = None) -> dict[str, Any]:
+def describe(spec: Mapping[str, Any], code: Code | None = None) -> dict[str, Any]:
   """What the parent must know before a sweep; runs in a worker."""
-  program = _program(json.dumps(spec), make)
+  program = _program(json.dumps(spec), code)
   trainer = program.trainer
   step, evaluation = engine.speed(program)
   outcome = {}
@@ -50,14 +51,14 @@ def compute(
   seeds: list[list[int]],
   keep_params: bool = False,
   saves: Sequence[Any] | None = None,
-  make: Callable[..., Any] | None = None,
+  code: Code | None = None,
 ) -> dict[str, Any]:
   """Trains one run per row of seeds, with checkpoints as `saves` says; runs in a worker."""
-  program = _program(json.dumps(spec), make)
+  program = _program(json.dumps(spec), code)
   results = engine.train(
     program,
     np.array(seeds, np.uint32),
-    report=worker.progress,
+    report=pool.progress,
     keep_params=keep_params,
     saves=checkpoints.Saves(*saves) if saves else None,
   )
@@ -72,28 +73,27 @@ def compute(
   }
 
 
-def check(spec: Mapping[str, Any]) -> None:
+def check(spec: Mapping[str, Any], code: Code | None = None) -> None:
   """Builds the Trainer of a spec and nothing else; raises UserError for what cannot be."""
-  _trainer(spec, None)
+  _trainer(spec, code)
 
 
-def prepare(spec: Mapping[str, Any]) -> None:
+def prepare(spec: Mapping[str, Any], code: Code | None = None) -> None:
   """Compiles the program of a spec: the cache of compiled programs has it from then on."""
-  _program(json.dumps(spec), None)
+  _program(json.dumps(spec), code)
 
 
 @functools.lru_cache(maxsize=1)
-def _program(spec: str, make: Callable[..., Any] | None) -> engine.Program:
+def _program(spec: str, code: Code | None) -> engine.Program:
   """The compiled program of a spec, kept for the worker's next chunk."""
   values = json.loads(spec)
-  return engine.build(_trainer(values, make), values["mode"], values["width"])
+  return engine.build(_trainer(values, code), values["mode"], values["width"])
 
 
-def _trainer(spec: Mapping[str, Any], make: Callable[..., Any] | None) -> Trainer:
-  if not make:
-    host.pin_if_needed()
+def _trainer(spec: Mapping[str, Any], code: Code | None) -> Trainer:
+  host.pin_if_needed()
   host.use_compilation_cache()
-  build = make or worker.resolve(spec["function"])
+  build = code.load() if code else parts.resolve(spec["function"])
   try:
     inspect.signature(build).bind(**spec["arguments"])
   except TypeError as error:

@@ -14,23 +14,6 @@ import threading
 import time
 import traceback
 
-_send = None  # set while a task runs in a worker process
-
-
-def progress(value: float) -> None:
-  """Tells the parent how far the running task is; does nothing outside a worker."""
-  if _send:
-    _send({"progress": value})
-
-
-def resolve(name: str):
-  """The function of "module:qualified.name"."""
-  module, _, path = name.partition(":")
-  found = importlib.import_module(module)
-  for part in path.split("."):
-    found = getattr(found, part)
-  return found
-
 
 def main() -> None:
   parser = argparse.ArgumentParser()
@@ -40,36 +23,39 @@ def main() -> None:
   threading.Thread(target=_leave_with, args=(arguments.parent,), daemon=True).start()
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
 
-  from seedlab import host
+  from seedlab import host, parts, pool
   from seedlab.errors import UserError
-  from seedlab.pool import pack, read_frame, unpack, write_frame
 
   if arguments.core is not None:
     host.pin(arguments.core)
   answers = os.fdopen(os.dup(1), "wb")
   os.dup2(2, 1)
 
-  global _send
+  def send(message):
+    pool.write_frame(answers, pool.pack(message))
 
-  def _send(message):
-    write_frame(answers, pack(message))
-
+  pool.send = send
+  codes = {}  # by their digests; unpacked when a task needs them
   importlib.import_module("seedlab.tasks")  # while the parent prepares the first task
   while True:
     try:
-      request = unpack(read_frame(sys.stdin.buffer))
+      request = pool.unpack(pool.read_frame(sys.stdin.buffer))
     except EOFError:
       return
+    if "code" in request:
+      codes[request["code"]] = pool.Code(request["payload"].tobytes(), request["python"])
+      continue
     try:
-      _send({"result": resolve(request["function"])(*request["arguments"])})
+      arguments = pool.with_codes(request["arguments"], codes)
+      send({"result": parts.resolve(request["function"])(*arguments)})
     except UserError as error:
-      _send({"error": "user", "message": str(error)})
+      send({"error": "user", "message": str(error)})
     except Exception as error:  # a task's failure is the parent's to report
       message = traceback.format_exc()
       if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        _send({"error": "user", "message": _out_of_memory(error)})
+        send({"error": "user", "message": _out_of_memory(error)})
       else:
-        _send({"error": "task", "message": message})
+        send({"error": "task", "message": message})
 
 
 def _out_of_memory(error: Exception) -> str:

@@ -20,6 +20,7 @@ import toy
 
 import seedlab
 from seedlab import checkpoints, engine, records
+from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.trainer import Metric, Trainer
 
@@ -36,7 +37,7 @@ class Killed(BaseException):
 def case(request):
   """(program, seeds of a group that is not full, what an uninterrupted training gives)."""
   program = build(request.param)
-  seeds = np.arange(3, dtype=np.uint32)[:, None].repeat(6, axis=1)[: program.width]
+  seeds = seeds_of(3)[: program.width]
   return program, seeds, engine.train(program, seeds)
 
 
@@ -45,6 +46,10 @@ def folder(tmp_path):
   place = checkpoints.folder(tmp_path)
   place.mkdir()
   return place
+
+
+def seeds_of(runs):
+  return np.arange(runs, dtype=np.uint32)[:, None].repeat(len(STREAMS), axis=1)
 
 
 @functools.cache
@@ -148,7 +153,7 @@ def planned(program, *plan):
 
 @pytest.mark.parametrize("change", ["program", "plan", "seeds", "mode"])
 def test_a_checkpoint_of_anything_else_is_ignored(folder, capfd, change):
-  seeds = np.arange(2, dtype=np.uint32)[:, None].repeat(6, axis=1)
+  seeds = seeds_of(2)
   killed_after((build("vmap"), seeds, None), folder, 4)
   program = {
     "program": lambda: build("vmap", rate=0.2),
@@ -216,7 +221,7 @@ def full_batch():
 
 def test_long_segments_are_cut_by_the_time_a_step_takes(folder, monkeypatch, capfd):
   program = engine.build(full_batch(), "loop")
-  case = program, np.zeros((1, 6), np.uint32), None
+  case = program, np.zeros((1, len(STREAMS)), np.uint32), None
   whole = engine.train(*case[:2])
   clock, cuts, saved = [0.0], [], []
   advance, save = engine._advance, checkpoints.save
@@ -242,11 +247,21 @@ def test_long_segments_are_cut_by_the_time_a_step_takes(folder, monkeypatch, cap
 
 
 def test_fed_runs_resume(folder, capfd):
-  case = build("vmap", fed=True, explode_below=0), np.zeros((2, 6), np.uint32), None
+  case = build("vmap", fed=True, explode_below=0), np.zeros((2, len(STREAMS)), np.uint32), None
   whole = engine.train(*case[:2])
   killed_after(case, folder, 2)
   assert_same(train(case, folder), whole)
   assert f"resumed at step 12 of {STEPS}" in capfd.readouterr().err  # no epoch was cut
+
+
+@pytest.mark.parametrize("mode", engine.MODES)
+def test_typed_keys_and_static_fields_come_back(folder, capfd, mode):
+  program = engine.build(toy.keyed(), mode, 4 if mode == "vmap" else None)
+  case = program, seeds_of(3)[: program.width], None
+  whole = engine.train(*case[:2])
+  killed_after(case, folder, 5)
+  assert_same(train(case, folder), whole)
+  assert f"resumed at step 5 of {toy.KEYED_STEPS}" in capfd.readouterr().err
 
 
 def test_a_flipped_bit_in_what_orbax_does_not_check_is_noticed(folder, capfd):
@@ -325,7 +340,7 @@ def test_sigkill_in_the_middle_of_a_run_then_resume(tmp_path, capfd, lanes):
   assert said.count("resumed at step") == 1 and "damaged" not in said
   assert not place.exists()
   program = planned(build(lanes), LONG // 3, LONG)
-  whole = engine.train(program, np.arange(2, dtype=np.uint32)[:, None].repeat(6, axis=1))
+  whole = engine.train(program, seeds_of(2))
   assert_same(
     whole,
     whole._replace(
@@ -340,7 +355,7 @@ def test_checkpoints_stay_until_the_store_has_the_result(tmp_path, monkeypatch, 
   def make():
     return toy.make()
 
-  options = {"lanes": "loop", "quiet": True, "checkpoint_every": ALWAYS}
+  options = {"lanes": "loop", "quiet": True, "workers": 1, "checkpoint_every": ALWAYS}
   place, original = checkpoints.folder(tmp_path / "s"), records.Writer.write
 
   def write(self, rows, columns):

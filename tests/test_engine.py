@@ -1,6 +1,10 @@
 """L2 inside one process: lanes, company, segments, padding. Bitwise means every byte."""
 
+import collections
 import dataclasses
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -212,3 +216,151 @@ def test_an_unreadable_cached_program_is_deleted(tmp_path, monkeypatch):
   finally:
     jax.config.update("jax_compilation_cache_dir", None)
     compilation_cache.reset_cache()
+
+
+@pytest.mark.parametrize("names", [streams.STREAMS[:6], (*streams.STREAMS, "eighth")])
+def test_another_stream_leaves_programs_that_do_not_use_it_as_they_were(
+  program, monkeypatch, names
+):
+  before = engine.train(program, seeds_of(RUNS))
+  for module in (streams, engine):
+    monkeypatch.setattr(module, "STREAMS", names)
+  monkeypatch.setattr(streams, "Keys", collections.namedtuple("Keys", names))
+  changed = engine.build(toy.make(), program.mode, program.width)
+  assert changed.fingerprint == program.fingerprint
+  assert_same(engine.train(changed, seeds_of(RUNS)), before)
+
+
+def sampling() -> engine.Trainer:
+  """The toy, which is asked for two samples of each trained model."""
+
+  def evaluate(state, keys, data):
+    draws = jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(keys.generate, k), ()))
+    return {"sample": state.params["out"].sum() + draws(jnp.arange(2, dtype=jnp.int32))}
+
+  return dataclasses.replace(toy.make(), evaluate=evaluate, metrics={"sample": Metric(("draw",))})
+
+
+@pytest.mark.parametrize("mode", engine.MODES)
+def test_generation_has_its_own_stream(mode):
+  program = engine.build(sampling(), mode, 4 if mode == "vmap" else None)
+  usual = engine.train(engine.build(toy.make(), mode, program.width), seeds_of(RUNS))
+  results = engine.train(program, seeds_of(RUNS, vary=("generate",), fixed=RUNS[0]))
+  assert len(set(results.digest.tolist())) == 1 and results.digest[0] == usual.digest[0]
+  assert len(set(results.outcome["sample"].ravel().tolist())) == 2 * len(RUNS)
+  others = [name for name in streams.STREAMS if name != "generate"]
+  results = engine.train(program, seeds_of(RUNS, vary=others))
+  assert results.digest.tolist() == usual.digest.tolist()
+  samples = results.outcome["sample"]
+  np.testing.assert_allclose(np.diff(samples), np.diff(samples)[0, 0], rtol=1e-4)  # the same draws
+
+
+@pytest.mark.parametrize("params", [True, False])
+def test_a_state_is_any_tree(params):
+  """Typed keys, functions in static fields, a Python int: trained, digested, kept."""
+  trainer = toy.keyed(params)
+  one, several = (engine.build(trainer, *lanes) for lanes in (("loop", None), ("vmap", 3)))
+  for program in (one, several):
+    results = engine.train(program, seeds_of(RUNS), keep_params=True)
+    assert_same(results, engine.train(program, seeds_of(RUNS), longest=2))
+    assert len(set(results.digest.tolist())) == len(RUNS)
+    keys = streams.derive(seeds_of(RUNS)[-1])
+    key = trainer.init(keys, {}).key if params else trainer.init(keys, {})["key"]
+    for _ in range(toy.KEYED_STEPS):
+      key, used = jax.random.split(key)
+    kept = engine.named_leaves(results.params)
+    if params:
+      assert [value.shape for value in kept.values()] == [(3,)]
+    else:
+      assert (kept["key"] == jax.random.key_data(key)).all()
+      np.testing.assert_allclose(kept["weights"], jax.random.normal(used, (3,)), rtol=1e-6)
+
+
+def returning(change):
+  def advance(*arguments):
+    state, log = toy.make().advance(*arguments)
+    return change(state), log
+
+  return dataclasses.replace(toy.make(), advance=advance)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (
+      lambda s: s._replace(noise=s.noise.astype("f2")),
+      r"\.noise was float32\[\] and is float16\[\]",
+    ),
+    (lambda s: s._replace(noise=s.noise[None]), r"\.noise was float32\[\] and is float32\[1\]"),
+    (lambda s: s._replace(params={"in": s.params["in"]}), r"\.params\['out'\] was .* missing"),
+    (lambda s: (*s, s.noise), r"\.params\['in'\] was float32\[2, 5\] and is missing"),
+  ],
+)
+def test_a_step_that_returns_another_tree_is_told_which_leaf(change, message):
+  with pytest.raises(UserError, match=message) as found:
+    engine.build(returning(change), "loop")
+  assert "\n" not in str(found.value)
+
+
+def captured(constant) -> engine.Trainer:
+  return returning(
+    lambda s: s._replace(noise=s.noise + jnp.take(constant, 4000 + jnp.int32(s.noise)))
+  )
+
+
+def programs_of_constants() -> list[str]:
+  """Three constants, the last with another number in the middle: each program has a digest."""
+  constants = [np.zeros(10_000, np.float32) for _ in range(3)]
+  constants[2][5000] = 1
+  return [engine.build(captured(c), "loop").fingerprint["program"] for c in constants]
+
+
+def test_a_captured_constant_changes_the_digest():
+  first, second, other = programs_of_constants()
+  assert first == second != other
+
+
+def test_a_constant_that_jax_keeps_beside_the_program_changes_the_digest():
+  code = "import test_engine as t; a, b, c = t.programs_of_constants(); assert a == b != c"
+  subprocess.run(
+    [sys.executable, "-c", code],
+    cwd=os.path.dirname(__file__),
+    env={**os.environ, "JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS": "1"},
+    check=True,
+  )
+
+
+def test_constants_that_cannot_be_seen_are_refused(monkeypatch):
+  stage = jax.jit(lambda x: x).lower(1.0)
+  hidden = type("Stage", (), {"as_text": lambda self, **_: stage.as_text(), "_lowering": None})()
+  assert engine._program_digest([hidden]) == engine._program_digest([stage])
+  monkeypatch.setattr(jax, "config", type("Config", (), {}))
+  monkeypatch.setattr(jax.config, "jax_use_simplified_jaxpr_constants", True, raising=False)
+  with pytest.raises(UserError, match="unset JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS"):
+    engine._program_digest([hidden])
+
+
+def tested(evaluated_on=None, constant=False, **data):
+  """The digest of what a Trainer is tested on that reads what begins with "test"."""
+
+  def evaluate(state, keys, data):
+    read = [value for name, value in sorted(data.items()) if name.startswith("test")]
+    return {"sum": sum(map(jnp.sum, [np.ones(2)] if constant else read)) + state.noise}
+
+  trainer = dataclasses.replace(
+    toy.make(),
+    load=lambda: toy.make().load() | data,
+    evaluate=jax.jit(evaluate),
+    metrics={"sum": Metric()},
+    evaluated_on=evaluated_on,
+  )
+  return engine.evaluation_digest(engine.build(trainer, "vmap", 2))
+
+
+def test_what_is_tested_on_is_found_in_the_data():
+  a, b = np.arange(4, dtype=np.float32), np.ones(3, np.float32)
+  usual = tested(test=a, train=b)
+  assert usual == tested(test=a, train=2 * b) == tested(test_x=a)
+  assert len({usual, tested(test=b, train=a), tested(test=a, test_y=b)}) == 3
+  assert tested(test=a, constant=True) is None  # it cannot be known
+  assert tested(test=a, evaluated_on=lambda: b) == engine.tree_digest(b)

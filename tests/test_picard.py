@@ -498,7 +498,7 @@ def test_words_of_picards_config():
   )
   assert (paper.training.batch_size, paper.model.activation) == (500, "celu")
   assert paper.model.activation_kwargs == (("alpha", 0.1),)
-  changed = config_of("picard", "paper,long,per_image,float16")
+  changed = config_of("picard", "paper,long,per_picture,float16")
   found = {name for name, *_ in configs.differences(*map(configs.to_dict, (paper, changed)))}
   assert found == {"training.epochs", "evaluation.epochs", "data.chunk", "model.precision"}
   assert changed.evaluation.epochs == (0, 1, 6, 11, 16, 21, 26, 31, 36, 41)
@@ -514,7 +514,7 @@ def test_sources_of_summers_config():
   assert paper.optimizer == Optimizer(
     learning_rate=0.4, schedule="whole_cosine", warmup_steps=291, weight_decay=5e-4, bias_factor=0.1
   )
-  assert paper.seeds.vary == tuple(s for s in configs.STREAMS if s != "sample")
+  assert paper.seeds.vary == ("init", "order", "augment", "noise", "poke")
   with pytest.raises(UserError, match="init, order are several sources; name one"):
     config_of("summers", "smoke,init,order")
   for source in ("init", "order", "augment"):

@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 
+import cloudpickle
 import jobs
 import numpy as np
 import pytest
 
 from seedlab.errors import UserError
-from seedlab.pool import TaskError, WorkerDied, WorkerPool, pack, unpack
+from seedlab.pool import Code, TaskError, WorkerDied, WorkerPool, pack, unpack
 
 CORES = sorted(os.sched_getaffinity(0))
 
@@ -94,6 +95,38 @@ def test_progress_reaches_the_parent(pool):
   task = pool.submit(jobs.report_progress)
   assert task.result() == "done" and seen == [(task.task, 0.5), (task.task, 1.0)]
   pool.on_progress = lambda task, value: None
+
+
+def test_code_travels_once_to_each_worker():
+  factor = 3
+  code = Code.of(lambda x: factor * x)
+  with WorkerPool([CORES[0]] * 2) as pool:
+    tasks = [pool.submit(jobs.call, code, number) for number in range(8)]
+    seen = [task.result() for task in tasks]
+    assert [value for value, *_ in seen] == [3 * number for number in range(8)]
+    places = {tuple(place) for _, *place in seen}  # one object in each worker
+    assert len(places) == len({pid for pid, _ in places}) == 2
+    with pytest.raises(UserError, match=r"used by a worker of Python .*: use one version"):
+      pool.submit(jobs.call, Code(code.payload, "2.7"), 1).result()
+    with pytest.raises(UserError, match="a worker cannot use the function it was sent: Unpick"):
+      pool.submit(jobs.call, Code(b"x"), 1).result()
+    with pytest.raises(TypeError, match="object is neither JSON nor an array"):
+      pool.submit(jobs.call, object()).result()
+    assert pool.submit(jobs.chatter).result() == "done"
+
+
+def test_a_worker_that_takes_the_place_of_another_is_sent_the_code_too(tmp_path):
+  marker = str(tmp_path / "died")
+  with WorkerPool([CORES[0]]) as pool:
+    task = pool.submit(jobs.call, Code.of(lambda: jobs.die_once(marker)))
+    assert task.result()[0] == "second time"
+
+
+def test_code_is_the_same_wherever_it_was():
+  """What somebody else's executor does, and what programs are kept by."""
+  code = Code.of(lambda: 4)
+  again = cloudpickle.loads(cloudpickle.dumps(code))
+  assert again == code and hash(again) == hash(code) and again.load()() == 4
 
 
 def test_cancelling_ends_at_once():

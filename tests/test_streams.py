@@ -40,6 +40,7 @@ GOLDEN_RUN_7 = {
   "augment": [276534068, 1641862660],
   "noise": [51277378, 3088387524],
   "poke": [3583082021, 1947592014],
+  "generate": [2687091327, 3539857703],
 }
 GOLDEN_LAST_ORDER = [3122495753, 3444035234]
 GOLDEN_STEP = [2494649705, 475266033]
@@ -70,6 +71,7 @@ def test_vary_leaves_the_other_streams_at_fixed():
   seeds = streams.seeds_of_run(9, Seeds(vary=("order",), fixed=4))
   assert dict(zip(STREAMS, seeds.tolist(), strict=True)) == {
     "init": 4, "sample": 4, "order": 9, "augment": 4, "noise": 4, "poke": 4,
+    "generate": 4,
   }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,6 +206,33 @@ def test_another_experiment_in_the_same_directory_is_refused(reference):
   assert_same_bits(dataset, seedlab.open(out))
 
 
+def test_a_store_from_before_a_stream_goes_on(tmp_path):
+  """As a release without `generate` wrote it: the stream is constant there, and nothing changes."""
+  options = {"lanes": "loop", "workers": 1, "quiet": True}
+  whole = seedlab.sweep("toy:make", 6, tmp_path / "new", **options)
+  seedlab.sweep("toy:make", 4, tmp_path / "old", **options)
+  old = tmp_path / "old"
+  shutil.rmtree(old / "seed_generate")
+  metadata = json.loads((old / ".zmetadata").read_text())
+  kept = metadata["metadata"]
+  for name in [name for name in kept if name.startswith("seed_generate/")]:
+    del kept[name]
+  attributes = kept[".zattrs"]
+  attributes["coordinates"] = attributes["coordinates"].replace("seed_generate ", "")
+  for names in (attributes["by_run"], attributes["vary"], attributes["trainer"]["seeds"]["vary"]):
+    names.remove("seed_generate" if "run" in names else "generate")
+  (old / ".zattrs").write_text(json.dumps(attributes))
+  (old / ".zmetadata").write_text(json.dumps(metadata))
+
+  assert seedlab.open(old).seed_generate.values.tolist() == [0] * 4
+  extended = seedlab.sweep("toy:make", 6, old, **options)
+  assert extended.digest.values.tolist() == whole.digest.values.tolist()
+  assert len(extended.attrs["fingerprints"]) == 1
+  assert extended.seed_generate.values.tolist() == [0] * 6
+  assert whole.seed_generate.values.tolist() == list(range(6))
+  assert seedlab.replay(old, 5).exact
+
+
 def test_a_changed_program_is_noticed_and_refused(tmp_path, monkeypatch):
   """Editing a Trainer's file between kill and resume changes the program's digest."""
   monkeypatch.syspath_prepend(tmp_path)
@@ -346,16 +374,59 @@ def test_crossed_sweep_and_its_extension(tmp_path):
     sweep(tmp_path / "s", 5, seeds={**crossed, "levels": [2, 3]})
 
 
-def test_a_trainer_from_a_notebook_runs_in_this_process(tmp_path, capfd):
+def test_a_closure_is_replayed_where_it_is(tmp_path):
   def make(steps):
     return toy.make(steps=steps)
 
-  dataset = seedlab.sweep(make, 3, tmp_path / "s", arguments={"steps": 12}, lanes="loop")
-  assert "it runs in this one" in capfd.readouterr().err
+  options = {"arguments": {"steps": 12}, "lanes": "loop", "workers": 1, "quiet": True}
+  dataset = seedlab.sweep(make, 3, tmp_path / "s", **options)
   assert dataset.completed.values.all()
   assert seedlab.replay(tmp_path / "s", 2, trainer=make).exact
   with pytest.raises(UserError, match="trainer"):
     seedlab.replay(tmp_path / "s", 2)
+
+
+UNGUARDED = """
+import os
+import seedlab
+import toy
+
+print("main", os.getpid(), flush=True)
+RATE = 0.3
+
+def make(marker):
+  return toy.make(rate=RATE, marker=marker)
+
+for out, what in ((OUT + "/value", make), (OUT + "/name", "toy:make")):
+  given = {"marker": out + ".pids"}
+  seedlab.sweep(what, 8, out, arguments=given, lanes="loop", workers=2, quiet=True)
+"""
+
+
+def test_an_unguarded_script_uses_all_workers(tmp_path):
+  script = tmp_path / "own.py"
+  script.write_text(f"OUT = {str(tmp_path)!r}\n{UNGUARDED}")
+  done = subprocess.run(
+    [sys.executable, str(script)],
+    stdout=subprocess.PIPE,
+    text=True,
+    env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])},
+    check=True,
+  )
+  (line,) = done.stdout.splitlines()  # no worker has run the script
+  assert_same_bits(*(seedlab.open(tmp_path / name) for name in ("name", "value")))
+  workers = set((tmp_path / "value.pids").read_text().split())
+  assert len(workers) == 2 and line.split()[1] not in workers
+  record = (tmp_path / "value" / ".zattrs").read_text()
+  assert "__main__:make" in record and "payload" not in record
+
+
+def test_what_no_process_can_be_sent_is_one_line(tmp_path):
+  import threading
+
+  lock = threading.Lock()
+  with pytest.raises(UserError, match=r"cannot be sent to worker processes \(TypeError.*lock"):
+    seedlab.sweep(lambda: lock, 1, tmp_path / "s", quiet=True)
 
 
 def test_any_executor_will_do(reference, tmp_path):
@@ -394,7 +465,7 @@ def test_importing_seedlab_and_sweeping_start_no_backend(tmp_path):
 
 
 def test_what_finished_before_an_error_is_kept(tmp_path):
-  """In this process too: chunks are written as they come, and Ctrl-C waits for no queue."""
+  """Chunks are written as they come, and Ctrl-C waits for no queue."""
 
   class Stop(BaseException):
     pass

@@ -7,11 +7,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from flax.training import train_state
 from jax import lax
 
 from seedlab.trainer import Metric, Trainer
 
 EXAMPLES, BATCH, EPOCH = 24, 4, 6
+KEYED_STEPS = 9
 
 
 class State(NamedTuple):
@@ -103,3 +106,41 @@ def make(
     period=EPOCH,
     coords={"target": ("example", np.sin(3 * x[:, 0]))},
   )
+
+
+class Keyed(train_state.TrainState):
+  key: jax.Array  # typed, drawn from at every step
+
+
+def keyed(params: bool = True) -> Trainer:
+  """A Trainer whose state has a typed key, functions as static fields, and a count that is an int.
+
+  Args:
+    params: whether the state has a field of that name, or is a dictionary without one.
+  """
+
+  def init(keys, data):
+    state = Keyed.create(
+      apply_fn=lambda params: params["weights"] ** 2,
+      params={"weights": jax.random.normal(keys.init, (3,), jnp.float32)},
+      tx=optax.adam(0.1),
+      key=jax.random.fold_in(keys.noise, 1),
+    )
+    return state if params else {**state.params, "key": state.key}
+
+  def advance(state, keys, data, fed, first, steps):
+    def step(number, state):
+      if not params:
+        key, used = jax.random.split(state["key"])
+        return {"weights": jax.random.normal(used, (3,), jnp.float32), "key": key}
+      key, used = jax.random.split(state.key)
+      noise = jax.random.normal(used, (3,), jnp.float32)
+      slope = jax.grad(lambda p: jnp.sum(state.apply_fn(p) + noise * p["weights"]))
+      return state.apply_gradients(grads=slope(state.params)).replace(key=key)
+
+    return lax.fori_loop(first, first + steps, step, state), {"diverged": jnp.int32(-1)}
+
+  def evaluate(state, keys, data):
+    return {"size": jnp.sum((state.params if params else state)["weights"] ** 2)}
+
+  return Trainer((KEYED_STEPS,), dict, init, advance, evaluate, {"size": Metric()})

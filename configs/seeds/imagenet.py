@@ -29,7 +29,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from seedlab.config import changed, parse, to_config_dict
+from seedlab.changes import changed
+from seedlab.config import to_config_dict
 from seedlab.errors import UserError, choice_error
 
 _RESNET50 = {
@@ -37,7 +38,7 @@ _RESNET50 = {
   "model.head": "picard", "model.fresh": ("Dense_0",),
 }  # fmt: skip
 _VIT = {
-  "model.name": "vit_s16", "model.width": 384, "model.depth": 12, "model.activation": "gelu",
+  "model.name": "vit_s16", "model.width": 384, "model.depth": 12, "activation.name": "gelu",
   "model.head": "small", "model.fresh": ("Dense_1",),
 }  # fmt: skip
 _NETWORKS: dict[str, dict[str, Any]] = {
@@ -45,33 +46,31 @@ _NETWORKS: dict[str, dict[str, Any]] = {
     **_RESNET50, "training.batch_size": 64, "training.steps": 28_000,
     "probe.steps": 4000, "probe.learning_rate": 0.02, "probe.end": 1e-3, "probe.period": 20_000,
     "probe.hold_steps": 2000,
-    "optimizer.learning_rate": 5e-4, "optimizer.end": 1e-4, "optimizer.hold_steps": 2000,
+    "optimizer.learning_rate": 5e-4, "schedule.end": 1e-4, "schedule.hold_steps": 2000,
   },
   "dino_resnet50": {
     **_RESNET50, "training.steps": 28_000,
     "probe.steps": 4000, "probe.learning_rate": 0.1, "probe.end": 1e-3,
-    "optimizer.learning_rate": 0.04, "optimizer.end": 1e-4,
+    "optimizer.learning_rate": 0.04, "schedule.end": 1e-4,
   },
   "dino_vit": {
     **_VIT, "training.steps": 28_000,
     "probe.steps": 2000, "probe.learning_rate": 0.01, "probe.end": 1e-3,
-    "optimizer.learning_rate": 1e-4, "optimizer.end": 1e-6,
+    "optimizer.learning_rate": 1e-4, "schedule.end": 1e-6,
   },
 }  # fmt: skip
-_PAPER = parse(
-  {
-    "data": {
-      "name": "imagenet2012", "stream": True, "image_size": 224, "resized_crop": True,
-      "centre_crop": 1.14, "flip": True, "normalisation": "imagenet",
-    },
-    "optimizer": {
-      "name": "sgd", "schedule": "cosine", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4,
-    },
-    "training": {"batch_size": 128, "steps": 28_000},
-    "probe": {"label_smoothing": 0.05, "loss_factor": 2.0},
-    "evaluation": {"every_steps": 2000, "batch_size": 50},
-  }
-)  # fmt: skip
+_PAPER: dict[str, Any] = {
+  "data": {
+    "name": "imagenet2012", "stream": True, "image_size": 224, "resized_crop": True,
+    "centre_crop": 1.14, "normalisation": "imagenet",
+  },
+  "augment": [{"name": "flip"}],
+  "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4},
+  "schedule": {"name": "cosine"},
+  "training": {"batch_size": 128, "steps": 28_000},
+  "probe": {"label_smoothing": 0.05, "loss_factor": 2.0},
+  "evaluation": {"every_steps": 2000, "batch_size": 50},
+}  # fmt: skip
 _SMOKE: dict[str, Any] = {
   "data.name": "cifar10", "data.image_size": 32, "data.test_examples": 20,
   "training.batch_size": 4, "training.steps": 4, "probe.steps": 2, "probe.period": None,

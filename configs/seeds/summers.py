@@ -26,18 +26,20 @@ theirs is missing, as are their remedies.
 
 from ml_collections import ConfigDict
 
-from seedlab.config import changed, parse, to_config_dict
+from seedlab.changes import changed
+from seedlab.config import parse, to_config_dict
 from seedlab.errors import UserError, choice_error
 
 _PAPER = parse(
   {
-    "data": {"name": "cifar10", "flip": True, "crop": 4},
+    "data": {"name": "cifar10"},
+    "augment": [{"name": "crop", "padding": 4}, {"name": "flip"}],
     "model": {"name": "resnet14", "width": 16, "norm": "batch"},
     "optimizer": {
-      "name": "sgd", "learning_rate": 0.4, "schedule": "whole_cosine",
-      "warmup_steps": 3 * (50_000 // 512), "momentum": 0.9, "weight_decay": 5e-4,
+      "name": "sgd", "learning_rate": 0.4, "momentum": 0.9, "weight_decay": 5e-4,
       "bias_factor": 0.1,
     },
+    "schedule": {"name": "whole_cosine", "warmup_steps": 3 * (50_000 // 512)},
     "training": {"batch_size": 512, "epochs": 500},
     "evaluation": {"every_epochs": 50, "probabilities": True},
   }
@@ -45,15 +47,15 @@ _PAPER = parse(
 _LAPTOP = changed(
   _PAPER,
   {
-    "data.image_size": 16, "data.train_examples": 2000, "data.crop": 2, "model.width": 4,
-    "optimizer.warmup_steps": 3 * 31, "training.batch_size": 64, "training.epochs": 10,
+    "data.image_size": 16, "data.train_examples": 2000, "augment[0].padding": 2, "model.width": 4,
+    "schedule.warmup_steps": 3 * 31, "training.batch_size": 64, "training.epochs": 10,
     "evaluation.every_epochs": 2,
   },
 )  # fmt: skip
 _SMOKE = changed(
   _LAPTOP,
   {
-    "data.train_examples": 500, "model.width": 2, "optimizer.warmup_steps": 2,
+    "data.train_examples": 500, "model.width": 2, "schedule.warmup_steps": 2,
     "training.batch_size": 100, "training.epochs": 2,
   },
 )  # fmt: skip

@@ -9,11 +9,11 @@ import sys
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
+from seedlab import cli
 from seedlab.errors import UserError
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="the experiment")
+_CONFIG = flags.DEFINE_string("config", None, "the experiment")
 _TRAINER = flags.DEFINE_string("trainer", None, "module:function that builds a Trainer of your own")
 _ARGUMENTS = flags.DEFINE_string("arguments", "{}", "JSON arguments of --trainer's function")
 _SEEDS = flags.DEFINE_string("seeds", "{}", 'JSON seeds of --trainer, as in {"vary": ["order"]}')
@@ -38,7 +38,9 @@ POSITIONAL = ()
 
 def main(argv: list[str]) -> None:
   del argv
-  what: Any = _TRAINER.value or (_CONFIG.value and _CONFIG.value.to_dict())
+  if _PLAN.value:
+    print("planning: reads the data, compiles the programs and times a few steps", file=sys.stderr)
+  what: Any = _TRAINER.value or cli.experiment(_CONFIG.value)
   if _TRAINER.value and _CONFIG.value:
     raise UserError("--config and --trainer are two experiments; give one")
   if not what:
@@ -49,8 +51,6 @@ def main(argv: list[str]) -> None:
   plans = {"planned_n": _PLANNED.value, "stop": _STOP.value, "max_runs": _MOST.value}
   training = {**options, **plans, "new_fingerprint": _NEW.value}
   training["checkpoint_every"] = 60 * _SAVES.value
-  if _PLAN.value:
-    print("planning: reads the data, compiles the programs and times a few steps", file=sys.stderr)
   from seedlab import grids, records, report, sweeps  # after the flags: a mistake answers at once
 
   if _PLAN.value and _GRID.value:
@@ -99,17 +99,9 @@ def _grid() -> dict[str, list[Any]]:
   for item in _GRID.value:
     field, separator, values = item.partition("=")
     if not separator or not values:
-      raise UserError(f"--grid={item!r} must be FIELD=v1,v2, as in model.activation=relu,smelu")
+      raise UserError(f"--grid={item!r} must be FIELD=v1,v2, as in activation=relu,smelu")
     field = field.removeprefix("config.")
     if field in cells:
       raise UserError(f"--grid={field} is given twice; list its values once, with commas")
-    cells[field] = [_value(word) for word in values.split(",")]
+    cells[field] = [cli.value_of(word) for word in values.split(",")]
   return cells
-
-
-def _value(word: str) -> Any:
-  """A number, true, false or null as JSON has it; anything else is a word."""
-  try:
-    return json.loads(word)
-  except json.JSONDecodeError:
-    return word

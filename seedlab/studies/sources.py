@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from seedlab import data
-from seedlab.config import Data
 from seedlab.data import catalogue
 from seedlab.errors import UserError
 
@@ -24,7 +23,7 @@ def at_hand(name: str, data_dir: str | None) -> bool:
     if name == MOVIELENS:  # whose classes are known without it
       catalogue.find(name, data_dir, False, False)
     else:
-      data.class_names(Data(name=name), data_dir, download=False)
+      return data.at_hand(name, data_dir=data_dir) is not None
   except UserError:
     return False
   return True

@@ -123,7 +123,7 @@ def make(
 
 def _refuse_impossible(parsed: configs.Config) -> None:
   """Raises UserError where nothing could be mixed, or drawn anew."""
-  if parsed.model.norm == "batch":
+  if parsed.model.get("norm") == "batch":
     raise UserError(
       "model.norm='batch' has statistics that no mixture of two networks has; take 'none' or"
       " 'group'"

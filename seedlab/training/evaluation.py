@@ -19,8 +19,9 @@ LISTED = 10  # films of a list
 _SLICE = 0.02  # length of a slice, as a share of the norm of the parameters
 _SLICED = 32  # training examples whose loss is sliced: among many a kink of one is lost
 
-_ACCURACY, _LOSS = Metric(better="higher"), Metric(better="lower", unit="nats")
-_SOFT_ERROR, _AUC = Metric(better="lower"), Metric(better="higher")
+_ACCURACY = Metric(better="higher", unit="fraction")
+_SOFT_ERROR = Metric(better="lower", unit="fraction")
+_LOSS, _AUC = Metric(better="lower", unit="nats"), Metric(better="higher")
 
 # (images or rows as they are stored) -> logits float32[B, K], in evaluation mode
 Network = Callable[[jax.Array], jax.Array]

@@ -27,7 +27,8 @@ pool to fit on the device (--config.data.image_size=64).
 from collections.abc import Mapping
 from typing import Any
 
-from seedlab.config import Config, changed, flatten, parse, to_dict
+from seedlab.changes import changed
+from seedlab.config import Config, flatten, parse, to_dict
 from seedlab.errors import UserError, choice_error
 from seedlab.studies.sources import PLAIN_GLYPHS
 
@@ -50,64 +51,67 @@ _PAPER_NETWORKS: dict[str, dict[str, Any]] = {
   "resnet9": {"name": "resnet9", "width": 64, "norm": "batch"},
   "dconv": {"name": "dconv", "width": 32, "norm": "batch", "dropout": 0.5},
   "dconv_fc": {"name": "dconv_fc", "width": 4, "norm": "batch", "dropout": 0.5},
-  "vit4": {"name": "vit", "width": 768, "depth": 12, "heads": 12, "patch": 4, "activation": "gelu"},
-  "vit8": {"name": "vit", "width": 768, "depth": 12, "heads": 12, "patch": 8, "activation": "gelu"},
+  "vit4": {
+    "name": "vit", "width": 768, "depth": 12, "heads": 12, "patch": 4, "activation.name": "gelu",
+  },
+  "vit8": {
+    "name": "vit", "width": 768, "depth": 12, "heads": 12, "patch": 8, "activation.name": "gelu",
+  },
   **{
     f"cells{seed}": {"name": "cells", "width": 16, "norm": "batch", "cell_seed": seed}
     for seed in range(5)
   },
-}
+}  # fmt: skip
 
 _LAPTOP_NETWORKS: dict[str, dict[str, Any]] = {
   "mlp": {"name": "mlp", "width": 128, "depth": 3, "norm": "batch"},
   "resnet": {"name": "resnet9", "width": 8, "norm": "batch"},
   "vit": {
-    "name": "vit", "width": 64, "depth": 2, "heads": 4, "patch": 8, "activation": "gelu",
+    "name": "vit", "width": 64, "depth": 2, "heads": 4, "patch": 8, "activation.name": "gelu",
   },
 }  # fmt: skip
 
 MODIFIERS: dict[str, dict[str, Any]] = {
   "glyphs": {"data.name": "glyphs"},
-  "cifar10": {"data.name": "cifar10", "data.world_kwargs": {}},
-  "cifar5m": {"data.name": "cifar5m", "data.world_kwargs": {}},
+  "cifar10": {"data.name": "cifar10"},
+  "cifar5m": {"data.name": "cifar5m"},
   "real": {"data.world": "real"},
   "ideal": {"data.world": "ideal"},
   "dogbird": {
-    "data.name": "imagenet_dogbird", "data.world_kwargs": {}, "data.image_size": 224,
+    "data.name": "imagenet_dogbird", "data.image_size": 224,
     "data.train_examples": 10_000, "data.normalisation": "unit", "optimizer.momentum": 0.9,
-    "optimizer.hold_steps": 1,
+    "schedule.hold_steps": 1,
     "training.steps": 9375, "evaluation.every_steps": 32, "evaluation.log_dense": False,
   },
   "all": {"data.train_examples": None},
   **{f"n{n}": {"data.train_examples": n} for n in (64, 500, 1000, 2000, 5000, 10000, 25000, 50000)},
-  "aug0": {"data.flip": False, "data.crop": 0},
-  "aug1": {"data.flip": True, "data.crop": 0},
-  "aug2": {"data.flip": True, "data.crop": 4, "data.crop_padding": "black"},
-  "aug3": {"data.flip": True, "data.crop": 4, "data.crop_padding": "reflect"},
-  "shifts": {"data.crop": 1, "data.crop_padding": "reflect"},
+  "aug0": {"augment": []},
+  "aug1": {"augment": [{"name": "flip"}]},
+  "aug2": {"augment": [{"name": "crop", "padding": 4, "fill": "black"}, {"name": "flip"}]},
+  "aug3": {"augment": [{"name": "crop", "padding": 4, "fill": "reflect"}, {"name": "flip"}]},
+  "shifts": {"augment": [{"name": "crop", "padding": 1, "fill": "reflect"}]},
   "momentum": {
     "optimizer.name": "sgd", "optimizer.learning_rate": 0.1, "optimizer.momentum": 0.9,
-    "optimizer.nesterov": True, "optimizer.schedule": "cosine",
+    "optimizer.nesterov": True, "schedule.name": "cosine",
   },
   "adam": {
-    "optimizer.name": "adam", "optimizer.learning_rate": 1e-3, "optimizer.schedule": "constant",
-    "optimizer.hold_steps": 1,
+    "optimizer.name": "adam", "optimizer.learning_rate": 1e-3, "schedule.name": "constant",
+    "schedule.hold_steps": 1,
   },
   "rmsprop": {
-    "optimizer.name": "rmsprop", "optimizer.learning_rate": 1e-3, "optimizer.schedule": "cosine",
+    "optimizer.name": "rmsprop", "optimizer.learning_rate": 1e-3, "schedule.name": "cosine",
   },
   "adagrad": {
-    "optimizer.name": "adagrad", "optimizer.learning_rate": 1e-2, "optimizer.schedule": "cosine",
+    "optimizer.name": "adagrad", "optimizer.learning_rate": 1e-2, "schedule.name": "cosine",
   },
   "noise20": {"data.label_noise": 0.2},
 }  # fmt: skip
 
-_SGD = {"name": "sgd", "learning_rate": 0.1, "schedule": "cosine", "momentum": 0.0}
 
 _PAPER = parse(
   {
     "data": {"name": "cifar5m", "train_examples": 50_000, "normalisation": "half"},
-    "optimizer": {**_SGD, "hold_steps": 390},
+    "schedule": {"name": "cosine", "hold_steps": 390},
     "training": {"batch_size": 128, "steps": 39_000},
     "evaluation": {"every_steps": 64, "log_dense": True, "train": True},
   }
@@ -120,9 +124,8 @@ _LAPTOP = parse(
       "train_examples": 1000,
       "test_examples": 2000,
       "normalisation": "half",
-      "world_kwargs": PLAIN_GLYPHS,
     },
-    "optimizer": _SGD,
+    "schedule": {"name": "cosine"},
     "training": {"batch_size": 32, "steps": 1536},
     "evaluation": {"every_steps": 64, "train": True},
   }
@@ -168,14 +171,26 @@ def config(scale: str = "laptop", network: str = "", *modifiers: str) -> Config:
   network = network or next(iter(table))
   if network not in table:
     raise choice_error("network", network, table)
-  changes = {f"model.{field}": value for field, value in table[network].items()}
+  changes = {
+    field if "." in field else f"model.{field}": value for field, value in table[network].items()
+  }
   if scale == "laptop":
     changes |= _LAPTOP_OPTIMIZERS.get(network, {})
   for modifier in modifiers:
     if modifier not in MODIFIERS:
       raise choice_error("modifier", modifier, MODIFIERS)
     changes |= MODIFIERS[modifier]
-  return changed(base, changes)
+  return changed(base, _usual(scale, base, changes) | changes)
+
+
+def _usual(scale: str, base: Config, changes: Mapping[str, Any]) -> dict[str, Any]:
+  """What belongs to parts that `changes` may have replaced: SGD's momentum, the plain glyphs."""
+  found: dict[str, Any] = {}
+  if changes.get("optimizer.name", "sgd") == "sgd":
+    found["optimizer.momentum"] = 0.0
+  if scale != "paper" and changes.get("data.name", base.data.name) == "glyphs":
+    found |= {f"data.{option}": value for option, value in PLAIN_GLYPHS.items()}
+  return found
 
 
 def pair(base: Config) -> tuple[Config, Config]:
@@ -206,7 +221,7 @@ def check_pair(real: Config, ideal: Config) -> None:
     counted = {
       "training.steps": real.training.steps is None,
       "evaluation.every_steps": real.evaluation.every_steps is None,
-      "optimizer.per_epoch": real.optimizer.per_epoch,
+      "schedule.per_epoch": real.schedule.per_epoch,
     }
     for field, by_epochs in counted.items():
       if by_epochs:

@@ -28,14 +28,15 @@ colour, theirs with black.
 
 from typing import Any, NamedTuple
 
-from seedlab.config import Config, changed, parse
+from seedlab.changes import changed
+from seedlab.config import Config, parse
 from seedlab.errors import choice_error
 
 _EVALUATIONS = 30  # of a run at most, in every row
 
 # Words that may follow a row; each changes these fields.
 MODIFIERS: dict[str, dict[str, Any]] = {
-  "no_augmentation": {"data.flip": False, "data.crop": 0},
+  "no_augmentation": {"augment": []},
   "copies4": {"data.copies": 4, "data.plain_copy": True},
   "copies10": {"data.copies": 10},
   "copies40": {"data.copies": 40},
@@ -62,21 +63,22 @@ class _Scale(NamedTuple):
   tuned_peak: float  # of `sgd_tuned`
 
 
-def _sgd(data: dict, model: dict, batch_size: int, epochs: int, warmup: int) -> Config:
+def _sgd(
+  data: dict, augment: list, model: dict, batch_size: int, epochs: int, warmup: int
+) -> Config:
   return parse(
     {
       "data": data,
+      "augment": augment,
       "model": model,
       "optimizer": {
         "name": "sgd",
         "learning_rate": 0.1,
-        "schedule": "warmup_cosine",
-        "warmup_steps": warmup,
-        "per_epoch": True,
         "momentum": 0.9,
         "nesterov": True,
         "weight_decay": 5e-4,
       },
+      "schedule": {"name": "warmup_cosine", "warmup_steps": warmup, "per_epoch": True},
       "training": {"batch_size": batch_size, "epochs": epochs},
       "evaluation": {"train": True, "gradient_norm": True},
     }
@@ -85,7 +87,8 @@ def _sgd(data: dict, model: dict, batch_size: int, epochs: int, warmup: int) -> 
 
 _PAPER = _Scale(
   _sgd(
-    {"name": "cifar10", "flip": True, "crop": 4},
+    {"name": "cifar10"},
+    [{"name": "crop", "padding": 4}, {"name": "flip"}],
     {"name": "resnet18", "width": 64, "norm": "batch"},
     batch_size=128,
     epochs=300,
@@ -103,7 +106,8 @@ _PAPER = _Scale(
 
 _LAPTOP = _Scale(
   _sgd(
-    {"name": "digits", "train_examples": 480, "crop": 1},
+    {"name": "digits", "train_examples": 480},
+    [{"name": "crop", "padding": 1}],
     {"name": "cnn", "width": 8, "norm": "batch"},
     batch_size=32,
     epochs=40,
@@ -121,7 +125,8 @@ _LAPTOP = _Scale(
 
 _SMOKE = _Scale(
   _sgd(
-    {"name": "digits", "train_examples": 64, "crop": 1},
+    {"name": "digits", "train_examples": 64},
+    [{"name": "crop", "padding": 1}],
     {"name": "mlp", "width": 8, "depth": 1, "norm": "batch"},
     batch_size=16,
     epochs=3,
@@ -152,8 +157,8 @@ def rows(scale: str = "laptop") -> dict[str, dict[str, Any]]:
   longer = full_batch | {
     "training.epochs": numbers.steps,
     "optimizer.learning_rate": numbers.longer_peak,
-    "optimizer.warmup_steps": numbers.warmup,
-    "optimizer.period": numbers.period,
+    "schedule.warmup_steps": numbers.warmup,
+    "schedule.period": numbers.period,
   }
   clipping = {"gradient.clip_norm": 0.25}
   penalty = {"optimizer.learning_rate": numbers.regularized_peak, "gradient.penalty": 0.5}

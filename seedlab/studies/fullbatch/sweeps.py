@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from seedlab.config import Config, changed
+from seedlab.changes import changed
+from seedlab.config import Config
 from seedlab.studies.fullbatch import settings
 from seedlab.studies.sources import PLAIN_GLYPHS, at_hand
 from seedlab.studies.study import Sweep
@@ -22,6 +23,9 @@ STILL = ("full_batch", "longer", "clipped", "regularized")  # claim to be withou
 RATES = (0.5, 2.0)  # times the row's peak, for the sensitivity
 
 
+_CROPS = [{"name": "crop", "padding": 4}]  # without flips: mirrored digits are none
+
+
 class Place(NamedTuple):
   """A data set with its network, the rows trained on it and how many seeds of each."""
 
@@ -33,22 +37,23 @@ class Place(NamedTuple):
 
 def places_of(scale: str) -> list[Place]:
   """The first one carries F1 to F6."""
-  small = {"data.image_size": 16, "data.train_examples": 1024, "data.crop": 2, "data.flip": True}
+  crop, flip = {"name": "crop", "padding": 2}, {"name": "flip"}
+  small = {"data.image_size": 16, "data.train_examples": 1024, "augment": [crop, flip]}
   network = {"model.name": "mlp", "model.width": 64, "model.depth": 2}
   if scale == "paper":
     return [
       Place("cifar10", {}, (*_ROWS, *_FIXED, *(f"{r},{n}" for n in _NETWORKS for r in _CARRIED))),
       Place("cifar100", {"data.name": "cifar100"}, _CARRIED),
-      Place("svhn_cropped", {"data.name": "svhn_cropped", "data.flip": False}, _CARRIED),
+      Place("svhn_cropped", {"data.name": "svhn_cropped", "augment": _CROPS}, _CARRIED),
     ]
   digits = Place("digits", {}, (*_ROWS, *_FIXED))
   if scale == "smoke":
     return [digits]
   glyphs = {
     "data.name": "glyphs",
-    "data.world_kwargs": PLAIN_GLYPHS,
+    **{f"data.{option}": value for option, value in PLAIN_GLYPHS.items()},
     "data.test_examples": 5000,
-    "data.flip": False,  # mirrored they would be other glyphs
+    "augment": [crop],  # mirrored they would be other glyphs
   }
   return [
     digits,
@@ -89,9 +94,9 @@ def _config(scale: str, row: str, place: Place) -> Config:
   made = changed(settings.config(scale, name, *modifiers), place.changes)
   if "copies4" in modifiers and made.training.full_batch:
     half = {"training.epochs": made.training.epochs // 2}
-    half |= {"optimizer.warmup_steps": made.optimizer.warmup_steps // 2}
-    half |= {"optimizer.period": made.optimizer.period // 2}
+    half |= {"schedule.warmup_steps": made.schedule.get("warmup_steps") // 2}
+    half |= {"schedule.period": made.schedule.get("period") // 2}
     made = changed(made, half)
   if "no_augmentation" in modifiers:
-    made = changed(made, {"data.crop": 0, "data.flip": False})
+    made = changed(made, {"augment": []})
   return made

@@ -21,7 +21,8 @@ import itertools
 import re
 from typing import Any
 
-from seedlab.config import Config, changed, parse
+from seedlab.changes import changed
+from seedlab.config import Config, parse
 from seedlab.errors import UserError, choice_error
 
 LEVELS = {"smoke": 3, "laptop": 16, "paper": 32}  # of each stream of the crossed design
@@ -32,18 +33,19 @@ DESIGN: dict[str, dict[str, Any]] = {
   "narrow": {"model.width": 32},
   "slow": {"optimizer.learning_rate": 0.05},
   "large_batch": {"training.batch_size": 64},
-  "smelu": {"model.activation": "smelu"},
+  "smelu": {"activation.name": "smelu"},
   "decay": {"optimizer.weight_decay": 1e-3},
 }
 
-_SGD = {"name": "sgd", "learning_rate": 0.05, "schedule": "linear", "momentum": 0.9}
+_SGD = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}
 _CNN = {"name": "cnn", "width": 8, "norm": "batch"}
 # Every run has the same training set: which images it has is no part of the paper's seed.
 _SAME_SET = ("init", "order", "augment", "noise", "poke")
 
 _DIGITS = parse(
   {
-    "data": {"name": "digits", "crop": 1, "crop_padding": "zero"},
+    "data": {"name": "digits"},
+    "augment": [{"name": "crop", "padding": 1}],
     "model": {"name": "mlp", "width": 64, "depth": 1},
     "optimizer": {**_SGD, "learning_rate": 0.1},
     "training": {"batch_size": 32, "epochs": 20},
@@ -54,8 +56,8 @@ _CIFAR10 = parse(
   {
     "data": {
       "name": "cifar10", "image_size": 16, "train_examples": 5000, "test_examples": 2000,
-      "flip": True, "crop": 2,
     },
+    "augment": [{"name": "crop", "padding": 2}, {"name": "flip"}],
     "model": _CNN,
     "optimizer": _SGD,
     "training": {"batch_size": 50, "epochs": 8},
@@ -79,24 +81,25 @@ _GLYPHS = parse(
 # As published, and a sixteenth as wide on few small images.
 _PICARD = parse(
   {
-    "data": {"name": "cifar10", "flip": True, "crop": 4, "cutout": 8, "chunk": 500},
-    "model": {
-      "name": "picard", "width": 64, "norm": "batch", "activation": "celu",
-      "activation_kwargs": {"alpha": 0.1}, "convolution": "patches",
-    },
+    "data": {"name": "cifar10", "chunk": 500},
+    "augment": [
+      {"name": "crop", "padding": 4}, {"name": "flip"}, {"name": "cutout", "size": 8},
+    ],
+    "model": {"name": "picard", "width": 64, "norm": "batch", "convolution": "patches"},
+    "activation": {"name": "celu", "alpha": 0.1},
+    "loss": {"name": "cross_entropy", "smoothing": 0.4 / 3},
     "optimizer": {
-      "name": "sgd", "learning_rate": 0.2, "schedule": "picard", "per_epoch": True,
-      "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3,
+      "name": "sgd", "learning_rate": 0.2, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3,
     },
-    "training": {
-      "batch_size": 500, "epochs": 22, "label_smoothing": 0.4 / 3, "loss_factor": 3.0,
-    },
+    "schedule": {"name": "picard", "per_epoch": True},
+    "training": {"batch_size": 500, "epochs": 22, "loss_factor": 3.0},
     "evaluation": {"epochs": (0, 1, 6, 11, 16, 21)},
   }
 )  # fmt: skip
 _NARROW_PICARD = changed(
   _PICARD,
-  {"data.image_size": 16, "data.train_examples": 5000, "data.crop": 2, "data.cutout": 4,
+  {"data.image_size": 16, "data.train_examples": 5000, "augment[0].padding": 2,
+   "augment[2].size": 4,
    "model.width": 4, "optimizer.learning_rate": 0.02, "training.batch_size": 50,
    "seeds.vary": _SAME_SET},
 )  # fmt: skip
@@ -111,8 +114,8 @@ _SMOKE = {
              "evaluation.epochs": (0, 1)},
 }  # fmt: skip
 _LONG = {
-  "optimizer.schedule": "picard",
-  "optimizer.per_epoch": True,
+  "schedule.name": "picard",
+  "schedule.per_epoch": True,
   "optimizer.learning_rate": 0.2,
   "training.epochs": 45,
   "evaluation.epochs": (0, 1, 6, 11, 16, 21, 26, 31, 36, 41),

@@ -22,7 +22,8 @@ import inspect
 from typing import Any
 
 from seedlab import activations
-from seedlab.config import Config, changed, parse
+from seedlab.changes import changed
+from seedlab.config import Config, parse
 from seedlab.errors import UserError, choice_error
 
 ACTIVATIONS = (
@@ -49,8 +50,9 @@ MODIFIERS: dict[str, dict[str, Any]] = {
   "slices": {"evaluation.slices": 65, "seeds.vary": ("init",)},
 }  # fmt: skip
 
-_ADAM = {"name": "adam", "learning_rate": 2e-3, "schedule": "constant"}
-_SGD = {"name": "sgd", "learning_rate": 0.05, "schedule": "linear"}
+_ADAM = {"name": "adam", "learning_rate": 2e-3}
+_CONSTANT = {"name": "constant"}  # learning rate
+_SGD = {"name": "sgd", "learning_rate": 0.05}
 KEPT = {"trajectory": True, "batch_size": 10_000}  # of every evaluation
 _MLP = {"name": "mlp", "width": 64, "depth": 2}
 _CTR = {"name": "ctr", "width": 64, "depth": 2, "embedding": 16}
@@ -61,6 +63,7 @@ _LAPTOP = {
       "data": {"name": "movielens/100k-ratings", "test_examples": 10_000},
       "model": _CTR,
       "optimizer": _ADAM,
+      "schedule": _CONSTANT,
       "training": {"batch_size": 512, "epochs": 6},
       "evaluation": {**KEPT, "lists": 50},
     }
@@ -70,6 +73,7 @@ _LAPTOP = {
       "data": {"name": "clicks", "train_examples": 200_000},
       "model": _CTR,
       "optimizer": _ADAM,
+      "schedule": _CONSTANT,
       "training": {"batch_size": 256, "epochs": 1},
       "evaluation": {**KEPT, "every_epochs": 0.25},
     }
@@ -98,6 +102,7 @@ _OVADIA = parse(
     "data": {"name": "criteo", "world": "ideal"},
     "model": {"name": "ctr_ovadia", "width": 2572, "dropout": 0.039751},
     "optimizer": {**_ADAM, "learning_rate": 2.8763e-4},
+    "schedule": _CONSTANT,
     "training": {"batch_size": 869, "steps": 42_000},
     "evaluation": {**KEPT, "every_steps": 6000},
   }
@@ -142,7 +147,7 @@ def config(scale: str = "laptop", place: str = "movielens", *words: str) -> Conf
   for word in words:
     name, _, number = word.partition("=")
     if name in ACTIVATIONS:
-      changes |= {"model.activation": name, "model.activation_kwargs": _width(name, number)}
+      changes |= {"activation.name": name, **_width(name, number)}
     elif word == "crossed":
       changes |= {
         "seeds.vary": ("init", "order"),
@@ -166,7 +171,7 @@ def _width(name: str, number: str) -> dict[str, float]:
   if not parameters:
     raise UserError(f"word={name}={number}: {name} has no parameter; write {name}")
   try:
-    return {"beta" if "beta" in parameters else parameters[0]: float(number)}
+    return {f"activation.{'beta' if 'beta' in parameters else parameters[0]}": float(number)}
   except ValueError:
     raise UserError(f"word={name}={number}: {number!r} is no number; write {name}=0.5") from None
 

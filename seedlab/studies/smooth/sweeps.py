@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from seedlab.config import Config, changed, parse
+from seedlab.changes import changed
+from seedlab.config import Config, parse
 from seedlab.studies.smooth import settings
 from seedlab.studies.sources import at_hand
 from seedlab.studies.study import Sweep
@@ -130,14 +131,14 @@ def _around(scale: str, place: str) -> list[Sweep]:
 def _unit(setting: str) -> Config:
   """One hidden unit between 64 pixels and two classes: where a kink alone decides."""
   name, _, width = setting.partition("=")
-  activation = {"activation": name, "activation_kwargs": {"beta": float(width)} if width else {}}
+  activation = {"name": name} | ({"beta": float(width)} if width else {})
   return parse(
     {
       "data": {"name": "gaussians", "train_examples": 1000, "test_examples": 1000},
-      "model": {"name": "mlp", "width": 1, "depth": 1, **activation},
-      "optimizer": {
-        "name": "sgd", "learning_rate": 0.05, "schedule": "constant", "momentum": 0.0,
-      },
+      "model": {"name": "mlp", "width": 1, "depth": 1},
+      "activation": activation,
+      "optimizer": {"name": "sgd", "learning_rate": 0.05, "momentum": 0.0},
+      "schedule": {"name": "constant"},
       "training": {"batch_size": 10, "epochs": 3},
       "evaluation": {**settings.KEPT, "every_epochs": 3},
       "seeds": {"vary": ("init",)},
