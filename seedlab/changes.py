@@ -11,8 +11,11 @@ from ml_collections import config_dict
 
 from seedlab import config as configs
 from seedlab import parts
-from seedlab.config import LISTS, PARTS, SECTIONS, Config, Part, Schedule
+from seedlab.config import LISTS, SECTIONS, Config, Part, Schedule
 from seedlab.errors import UserError, closest
+
+# The section that a part of another one may ask for, by the name of its parameter.
+_ASKED = {"model": ("activation", "activation"), "optimizer": ("schedule", "learning_rate")}
 
 
 def changed(
@@ -34,27 +37,49 @@ def changed(
   """
   values = configs.plain(values)
   named = {field.removesuffix(".name"): value for field, value in changes.items() if _names(field)}
+  others = {field: value for field, value in changes.items() if not _names(field)}
   for section, name in named.items():
+    for field in _of_the_old_part(values, section, name, others):
+      _set(values, field, others.pop(field))
     _rename(values, section, name)
-  for field, value in changes.items():
-    if not _names(field):
-      _set(values, field, value)
+  for field, value in others.items():
+    _set(values, field, value)
   return configs.parse(values)
+
+
+def _of_the_old_part(
+  values: dict[str, Any], section: str, name: Any, others: Mapping[str, Any]
+) -> list[str]:
+  """The changes of options that only the part to be replaced has: they set it back first."""
+  asked = [field for field in others if field.startswith(f"{section}.")]
+  if not asked or not isinstance(name, str):
+    return []
+  had, has = (
+    parts.options(section, parts.find(section, one)) for one in (_name(values, section), name)
+  )
+  options = {field: field.partition(".")[2] for field in asked}
+  return [field for field, option in options.items() if option in had and option not in has]
+
+
+def _name(values: Mapping[str, Any], section: str) -> str:
+  """The name of the part of a section as it stands."""
+  there = values.get(section) or {}
+  return there if isinstance(there, str) else there.get("name", configs.DEFAULTS[section])
 
 
 def _names(field: str) -> bool:
   """Whether a change of `field` says which part a section is."""
   section = field.removesuffix(".name")
-  return section in (*PARTS, *configs.DEFAULTS)
+  return section in configs.DEFAULTS
 
 
 def _rename(values: dict[str, Any], section: str, name: Any) -> None:
   """Makes `section` the part `name`; what the new part does not have is dropped or refused."""
   if not isinstance(name, str):
     raise UserError(f"{section}={name!r} must be the name of a part: give its options one by one")
-  old = values.get(section) or {}
-  old = {"name": old} if isinstance(old, str) else dict(old)
-  before = old.pop("name", configs.default_name(section))
+  before = _name(values, section)
+  there = values.get(section) or {}
+  old = {} if isinstance(there, str) else {key: there[key] for key in there if key != "name"}
   if name != before:
     ours = configs.own_fields(section)
     had = parts.options(section, parts.find(section, before))
@@ -67,26 +92,20 @@ def _rename(values: dict[str, Any], section: str, name: Any) -> None:
         continue
       raise UserError(
         f"{section}.{option}={value!r} was set for {section}.name={before!r}, and {name!r} does not"
-        f" read it; set {section}.{option} back to {before!r}'s default first, or leave it out"
+        f" read it; set it back too ({section}.{option}={_usual(had, option)}), or leave it out"
       )
   values[section] = {"name": name, **old}
-  if section == "model":
-    _drop_unasked(
-      values, "activation", "activation" in parts.takes("model", parts.find("model", name))
-    )
-  if section == "optimizer":
-    asks = "learning_rate" in parts.takes("optimizer", parts.find("optimizer", name))
-    _drop_unasked(values, "schedule", asks)
+  other, fact = _ASKED.get(section, ("", ""))
+  if other in values and fact not in parts.takes(section, parts.find(section, name)):
+    # Nobody asks for that section any more: it goes if it is at its default.
+    cls = Schedule if other == "schedule" else Part
+    usual = configs.part_of(cls, other, {}, other)
+    if configs.part_of(cls, other, values[other] or {}, other) == usual:
+      del values[other]
 
 
-def _drop_unasked(values: dict[str, Any], section: str, asked: bool) -> None:
-  """Drops a section that nobody asks for any more, if it is at its default."""
-  there = values.get(section)
-  if asked or there is None:
-    return
-  cls = Schedule if section == "schedule" else Part
-  if configs.part_of(cls, section, there, section) == configs.part_of(cls, section, {}, section):
-    del values[section]
+def _usual(had: Mapping[str, parts.Option], option: str) -> Any:
+  return had[option].default if option in had and not had[option].needed else "its default"
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -95,39 +114,32 @@ def _same(a: Any, b: Any) -> bool:
 
 def _set(values: dict[str, Any], field: str, value: Any) -> None:
   """Sets one field, creating its section; the field itself is checked by `parse`."""
-  if field in LISTS:  # as a whole
-    section, _, last = field.rpartition(".")
-    place = values.setdefault(section, {}) if section else values
-    place[last] = configs.as_list(field, value)
-    return
   *path, last = field.split(".")
+  if not path and field not in LISTS:
+    if field in SECTIONS:
+      raise UserError(f"{field} is a section: give its fields ({field}.NAME=VALUE)")
+    near = closest(field, SECTIONS)
+    raise UserError(f"{field} is not a field{near}; sections: {', '.join(SECTIONS)}")
   place: Any = values
-  walked: list[str] = []
   for name in path:
-    walked.append(name)
-    listed = re.fullmatch(r"(\w+)\[(\d+)\]", name)
-    key = listed[1] if listed else name
-    if key not in place or place[key] is None:
-      place[key] = [] if listed else {}
-    elif isinstance(place[key], str):
-      place[key] = {"name": place[key]}
-    inner = place[key]
-    if listed:
-      number = int(listed[2])
-      if not isinstance(inner, list) or number >= len(inner):
-        size = len(inner) if isinstance(inner, list) else 0
-        raise UserError(f"{field}: {key} has {size} entries, counted from 0")
-      if isinstance(inner[number], str):
-        inner[number] = {"name": inner[number]}
-      inner = inner[number]
-    place = inner
-    if not isinstance(place, dict):
-      raise UserError(f"{field}: {'.'.join(walked)} is not a section")
-  if not path:
-    known = field in SECTIONS
-    raise UserError(
-      f"{field} is a section: give its fields ({field}.NAME=VALUE)"
-      if known
-      else f"{field} is not a field{closest(field, SECTIONS)}; sections: {', '.join(SECTIONS)}"
-    )
-  place[last] = value
+    place = _inside(place, name, field)
+  place[last] = configs.as_list(field, value) if field in LISTS else value
+
+
+def _inside(place: dict[str, Any], name: str, field: str) -> dict[str, Any]:
+  """The section `name` of `place`, or entry 0 of the list `name` where it says name[0]."""
+  listed = re.fullmatch(r"(\w+)\[(\d+)\]", name)
+  if not listed:
+    inner = place.get(name) or {}
+    place[name] = {"name": inner} if isinstance(inner, str) else inner
+    if not isinstance(place[name], dict):
+      raise UserError(f"{field}: {name} is not a section")
+    return place[name]
+  key, number = listed[1], int(listed[2])
+  entries = place.get(key) or []
+  if not isinstance(entries, list) or number >= len(entries):
+    count = len(entries) if isinstance(entries, list) else 0
+    raise UserError(f"{field}: {key} has {count} entries, counted from 0")
+  if isinstance(entries[number], str):
+    entries[number] = {"name": entries[number]}
+  return entries[number]

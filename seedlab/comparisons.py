@@ -9,7 +9,8 @@ verdict is chosen by design, never by outcome:
   crossed      both sweeps over the same levels: the jackknife over levels
 
 Everything else (the other interval, P(better), sensitivity to diverged runs,
-`details`) stands beside it and carries none.
+`details`) stands beside it and carries none. Where nobody knows whether a higher or a
+lower value is better, nothing is judged.
 """
 
 import dataclasses
@@ -27,7 +28,8 @@ from seedlab import claims, config, findings, records
 from seedlab.claims import Claim, Part, Verdict
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
-from seedlab.findings import Findings
+from seedlab.findings import Findings, counted
+from seedlab.meanings import Direction
 from seedlab.stats import comparison, crossed, many, planning, sequential
 from seedlab.stats.comparison import Contrast, TwoSweeps
 from seedlab.stats.single import Interval
@@ -46,11 +48,11 @@ class Pair:
   variant: Findings
   two: TwoSweeps  # the variant is its A
   judged_by: Literal["anytime", "fixed", "crossed"]
-  verdicts: list[Verdict]  # of "better", then with a margin "equal" and "not worse"
+  verdicts: list[Verdict]  # of "better", then with a margin "equal" and "not worse"; or none
   judged: Interval  # what carries them, at the level they were judged at
   fixed: Contrast | Interval  # t (or the crossed design's) at 95 %
   anytime: Interval | None  # at 95 %; None before the first look, or for a crossed design
-  better: Contrast | None  # P(variant better than baseline)
+  better: Contrast | None  # P(variant better than baseline); higher, if the direction is unknown
   without_diverged: Contrast | None
   more: int | None  # further runs a sweep that would settle it, if nothing else changes
   notes: tuple[str, ...]
@@ -61,7 +63,9 @@ class Pair:
 
   @property
   def settled(self) -> str:
-    """better, worse, equal or open."""
+    """better, worse, equal or open; "unknown direction" where nothing can be judged."""
+    if not self.verdicts:
+      return "unknown direction"
     first = self.verdicts[0].outcome
     if first != "open":
       return "better" if first == "shown" else "worse"
@@ -76,13 +80,14 @@ class Comparison:
   sweeps: list[Findings]
   pairs: list[Pair]
   differences: list[tuple[str, list[Any]]]  # config field -> its value in each sweep
-  ranks: many.Ranks | None  # of three or more sweeps of independent runs
+  ranks: many.Ranks | None  # of three or more sweeps of independent runs, if a direction is known
 
 
 def compare(
   sources: Sequence[Source] | pd.DataFrame,
   metric: str | None = None,
   *,
+  better: Direction | None = None,
   margin: float | None = None,
   paired: bool | None = None,
   planned_n: int | None = None,
@@ -94,6 +99,8 @@ def compare(
     sources: stores (directories or Datasets), CSV files, or DataFrames with the columns
       variant, seed and a metric; a table may hold several variants.
     metric: to judge by; by default the first of the first source.
+    better: which way the metric is better, "higher" or "lower"; by default as the stores say,
+      or, where they do not, as the words of its name tell (docs/statistics.md).
     margin: what counts as a difference worth having, in the unit shown (points for
       fractions); allows the verdicts "equal" and "not worse".
     paired: overrides the rule that shared run numbers are pairs.
@@ -103,6 +110,8 @@ def compare(
   Raises UserError for what cannot be compared: fewer than two sweeps, another test set,
   designs that do not fit.
   """
+  if better not in (None, "higher", "lower"):
+    raise UserError(f"better={better!r} must be higher or lower")
   if margin is not None and not 0 < margin < math.inf:
     raise UserError(f"margin={margin} must be a positive number in the unit of the metric")
   sources = [sources] if isinstance(sources, pd.DataFrame) else list(sources)
@@ -112,9 +121,11 @@ def compare(
   for number, source in enumerate(sources):
     given = metric or (sweeps[0].metric if sweeps else None)
     sweeps += _read(source, given, names[number] if names else "")
-  sweeps = _distinct(sweeps)
+  sweeps = _one_direction(_distinct(sweeps), better)
   if len(sweeps) < 2:
-    raise UserError(f"{len(sweeps)} sweep to compare; give two stores, or a table of two variants")
+    raise UserError(
+      f"{counted(len(sweeps), 'sweep')} to compare; give two stores, or a table of two variants"
+    )
   if planned_n is not None:
     if planned_n < 2:
       raise UserError(f"planned_n={planned_n} must be at least 2")
@@ -143,12 +154,12 @@ def _ranks(sweeps: Sequence[Findings]) -> many.Ranks | None:
   """Of the means; resampled together where all sweeps hold the same run numbers."""
   used = [_used(sweep) for sweep in sweeps]
   few = min(len(values_R) for values_R, _ in used) < 2
-  if len(sweeps) < 3 or few or not all(sweep.independent for sweep in sweeps):
+  known = sweeps[0].better and all(sweep.independent for sweep in sweeps)
+  if len(sweeps) < 3 or few or not known:
     return None
   paired = all(np.array_equal(run_R, used[0][1]) for _, run_R in used[1:])
-  sign = -1 if sweeps[0].better < 0 else 1
   draws = 2000 if max(len(values_R) for values_R, _ in used) <= 2000 else 400
-  values = [sign * values_R for values_R, _ in used]
+  values = [sweeps[0].better * values_R for values_R, _ in used]
   return many.ranks(values, np.random.default_rng(0), paired, LEVEL, draws)
 
 
@@ -177,6 +188,20 @@ def _distinct(sweeps: list[Findings]) -> list[Findings]:
   return found
 
 
+def _one_direction(sweeps: list[Findings], better: Direction | None) -> list[Findings]:
+  """The sweeps with one direction, as said or as those know that do."""
+  sweeps = [sweep.turned(better) for sweep in sweeps]
+  known = [sweep for sweep in sweeps if sweep.better]
+  other = next((sweep for sweep in known if sweep.better != known[0].better), None)
+  if other:
+    raise UserError(
+      f"metric={other.metric!r}: {known[0].name} and {other.name} say opposite things of which way"
+      " it is better; say it with better=higher or better=lower"
+    )
+  direction = known[0].better if known else 0
+  return [dataclasses.replace(sweep, better=direction) for sweep in sweeps]
+
+
 def _same_test_set(sweeps: list[Findings]) -> None:
   first = sweeps[0]
   for sweep in sweeps[1:]:
@@ -187,7 +212,7 @@ def _same_test_set(sweeps: list[Findings]) -> None:
       )
     sets = (first.test_label_E, sweep.test_label_E)
     differ = min(map(len, sets)) and not np.array_equal(*sets)
-    # Labels may agree by chance, as those of one test set at two sizes of its pictures do.
+    # Labels may agree by chance, as those of one test set at two sizes of its images do.
     if differ or not records.same_evaluation_set(first.dataset, sweep.dataset):
       sizes = " and ".join(f"{len(labels):,}" for labels in sets)
       sizes = f" ({sizes} examples)" if min(map(len, sets)) else ""
@@ -226,7 +251,7 @@ def _judgement(
     two = TwoSweeps(a.ravel(), b.ravel(), True, 0)
     return _Judgement(baseline, variant, two, "crossed", (a - b,), ())
   runs = [_used(sweep) for sweep in (variant, baseline)]
-  notes = []
+  notes = _unknown_examples(baseline, variant)
   if variant.vary != baseline.vary:
     notes.append(
       f"{baseline.name} varied {_streams(baseline)}, {variant.name} {_streams(variant)}: their"
@@ -240,20 +265,40 @@ def _judgement(
   complete = all(_as_planned(sweep) for sweep in (baseline, variant))
   as_planned = complete and (not two.paired or len(two.a_R) == planned[0] == planned[1])
   if two.left_out:
-    notes.append(f"{two.left_out:,} runs have no partner with the same number and are not used.")
+    have, are = ("has", "is") if two.left_out == 1 else ("have", "are")
+    notes.append(
+      f"{counted(two.left_out, 'run')} {have} no partner with the same number and {are} not used."
+    )
   if not as_planned and any(planned):
     plans = ", ".join(
       f"{sweep.name} planned {sweep.planned_n or 'nothing'} and holds {sweep.completed:,}"
       for sweep in (baseline, variant)
     )
-    used = f"; {len(two.a_R):,} pairs are used" if two.paired else ""
+    used = f"; used: {counted(len(two.a_R), 'pair')}" if two.paired else ""
     notes.append(f"Not judged at the planned number of runs: {plans}{used}.")
   shorter = min(len(two.a_R), len(two.b_S))
   if not (two.paired or as_planned) and len(two.a_R) != len(two.b_S):
-    notes.append(f"The anytime-valid interval rests on the first {shorter:,} runs of each.")
+    notes.append(
+      f"The anytime-valid interval rests on the first {counted(shorter, 'run')} of each."
+    )
   if (baseline.diverged or variant.diverged) and baseline.chance != variant.chance:
     notes.append("Diverged runs count as chance level in one sweep and are left out of the other.")
   return _Judgement(baseline, variant, two, "fixed" if as_planned else "anytime", (), tuple(notes))
+
+
+def _unknown_examples(baseline: Findings, variant: Findings) -> list[str]:
+  """A note if a store does not say on which examples it was evaluated."""
+  unknown = [
+    sweep.name
+    for sweep in (baseline, variant)
+    if sweep.dataset is not None and sweep.dataset.attrs.get("evaluation_digest") is None
+  ]
+  if not unknown:
+    return []
+  return [
+    f"It is not known whether {baseline.name} and {variant.name} were evaluated on the same"
+    f" examples: {' and '.join(unknown)} did not record which (Trainer.evaluated_on)."
+  ]
 
 
 def _as_planned(sweep: Findings) -> bool:
@@ -339,6 +384,8 @@ def _verdicts(judged: list[_Judgement], margin: float | None) -> list[list[Verdi
   What one pair's interval says besides (equal, not worse) follows from the same interval
   and needs no further correction.
   """
+  if not judged[0].baseline.better:
+    return [[] for _ in judged]
   first = [
     dataclasses.replace(_claims(one, margin)[0], id=str(number))
     for number, one in enumerate(judged)
@@ -373,7 +420,7 @@ def _oriented(interval: Interval, of: Findings) -> Interval:
 
 
 def _pair(one: _Judgement, verdicts: list[Verdict], margin: float | None) -> Pair:
-  level = verdicts[0].level
+  level = verdicts[0].level if verdicts else LEVEL
   crossed_design = one.by == "crossed"
   two = one.two
   fixed = one.interval(LEVEL) if crossed_design else comparison.difference(two, LEVEL)
@@ -381,7 +428,7 @@ def _pair(one: _Judgement, verdicts: list[Verdict], margin: float | None) -> Pai
   if anytime and not math.isfinite(anytime.low):
     anytime = None
   better = None if crossed_design else comparison.probability_better(_turned(one), LEVEL)
-  settled = any(verdict.outcome != "open" for verdict in verdicts[:2])
+  settled = not verdicts or any(verdict.outcome != "open" for verdict in verdicts[:2])
   return Pair(
     baseline=one.baseline,
     variant=one.variant,

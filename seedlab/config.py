@@ -180,7 +180,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Seeds:
-  vary: tuple[Stream, ...] = STREAMS  # the streams that differ between runs
+  vary: tuple[Stream, ...] = typing.get_args(Stream)  # the streams that differ between runs
   fixed: int = 0  # the seed of the others
   design: Literal["joint", "crossed"] = "joint"  # joint: run r seeds every varied stream with r
   levels: tuple[int, ...] = ()  # crossed: number of levels of each stream in `vary`
@@ -205,7 +205,7 @@ class Config:
 
 
 SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
-PARTS = {"data": Data, "model": Model, "optimizer": Optimizer}
+PARTS: dict[str, type[Part]] = {"data": Data, "model": Model, "optimizer": Optimizer}
 OWN = {
   "training": Training,
   "probe": Probe,
@@ -214,7 +214,12 @@ OWN = {
   "seeds": Seeds,
 }
 LISTS = {"augment": "augment", "evaluation.metrics": "metric"}  # of parts of a kind
-DEFAULTS = {"activation": "relu", "loss": "cross_entropy", "schedule": "linear"}
+DEFAULTS = {
+  "data": "digits", "model": "cnn", "activation": "relu", "loss": "cross_entropy",
+  "optimizer": "sgd", "schedule": "linear",
+}  # fmt: skip
+
+SECTION: dict[str, type] = {**PARTS, "activation": Part, "loss": Part, "schedule": Schedule, **OWN}
 
 # The smallest value that makes sense, for the fields of our own that have one.
 _MINIMUM = {
@@ -314,15 +319,15 @@ def parse(values: Mapping[str, Any] | config_dict.ConfigDict | Config) -> Config
   found["loss"] = part_of(Part, "loss", values.get("loss", {}), "loss")
   found["augment"] = _list_of_parts("augment", values.get("augment", ()))
   for name, cls in OWN.items():
-    found[name] = _own(cls, values.get(name, {}), f"{name}.")
+    found[name] = parse_section(cls, values.get(name, {}), f"{name}.")
   config = Config(**found)
-  _check(config)
+  check(config)
   return config
 
 
 def parse_seeds(values: Mapping[str, Any]) -> Seeds:
   """The section `seeds` alone, checked."""
-  seeds = _own(Seeds, plain(values), "seeds.")
+  seeds = parse_section(Seeds, plain(values), "seeds.")
   rules.check_seeds(seeds)
   return seeds
 
@@ -353,7 +358,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 def _section_dict(section: Any) -> Any:
   if isinstance(section, tuple):
     return [_section_dict(one) if isinstance(one, Part) else one for one in section]
-  found = {}
+  found: dict[str, Any] = {}
   for field in dataclasses.fields(section):
     value = getattr(section, field.name)
     if field.name == "options":
@@ -396,8 +401,21 @@ def digest(config: Config) -> str:
 
 def own_fields(section: str) -> tuple[str, ...]:
   """The fields of a section that are ours, whatever part it names."""
-  cls = PARTS.get(section) or OWN.get(section) or (Schedule if section == "schedule" else Part)
-  return tuple(field.name for field in dataclasses.fields(cls) if field.name != "options")
+  return tuple(
+    field.name for field in dataclasses.fields(SECTION[section]) if field.name != "options"
+  )
+
+
+def own_defaults(section: str) -> dict[str, Any]:
+  """The defaults of the fields of a section that are ours, as JSON has them; `name` has none."""
+  values = {
+    field.name: field.default
+    for field in dataclasses.fields(SECTION[section])
+    if field.name not in ("name", "options")
+  }
+  return {
+    name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
+  }
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -441,11 +459,11 @@ def part_of(cls: type, kind: str, values: Any, prefix: str) -> Any:
   """A section that names a part: the fields that are ours, and the part's options."""
   values = _mapping(values, prefix)
   ours = {field.name: field for field in dataclasses.fields(cls) if field.name != "options"}
-  name = values.get("name", default_name(prefix) if prefix in (*PARTS, *DEFAULTS) else None)
+  name = values.get("name", DEFAULTS.get(prefix))
   if not isinstance(name, str):
     raise UserError(f"{prefix}.name={name!r} must be the name of a part")
   _refuse_moved(values, prefix)
-  own = _own(
+  own = parse_section(
     cls, {key: values[key] for key in values if key in ours} | {"name": name}, f"{prefix}."
   )
   given = {key: value for key, value in values.items() if key not in ours}
@@ -458,10 +476,6 @@ def _list_of_parts(field: str, values: Any) -> tuple[Part, ...]:
   kind = LISTS[field]
   cls = Measure if kind == "metric" else Part
   return tuple(part_of(cls, kind, one, f"{field}[{number}]") for number, one in enumerate(values))
-
-
-def default_name(section: str) -> str:
-  return DEFAULTS.get(section) or PARTS[section].name
 
 
 def as_list(field: str, value: Any) -> list[Any]:
@@ -491,7 +505,7 @@ def _refuse_moved(values: Mapping[str, Any], section: str) -> None:
       raise UserError(f"{section}.{name} is not a field; it is {moved} now")
 
 
-def _own(cls: type, values: Any, prefix: str) -> Any:
+def parse_section(cls: type, values: Any, prefix: str) -> Any:
   """A section whose fields are ours."""
   if not isinstance(values, Mapping):
     raise UserError(f"{prefix[:-1]}={values!r} is a section: give its fields ({prefix}NAME=VALUE)")
@@ -512,9 +526,14 @@ def _own(cls: type, values: Any, prefix: str) -> Any:
   return cls(**found)
 
 
-def _check(config: Config) -> None:
+def check(config: Config) -> None:
+  """Raises UserError for a value that is too small, and for fields that do not go together."""
   values = dict(flatten(to_dict(config)))
-  usual = {field: value for cls, name in _CLOSED for field, value in _own_defaults(cls, name)}
+  usual = {
+    f"{section}.{field}": value
+    for section in SECTION
+    for field, value in own_defaults(section).items()
+  }
   for field, minimum in _MINIMUM.items():
     if values.get(field) is not None and values[field] < minimum:
       raise UserError(f"{field}={values[field]!r} must be at least {minimum}")
@@ -525,16 +544,3 @@ def _check(config: Config) -> None:
         f" leave {field} at {usual[field]!r}"
       )
   rules.check(config, values)
-
-
-_CLOSED = [
-  *((cls, name) for name, cls in PARTS.items()),
-  *((cls, name) for name, cls in OWN.items()),
-]
-
-
-def _own_defaults(cls: type, name: str) -> Iterator[tuple[str, Any]]:
-  for field in dataclasses.fields(cls):
-    if field.name not in ("name", "options"):
-      value = field.default
-      yield f"{name}.{field.name}", list(value) if isinstance(value, tuple) else value

@@ -4,7 +4,9 @@ Judged is the metric at the last evaluation, over the completed runs, in display
 units: fractions in percent. A diverged run (or one whose value is not finite)
 counts as chance level where that is known (accuracy or error on a labelled test
 set), with the same numbers without such runs beside it; for any other metric it
-is left out.
+is left out. What is better, and what is a fraction, a store says of its metrics
+(`meanings` in its manifest); where it does not, the whole words of the name tell
+(`seedlab.meanings`), and an unknown direction judges nothing.
 """
 
 import dataclasses
@@ -19,18 +21,18 @@ import numpy as np
 import pandas as pd
 import xarray
 
-from seedlab import stats
+from seedlab import meanings, stats
 from seedlab.config import STREAMS
 from seedlab.errors import UserError, choice_error
+from seedlab.meanings import chance_level
 from seedlab.stats import pairs
 from seedlab.stats.single import Interval
 
-# Fractions, shown in percentage points and with a chance level when the classes are known.
-_FRACTIONS = ("accuracy", "soft_error", "hard_error")
+_SIGNS = {"higher": 1, "lower": -1, None: 0}
 _BLOCK = 2**23  # predicted labels held at once
 _LARGEST = 1e100  # of the values of a table
 _RUNS_READ = 100  # for the classes they predict
-_MOST_LABELS = 2**30  # more are not gone through a second time for disagreement
+MOST_LABELS = 2**30  # more are not gone through a second time for disagreement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Findings:
   name: str  # of the sweep, to tell it from others
   metric: str  # as the store or table calls it
   percent: bool
+  unit: str  # of differences, after a blank: " points" for fractions; "" where there is none
   better: int  # 1: higher is better, -1: lower, 0: not known
   columns: list[Column]  # one; with diverged runs at chance level two, the second without them
   chance: float | None  # what a diverged run counts as; None leaves it out
@@ -118,10 +121,22 @@ class Findings:
     levels = [len(np.unique(self.seeds[stream])) for stream in self.vary]
     return not levels or (self.completed in levels and set(levels) <= {1, self.completed})
 
-  @property
-  def unit(self) -> str:
-    """Of differences: "points" for fractions, nothing for other metrics."""
-    return " points" if self.percent else ""
+  def turned(self, better: meanings.Direction | None) -> "Findings":
+    """The same where someone says which way is better; None leaves it as it is."""
+    return self if better is None else dataclasses.replace(self, better=_SIGNS[better])
+
+
+def counted(number: int, noun: str) -> str:
+  """The number with its noun in the right form: "1 run", "1,000 runs"."""
+  return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def stated(dataset: xarray.Dataset, metric: str | None, better: str | None) -> xarray.Dataset:
+  """A store whose metric someone says a direction of; None leaves it as it is."""
+  if better is None:
+    return dataset
+  name, said = _metric(dataset, metric), dataset.attrs.get("meanings", {})
+  return dataset.assign_attrs(meanings={**said, name: {**said.get(name, {}), "better": better}})
 
 
 def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") -> Findings:
@@ -135,7 +150,9 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
   """
   completed = dataset["completed"].values.astype(bool)
   if not completed.any():
-    raise UserError(f"completed=0 of {len(completed)} runs: resume the sweep, then report on it")
+    raise UserError(
+      f"completed=0 of {counted(len(completed), 'run')}: resume the sweep, then report on it"
+    )
   metric = _metric(dataset, metric)
   curves = dataset[metric].transpose("run", ...).values[completed].astype(np.float64)
   steps = dataset["evaluation"].values if curves.ndim == 2 else np.zeros(0, np.int64)
@@ -164,6 +181,7 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
     seconds=_mean_seconds(dataset, completed),
     record={key: kept[key] for key in ("config", "trainer") if kept.get(key)},
     dataset=dataset,
+    said=kept.get("meanings", {}).get(metric),
   )
 
 
@@ -203,9 +221,9 @@ def examine_table(frame: pd.DataFrame, metric: str | None = None) -> list[Findin
     raise UserError(f"column {repeated!r} occurs more than once; give every column its own name")
   if "seed" not in frame or not columns or not len(frame):
     raise UserError(
-      f"columns={', '.join(names)} of {len(frame)} rows: a table needs the columns seed and a"
-      " metric, and variant where there is more than one (in small letters, with commas between),"
-      " and a row for each run"
+      f"columns={', '.join(names)} of {counted(len(frame), 'row')}: a table needs the columns seed"
+      " and a metric, and variant where there is more than one (in small letters, with commas"
+      " between), and a row for each run"
     )
   if metric is not None and metric not in columns:
     raise choice_error("metric", metric, columns)
@@ -288,18 +306,21 @@ def _table_findings(name: str, metric: str, run_R: np.ndarray, value_R: np.ndarr
     fingerprints=1,
     seconds=math.nan,
     record={},
+    said=None,
   )
 
 
 def _found(
-  name, metric, run_R, curves, failed, classes, errors, *, planned, steps, **known
+  name, metric, run_R, curves, failed, classes, errors, *, planned, steps, said, **known
 ) -> Findings:
   values = curves[:, -1]
   sound = values[~failed]
-  percent = metric.endswith(_FRACTIONS) and bool(((sound >= 0) & (sound <= 1)).all())
+  better, unit = meanings.meaning(metric, said)
+  percent = unit == meanings.FRACTION and bool(((sound >= 0) & (sound <= 1)).all())
   scale = 100.0 if percent else 1.0
   wrong = 1 - 1 / classes if classes else math.nan  # error of a diverged run on each example
-  chance = chance_level(metric, classes) if percent else None
+  known_chance = percent and meanings.share(metric) == better
+  chance = chance_level(metric, classes) if known_chance else None
   chance = chance if chance is None else scale * chance
   if chance is None and not len(sound):
     raise UserError(
@@ -335,7 +356,8 @@ def _found(
     name=name,
     metric=metric,
     percent=percent,
-    better=1 if metric.endswith("accuracy") else -1 if metric.endswith(("loss", "error")) else 0,
+    unit=" points" if percent else "" if unit in (None, meanings.FRACTION) else f" {unit}",
+    better=_SIGNS[better],
     columns=columns,
     chance=chance,
     failed_R=failed,
@@ -347,13 +369,6 @@ def _found(
     test_label_E=label_E,
     **known,
   )
-
-
-def chance_level(metric: str, classes: int) -> float | None:
-  """What a diverged run counts as, as a fraction; None for other metrics and unknown classes."""
-  if not metric.endswith(_FRACTIONS) or not classes:
-    return None
-  return 1 / classes if metric.endswith("accuracy") else 1 - 1 / classes
 
 
 def _mean_seconds(dataset: xarray.Dataset, completed: np.ndarray) -> float:
@@ -427,7 +442,7 @@ def disagreement(dataset: xarray.Dataset) -> Disagreement | None:
   sound = dataset["completed"].values.astype(bool) & (dataset["diverged"].values < 0)
   predicted = dataset["predicted_label"].transpose("run", "example")
   runs, examples = int(sound.sum()), predicted.sizes["example"]
-  if runs < 2 or not examples or runs * examples > _MOST_LABELS:
+  if runs < 2 or not examples or runs * examples > MOST_LABELS:
     return None
   labels_RxE = predicted.values if sound.all() else predicted.values[sound]
   label_E = dataset["label"].values
@@ -436,22 +451,41 @@ def disagreement(dataset: xarray.Dataset) -> Disagreement | None:
   votes_ExK = np.pad(votes_ExK, ((0, 0), (0, unsaid)))
   churn = pairs.pair_mean(pairs.churn_rows(labels_RxE, votes_ExK))
   counted = votes_ExK.astype(np.float64)
-  ordered = runs * (runs - 1)
-  confusion_KxK = counted.T @ counted / (ordered * examples)
+  confusion_KxK = counted.T @ counted / (runs * (runs - 1) * examples)
   np.fill_diagonal(confusion_KxK, 0)
-  instability_E = (runs**2 - (counted**2).sum(1)) / ordered
-  difference = _prediction_difference(dataset, sound)
+  instability_E = pairs.example_churn(votes_ExK)
+  probability = _probabilities(dataset, sound)
+  difference = None if probability is None else pairs.pair_mean(pairs.l1_rows(probability))
   return Disagreement(churn, instability_E, votes_ExK, confusion_KxK, label_E, difference)
 
 
-def _prediction_difference(dataset: xarray.Dataset, sound: np.ndarray) -> Interval | None:
-  if "probability" not in dataset or dataset["probability"].size > _MOST_LABELS:
+def on_new_examples(dataset: xarray.Dataset) -> dict[str, Interval]:
+  """What two new seeds differ by on new examples: `churn`, and `difference` (L1) where it is known.
+
+  Each leaves out runs and examples. Empty where `disagreement` is None.
+  """
+  seen = disagreement(dataset)
+  if seen is None:
+    return {}
+  sound = dataset["completed"].values.astype(bool) & (dataset["diverged"].values < 0)
+  labels_RxE = dataset["predicted_label"].transpose("run", "example").values[sound]
+  churn_R = pairs.churn_rows(labels_RxE, seen.votes_ExK)
+  found = {"churn": pairs.new_examples_mean(churn_R, seen.instability_E)}
+  probability = _probabilities(dataset, sound)
+  if probability is not None:
+    apart_E = pairs.example_differences(probability)
+    found["difference"] = pairs.new_examples_mean(pairs.l1_rows(probability), apart_E)
+  return found
+
+
+def _probabilities(dataset: xarray.Dataset, sound: np.ndarray) -> np.ndarray | None:
+  """[R, E] or [R, E, K] at the end, of the sound runs; None where they are not kept or too many."""
+  if "probability" not in dataset or dataset["probability"].size > MOST_LABELS:
     return None
   probability = dataset["probability"]
   if "evaluation" in probability.dims:
     probability = probability.isel(evaluation=-1)
-  probability = probability.transpose("run", "example", ...).values[sound]
-  return pairs.pair_mean(pairs.l1_rows(probability))
+  return probability.transpose("run", "example", ...).values[sound]
 
 
 def named(directory: str | os.PathLike) -> str:

@@ -58,13 +58,13 @@ def grid(
       described = experiment(
         cell.what, cell.arguments, options.get("seeds"), options.get("data_dir")
       )
-      asked = (options.get(name) for name in ("planned_n", "stop", "max_runs"))
-      plans_of(*asked, runs, described.seeds, ())
+      planned, stop, most = (options.get(name) for name in ("planned_n", "stop", "max_runs"))
+      plans_of(planned, stop, most, runs, described.seeds, ())
       run_numbers(options.get("max_runs") or runs, described.seeds)
       check(described, shared)
     for cell in cells:
       say(options.get("quiet", False), ", ".join(f"{name}={cell.values[name]}" for name in fields))
-      own = {"arguments": cell.arguments, "executor": shared, "workers": workers}
+      own: dict[str, Any] = {"arguments": cell.arguments, "executor": shared, "workers": workers}
       sweep(cell.what, runs, cell.store, **own, **options)
   return [(cell.values, cell.store) for cell in cells]
 
@@ -81,8 +81,9 @@ def grid_cells(
     if len(set(map(str, choices))) != len(choices):
       raise UserError(f"--grid={field} names a value twice: {','.join(map(str, choices))}")
     combinations = [values | {field: choice} for values in combinations for choice in choices]
-  trainer, given = isinstance(what, str) or callable(what), dict(arguments or {})
-  shared = {**argument_values(what), **given} if trainer else {}
+  given = dict(arguments or {})
+  trainer = isinstance(what, str) or callable(what)
+  shared = {**argument_values(what), **given} if isinstance(what, str) or callable(what) else {}
   touched = {*given, *(field.partition(".")[0] for field in fields)}
   cells = []
   for values in combinations:

@@ -8,8 +8,8 @@ same number of runs.
 
 Distances per example take arrays p and q [..., K] over classes (K = 1: the
 probability of the positive class alone) and return [...]; `pairs.distance_rows`,
-`pairs.disjoint_distances`, `pairs.distance_matrix`, `pairs.between` and `mean_distance`
-average them over examples and pairs. A distance of a prediction to itself is 0.
+`pairs.disjoint_distances` and `mean_distance` average them over examples and pairs. A distance
+of a prediction to itself is 0.
 
 Predictions are floats [R, E] (positive class) or [R, E, K] (classes), as arrays, memory maps or
 zarr arrays, read in blocks (see `stats.pairs`); labels are integers [R, E], the truth [E].
@@ -211,65 +211,6 @@ def predicted_labels(predictions: ArrayLike) -> np.ndarray:
   return labels_RxE
 
 
-class Churn(NamedTuple):
-  """From an old network to a new one, fractions of the examples; churn = good + bad."""
-
-  churn: np.ndarray  # P(old != new)
-  good: np.ndarray  # P(old != truth = new)
-  bad: np.ndarray  # P(old != new != truth): also where the old label was wrong, too
-  win_loss: np.ndarray  # good / bad; inf without bad, nan without either
-
-
-def churn(old: ArrayLike, new: ArrayLike, truth_E: ArrayLike) -> Churn:
-  """Churn of labels [E], or run by run [R, E]: see `Churn` (Milani Fard et al. 2016).
-
-  With two classes bad churn is P(old = truth != new), the losses. With more it also counts
-  a wrong label that turns into another wrong one, so that good and bad add up to churn.
-  """
-  old, new, truth_E = np.asarray(old), np.asarray(new), np.asarray(truth_E)
-  if old.shape != new.shape or old.shape[-1:] != truth_E.shape:
-    raise UserError(
-      f"labels of both and the truth must be of the same examples, not {old.shape},"
-      f" {new.shape} and {truth_E.shape}"
-    )
-  changed, right = old != new, new == truth_E
-  good, bad = (changed & right).mean(-1), (changed & ~right).mean(-1)
-  with np.errstate(divide="ignore", invalid="ignore"):
-    return Churn(changed.mean(-1), good, bad, good / bad)
-
-
-def good_churn_rows(
-  labels_RxE: ArrayLike, truth_E: ArrayLike, groups: ArrayLike | None = None
-) -> np.ndarray:
-  """rows_R of good churn, averaged over both orders of each pair; in [0, 1/2] a pair.
-
-  Either order's P(old != truth = new) add up to the chance that one of two runs is right,
-  so this is half of the `pairs.churn_rows` of being right.
-  """
-  return pairs.churn_rows(_right(labels_RxE, truth_E), groups=groups) / 2
-
-
-def bad_churn_rows(
-  labels_RxE: ArrayLike, truth_E: ArrayLike, groups: ArrayLike | None = None
-) -> np.ndarray:
-  """rows_R of bad churn, averaged over both orders of each pair: churn less good churn.
-
-  `pairs.pair_ratio(good, bad, paired=True)` is the win-loss ratio of two new seeds: the mean
-  over ordered pairs of wins over that of losses. With two classes it is 1, by symmetry.
-  """
-  churn_R = pairs.churn_rows(labels_RxE, groups=groups)
-  twice_R = 2 * churn_R - pairs.churn_rows(_right(labels_RxE, truth_E), groups=groups)
-  examples = np.shape(labels_RxE)[1]
-  return np.rint(twice_R * examples) / (2 * examples)  # of counts, so that 0 is exactly 0
-
-
-def _right(labels_RxE: ArrayLike, truth_E: ArrayLike) -> np.ndarray:
-  labels_RxE, truth_E = np.asarray(labels_RxE), np.asarray(truth_E)
-  if labels_RxE.shape[1:] != truth_E.shape:
-    raise UserError(f"truth must be one an example, not {truth_E.shape} for {labels_RxE.shape}")
-  return (labels_RxE == truth_E).view(np.uint8)
-
-
 def correlation_rows(predictions: ArrayLike, groups: ArrayLike | None = None) -> np.ndarray:
   """rows_R of 1 - correlation of two runs' logits over the examples, each in [0, 2].
 
@@ -326,12 +267,6 @@ def _logits(block: np.ndarray) -> np.ndarray:
   return (logs - logs.mean(-1, keepdims=True)).reshape(len(p), -1)
 
 
-def most_unstable(predictions: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-  """`pairs.example_differences`, float64[E], and the examples by it, int64[E], the worst first."""
-  differences_E = pairs.example_differences(predictions)
-  return differences_E, np.argsort(-differences_E, kind="stable")
-
-
 def list_overlap_rows(lists_RxUxK: ArrayLike, groups: ArrayLike | None = None) -> np.ndarray:
   """rows_R of |A ∩ B| / K of two runs' lists for a user, averaged over the users; in [0, 1] a pair.
 
@@ -374,27 +309,6 @@ def log_losses(predictions: ArrayLike, truth_E: ArrayLike) -> np.ndarray:
     -np.log(np.maximum(_of_truth(block, truth_E), _FLOOR)).mean(1)
     for block in _run_blocks(predictions)
   ])  # fmt: skip
-
-
-def areas_under_curve(predictions_RxE: ArrayLike, truth_E: ArrayLike) -> np.ndarray:
-  """float64[R]: chance that a positive example scores above a negative one, ties half; [0, 1].
-
-  The area under the ROC curve, from mid-ranks (Mann & Whitney 1947). Without an example of
-  each class it is undefined (UserError).
-  """
-  if len(np.shape(predictions_RxE)) != 2:
-    raise UserError(
-      f"AUC needs predictions [R, E] of the positive class, not {np.shape(predictions_RxE)}"
-    )
-  truth_E = _truth(predictions_RxE, truth_E)
-  positive = truth_E.sum()
-  negative = len(truth_E) - positive
-  if not positive or not negative:
-    raise UserError(f"AUC needs both classes; the {len(truth_E)} examples are all of one")
-  ranks = [
-    scipy.stats.rankdata(block[..., 0], axis=1) @ truth_E for block in _run_blocks(predictions_RxE)
-  ]
-  return (np.concatenate(ranks) - positive * (positive + 1) / 2) / (positive * negative)
 
 
 def calibration_errors(predictions: ArrayLike, truth_E: ArrayLike, bins: int = 15) -> np.ndarray:
@@ -449,7 +363,7 @@ def ensembles(predictions: ArrayLike, size: int) -> np.ndarray:
   """
   runs = np.shape(predictions)[0]
   if not 1 <= size <= runs:
-    raise UserError(f"size={size} must lie from 1 to the {runs} runs")
+    raise UserError(f"size={size} must lie from 1 to {runs}, the number of runs")
   groups = runs // size
   found = np.empty((groups, *np.shape(predictions)[1:]), _precision(predictions))
   for first, block in pairs.blocks(predictions):

@@ -8,6 +8,7 @@ whose default has changed since shows as a difference, and one that this release
 stays, for `config.parse` to refuse.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,21 +30,37 @@ def migrated(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def completed(values: Mapping[str, Any]) -> dict[str, Any]:
-  """The record of a config with today's defaults for whatever it does not have.
+  """The record of a config with today's defaults for the fields and options that it does not have.
 
-  One that this release cannot read is returned as it is.
+  Nothing is checked: what this release could not train is still a record that can be compared.
   """
   if not values:
     return {}
-  levels = values.get("seeds", {})
-  try:
-    # Records leave out the levels of a crossed design, which more runs may extend.
-    filled = config.to_dict(config.parse(with_levels(values)))
-  except UserError:
-    return dict(values)
-  if "levels" not in levels:
+  filled: dict[str, Any] = dict(values)
+  for name in (*config.OWN, *values):
+    if name in config.SECTION and values.get(name) is not None:
+      filled[name] = config.own_defaults(name) | dict(values[name])
+    elif name in config.OWN:
+      filled[name] = config.own_defaults(name)
+  for name, kind in config.LISTS.items():
+    section, _, field = name.rpartition(".")
+    place = filled[section] if section else filled
+    place[field] = [_with_defaults(kind, one) for one in place.get(field, [])]
+  for name in config.DEFAULTS:
+    if values.get(name):
+      filled[name] = _with_defaults(name, filled[name])
+  if "levels" not in values.get("seeds", {}):  # records leave them out: more levels extend a design
     del filled["seeds"]["levels"]
-  return filled
+  return json.loads(json.dumps(filled))
+
+
+def _with_defaults(kind: str, section: Mapping[str, Any]) -> dict[str, Any]:
+  """A section with the defaults of its part; as it is if there is no such part any more."""
+  try:
+    known = parts.options(kind, parts.find(kind, section["name"]))
+  except (UserError, ImportError):
+    return dict(section)
+  return parts.defaults(known) | dict(section)
 
 
 def with_levels(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,9 +83,12 @@ def from_layout_1(values: Mapping[str, Any]) -> dict[str, Any]:
   smoothing = training.pop("label_smoothing", 0.0)
   activation = model.pop("activation", "relu")
   beside = model.pop("activation_kwargs", {})
+  # Options of worlds were floats, whole numbers too.
+  world = data.get("world_kwargs", {}).items()
+  world = {name: int(value) if value == int(value) else value for name, value in world}
   found = {
     **old,
-    "data": _read("data", data | data.get("world_kwargs", {}), _CHANGES),
+    "data": _read("data", data | world, _CHANGES),
     "augment": _augmentations(data),
     "model": _read("model", model),
     "loss": {"name": "cross_entropy", "smoothing": smoothing},

@@ -16,7 +16,6 @@ so an option that nobody reads cannot exist.
 import ast
 import functools
 import importlib
-import importlib.util
 import inspect
 import pathlib
 import types
@@ -120,13 +119,15 @@ def find(kind: str, name: str, field: str = "") -> Callable[..., Any]:
     UserError: there is none.
   """
   field = field or f"{kind}.name"
-  if ":" in name and not (kind == "data" and "/" in name.partition(":")[0]):
+  head, colon, path = name.partition(":")
+  # A set of tensorflow-datasets may have a version: "mnist:3.0.1".
+  if colon and not (kind == "data" and ("/" in head or not path[:1].isidentifier())):
     return imported(field, name)
   ours, asked = names(kind), KINDS[kind]
   if name in ours:
     return getattr(importlib.import_module(ours[name]), name)
   for library in asked.libraries:
-    found = importlib.import_module(library)
+    found: Any = importlib.import_module(library)
     for part in name.split("."):
       found = getattr(found, part, None)
     if inspect.isfunction(found) and not name.startswith("_"):
@@ -143,9 +144,10 @@ def find(kind: str, name: str, field: str = "") -> Callable[..., Any]:
 def names(kind: str) -> dict[str, str]:
   """{name: module} of our parts of a kind, from the files' `__all__`; imports none of them."""
   taken = {place for other in KINDS.values() for place in other.places}
-  found = {}
+  found: dict[str, str] = {}
   for place in KINDS[kind].places:
-    file = pathlib.Path(importlib.util.find_spec(place).origin)
+    file = pathlib.Path(__file__).parent.joinpath(*place.split(".")[1:])
+    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
     if file.name != "__init__.py":
       found |= dict.fromkeys(_listed(file), place)
       continue
@@ -211,19 +213,25 @@ def settled(kind: str, name: str, given: Mapping[str, Any], prefix: str) -> dict
   for option, value in given.items():
     if option not in known:
       raise _unread(kind, name, option, value, prefix, known)
-  values = {}
+  usual, values = defaults(known), {}
   for option, (default, annotation) in known.items():
     field = f"{prefix}.{option}"
     if option in given:
-      values[option] = convert(given[option], annotation, default, field)
+      values[option] = _plain(convert(given[option], annotation, default, field), field)
     elif known[option].needed:
       raise UserError(f"{field} is missing: {prefix}.name={name!r} needs it")
-    elif not _is_plain(default):  # a function, a dtype: the part keeps it to itself
-      continue
-    else:
-      values[option] = default
-    values[option] = _plain(values[option], field)
+    elif option in usual:  # not a function or a dtype, which the part keeps to itself
+      values[option] = usual[option]
   return values
+
+
+def defaults(known: Mapping[str, Option]) -> dict[str, Any]:
+  """The defaults of options, of those that have one which a record can hold."""
+  return {
+    name: option.default
+    for name, option in known.items()
+    if not option.needed and _is_plain(option.default)
+  }
 
 
 def _unread(kind, name, option, value, prefix, known) -> UserError:
@@ -341,7 +349,7 @@ def _as_scalar(value: Any, kind: type, field: str) -> Any:
     raise UserError(f"{field}={value!r} must be of type {kind.__name__}, {other}")
   if kind is float and value != value:
     raise UserError(f"{field}=nan is not a number")
-  if kind is float and abs(value) > LARGEST_FLOAT:
+  if isinstance(value, float) and abs(value) > LARGEST_FLOAT:
     raise UserError(f"{field}={value!r} must be finite in float32, so below 3.4e38")
   return value
 

@@ -27,9 +27,9 @@ RAISED = [2.0, 4.0, 4.0, 6.0]  # by 1, 2, 1, 2
 
 
 def table(**variants) -> pd.DataFrame:
-  """Variants of a metric m, their runs numbered from 0."""
+  """Variants of a reward, their runs numbered from 0."""
   frames = [
-    pd.DataFrame({"variant": name, "seed": np.arange(len(values)), "m": values})
+    pd.DataFrame({"variant": name, "seed": np.arange(len(values)), "reward": values})
     for name, values in variants.items()
   ]
   return pd.concat(frames, ignore_index=True)
@@ -39,7 +39,7 @@ def sweep(values, metric="test_loss", *, first=0, planned_n=None, **options) -> 
   """A store with these values of one metric, its runs numbered from `first`."""
   dataset = store(np.zeros((len(values), CLASSES), bool), **options)
   dataset[metric] = ("run", np.asarray(values, float))
-  dataset.attrs |= {"metrics": [metric], "planned_n": planned_n}
+  dataset.attrs |= {"metrics": [metric], "planned_n": planned_n, "evaluation_digest": "one"}
   return dataset.assign_coords(run=first + np.arange(len(values)))
 
 
@@ -124,8 +124,10 @@ def test_the_first_is_the_baseline_and_differences_are_variant_less_baseline():
     ("hard_error", -0.2, "better", 1, "B is better than A"),
     ("test_accuracy", 0.2, "better", 1, "B is better than A"),
     ("test_accuracy", -0.2, "worse", 0, "B is worse than A"),
-    ("score", 2, "better", 1, "B is higher than A"),
-    ("score", -2, "worse", 0, "B is lower than A"),
+    ("neg_log_loss", 2, "better", 1, "B is better than A"),
+    ("neg_log_loss", -2, "worse", 0, "B is worse than A"),
+    ("score", 2, "unknown direction", 1, "B less that of A is +2"),
+    ("score", -2, "unknown direction", 0, "B less that of A is -2"),
   ],
 )
 def test_better_is_lower_for_a_loss_and_higher_for_an_accuracy(metric, shift, outcome, share, said):
@@ -263,7 +265,7 @@ def test_nothing_is_concluded_without_spread(name):
 def test_one_run_each_is_open():
   found = compare(table(A=[1.0], B=[2.0]))
   assert found.pairs[0].settled == "open" and found.pairs[0].fixed.estimate == 1
-  assert math.isnan(found.pairs[0].fixed.low) and "Open whether B is higher" in words(found)
+  assert math.isnan(found.pairs[0].fixed.low) and "Open whether B is better" in words(found)
   assert "Too few runs to say" in words(found)
 
 
@@ -341,7 +343,7 @@ def test_crossed_sweeps_are_judged_by_the_jackknife_over_levels():
   rng = np.random.default_rng(0)
   levels = rng.normal(size=10)[:, None] + rng.normal(size=6) + 0.1 * rng.normal(size=(10, 6))
   a = rng.normal(size=60)
-  found = compare([sweep(a, "score", **CROSSED), sweep(a + levels.ravel(), "score", **CROSSED)])
+  found = compare([sweep(a, "reward", **CROSSED), sweep(a + levels.ravel(), "reward", **CROSSED)])
   (pair,) = found.pairs
   expected = crossed.mean(levels)
   assert pair.judged_by == "crossed" and pair.settled == "open"
@@ -353,8 +355,8 @@ def test_crossed_sweeps_are_judged_by_the_jackknife_over_levels():
   assert "difference, over new levels" in words(found) and "jackknife over the" in words(found)
   assert "60 pairs of runs" in words(found) and "fixed n" not in words(found)
   assert report.comparison_json(found)["comparisons"][0]["anytime"] is None
-  shifted = sweep(a + 10 + levels.ravel(), "score", **CROSSED)
-  assert only(sweep(a, "score", **CROSSED), shifted).settled == "better"
+  shifted = sweep(a + 10 + levels.ravel(), "reward", **CROSSED)
+  assert only(sweep(a, "reward", **CROSSED), shifted).settled == "better"
 
 
 def test_crossed_sweeps_over_other_levels_or_none_are_refused():
@@ -451,7 +453,7 @@ def test_equal_methods_are_told_apart_in_five_of_a_hundred_at_most(planned_n):
   judged = []
   for _ in range(400):
     shared = rng.normal(size=40)
-    frame["m"] = np.concatenate([shared + rng.normal(size=40), shared + rng.normal(size=40)])
+    frame["reward"] = np.concatenate([shared + rng.normal(size=40), shared + rng.normal(size=40)])
     judged.append(only(frame, planned_n=planned_n))
   assert {pair.judged_by for pair in judged} == {"fixed" if planned_n else "anytime"}
   false = np.mean([pair.settled != "open" for pair in judged])
@@ -536,8 +538,8 @@ def test_a_table_reads_back_as_it_was_written(tmp_path):
   frame.to_csv(path, index=False)
   pd.testing.assert_frame_equal(findings.read_table(path), frame)
   a, b = findings.examine_table(findings.read_table(path))
-  assert (a.name, b.name, a.metric, a.completed, b.completed) == ("A", "B", "m", 7, 5)
-  np.testing.assert_array_equal(a.columns[0].values, frame.m[:7])
+  assert (a.name, b.name, a.metric, a.completed, b.completed) == ("A", "B", "reward", 7, 5)
+  np.testing.assert_array_equal(a.columns[0].values, frame.reward[:7])
   np.testing.assert_array_equal(b.run_R, np.arange(5))
   assert (a.vary, a.planned_n, a.examples, a.chance) == ([], None, 0, None)
   assert report.comparison_text(compare([path])) == report.comparison_text(compare(frame))
@@ -579,9 +581,9 @@ def test_empty_cells_are_diverged_runs_and_left_out(tmp_path):
     (
       "variant,run,m\nA,0,1\n",
       None,
-      "columns=variant, run, m of 1 rows: a table needs the .* seed",
+      "columns=variant, run, m of 1 row: a table needs the .* seed",
     ),
-    ("variant,seed\nA,0\n", None, "columns=variant, seed of 1 rows: .* a metric"),
+    ("variant,seed\nA,0\n", None, "columns=variant, seed of 1 row: .* a metric"),
     ("variant,seed,m\n", None, "of 0 rows"),
     ("seed,m\n0,1\n1,high\n", None, "m='high' in row 2 is not a number; leave the cell empty"),
     ("seed,m\n0,1\n1.5,2\n", None, r"seed=.*1\.5.* in row 2 is not a whole number"),
@@ -656,7 +658,7 @@ def places(tmp_path_factory):
   """Two stores, planned for 40 runs, and a table, of accuracies."""
   folder = tmp_path_factory.mktemp("places")
   a, b, c = (0.5 + 0.01 * noisy(seed, 40, shift) for seed, shift in ((0, 0), (1, 5), (2, -5)))
-  table(mine=c).rename(columns={"m": "test_accuracy"}).to_csv(folder / "mine.csv", index=False)
+  table(mine=c).rename(columns={"reward": "test_accuracy"}).to_csv(folder / "mine.csv", index=False)
   return (
     stored(folder / "relu", a, planned_n=40),
     stored(folder / "smelu", b, planned_n=40),
@@ -684,7 +686,7 @@ def test_text_holds_verdict_interval_assumptions_and_what_stands_beside():
   found = compare(table(A=noisy(0), B=noisy(1, 40, 3)))
   text, (pair,) = words(found), found.pairs
   j = pair.judged
-  assert "B is higher than A" in text
+  assert "B is better than A" in text
   assert re.search(rf"{j.estimate:.2f} .*95 % interval.* {j.low:.2f} to {j.high:.2f}\b", text)
   assert (
     "It speaks of the means over new seeds under the same evaluation; from 40 pairs with the same"
@@ -693,7 +695,7 @@ def test_text_holds_verdict_interval_assumptions_and_what_stands_beside():
   f, b = pair.fixed, pair.better
   line = f"paired t at fixed n 95 % +{f.estimate:.2f} ({f.low:.2f} to {f.high:.2f}), p = "
   assert line in text
-  assert f"P(B higher) {b.estimate:.2f} ({b.low:.2f} to {b.high:.2f}), exact binomial" in text
+  assert f"P(B better) {b.estimate:.2f} ({b.low:.2f} to {b.high:.2f}), exact binomial" in text
   assert "Bouthillier's rule, no verdict" in text and "permutation p" not in text
   details = report.comparison_text(found, details=True)
   for name in ("permutation p", "BCa bootstrap", "Cliff's delta", "almost stochastic", "of sds"):
@@ -731,7 +733,7 @@ def test_markdown_is_a_sentence_a_variant_and_a_table_with_a_row_a_sweep(sources
 def test_json_holds_the_numbers_of_the_comparison():
   found = compare(table(A=noisy(0), B=noisy(1), C=noisy(2, 40, 9)), margin=0.5)
   values = json.loads(json.dumps(report.comparison_json(found), allow_nan=False))
-  assert (values["metric"], values["margin"], values["better"]) == ("m", 0.5, None)
+  assert (values["metric"], values["margin"], values["better"]) == ("reward", 0.5, "higher")
   for one, of in zip(values["sweeps"], found.sweeps, strict=True):
     s = of.columns[0].summary
     assert (one["name"], one["runs"], one["mean"], one["sd"]) == (of.name, s.n, s.mean, s.sd)
@@ -758,6 +760,100 @@ def test_json_holds_the_numbers_of_the_comparison():
   assert accuracy["sweeps"][0]["distribution_wise_sd"] > 0
 
 
+def test_an_unknown_direction_judges_nothing_in_any_form():
+  frame = table(A=noisy(0), B=noisy(1, 40, 9), C=noisy(2, 40, 9)).rename(
+    columns={"reward": "score"}
+  )
+  for options in ({}, {"margin": 2}, {"paired": False}):
+    found = compare(frame, **options)
+    text, markdown = words(found), report.comparison_markdown(found)
+    page = report.comparison_page(found)
+    values = report.comparison_json(found)
+    for said in (text, markdown, page, report.comparison_text(found, details=True)):
+      assert "is not known; --better=higher or --better=lower says it" in " ".join(said.split())
+      assert not re.search(r"B is (better|worse|higher|lower|equal)|Open whether", said)
+      assert not re.search("stochastic order|Bouthillier|rank .95 %", said)
+    assert values["better"] is None and values["ranks"] is None
+    for one in values["comparisons"]:
+      assert (one["outcome"], one["verdicts"]) == ("unknown direction", {})
+      assert one["probability_better"] is one["more_runs_a_sweep"] is None
+      assert one["judged"]["low"] > 7 and one["judged"]["level"] == 0.95
+
+
+def test_a_direction_that_is_said_is_the_one_that_judges():
+  frame = table(A=noisy(0), B=noisy(1, 40, 9))
+  assert only(frame).settled == "better" and only(frame, better="lower").settled == "worse"
+  score = frame.rename(columns={"reward": "score"})
+  assert only(score, better="higher").settled == "better"
+  assert report.comparison_json(compare(score, better="lower"))["better"] == "lower"
+  with pytest.raises(UserError, match="better='up' must be higher or lower"):
+    compare(score, better="up")
+
+
+def meant(values, metric="score", better="lower", unit=None) -> xarray.Dataset:
+  dataset = sweep(values, metric)
+  dataset.attrs["meanings"] = {metric: {"better": better, "unit": unit}}
+  return dataset
+
+
+def test_a_store_says_what_its_metric_means():
+  a, b = meant(noisy(0), unit="nats"), meant(noisy(1, 40, 9), unit="nats")
+  found = compare([a, b])
+  assert found.pairs[0].settled == "worse" and found.unit == " nats"
+  assert report.comparison_json(found)["unit"] == "nats"
+  assert re.search(r"B is worse than A by [\d.]+ nats", words(found))
+  # Said of the metric, not read off its name; a sweep that does not know follows.
+  assert (
+    only(*(meant(x, "accuracy", "lower") for x in (noisy(0), noisy(1, 40, 9)))).settled == "worse"
+  )
+  assert only(a, sweep(noisy(1, 40, 9), "score")).settled == "worse"
+  with pytest.raises(UserError, match=r"'score': A and B say opposite things.*say it with better="):
+    compare([a, meant(noisy(1), better="higher")])
+  assert only(a, meant(noisy(1, 40, 9), better="higher"), better="higher").settled == "better"
+
+
+@pytest.mark.parametrize(
+  ("metric", "unit", "percent"),
+  [
+    ("val_acc", None, True),
+    ("top1", None, True),
+    ("inaccuracy", None, True),
+    ("neg_accuracy_std", None, False),
+    ("f1", None, False),
+    ("f1", "fraction", True),
+    ("accuracy", "nats", False),
+  ],
+)
+def test_points_are_of_accuracies_and_of_what_a_store_calls_a_fraction(metric, unit, percent):
+  inside = [findings.examine(meant(0.5 + 0.1 * np.arange(4) / 4, metric, None, unit))]
+  beyond = findings.examine(meant(90 + np.arange(4), metric, None, unit))
+  assert inside[0].percent is percent and not beyond.percent
+  assert inside[0].unit == (" points" if percent else f" {unit}" if unit else "")
+
+
+def test_what_a_diverged_run_counts_as_needs_a_metric_that_guessing_has():
+  values = np.array([math.nan, 0.9, 0.8, 0.7])
+  counts = {
+    (metric, better): findings.examine(meant(values, metric, better, "fraction")).chance
+    for metric, better in (("accuracy", None), ("top5", None), ("f1", None), ("accuracy", "lower"))
+  }
+  top5 = 100 * min(5 / CLASSES, 1)
+  assert list(counts.values()) == [pytest.approx(100 / CLASSES), pytest.approx(top5), None, None]
+
+
+def test_a_store_that_does_not_say_its_test_set_is_named():
+  a, b = sweep(BASE), sweep(RAISED)
+  assert not any("not known whether" in note for note in only(a, b).notes)
+  b.attrs["evaluation_digest"] = None
+  (note,) = (note for note in only(a, b).notes if "not known whether" in note)
+  assert "B did not record which" in note and note in words(compare([a, b]))
+  b.attrs["evaluation_digest"] = "another"
+  with pytest.raises(UserError, match="different test sets"):
+    compare([a, b])
+  both = compare([table(A=BASE), table(B=RAISED)])  # a table has no test set to record
+  assert not any("not known whether" in note for note in both.pairs[0].notes)
+
+
 def test_the_same_runs_give_the_same_words():
   frame = table(A=noisy(0), B=noisy(1, 40, 0.5))
   texts = {report.comparison_text(compare(frame, margin=1), details=True) for _ in range(2)}
@@ -766,7 +862,7 @@ def test_the_same_runs_give_the_same_words():
 
 def test_a_page_of_a_comparison_holds_its_verdict():
   page = report.comparison_page(compare(table(A=noisy(0), B=noisy(1, 40, 9))))
-  assert "<h1>" in page and "B is higher than A" in page
+  assert "<h1>" in page and "B is better than A" in page
 
 
 # Through the command line.
@@ -789,6 +885,19 @@ def test_the_command_prints_json_of_stores_and_a_table(places):
   assert [one["outcome"] for one in values["comparisons"]] == ["better", "worse"]
   expected = report.comparison_json(compare(places, margin=1))
   assert values == json.loads(json.dumps(expected))
+
+
+def test_better_and_details_on_the_command_line(tmp_path, places):
+  file, page = tmp_path / "scores.csv", tmp_path / "page.html"
+  table(A=noisy(0), B=noisy(1, 40, 9)).rename(columns={"reward": "score"}).to_csv(file, index=False)
+  said = json.loads(run("compare", file, "--json", "--better=lower").stdout)
+  assert said["comparisons"][0]["outcome"] == "worse"
+  shown = run("report", file, "--better=lower", "--details", f"--page={page}").stdout
+  assert "best run" in shown and "median, whatever" in shown
+  assert "B is worse than A" in page.read_text()
+  run("report", places[0].parent, "--better=lower", f"--page={page}")
+  best = page.read_text().split("the best is")[1]
+  assert re.match(r"\s+\S+ % \(model.name=relu\)", best)  # the lower of the two accuracies
 
 
 def test_mistakes_at_the_command_line_are_one_line(places):

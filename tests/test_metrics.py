@@ -135,8 +135,6 @@ def test_what_does_not_differ_is_exactly_0():
   assert metrics.mean_deviation(np.repeat(BINARY[:1], 7, axis=0)) == 0  # no average rounds
   assert metrics.logit_correlation(same).estimate == 1
   np.testing.assert_array_equal(pairs.example_differences(same), 0)
-  between = pairs.between(same, same)
-  assert (between.estimate, between.low, between.high) == (0, 0, 0)
 
 
 # Over pairs of runs and blocks of examples.
@@ -147,7 +145,6 @@ def test_what_does_not_differ_is_exactly_0():
 def test_pairs_of_any_distance(name, predictions, block):
   matrix = brute_matrix(predictions, DISTANCES[name])
   np.testing.assert_allclose(pairs.distance_rows(predictions, DISTANCES[name]), matrix.sum(1))
-  np.testing.assert_allclose(pairs.distance_matrix(predictions, DISTANCES[name]), matrix)
   disjoint = pairs.disjoint_distances(predictions, DISTANCES[name])
   np.testing.assert_allclose(disjoint, [matrix[0, 1], matrix[2, 3], matrix[4, 5]])
   mean = metrics.mean_distance(predictions, DISTANCES[name])
@@ -163,7 +160,6 @@ def test_prediction_difference(dtype, predictions, block):
   predictions = predictions.astype(dtype)
   matrix = brute_matrix(predictions, metrics.lp_distance)
   np.testing.assert_allclose(pairs.l1_rows(predictions), matrix.sum(1), rtol=1e-12)
-  np.testing.assert_allclose(pairs.distance_matrix(predictions), matrix, rtol=1e-12)
   found = metrics.prediction_difference(predictions)
   assert found.low == pytest.approx(pairs.pair_mean(matrix.sum(1)).low)
   assert found.estimate == pytest.approx(brute_mean(matrix))
@@ -278,13 +274,9 @@ def test_reading_from_disk(tmp_path, monkeypatch):
   labels = zarr.open_array(tmp_path / "y", mode="w", shape=LABELS.shape, dtype="i8", chunks=(3, 5))
   labels[:] = LABELS
   np.testing.assert_array_equal(pairs.churn_rows(labels), pairs.churn_rows(LABELS))
-  np.testing.assert_array_equal(
-    metrics.good_churn_rows(labels, CLASS), metrics.good_churn_rows(LABELS, CLASS)
-  )
   for there in (mapped, stored):
     for function in (
       pairs.l1_rows,
-      pairs.distance_matrix,
       pairs.example_differences,
       metrics.correlation_rows,
       metrics.mean_deviation,
@@ -321,43 +313,6 @@ def test_only_blocks_are_read(monkeypatch):
 # Labels.
 
 
-def test_churn_by_hand():
-  """Truth 0 0 1 2 1: kept right, broken, mended, wrong and changed, kept wrong."""
-  old, new, truth = [0, 0, 0, 0, 2], [0, 1, 1, 1, 2], [0, 0, 1, 2, 1]
-  found = metrics.churn(old, new, truth)
-  assert found == pytest.approx((3 / 5, 1 / 5, 2 / 5, 1 / 2))
-  back = metrics.churn(new, old, truth)
-  assert back == pytest.approx((3 / 5, 1 / 5, 2 / 5, 1 / 2))
-  by_run = metrics.churn([old, new], [new, new], truth)
-  np.testing.assert_allclose(by_run.churn, [3 / 5, 0])
-  assert math.isnan(by_run.win_loss[1])
-
-
-def test_good_and_bad_churn_over_ordered_pairs(block):
-  found = [[metrics.churn(a, b, CLASS) for b in LABELS] for a in LABELS]
-  for field, rows in (
-    ("good", metrics.good_churn_rows(LABELS, CLASS)),
-    ("bad", metrics.bad_churn_rows(LABELS, CLASS)),
-    ("churn", pairs.churn_rows(LABELS)),
-  ):
-    matrix = np.array([[getattr(cell, field) for cell in line] for line in found])
-    np.testing.assert_allclose(rows, ((matrix + matrix.T) / 2).sum(1))
-  good, bad = (f(LABELS, CLASS) for f in (metrics.good_churn_rows, metrics.bad_churn_rows))
-  ratio = pairs.pair_ratio(good, bad, paired=True).estimate
-  wins = np.mean([found[m][j].good for m, j in itertools.permutations(range(7), 2)])
-  losses = np.mean([found[m][j].bad for m, j in itertools.permutations(range(7), 2)])
-  assert ratio == pytest.approx(wins / losses)
-
-
-def test_bad_churn_of_none_is_0_and_of_two_classes_all_that_is_not_good():
-  truth = np.zeros(23, int)
-  labels = np.random.default_rng(3).integers(0, 2, (7, 23))
-  np.testing.assert_array_equal(
-    metrics.good_churn_rows(labels, truth), metrics.bad_churn_rows(labels, truth)
-  )
-  np.testing.assert_array_equal(metrics.bad_churn_rows(np.ones((7, 23), int), truth), 0)
-
-
 def test_predicted_labels(block):
   np.testing.assert_array_equal(metrics.predicted_labels(CLASSES), CLASSES.argmax(-1))
   np.testing.assert_array_equal(metrics.predicted_labels([[0.4, 0.5, 0.6]]), [[0, 0, 1]])
@@ -370,9 +325,8 @@ def test_instability_of_each_example(block):
     expected = np.mean(
       [np.abs(cells[m] - cells[j]).sum(-1) for m, j in itertools.combinations(range(7), 2)], axis=0
     )
-    found, order = metrics.most_unstable(predictions)
+    found = pairs.example_differences(predictions)
     np.testing.assert_allclose(found, expected)
-    np.testing.assert_array_equal(order, np.argsort(-expected))
     assert found.mean() == pytest.approx(metrics.prediction_difference(predictions).estimate)
   differ = [np.mean([LABELS[m] != LABELS[j] for m, j in itertools.combinations(range(7), 2)], 0)]
   np.testing.assert_allclose(pairs.example_churn(pairs.votes(LABELS)), differ[0])
@@ -418,19 +372,10 @@ def test_overlap_of_lists(block):
 
 
 def test_quality_agrees_with_scikit_learn(block):
-  coarse = np.round(BINARY, 1)  # with ties
-  for run, (auc, loss) in enumerate(
-    zip(metrics.areas_under_curve(coarse, TRUTH), metrics.log_losses(BINARY, TRUTH), strict=True)
-  ):
-    assert auc == pytest.approx(sklearn.metrics.roc_auc_score(TRUTH, coarse[run]))
+  for run, loss in enumerate(metrics.log_losses(BINARY, TRUTH)):
     assert loss == pytest.approx(sklearn.metrics.log_loss(TRUTH, BINARY[run]))
   for run, loss in enumerate(metrics.log_losses(CLASSES, CLASS)):
     assert loss == pytest.approx(sklearn.metrics.log_loss(CLASS, CLASSES[run], labels=range(4)))
-
-
-def test_area_under_the_curve_by_hand():
-  """Positives 0.5 and 0.9, negatives 0.5 and 0.1: 3.5 of 4 pairs in order, the tie half."""
-  assert metrics.areas_under_curve([[0.5, 0.9, 0.5, 0.1]], [1, 1, 0, 0]) == [3.5 / 4]
 
 
 def test_certain_and_wrong_is_a_finite_loss():
@@ -495,17 +440,6 @@ def test_ensembles_of_independent_errors():
   assert gain.difference_ratio.estimate == pytest.approx(together / alone)
 
 
-def test_between_sweeps_run_by_run(block):
-  other = RNG.dirichlet([1, 1, 1, 1], (7, 23))
-  distances = [np.abs(p - q).sum(-1).mean() for p, q in zip(CLASSES, other, strict=True)]
-  low, high = scipy.stats.ttest_1samp(distances, 0).confidence_interval(0.9)
-  found = pairs.between(CLASSES.astype(np.float64), other, level=0.9)
-  assert (found.estimate, found.low, found.high) == pytest.approx((np.mean(distances), low, high))
-  single = pairs.between(CLASSES.astype(np.float32), other, metrics.hellinger)
-  matrix = [metrics.hellinger(p, q).mean() for p, q in zip(CLASSES, other, strict=True)]
-  assert single.estimate == pytest.approx(np.mean(matrix), rel=1e-5)
-
-
 @pytest.mark.parametrize(
   ("call", "message"),
   [
@@ -517,18 +451,13 @@ def test_between_sweeps_run_by_run(block):
     (lambda: pairs.example_churn([[1, 0]]), "one run has no pairs"),
     (lambda: metrics.prediction_difference(BINARY, order=0.5), "order=0.5 is no norm's"),
     (lambda: metrics.mean_deviation(BINARY, order=math.inf), "order=inf"),
-    (lambda: pairs.between(BINARY, BINARY[:3]), r"not \(7, 23\) and \(3, 23\)"),
     (lambda: metrics.log_losses(BINARY, CLASS), "from 0 to 1, not from 0 to 3"),
     (lambda: metrics.log_losses(CLASSES, CLASS[:5]), r"shape \[23\].*int64 \[5\]"),
     (lambda: metrics.log_losses(CLASSES, CLASS * 1.0), "float64"),
-    (lambda: metrics.areas_under_curve(CLASSES, CLASS), r"\[R, E\] of the positive class"),
-    (lambda: metrics.areas_under_curve(BINARY, TRUTH * 0), "both classes; the 23 examples"),
     (lambda: metrics.calibration_errors(BINARY, TRUTH, bins=24), "bins=24 .* 23 examples"),
-    (lambda: metrics.ensembles(BINARY, 8), "size=8 must lie from 1 to the 7 runs"),
+    (lambda: metrics.ensembles(BINARY, 8), "size=8 must lie from 1 to 7, the number of runs"),
     (lambda: metrics.list_overlap_rows([[[1, 2]], [[3, 3]]]), "run 1 lists an item twice"),
     (lambda: metrics.list_overlap_rows([[1, 2]]), r"\[R, U, K\]"),
-    (lambda: metrics.churn([0, 1], [0, 1, 1], [0, 1]), "same examples"),
-    (lambda: metrics.good_churn_rows(LABELS, CLASS[:4]), r"not \(4,\) for \(7, 23\)"),
     (lambda: metrics.correlation_rows([[0.2, 0.2], [0.1, 0.3]]), "run 0 predicts the same"),
     (lambda: pairs.distance_rows(-CLASSES, metrics.hellinger), "needs probabilities"),
   ],

@@ -1,10 +1,12 @@
 """The report of synthetic stores: its numbers, its words, and a page that is safe and alone."""
 
 import html.parser
+import math
 import pathlib
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray
 
@@ -12,6 +14,7 @@ from seedlab import claims, findings, report, stats
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.report import charts, paper, series
+from seedlab.stats import pairs, sequential, single
 from seedlab.stats.single import Interval
 
 CLASSES = 4
@@ -176,7 +179,7 @@ def test_diverged_runs_are_left_out_where_chance_is_unknown():
   loss = 3 - (1 - np.delete(wrong, 3, axis=0).mean(axis=1))
   assert cells(page)["runs"] == "59"
   assert cells(page)["gap (max - min)"] == f"{np.ptp(loss):.3f}"
-  assert "1 more diverged and are left out" in page
+  assert "1 more diverged and is left out" in page
   unlabelled = store(wrong, diverged=(3,)).drop_vars(["label", "predicted_label"])
   assert cells(report.text(unlabelled))["runs"] == "59"
   with pytest.raises(UserError, match="every completed run diverged"):
@@ -212,6 +215,43 @@ def test_runs_that_share_seeds_get_no_standard_error():
   assert "sem" in cells(page)
 
 
+def test_details_stand_beside_on_request():
+  wrong = errors()
+  dataset = store(wrong)
+  plain, detailed = report.text(dataset), report.text(dataset, details=True)
+
+  def cell(text: str, name: str) -> str:
+    (line,) = (line for line in text.splitlines() if line.startswith(name))
+    return line[len(name) :].strip()
+
+  accuracy = 100 - 100 * wrong.mean(axis=1)
+  median = single.quantile_interval(accuracy, 0.5)
+  name = "median, whatever the distribution"
+  assert name not in plain
+  assert cell(detailed, name) == f"{median.estimate:.2f} ({median.low:.2f} to {median.high:.2f})"
+  low, high = sequential.betting_sequence(accuracy / 100)
+  bet = cell(detailed, "mean, whatever the distribution and however often one looks")
+  assert bet == f"{accuracy.mean():.2f} ({100 * low[-1]:.2f} to {100 * high[-1]:.2f})"
+  own = single.distribution_wise_interval(wrong)
+  sds = [100 * math.sqrt(max(x, 0)) for x in (own.estimate, own.low, own.high)]
+  shown = cell(detailed, "distribution-wise sd with its 95 % interval")
+  assert shown == f"{sds[0]:.2f} ({sds[1]:.2f} to {sds[2]:.2f})"
+  labels = dataset["predicted_label"].transpose("run", "example").values
+  churn = pairs.pair_mean(pairs.churn_rows(labels))
+  on_new = cell(detailed, "new examples on which two seeds differ, %")
+  estimate, low, high = map(float, re.findall(r"[\d.]+", on_new))
+  assert estimate == pytest.approx(100 * churn.estimate, abs=0.006)
+  assert low < 100 * churn.low and high > 100 * churn.high  # new examples add their own luck
+  assert "difference of two seeds' probabilities" not in detailed
+  probability = np.random.default_rng(0).dirichlet([1, 1], labels.shape)
+  dataset["probability"] = (("run", "example", "class"), probability)
+  l1 = pairs.pair_mean(pairs.l1_rows(probability)).estimate
+  assert f"(L1), %  {100 * l1:.2f} (" in report.text(dataset, details=True)
+  table = findings.examine_table(pd.DataFrame({"seed": range(9), "score": np.arange(9.0)}))
+  assert "median, whatever" in report.table_text(table[0], details=True)
+  assert "however often" not in report.table_text(table[0], details=True)  # not within [0, 1]
+
+
 def test_lower_is_better_for_a_loss_and_unknown_for_a_score():
   wrong = errors()
   ends = [100 + wrong.mean(axis=1).argmin(), 100 + wrong.mean(axis=1).argmax()]
@@ -221,6 +261,10 @@ def test_lower_is_better_for_a_loss_and_unknown_for_a_score():
   page = report.text(store(wrong), "score")
   assert [int(cells(page)[f"{word} run"].split()[0]) for word in ("highest", "lowest")] == ends
   assert "between the highest and the lowest" in unwrapped(page) and "points" not in page
+  assert "a higher or a lower score is better is not known" in unwrapped(page)
+  said = report.text(findings.stated(store(wrong), "score", "lower"), "score")
+  assert [int(cells(said)[f"{word} run"].split()[0]) for word in ("worst", "best")] == ends
+  assert "is not known" not in said
 
 
 def test_predictions_that_do_not_give_the_metric_are_not_used():
@@ -466,8 +510,8 @@ def test_churn_and_votes_by_hand():
 def test_images_of_the_test_set_are_shown_where_it_is_at_hand():
   from seedlab import config, data
 
-  label = data.load(config.Data()).test_label
-  dataset = store(errors(runs=12, examples=len(label)), config=config.to_dict(config.Config()))
+  label = data.build("digits").dataset.test_label
+  dataset = store(errors(runs=12, examples=len(label)), config=config.to_dict(config.parse({})))
   predicted = np.where(dataset.predicted_label != dataset.label, (label + 1) % 10, label)
   dataset = dataset.assign_coords(label=("example", label))
   dataset["predicted_label"] = ("run", "example"), predicted

@@ -79,15 +79,11 @@ def test_interval_from_leaving_each_level_out_for_real(kind, new_groups):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_ratio_and_difference_leave_the_level_out_of_both(kind):
+def test_a_difference_leaves_the_level_out_of_both(kind):
   other = np.random.default_rng(2).dirichlet([3, 1, 1], (20, 13))
   a, b = (getattr(tables(x), kind) for x in (PREDICTIONS, other))
   full = [mean_over(x, FIRST, SECOND, kind) for x in (PREDICTIONS, other)]
   parts = [[left_out(x, kind, axis) for axis in (0, 1)] for x in (PREDICTIONS, other)]
-  ratio = crossed_pairs.crossed_ratio(a, b, KINDS[kind], new_groups=True)
-  logs = [np.log(x) - np.log(y) for x, y in zip(*parts, strict=True)]
-  low, high = np.exp(combined(math.log(full[0] / full[1]), *logs))
-  assert (ratio.estimate, ratio.low, ratio.high) == pytest.approx((full[0] / full[1], low, high))
   apart = crossed_pairs.crossed_difference(a, b, KINDS[kind], new_groups=True)
   low, high = combined(full[0] - full[1], *(x - y for x, y in zip(*parts, strict=True)))
   assert (apart.estimate, apart.low, apart.high) == pytest.approx((full[0] - full[1], low, high))
@@ -99,12 +95,6 @@ def test_one_group_is_the_run_jackknife():
   assert (one.estimate, one.low, one.high) == pytest.approx(
     (all_runs.estimate, all_runs.low, all_runs.high)
   )
-  other = pairs.l1_rows(PREDICTIONS**2)
-  ratio, paired = (
-    crossed_pairs.crossed_ratio(rows[None], other[None]),
-    pairs.pair_ratio(rows, other, paired=True),
-  )
-  assert (ratio.low, ratio.high) == pytest.approx((paired.low, paired.high))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,17 +104,16 @@ def test_intervals_of_higher_level_contain_those_of_lower(kind):
   for new_groups in (False, True):
     for function in (
       functools.partial(crossed_pairs.crossed_mean, a),
-      functools.partial(crossed_pairs.crossed_ratio, a, b),
       functools.partial(crossed_pairs.crossed_difference, a, b),
     ):
       found = [function(KINDS[kind], new_groups, level) for level in (0.5, 0.9, 0.95, 0.99, 0.999)]
       assert all(x.low > y.low and x.high < y.high for x, y in itertools.pairwise(found))
 
 
-def test_equal_sweeps_have_ratio_1_and_what_does_not_differ_none():
+def test_what_does_not_differ_has_no_interval():
   table = tables(PREDICTIONS).second
-  same = crossed_pairs.crossed_ratio(table, table)
-  assert same.estimate == 1 and math.isnan(same.low)  # nothing varies: nothing to judge by
+  same = crossed_pairs.crossed_difference(table, table)
+  assert same.estimate == 0 and math.isnan(same.low)  # nothing varies: nothing to judge by
   by_first = PREDICTIONS[np.searchsorted([5, 8, 9, 11], FIRST)]  # the second factor does nothing
   found = tables(by_first)
   assert crossed_pairs.crossed_mean(found.second).estimate == 0
@@ -148,7 +137,8 @@ def test_few_levels():
 
 def test_other_distances_and_churn():
   """Tables of any rows within groups: here against all pairs of the distance matrix."""
-  matrix = pairs.distance_matrix(PREDICTIONS, metrics.hellinger).reshape(4, 5, 4, 5)
+  apart = [metrics.hellinger(p, PREDICTIONS).mean(-1) for p in PREDICTIONS]
+  matrix = np.reshape(apart, (4, 5, 4, 5))
   rows = functools.partial(pairs.distance_rows, PREDICTIONS, metrics.hellinger)
   first, second = (np.searchsorted(np.unique(x), x) for x in (FIRST, SECOND))
   found = crossed_pairs.pair_tables(rows, first, second)
@@ -167,7 +157,10 @@ def test_other_distances_and_churn():
     (lambda: crossed_pairs.crossed_mean([[1, 2, math.nan]]), r"cell \[0 2\] are not finite"),
     (lambda: crossed_pairs.crossed_mean(np.ones((3, 3)), varied=()), "must name axis 0, 1"),
     (lambda: crossed_pairs.crossed_mean(np.ones((3, 3)), varied=(2,)), r"varied=\(2,\)"),
-    (lambda: crossed_pairs.crossed_ratio(np.ones((3, 3)), np.ones((3, 4))), "the same levels"),
+    (
+      lambda: crossed_pairs.crossed_difference(np.ones((3, 3)), np.ones((3, 4))),
+      "the same levels",
+    ),
     (lambda: tables(PREDICTIONS[1:], FIRST[1:], SECOND[1:]), "not a full crossed design"),
   ],
 )
@@ -181,7 +174,7 @@ def test_refuses(call, message):
 
 def test_new_examples_by_leaving_out():
   rng = np.random.default_rng(3)
-  a, b = rng.random((6, 30)), rng.random((6, 30)) ** 2
+  a = rng.random((6, 30))
   users = rng.integers(0, 7, 30) * 100
 
   def mean(x):
@@ -197,14 +190,9 @@ def test_new_examples_by_leaving_out():
 
   for clusters in (users, None):
     chosen = np.arange(30) if clusters is None else clusters
-    parts = [(pairs.l1_rows(x), pairs.example_differences(x)) for x in (a, b)]
-    found = pairs.new_examples_mean(*parts[0], clusters)
+    found = pairs.new_examples_mean(pairs.l1_rows(a), pairs.example_differences(a), clusters)
     low, high = np.exp(combined(math.log(mean(a)), *logs(a, chosen)))
     assert (found.estimate, found.low, found.high) == pytest.approx((mean(a), low, high))
-    found = pairs.new_examples_ratio(*parts[0], *parts[1], clusters)
-    both = [x - y for x, y in zip(logs(a, chosen), logs(b, chosen), strict=True)]
-    low, high = np.exp(combined(math.log(mean(a) / mean(b)), *both))
-    assert (found.estimate, found.low, found.high) == pytest.approx((mean(a) / mean(b), low, high))
 
 
 def test_new_examples_refuses():
@@ -254,8 +242,8 @@ def coverages(seed, inits, orders, samples):
   rng = np.random.default_rng(seed)
   truth = restless_truth(math.hypot(SPREADS["order"], SPREADS["both"]))
   anew = truth * math.exp(SPREADS["init"] ** 2 / 2)
-  apart = restless_truth(math.sqrt(sum(x**2 for x in SPREADS.values())))
-  found = {name: [] for name in ("these", "new", "new by these", "ratio", "ratio new", "both")}
+  differing = restless_truth(math.sqrt(sum(x**2 for x in SPREADS.values())))
+  found = {name: [] for name in ("these", "new", "new by these", "difference", "both")}
   for _ in range(samples):
     s, a, b = world(rng, inits, orders)
     rows, other = rows_of(a, "second"), rows_of(b, "second")
@@ -263,18 +251,17 @@ def coverages(seed, inits, orders, samples):
     found["these"].append(covered([these], s.mean() * truth))
     found["new by these"].append(covered([these], anew))
     found["new"].append(covered([crossed_pairs.crossed_mean(rows, new_groups=True)], anew))
-    for name, new_groups in (("ratio", False), ("ratio new", True)):
-      ratio = crossed_pairs.crossed_ratio(rows, other, new_groups=new_groups)
-      found[name].append(covered([ratio], 1 / 0.8))
+    apart = crossed_pairs.crossed_difference(rows, other)
+    found["difference"].append(covered([apart], 0.2 * s.mean() * truth))
     both = crossed_pairs.crossed_mean(rows_of(a, "both"), (0, 1))
-    found["both"].append(covered([both], apart))
+    found["both"].append(covered([both], differing))
   return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def test_coverage():
   found = coverages(5, 4, 8, 500)
-  assert 0.92 < found["these"] < 0.98 and 0.91 < found["ratio"] < 0.98
-  assert found["new"] > 0.9 and found["ratio new"] > 0.93 and found["both"] > 0.9
+  assert 0.92 < found["these"] < 0.98 and 0.91 < found["difference"] < 0.98
+  assert found["new"] > 0.9 and found["both"] > 0.9
   assert found["new by these"] < found["new"] - 0.05
 
 
@@ -307,15 +294,13 @@ def test_coverage_for_new_users():
 @pytest.mark.slow
 def test_coverage_table():
   """Prints the tables of docs/statistics.md."""
-  print(
-    "\n| groups x levels | these groups | new groups | ratio | ratio, new groups | both | narrow |"
-  )
+  print("\n| groups x levels | these groups | new groups | difference | both | narrow |")
   for inits, orders in ((4, 4), (4, 8), (4, 16), (8, 8), (16, 16)):
     found = coverages(100 + inits + orders, inits, orders, 2000)
-    names = ("these", "new", "ratio", "ratio new", "both", "new by these")
+    names = ("these", "new", "difference", "both", "new by these")
     print(f"| {inits} x {orders} |", " | ".join(f"{100 * found[name]:.1f}" for name in names), "|")
-    assert 0.92 < found["these"] < 0.98 and 0.92 < found["ratio"] < 0.98
-    assert found["new"] > 0.88 and found["ratio new"] > 0.94 and found["both"] > 0.88
+    assert 0.92 < found["these"] < 0.98 and 0.91 < found["difference"] < 0.98
+    assert found["new"] > 0.88 and found["both"] > 0.88
   print("\n| runs, users | users | examples | runs alone |")
   for runs, users in ((8, 20), (8, 100), (32, 100)):
     found = users_coverages(200 + runs + users, runs, users, 2000)

@@ -297,7 +297,7 @@ def test_extremes_of_equal_values_and_of_one_run():
     assert math.isnan(best.low) and math.isnan(gap.high)
   assert single.expected_best([0.3] * 40, 3).estimate == pytest.approx(0.3)
   assert single.expected_range([0.3] * 40, 3).estimate == pytest.approx(0)
-  with pytest.raises(ValueError, match="k must be a whole number of at least 2 runs, not 1"):
+  with pytest.raises(ValueError, match="k must be a whole number of at least 2, not 1"):
     single.expected_range([1, 2, 3], 1)
 
 

@@ -6,9 +6,9 @@ import sys
 import tempfile
 import time
 
-from seedlab import host, sweeps
+from seedlab import host
 from seedlab.commands import bench_tasks
-from seedlab.pool import TaskError, WorkerPool
+from seedlab.pool import TaskError, WorkerPool, local_pool
 
 
 def cpu(small: bool, repeats: int) -> list[dict]:
@@ -72,7 +72,7 @@ def gpu(small: bool, minutes: float) -> list[dict]:
   """Lanes by vmap under each lowering and precision; starts nothing after `minutes`."""
   deadline = time.monotonic() + 60 * minutes
   rows = []
-  with sweeps.local_pool(1) as pool:
+  with local_pool(1) as pool:
     ceilings = pool.submit(bench_tasks.matmul_ceilings, small).result()
     rows += [{"what": f"matmul ceiling, {kind}", "TFLOP/s": value}
              for kind, value in ceilings.items()]  # fmt: skip
@@ -92,7 +92,7 @@ def gpu(small: bool, minutes: float) -> list[dict]:
         rows[-1]["of ceiling"] = row["TFLOP/s"] / ceilings[precision]
   digests = []
   for _ in range(2):
-    with sweeps.local_pool(1) as pool:
+    with local_pool(1) as pool:
       digests.append(pool.submit(bench_tasks.gpu_digests, small).result())
   same = "same bits" if digests[0] == digests[1] else f"DIFFERENT: {digests}"
   rows.append({"what": "runs repeated in a second process", "note": same})
@@ -102,7 +102,7 @@ def gpu(small: bool, minutes: float) -> list[dict]:
 def fullbatch(small: bool, repeats: int) -> list[dict]:
   """A full-batch step beside as many minibatch steps; memory; compilation of deep networks."""
   rows = []
-  with sweeps.local_pool(1) as pool:
+  with local_pool(1) as pool:
     _say("full-batch steps beside minibatch steps")
     costs = pool.submit(bench_tasks.full_batch_costs, repeats, small).result()
     targets = {"none": "<= 1.05", "forward": "<= 2.1"}

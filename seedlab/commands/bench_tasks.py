@@ -1,6 +1,5 @@
 """What `seedlab bench` has its workers measure: functions of JSON, answering JSON."""
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -9,24 +8,16 @@ import pathlib
 import statistics
 import subprocess
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seedlab import cli, config, engine, host, records, streams, training
-from seedlab.config import (
-  STREAMS,
-  Config,
-  Data,
-  Evaluation,
-  Gradient,
-  Model,
-  Optimizer,
-  Training,
-)
-from seedlab.data import Dataset, load
+from seedlab import cli, engine, host, records, streams, training
+from seedlab import data as datasets
+from seedlab.changes import changed
+from seedlab.config import STREAMS, Config, Model, parse
+from seedlab.data import Dataset
 from seedlab.trainer import Trainer
 
 
@@ -80,7 +71,7 @@ def torch_seconds(name: str, runs: int, small: bool) -> float:
 
   torch.set_num_threads(1)
   cfg = _config(name, small)
-  dataset = load(cfg.data)
+  dataset = datasets.read(cfg.data).dataset
 
   def tensors(images, labels):
     images = (images.astype(np.float32) - dataset.mean) / dataset.std
@@ -152,12 +143,8 @@ def _program(name: str, small: bool) -> engine.Program:
 
 def _gpu_program(network, lowering, precision, width, small, steps=None) -> engine.Program:
   if network == "digits":
-    cfg = _config("digits", small)
-    model = {"convolution": lowering, "precision": precision}
-    values = config.to_dict(cfg)
-    values["model"] |= model
-    values["training"]["steps"] = steps
-    trainer = training.make_trainer(values)
+    asked = {"model.convolution": lowering, "model.precision": precision, "training.steps": steps}
+    trainer = training.make_trainer(changed(_config("digits", small), asked))
   else:
     batch, channels = (4, 4) if small else (500, 64)
     examples = 10 * batch if small else 50_000
@@ -180,20 +167,23 @@ def _resnet9(lowering, width, batch, examples, steps, precision) -> Trainer:
     images(examples), labels(examples), images(test), labels(test),
     np.full(3, 127.0, np.float32), np.full(3, 64.0, np.float32),
   )  # fmt: skip
-  cfg = Config(
-    data=Data(name="cifar10", flip=True, crop=2, cutout=12),
-    model=Model(
-      name="resnet9", width=width, norm="batch", convolution=lowering, precision=precision
-    ),
-    optimizer=Optimizer(learning_rate=0.5, weight_decay=5e-4),
-    training=Training(batch_size=batch, steps=steps),
-    evaluation=Evaluation(every_epochs=1e6),
+  augment = [{"name": "crop", "padding": 2}, {"name": "flip"}, {"name": "cutout", "size": 12}]
+  network = {"name": "resnet9", "width": width, "norm": "batch"}
+  cfg = parse(
+    {
+      "data": {"name": "cifar10"},
+      "augment": augment,
+      "model": {**network, "convolution": lowering, "precision": precision},
+      "optimizer": {"name": "sgd", "learning_rate": 0.5, "weight_decay": 5e-4},
+      "training": {"batch_size": batch, "steps": steps},
+      "evaluation": {"every_epochs": 1e6},
+    }
   )
   return training.on_dataset(cfg, dataset, 10)
 
 
 def _config(name: str, small: bool) -> Config:
-  return config.parse(cli.load(f"seedlab:{name}:{'smoke' if small else 'laptop'}"))
+  return parse(cli.load(f"seedlab:{name}:{'smoke' if small else 'laptop'}"))
 
 
 def _seeds(runs: int) -> np.ndarray:
@@ -208,17 +198,16 @@ def _torch_network(model: Model):
   """`cnn` on 8x8 images, or `mlp`, layer for layer."""
   from torch import nn
 
+  width = model.get("width")
   if model.name == "mlp":
-    return nn.Sequential(
-      nn.Flatten(), nn.Linear(64, model.width), nn.ReLU(), nn.Linear(model.width, 10)
-    )
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
   return nn.Sequential(
-    nn.Conv2d(1, model.width, 3, padding=1),
+    nn.Conv2d(1, width, 3, padding=1),
     nn.ReLU(),
-    nn.Conv2d(model.width, 2 * model.width, 3, stride=2, padding=1),
+    nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
     nn.ReLU(),
     nn.Flatten(),
-    nn.Linear(16 * 2 * model.width, 10),
+    nn.Linear(16 * 2 * width, 10),
   )
 
 
@@ -229,7 +218,7 @@ def _torch_train(network, train, test, cfg: Config) -> float:
   (images, labels), (test_images, test_labels) = train, test
   batch, epochs = cfg.training.batch_size, cfg.training.epochs
   epoch_steps = len(labels) // batch
-  rate, momentum = cfg.optimizer.learning_rate, cfg.optimizer.momentum
+  rate, momentum = cfg.optimizer.learning_rate, cfg.optimizer.get("momentum")
   optimizer = torch.optim.SGD(network.parameters(), rate, momentum)
   steps = epochs * epoch_steps
   schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
@@ -300,20 +289,21 @@ def seconds_and_memory(command: list[str]) -> tuple[float, float]:
 def full_batch_costs(repeats: int, small: bool) -> dict[str, float]:
   """CPU seconds of as many blocks: as minibatch steps, as a full-batch step, with each penalty."""
   pool = 96 if small else 1920
-  base = Config(
-    data=Data(order="sequential", crop=1),
-    model=Model(name="cnn", width=8, norm="batch"),
-    optimizer=Optimizer(schedule="constant", nesterov=True, weight_decay=5e-4),
-    training=Training(batch_size=32, steps=10**6),
+  base = parse(
+    {
+      "data": {"name": "digits", "order": "sequential"},
+      "augment": [{"name": "crop", "padding": 1}],
+      "model": {"name": "cnn", "width": 8, "norm": "batch"},
+      "optimizer": {"name": "sgd", "nesterov": True, "weight_decay": 5e-4},
+      "schedule": {"name": "constant"},
+      "training": {"batch_size": 32, "steps": 10**6},
+    }
   )
-  whole = Training(full_batch=True, steps=10**6)
-  configs = {"minibatch": base}
-  for form in ("none", "forward", "central", "exact"):
-    values: dict[str, Any] = {"block_size": 32, "clip_norm": 0.25}
-    if form != "none":
-      values |= {"penalty": 0.5, "penalty_form": form}
-    gradient = Gradient(**values)
-    configs[form] = dataclasses.replace(base, training=whole, gradient=gradient)
+  whole = {"training.full_batch": True, "gradient.block_size": 32, "gradient.clip_norm": 0.25}
+  configs = {"minibatch": base, "none": changed(base, whole)}
+  for form in ("forward", "central", "exact"):
+    penalty = {"gradient.penalty": 0.5, "gradient.penalty_form": form}
+    configs[form] = changed(base, whole | penalty)
   programs = {name: _advance(config, _noise_images(pool, 8, 1)) for name, config in configs.items()}
   found = dict.fromkeys(programs, math.inf)
   for _ in range(repeats):
@@ -330,12 +320,15 @@ def full_batch_memory(small: bool) -> list[tuple[str, float]]:
   for examples, copies in ((500, None), (1000, 4)) if small else (
     (1_000, None), (10_000, None), (50_000, None), (50_000, 40),
   ):  # fmt: skip
-    config = Config(
-      data=Data(order="permutation", crop=4, flip=True, copies=copies),
-      model=Model(name="cnn", width=16, norm="batch"),
-      optimizer=Optimizer(schedule="constant"),
-      training=Training(full_batch=True, steps=100),
-      gradient=Gradient(block_size=125, penalty=0.5, clip_norm=0.25),
+    config = parse(
+      {
+        "data": {"name": "digits", "copies": copies},
+        "augment": [{"name": "crop", "padding": 4}, {"name": "flip"}],
+        "model": {"name": "cnn", "width": 16, "norm": "batch"},
+        "schedule": {"name": "constant"},
+        "training": {"full_batch": True, "steps": 100},
+        "gradient": {"block_size": 125, "penalty": 0.5, "clip_norm": 0.25},
+      }
     )
     _, compiled = _advance(config, _noise_images(examples, 32, 3))
     name = f"{examples:,} images" + f" x {copies} copies" * bool(copies)
@@ -345,11 +338,13 @@ def full_batch_memory(small: bool) -> list[tuple[str, float]]:
 
 def compile_seconds(name: str, small: bool) -> dict[str, float]:
   """Seconds to compile the first weights and a training step of batch 32, and of one such step."""
-  config = Config(
-    model=Model(name=name, width=8 if small else 64, norm="batch"),
-    optimizer=Optimizer(schedule="constant"),
-    training=Training(batch_size=4 if small else 32, steps=2),
-    evaluation=Evaluation(batch_size=10),
+  config = parse(
+    {
+      "model": {"name": name, "width": 8 if small else 64, "norm": "batch"},
+      "schedule": {"name": "constant"},
+      "training": {"batch_size": 4 if small else 32, "steps": 2},
+      "evaluation": {"batch_size": 10},
+    }
   )
   trainer = training.on_dataset(config, _noise_images(64, 32, 3), 10)
   data, keys = jax.device_put(trainer.load()), _keys()

@@ -5,12 +5,16 @@ The first is the baseline. Exit status 0 whatever the verdict.
 
 import json
 import sys
+from typing import Any
 
 from absl import flags
 
 from seedlab.errors import UserError
 
 _METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first of A")
+_BETTER: Any = flags.DEFINE_enum(
+  "better", None, ("higher", "lower"), "which way the metric is better"
+)
 _MARGIN = flags.DEFINE_float("margin", None, "a difference worth having, in the unit shown")
 _PAIRED = flags.DEFINE_bool("paired", None, "equal run numbers are pairs; else decided by design")
 _PLANNED = flags.DEFINE_integer("planned_n", None, "of a CSV: seeds decided before training")
@@ -30,6 +34,7 @@ def main(argv: list[str]) -> None:
   found = comparisons.compare(
     argv[1:],
     _METRIC.value,
+    better=_BETTER.value,
     margin=_MARGIN.value,
     paired=_PAIRED.value,
     planned_n=_PLANNED.value,

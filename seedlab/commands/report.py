@@ -7,12 +7,20 @@ DIR/report.html, or FILE.html beside FILE.csv.
 import os
 import pathlib
 import time
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from seedlab.errors import UserError
 
+if TYPE_CHECKING:
+  import xarray
+
 _METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first")
+_BETTER: Any = flags.DEFINE_enum(
+  "better", None, ("higher", "lower"), "which way the metric is better"
+)
+_DETAILS = flags.DEFINE_bool("details", False, "other intervals beside")
 _PAGE = flags.DEFINE_string("page", None, "write the page to this file instead")
 _DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")
 _LIVE = flags.DEFINE_bool("live", False, "write the page again as runs land, until all are there")
@@ -30,27 +38,35 @@ def main(argv: list[str]) -> None:
   place = pathlib.Path(argv[1])
   if place.is_file():
     tables = findings.examine_table(findings.read_table(place), _METRIC.value)
-    _table(tables, place)
+    _table([found.turned(_BETTER.value) for found in tables], place)
   elif not (place / ".zmetadata").exists() and list(place.glob("*/.zmetadata")):
     cells = report.grid_cells(place)
     print(report.grid_text(cells, _METRIC.value))
-    _write(report.grid_page(cells, _METRIC.value), place / "report.html")
+    page = report.grid_page(cells, _METRIC.value, better=_BETTER.value)
+    _write(page, place / "report.html")
   else:
     while _LIVE.value and not _sweep(place, live=True):
       time.sleep(_SECONDS)
     with records.readable(place):
-      print(report.text(records.open(place), _METRIC.value))
+      print(report.text(_opened(place), _METRIC.value, _DETAILS.value))
       _sweep(place, live=False)
       if _FIGURES.value:
-        for path in report.save_figures(records.open(place), _FIGURES.value, _METRIC.value):
+        for path in report.save_figures(_opened(place), _FIGURES.value, _METRIC.value):
           print(f"figure: {path}")
+
+
+def _opened(place: pathlib.Path) -> "xarray.Dataset":
+  """The store, with the direction that --better says."""
+  from seedlab import findings, records
+
+  return findings.stated(records.open(place), _METRIC.value, _BETTER.value)
 
 
 def _sweep(place: pathlib.Path, live: bool) -> bool:
   """Writes the page; whether all runs are there."""
-  from seedlab import records, report
+  from seedlab import report
 
-  dataset = records.open(place)
+  dataset = _opened(place)
   done = bool(dataset["completed"].all())
   if not live or (dataset["completed"].any() and not done):
     page = report.sweep_page(
@@ -64,12 +80,13 @@ def _table(tables: list, place: pathlib.Path) -> None:
   from seedlab import comparisons, findings, report
 
   for found in tables:
-    print(f"{found.name}\n" * bool(found.name) + report.table_text(found) + "\n")
+    print(f"{found.name}\n" * bool(found.name) + report.table_text(found, _DETAILS.value) + "\n")
   if len(tables) == 1:
     page = report.table_page(tables[0], place.name)
   else:
     frame = findings.read_table(place)
-    page = report.comparison_page(comparisons.compare(frame, _METRIC.value), place.name)
+    compared = comparisons.compare(frame, _METRIC.value, better=_BETTER.value)
+    page = report.comparison_page(compared, place.name)
   _write(page, place.with_suffix(".html"))
 
 

@@ -22,8 +22,9 @@ def main(argv: list[str]) -> int:
   from seedlab.studies import runner  # after the flags: a mistake answers at once
 
   del argv
-  chosen, options = studies.load(_STUDY.value), {"data_dir": _DATA.value, "workers": _WORKERS.value}
-  result = runner.run(chosen, _SCALE.value, _OUT.value, **options)
+  chosen = studies.load(_STUDY.value)
+  place, workers = _DATA.value, _WORKERS.value
+  result = runner.run(chosen, _SCALE.value, _OUT.value, data_dir=place, workers=workers)
   print(result.text)
   print(f"page: {result.page}")
   contradicted = any(verdict.outcome == "contradicted" for verdict in result.verdicts)

@@ -100,25 +100,30 @@ def _heat(share: float, most: float) -> str:
 
 def _test_images(attributes: Mapping[str, Any], label_E: np.ndarray, data_dir) -> Any:
   """uint8[E, H, W, C] of the sweep's test set; None where it is not at hand or of no images."""
-  found = _from_data(attributes, lambda data: datasets.test_set(data, data_dir))
-  if found is None or found[0].ndim != 4 or not np.array_equal(found[1], label_E):
+  examples = _examples(attributes, data_dir)
+  try:
+    dataset = examples and examples.dataset
+  except (UserError, OSError):
     return None
-  return found[0]
+  if dataset is None or dataset.test_image.ndim != 4:
+    return None
+  return dataset.test_image if np.array_equal(dataset.test_label, label_E) else None
 
 
 def _class_names(attributes: Mapping[str, Any], classes: int, data_dir) -> list[str]:
-  names = _from_data(attributes, lambda data: datasets.class_names(data, data_dir, download=False))
-  if names is None or len(names) < classes:
+  examples = _examples(attributes, data_dir)
+  if examples is None or len(examples.class_names) < classes:
     return [str(number) for number in range(classes)]
-  return list(names)[:classes]
+  return list(examples.class_names)[:classes]
 
 
-def _from_data(attributes: Mapping[str, Any], read) -> Any:
-  """What `read` makes of the data section of the config; None without the data."""
+def _examples(attributes: Mapping[str, Any], data_dir) -> datasets.Examples | None:
+  """The data set of a sweep; None if it is not at hand, or the sweep names none."""
   if not attributes.get("config"):
     return None
   try:
-    return read(config.parse({"data": attributes["config"]["data"]}).data)
+    section = config.parse({"data": attributes["config"]["data"]}).data
+    return datasets.read(section, data_dir, download=False)
   except (UserError, OSError):
     return None
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seedlab import comparisons, findings, records
+from seedlab.meanings import Direction
 from seedlab.report import charts, words
 from seedlab.report.comparison_page import range_words
 from seedlab.report.markup import figures, label_of, page, plain_table, section
@@ -16,13 +17,14 @@ def grid_page(
   cells: Sequence[tuple[Mapping[str, Any], str | os.PathLike]],
   metric: str | None = None,
   title: str | None = None,
+  better: Direction | None = None,
 ) -> str:
   """The page about a grid: (the cell's field values, its store) in order."""
   found = []
   for values, directory in cells:
     name = ", ".join(f"{field}={value}" for field, value in values.items()) or str(directory)
     with records.readable(directory):
-      found.append(findings.examine(records.open(directory), metric, name))
+      found.append(findings.examine(records.open(directory), metric, name).turned(better))
     metric = metric or found[0].metric
   of = found[0]
   label = label_of(of)

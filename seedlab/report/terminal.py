@@ -11,21 +11,17 @@ from seedlab.findings import Findings
 from seedlab.report import words
 
 
-def text(dataset: xarray.Dataset, metric: str | None = None) -> str:
+def text(dataset: xarray.Dataset, metric: str | None = None, details: bool = False) -> str:
   """Headline, table and notes for a terminal.
 
   Args:
     dataset: a store as `records.open` gives it.
     metric: a variable by run and perhaps evaluation; by default the first metric.
+    details: further intervals (`words.on_request`).
 
   Raises UserError for an unknown metric and for a store with nothing to summarise.
   """
-  return _text(findings.examine(dataset, metric))
-
-
-def table_text(found: Findings) -> str:
-  """The same of one variant of a table (`findings.examine_table`)."""
-  return _text(found)
+  return table_text(findings.examine(dataset, metric), details)
 
 
 def headline(dataset: xarray.Dataset, metric: str | None = None) -> str:
@@ -33,8 +29,10 @@ def headline(dataset: xarray.Dataset, metric: str | None = None) -> str:
   return textwrap.fill(" ".join(words.headline(findings.examine(dataset, metric))), 90)
 
 
-def _text(found: Findings) -> str:
+def table_text(found: Findings, details: bool = False) -> str:
+  """The same of one variant of a table (`findings.examine_table`)."""
   rows, facts = words.rows(found), words.facts(found)
+  facts += words.on_request(found) if details else []
   if any(column.name for column in found.columns):
     rows.insert(0, ("", *(column.name for column in found.columns)))
   first, *others = (max(map(len, cells)) for cells in zip(*rows, strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 
 from seedlab.comparisons import LEVEL, Comparison, Pair
 from seedlab.config import STREAMS
-from seedlab.findings import Findings
+from seedlab.findings import Findings, counted
 from seedlab.report import words
 from seedlab.stats import comparison, planning, sequential
 from seedlab.stats.comparison import TwoSweeps
@@ -73,21 +73,21 @@ def verdict(pair: Pair, margin: float | None) -> list[str]:
   name, base = pair.variant.name, pair.baseline.name
   shown = difference(pair, pair.judged)
   interval = f"{_level(pair.judged)} interval {limits(pair, pair.judged)}"
-  better, worse = ("higher", "lower") if not pair.baseline.better else ("better", "worse")
   settled = pair.settled
+  if settled == "unknown direction":
+    return _unjudged(pair)
   if settled in ("better", "worse"):
-    word = better if settled == "better" else worse
     by = words.number(pair.baseline, abs(pair.judged.estimate), _scale(pair)) + pair.baseline.unit
-    first = f"{name} is {word} than {base} by {by} ({interval} of the difference)."
+    first = f"{name} is {settled} than {base} by {by} ({interval} of the difference)."
   elif settled == "equal":
     first = (
       f"{name} and {base} are equal within {margin:g}{pair.baseline.unit}: they differ by {shown}"
       f" ({interval})."
     )
   elif math.isfinite(pair.judged.low):
-    first = f"Open whether {name} is {better} than {base}: they differ by {shown} ({interval})."
+    first = f"Open whether {name} is better than {base}: they differ by {shown} ({interval})."
   else:
-    first = f"Open whether {name} is {better} than {base}: {_no_interval(pair)}"
+    first = f"Open whether {name} is better than {base}: {_no_interval(pair)}"
   not_worse = next((v for v in pair.verdicts if v.claim.id == "not worse"), None)
   also = []
   if not_worse and not_worse.outcome == "shown" and settled == "open":
@@ -102,6 +102,22 @@ def verdict(pair: Pair, margin: float | None) -> list[str]:
   return [first, *also, *rests, *_outlook(pair, margin)]
 
 
+def _unjudged(pair: Pair) -> list[str]:
+  """Of a metric without a direction: the difference, why it is not judged, and the remedy."""
+  of = pair.baseline
+  interval = ""
+  if math.isfinite(pair.judged.low):
+    interval = f" ({_level(pair.judged)} interval {limits(pair, pair.judged)})"
+  rests = [_assumptions(pair)] if interval else []
+  return [
+    f"Not judged: whether a higher or a lower {of.label} is better is not known;"
+    " --better=higher or --better=lower says it.",
+    f"The mean of {pair.variant.name} less that of {of.name} is"
+    f" {difference(pair, pair.judged)}{interval}.",
+    *rests,
+  ]
+
+
 def _varied(sweep: Findings) -> str:
   if set(sweep.vary) == set(STREAMS):
     return "all streams"
@@ -111,10 +127,11 @@ def _varied(sweep: Findings) -> str:
 def _no_interval(pair: Pair) -> str:
   n = min(len(pair.two.a_R), len(pair.two.b_S))
   if pair.judged_by == "anytime" and n < sequential.BURN_IN:
+    number = counted(n, "pair" if pair.two.paired else "run")
     return (
-      f"{n} {_noun(pair)} are fewer than the {sequential.BURN_IN} from which an interval that"
-      " forgives looking again speaks, and the fixed-n interval judges only where the number of"
-      " seeds was decided before training (--planned_n)."
+      f"{number} {'is' if n == 1 else 'are'} fewer than the {sequential.BURN_IN} from which an"
+      " interval that forgives looking again speaks, and the fixed-n interval judges only where the"
+      " number of seeds was decided before training (--planned_n)."
     )
   if n > 1 and pair.two.paired and (pair.two.a_R == pair.two.b_S).all():
     return (
@@ -137,9 +154,9 @@ def _assumptions(pair: Pair) -> str:
     "crossed": "jackknife over the levels of the crossed design",
   }[pair.judged_by]
   if pair.judged_by == "crossed":
-    runs = f"{len(pair.two.a_R):,} pairs of runs"
+    runs = f"{counted(len(pair.two.a_R), 'pair')} of runs"
   elif pair.two.paired:
-    runs = f"{len(pair.two.a_R):,} pairs with the same seed"
+    runs = f"{counted(len(pair.two.a_R), 'pair')} with the same seed"
   else:
     runs = f"{len(pair.two.a_R):,} and {len(pair.two.b_S):,} independent runs"
   where = "on this test set" if pair.baseline.examples else "under the same evaluation"
@@ -169,8 +186,8 @@ def _outlook(pair: Pair, margin: float | None) -> list[str]:
   ]
   cost = f" ({_duration(sum(hours))} on one worker)" if len(hours) == 2 else ""
   return [
-    f"If the difference and the spread are what they seem, about {pair.more:,} more seeds a sweep"
-    f"{cost} would settle it four times in five."
+    "If the difference and the spread are what they seem, about"
+    f" {counted(pair.more, 'more seed')} a sweep{cost} would settle it four times in five."
   ]
 
 
@@ -204,9 +221,8 @@ def facts(pair: Pair, margin: float | None) -> list[tuple[str, str]]:
       )
     )
     rule = comparison.bouthillier(_turned(pair), np.random.default_rng(0))
-    if rule.pairs >= _FEW:
-      word = "better" if pair.baseline.better else "higher"
-      conclusion = rule.conclusion.replace("A is better", f"{pair.variant.name} is {word}")
+    if rule.pairs >= _FEW and pair.baseline.better:
+      conclusion = rule.conclusion.replace("A is better", f"{pair.variant.name} is better")
       limits_text = f"{rule.low:.2f} to {rule.high:.2f}, meaningful above 0.75"
       name = f"Bouthillier's rule, no verdict, for {pair.variant.name}"
       listed.append((name, f"{conclusion} ({limits_text})"))
@@ -253,16 +269,18 @@ def on_request(pair: Pair) -> list[tuple[str, str]]:
     return singles
   ratio = comparison.sd_ratio(pair.two, LEVEL)
   boot = comparison.bootstrap_difference(pair.two, np.random.default_rng(1), LEVEL)
-  order = comparison.almost_stochastic_order(two, np.random.default_rng(2))
   if math.isnan(pair.fixed.low):
     return []
   listed = [
     ("permutation p", f"{comparison.permutation_p(pair.two, np.random.default_rng(3)):.2g}"),
     ("difference, BCa bootstrap 95 %", _cell(pair, boot)),
     ("Cliff's delta", f"{comparison.cliffs_delta(two.a_R, two.b_S):.2f}"),
-    ("almost stochastic order, eps_min", f"{order.upper:.2f} (violation {order.violation:.2f})"),
     ("ratio of sds", f"{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"),
   ]
+  if pair.baseline.better:
+    order = comparison.almost_stochastic_order(_turned(pair), np.random.default_rng(2))
+    shown = f"{order.upper:.2f} (violation {order.violation:.2f})"
+    listed.append(("almost stochastic order, eps_min", shown))
   return [*listed, *_new_examples(pair)]
 
 
@@ -327,10 +345,6 @@ def _turned(pair: Pair) -> TwoSweeps:
   return TwoSweeps(-pair.two.a_R, -pair.two.b_S, pair.two.paired, pair.two.left_out)
 
 
-def _noun(pair: Pair) -> str:
-  return "pairs" if pair.two.paired else "runs"
-
-
 def _duration(hours: float) -> str:
   if hours < 1:
     return f"{60 * hours:.2g} minutes"
@@ -366,7 +380,7 @@ def json_values(found: Comparison) -> dict[str, Any]:
   """Everything as JSON values; differences are variant - baseline in `unit`, nan is null."""
   return {
     "metric": found.metric,
-    "unit": "%" if found.sweeps[0].percent else None,
+    "unit": "%" if found.sweeps[0].percent else found.unit.strip() or None,
     "better": {1: "higher", -1: "lower", 0: None}[found.sweeps[0].better],
     "margin": found.margin,
     "config_differences": dict(found.differences),
@@ -407,7 +421,7 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
     "fixed_n": _interval_json(pair.fixed)
     | {"p_value": _number(getattr(pair.fixed, "p_value", math.nan))},
     "anytime": _interval_json(pair.anytime) if pair.anytime else None,
-    "probability_better": _interval_json(pair.better) if pair.better else None,
+    "probability_better": _interval_json(pair.better) if pair.better and pair.verdicts else None,
     "without_diverged": _interval_json(pair.without_diverged) if pair.without_diverged else None,
     "more_runs_a_sweep": pair.more,
     "verdicts": {

@@ -8,13 +8,15 @@ import math
 
 import numpy as np
 
+from seedlab import findings
 from seedlab.config import STREAMS
-from seedlab.findings import Column, Findings
+from seedlab.findings import Column, Findings, counted
 from seedlab.stats import crossed, planning, sequential, single
 from seedlab.stats.single import Interval
 
 WORDS = {True: ("worst", "best"), False: ("lowest", "highest")}
 _SUBSETS = (100, 10, 5)  # k of "k new seeds": the largest of which there are five times as many
+_LOOKS = 100  # at most, of a betting sequence
 _DRAWS = 20_000_000  # normal values drawn to judge the tails
 
 
@@ -28,7 +30,8 @@ def headline(found: Findings) -> list[str]:
   low, high = WORDS[found.better != 0]
   mean, sd, gap = (number(found, value, s.sd) for value in (s.mean, s.sd, s.gap))
   if found.failed_R.all():
-    first = f"All {found.completed:,} {noun} diverged: there is no {found.label} to speak of."
+    all_of_them = "The only run" if found.completed == 1 else f"All {found.completed:,} {noun}"
+    first = f"{all_of_them} diverged: there is no {found.label} to speak of."
   elif s.n == 1:
     first = f"One run: {found.label} {mean}{unit}. How far luck moves it shows from two runs on."
   elif s.gap == 0:
@@ -41,7 +44,8 @@ def headline(found: Findings) -> list[str]:
       f" the {low} of {s.n:,} {noun} (mean {mean}{unit}, sd {sd}{points})."
     )
   missing = found.planned - found.completed
-  unfinished = [f"Not finished: {missing:,} of {found.planned:,} runs are missing."]
+  are = "is" if missing == 1 else "are"
+  unfinished = [f"Not finished: {missing:,} of {counted(found.planned, 'run')} {are} missing."]
   return [first, *unfinished * bool(missing), *_split(found), *_without_diverged(found)]
 
 
@@ -76,13 +80,16 @@ def _without_diverged(found: Findings) -> list[str]:
   if not found.diverged:
     return []
   if found.chance is None:
-    return [f"{found.diverged:,} more diverged and are left out."]
-  counted = f"diverged and count as chance ({number(found, found.chance, 0)} %)"
+    are = "is" if found.diverged == 1 else "are"
+    return [f"{found.diverged:,} more diverged and {are} left out."]
+  diverged = f"diverged and count{'s' * (found.diverged == 1)} as chance"
+  diverged += f" ({number(found, found.chance, 0)} %)"
   if len(found.columns) == 1:
-    return [f"All of these runs {counted}."]
+    alone = "This run" if found.diverged == 1 else "All of these runs"
+    return [f"{alone} {diverged}."]
   s = found.columns[1].summary
   return [
-    f"{found.diverged:,} of these runs {counted}; without them the gap is"
+    f"{found.diverged:,} of these runs {diverged}; without them the gap is"
     f" {number(found, s.gap, s.sd)} points and the sd {number(found, s.sd, s.sd)}."
   ]
 
@@ -175,6 +182,37 @@ def _inference(found: Findings) -> list[tuple[str, str]]:
   return [*listed, ("tails", _tails(found, values_R))]
 
 
+def on_request(found: Findings) -> list[tuple[str, str]]:
+  """Other intervals about a new seed, for who wants them (`--details`), from independent runs."""
+  column = found.columns[0]
+  s, values_R = column.summary, column.values
+  if s.n < 3 or not s.gap or not found.independent:
+    return []
+  median = single.quantile_interval(values_R, 0.5)
+  listed = [("median, whatever the distribution", interval(found, median, s.sem))]
+  if found.percent:
+    ordered_R = values_R[np.argsort(column.runs)] / 100
+    every = max(sequential.EVERY, s.n // _LOOKS)
+    low, high = (100 * x[-1] for x in sequential.betting_sequence(ordered_R, every=every))
+    bet = Interval(s.mean, float(low), float(high), 0.95, "betting")
+    name = "mean, whatever the distribution and however often one looks"
+    listed.append((name, interval(found, bet, s.sem)))
+  if found.examples and not found.diverged and s.n * found.examples <= findings.MOST_LABELS:
+    own = single.distribution_wise_interval(~found.correct())
+    sds = [100 * math.sqrt(max(x, 0)) for x in (own.estimate, own.low, own.high)]
+    own = Interval(*sds, own.level, own.method)
+    listed.append(("distribution-wise sd with its 95 % interval", interval(found, own, s.sd)))
+  apart = {} if found.dataset is None else findings.on_new_examples(found.dataset)
+  names = {
+    "churn": "new examples on which two seeds differ, %",
+    "difference": "new examples, difference of two seeds' probabilities (L1), %",
+  }
+  for kind, of in apart.items():
+    limits = "" if math.isnan(of.low) else f" ({100 * of.low:.2f} to {100 * of.high:.2f})"
+    listed.append((names[kind], f"{100 * of.estimate:.2f}{limits}"))
+  return listed
+
+
 def _tails(found: Findings, values_R: np.ndarray) -> str:
   grid = 100 / found.examples if found.examples else 0.0
   draws = min(max(_DRAWS // len(values_R), 199), 4999)
@@ -239,6 +277,11 @@ def notes(found: Findings) -> list[str]:
   notes, n = [], column.summary.n
   if n > 1 and found.better and column.summary.gap:
     notes.append(_warning(found, column))
+  if not found.better:
+    notes.append(
+      f"Whether a higher or a lower {found.label} is better is not known, so no run is called the"
+      " best: --better=higher or --better=lower says it."
+    )
   if found.diverged and found.chance is None:
     notes.append(
       "Diverged runs are left out: the chance level of this metric is not known. Their share is"

@@ -2,8 +2,8 @@
 
 Higher values are better throughout; of a loss, exchange A and B. `align` decides
 from the run numbers alone whether the sweeps are paired, and every other function
-takes what it returns. `difference`, `probability_better`, `equivalence`,
-`non_inferiority` and `sd_ratio` may carry a verdict; the rest is shown on request.
+takes what it returns. `difference`, `probability_better`, `equivalence` and `sd_ratio`
+may carry a verdict; the rest is shown on request.
 
 Intervals speak of new seeds, for independent runs (paired: independent pairs) on
 this test set; only `multibootstrap` speaks of new examples as well.
@@ -115,21 +115,6 @@ def equivalence(two: TwoSweeps, margin: float, alpha: float = 0.05) -> Contrast:
   p = scipy.stats.t.sf((margin - abs(estimate)) / error, df)
   method = f"two one-sided tests, margin {margin:g}, {method}"
   return _contrast(estimate, estimate - half, estimate + half, p, 1 - 2 * alpha, method)
-
-
-def non_inferiority(two: TwoSweeps, margin: float, alpha: float = 0.05) -> Contrast:
-  """Is A worse than B by less than the margin? One-sided t of "mean A - mean B <= -margin".
-
-  p < alpha exactly if the lower limit, of level 1 - alpha, lies above -margin; the
-  upper limit is infinite. Margin, errors, assumptions and nan as in `equivalence`.
-  """
-  _check_margin(margin)
-  estimate, error, df, method = _t_parts(two)
-  low = estimate - scipy.stats.t.isf(_check_alpha(alpha), df) * error
-  p = scipy.stats.t.sf((estimate + margin) / error, df)
-  high = math.nan if math.isnan(low) else math.inf
-  method = f"non-inferiority, margin {margin:g}, {method}"
-  return _contrast(estimate, low, high, p, 1 - alpha, method)
 
 
 def _t_parts(two: TwoSweeps) -> tuple[float, float, float, str]:

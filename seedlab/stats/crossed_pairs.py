@@ -82,28 +82,6 @@ def crossed_mean(
   return Interval(math.exp(log), math.exp(low), math.exp(high), level, method)
 
 
-def crossed_ratio(
-  a_GxL: ArrayLike,
-  b_GxL: ArrayLike,
-  varied: Sequence[int] = (1,),
-  new_groups: bool = False,
-  level: float = 0.95,
-) -> Interval:
-  """U_A / U_B of two sweeps with the same design: `crossed_mean` of the log ratio.
-
-  A level is left out of both at once: cell [g, l] of both has the same seeds. Two designs
-  of different shape raise UserError; nan as for `crossed_mean`.
-  """
-  _same_levels(a_GxL, b_GxL)
-  a, parts_a = _logs(a_GxL, varied, new_groups)
-  b, parts_b = _logs(b_GxL, varied, new_groups)
-  with np.errstate(invalid="ignore"):
-    log, parts = a - b, [x - y for x, y in zip(parts_a, parts_b, strict=True)]
-  low, high = several_jackknives(log, parts, level)
-  method = f"jackknife of log ratio over {_over(varied, new_groups)}"
-  return Interval(math.exp(log), math.exp(low), math.exp(high), level, method)
-
-
 def crossed_difference(
   a_GxL: ArrayLike,
   b_GxL: ArrayLike,
@@ -111,7 +89,10 @@ def crossed_difference(
   new_groups: bool = False,
   level: float = 0.95,
 ) -> Interval:
-  """U_A - U_B as `crossed_ratio`, on the plain scale: of overlaps, where 0 is no limit."""
+  """U_A - U_B of two sweeps over the same levels, which are left out of both at once.
+
+  On the plain scale: of overlaps, where 0 is no limit.
+  """
   _same_levels(a_GxL, b_GxL)
   a, parts_a = without_levels(a_GxL, varied, new_groups)
   b, parts_b = without_levels(b_GxL, varied, new_groups)

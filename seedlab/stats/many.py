@@ -1,4 +1,7 @@
-"""Many p-values, many sweeps, many data sets."""
+"""Many sweeps: their ranks. Many data sets: aggregates and profiles over all of them.
+
+The second half is read by notebooks: no command takes several data sets (docs/statistics.md).
+"""
 
 import dataclasses
 import math
@@ -9,43 +12,6 @@ import scipy.stats
 from numpy.typing import ArrayLike
 
 from seedlab.stats.single import Interval, finite_values, upper_tail
-
-
-def holm(p_values_H: ArrayLike) -> np.ndarray:
-  """Adjusted p-values, float[H], of Holm (1979): max over j <= i of min(1, (H - j + 1) p_(j)).
-
-  Rejecting where one is at most α keeps the chance of any false rejection among the H
-  tests below α, however they depend on each other. A test without a p-value (nan) still
-  counts in H, as one that could have rejected, and stays nan.
-  """
-  p_H, order = _ordered(p_values_H)
-  factors = len(p_H) - np.arange(len(p_H))
-  return _restore(np.maximum.accumulate(np.minimum(1, factors * p_H)), order, p_values_H)
-
-
-def benjamini_hochberg(p_values_H: ArrayLike) -> np.ndarray:
-  """Adjusted p-values, float[H], of Benjamini & Hochberg (1995), by scipy.
-
-  Rejecting where one is at most q keeps the expected share of false rejections among
-  the rejections below q, for independent or positively dependent tests. nan as in `holm`.
-  """
-  p_H, order = _ordered(p_values_H)
-  adjusted = scipy.stats.false_discovery_control(p_H) if len(p_H) else p_H
-  return _restore(adjusted, order, p_values_H)
-
-
-def _ordered(p_values_H: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-  p_H = np.asarray(p_values_H, np.float64)
-  if p_H.ndim != 1 or (p_H < 0).any() or (p_H > 1).any():
-    raise ValueError(f"p-values must form a list of numbers from 0 to 1, not {p_values_H}")
-  order = np.argsort(np.nan_to_num(p_H, nan=1.0), kind="stable")
-  return np.nan_to_num(p_H, nan=1.0)[order], order
-
-
-def _restore(sorted_H: np.ndarray, order: np.ndarray, p_values_H: ArrayLike) -> np.ndarray:
-  adjusted_H = np.empty(len(order))
-  adjusted_H[order] = sorted_H
-  return np.where(np.isnan(np.asarray(p_values_H, np.float64)), np.nan, adjusted_H)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,16 +105,6 @@ def _paired_moments(samples, weights) -> tuple[np.ndarray, np.ndarray]:
   variances = [_mean_and_variance(d, weights_DxR)[1] for d in differences_RxSS.T]
   size = len(samples)
   return weights_DxR @ x_RxS, np.stack(variances, 1).reshape(-1, size, size)
-
-
-def aggregate_mean(values_RxT: ArrayLike) -> np.ndarray:
-  """Mean over runs and data sets; leading axes are kept."""
-  return np.mean(values_RxT, axis=(-2, -1))
-
-
-def aggregate_median(values_RxT: ArrayLike) -> np.ndarray:
-  """Median over data sets of the mean over runs; leading axes are kept."""
-  return np.median(np.mean(values_RxT, axis=-2), axis=-1)
 
 
 def aggregate_iqm(values_RxT: ArrayLike) -> np.ndarray:

@@ -31,7 +31,6 @@ from seedlab.stats.single import (
   Interval,
   finite_values,
   jackknife_interval,
-  mean_interval,
   several_jackknives,
 )
 
@@ -42,20 +41,6 @@ _ONE_RUN = "one run has no pairs; train at least two, three for an interval"
 
 # Per example: arrays [..., B, K] and [..., B, K] (K = 1 for one number an example) -> [..., B].
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-def matrix_rows(distances_RxR: ArrayLike) -> np.ndarray:
-  """rows_R of a matrix of pair values, symmetric and finite off its diagonal, which is not read."""
-  distances_RxR = np.array(distances_RxR, np.float64)
-  if distances_RxR.ndim != 2 or distances_RxR.shape[0] != distances_RxR.shape[1]:
-    raise ValueError(f"distances must have the shape [R, R], not {distances_RxR.shape}")
-  np.fill_diagonal(distances_RxR, 0)
-  if not np.isfinite(distances_RxR).all():
-    first, second = np.argwhere(~np.isfinite(distances_RxR))[0]
-    raise ValueError(f"the distance of runs {first} and {second} is not finite")
-  if not np.allclose(distances_RxR, distances_RxR.T, rtol=1e-9, atol=0):
-    raise ValueError("distances must be symmetric")
-  return distances_RxR.sum(1)
 
 
 def blocks(predictions: ArrayLike, size: int = 1) -> Iterator[tuple[int, np.ndarray]]:
@@ -281,18 +266,6 @@ def distance_rows(
   return rows_R
 
 
-def distance_matrix(predictions: ArrayLike, distance: Distance | None = None) -> np.ndarray:
-  """float64[R, R] of distances averaged over examples, L1 by default; for some hundreds of runs."""
-  matrix_RxR = np.zeros((runs_to_pair(predictions),) * 2)
-  for m, later in _later(predictions, distance or _l1, np.arange(len(matrix_RxR))):
-    matrix_RxR[m, m + 1 :] += later
-  return matrix_RxR + matrix_RxR.T
-
-
-def _l1(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-  return np.abs(p - q).sum(-1)
-
-
 def _later(predictions, distance: Distance, runs_M) -> Iterator[tuple[int, np.ndarray]]:
   """m and the distances of member m to the members behind it, one part of their mean a block."""
   examples = readable(predictions).shape[1]
@@ -318,30 +291,6 @@ def disjoint_distances(predictions: ArrayLike, distance: Distance) -> np.ndarray
     block = block.astype(np.float64)
     sums_P += _checked(distance, block[0 : 2 * pairs : 2], block[1 : 2 * pairs : 2]).sum(1)
   return sums_P / examples
-
-
-def between(
-  a: ArrayLike, b: ArrayLike, distance: Distance | None = None, level: float = 0.95
-) -> Interval:
-  """Mean distance of run m of one sweep to run m of another, with its t interval.
-
-  For runs that share their seeds and differ in something else, such as the machine: 0 means
-  the same predictions. Equal distances give an interval of width 0. Two sweeps have to hold
-  the same runs on the same examples.
-
-  Args:
-    distance: per example, as for `distance_rows`; L1 by default.
-  """
-  a, b = readable(a), readable(b)
-  if tuple(a.shape) != tuple(b.shape):
-    raise UserError(
-      f"both sweeps must hold the same runs, examples and classes, not {tuple(a.shape)} and"
-      f" {tuple(b.shape)}; keep what they share"
-    )
-  sums_R = np.zeros(a.shape[0])
-  for (_, p), (_, q) in zip(blocks(a), blocks(b), strict=True):
-    sums_R += _checked(distance or _l1, p.astype(np.float64), q.astype(np.float64)).sum(1)
-  return mean_interval(sums_R / a.shape[1], level)
 
 
 def _checked(distance: Distance, p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -421,30 +370,6 @@ def new_examples_mean(
   log, parts = _two_ways(rows_R, examples_E, clusters_E)
   low, high = several_jackknives(log, parts, level)
   return Interval(math.exp(log), math.exp(low), math.exp(high), level, "runs x examples jackknife")
-
-
-def new_examples_ratio(
-  rows_a_R: ArrayLike,
-  examples_a_E: ArrayLike,
-  rows_b_R: ArrayLike,
-  examples_b_E: ArrayLike,
-  clusters_E: ArrayLike | None = None,
-  level: float = 0.95,
-) -> Interval:
-  """Paired `pair_ratio` A / B for new runs on new examples, which both sweeps share.
-
-  Run m, or cluster c, is left out of both at once; otherwise as `new_examples_mean`.
-  """
-  a, parts_a = _two_ways(rows_a_R, examples_a_E, clusters_E)
-  b, parts_b = _two_ways(rows_b_R, examples_b_E, clusters_E)
-  if any(len(x) != len(y) for x, y in zip(parts_a, parts_b, strict=True)):
-    raise ValueError("paired sweeps must hold the same runs on the same examples")
-  with np.errstate(invalid="ignore"):
-    parts = [x - y for x, y in zip(parts_a, parts_b, strict=True)]
-    estimate = float(np.exp(a - b))
-  low, high = several_jackknives(a - b, parts, level)
-  method = "runs x examples jackknife of log ratio"
-  return Interval(estimate, math.exp(low), math.exp(high), level, method)
 
 
 def _two_ways(rows_R, examples_E, clusters_E) -> tuple[float, list[np.ndarray]]:

@@ -68,45 +68,6 @@ def detectable_difference(
   )
 
 
-def runs_for_probability(
-  probability: float,
-  paired: bool = False,
-  target: float = 0.8,
-  alpha: float = 0.05,
-  sides: int = 2,
-) -> int:
-  """Runs per sweep to tell P(A > B) from 1/2, by Noether (JASA 1987), rounded up.
-
-    N = (Φ⁻¹(1 - α/sides) + Φ⁻¹(target))² / (c (P - 1/2)²)
-
-  Unpaired c = 6: the rank-sum test, two sweeps of N; this is the formula in Bouthillier
-  et al. (2021), whose 29 for P = 0.75 is at α = 0.05, target = 0.95, sides = 1. Paired
-  c = 4: the sign test behind the exact binomial interval, which needs half as many
-  again. Approximate (normal, with the null's variance): good up to P = 0.7; at 0.8
-  the binomial's steps leave 74 % of a planned 80 %, while the rank test has 86 %.
-  """
-  _check(alpha, target)
-  if sides not in (1, 2):
-    raise ValueError(f"sides must be 1 or 2, not {sides}")
-  if not 0 <= probability <= 1 or probability == 0.5:
-    raise ValueError(f"probability must lie between 0 and 1 and differ from 0.5: {probability}")
-  quantiles = scipy.stats.norm.isf(alpha / sides) + scipy.stats.norm.ppf(target)
-  return math.ceil((quantiles / (probability - 0.5)) ** 2 / (4 if paired else 6))
-
-
-def runs_for_width(width: float, sd: float, level: float = 0.95) -> int:
-  """Fewest runs whose t interval of the mean is expected to be no wider: 2 t(n-1) sd / sqrt(n).
-
-  At the sd given; an actual interval is wider about every second time.
-  """
-  _check(1 - level, sd=sd, width=width)
-
-  def narrow(n):
-    return 2 * scipy.stats.t.isf((1 - level) / 2, n - 1) * sd / math.sqrt(n) <= width
-
-  return _fewest(narrow)
-
-
 def hours(runs: int, seconds_per_run: float) -> float:
   """Hours that `runs` take at a sweep's own speed: wall-clock seconds per run, workers included."""
   if runs < 0 or not 0 <= seconds_per_run < math.inf:

@@ -410,7 +410,7 @@ def normal_best(k: int) -> float:
 
 def _subset(k: int, least: int) -> int:
   if int(k) != k or k < least:
-    raise ValueError(f"k must be a whole number of at least {least} runs, not {k}")
+    raise ValueError(f"k must be a whole number of at least {least}, not {k}")
   return int(k)
 
 
