@@ -1,4 +1,4 @@
-"""A train step and a TrainState as they are, trained from 16 seeds: python examples/train_step.py"""
+"""A train step as people have it, trained from 16 seeds: python examples/train_step.py"""
 
 import flax.linen as nn
 import jax

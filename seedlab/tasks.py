@@ -103,7 +103,7 @@ def _trainer(spec: Mapping[str, Any], code: Code | None) -> Trainer:
     trainer = trainer()
   if not isinstance(trainer, Trainer):
     raise UserError(
-      f"{spec['function']} returned a {type(trainer).__name__}, not a seedlab.Trainer or a recipe: a"
-      f" function given to seedlab trains nothing itself; {WHICH}"
+      f"{spec['function']} returned a {type(trainer).__name__}, not a seedlab.Trainer or a recipe:"
+      f" a function given to seedlab trains nothing itself; {WHICH}"
     )
   return trainer

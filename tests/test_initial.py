@@ -1,22 +1,19 @@
 """Training that starts from saved parameters."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from sections import merged
 from test_training import BASE, DATASET, keys_of
 
-from seedlab import config as configs
 from seedlab import engine, training
 from seedlab.errors import UserError
 
 
 def trainer(**model) -> training.Trainer:
-  settings = dataclasses.replace(BASE, model=dataclasses.replace(BASE.model, **model))
-  return training.on_dataset(configs.parse(settings), DATASET, 3)
+  return training.on_dataset(merged(BASE, model=model), DATASET, 3)
 
 
 def drawn(run: int):
@@ -94,5 +91,5 @@ def test_a_damaged_file_is_refused(file):
 
 
 def test_fresh_without_a_file_is_refused():
-  with pytest.raises(UserError, match=r"fresh=.* is about the parameters in model.initial"):
+  with pytest.raises(UserError, match=r"fresh=.* is read only with model.initial"):
     trainer(fresh=("Dense_1",))

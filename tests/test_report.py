@@ -510,8 +510,8 @@ def test_churn_and_votes_by_hand():
 def test_images_of_the_test_set_are_shown_where_it_is_at_hand():
   from seedlab import config, data
 
-  label = data.load(config.Data()).test_label
-  dataset = store(errors(runs=12, examples=len(label)), config=config.to_dict(config.Config()))
+  label = data.build("digits").dataset.test_label
+  dataset = store(errors(runs=12, examples=len(label)), config=config.to_dict(config.parse({})))
   predicted = np.where(dataset.predicted_label != dataset.label, (label + 1) % 10, label)
   dataset = dataset.assign_coords(label=("example", label))
   dataset["predicted_label"] = ("run", "example"), predicted

@@ -93,13 +93,13 @@ def test_every_setting_of_every_scale_is_an_experiment():
 
 
 def test_words_say_what_they_change():
-  assert settings.config("laptop", "movielens", "time").data.test_by == "time"
+  assert settings.config("laptop", "movielens", "time").data.get("test_by") == "time"
   made = settings.config("laptop", "movielens", "smelu=0.5", "order", "window100")
-  assert made.model.activation_kwargs == (("beta", 0.5),) and made.seeds.vary == ("order",)
+  assert made.activation == configs.Part("smelu", (("beta", 0.5),))
+  assert made.seeds.vary == ("order",)
   assert (made.data.order, made.data.window) == ("window", 100)
-  assert settings.config("laptop", "digits", "squareplus=3").model.activation_kwargs == (
-    ("b", 3.0),
-  )
+  made = settings.config("laptop", "digits", "squareplus=3")
+  assert made.activation == configs.Part("squareplus", (("b", 3.0),))
   assert settings.config("laptop", "movielens", "sample").data.train_examples == 60_000
   crossed = settings.config("laptop", "clicks", "crossed").seeds
   assert (crossed.vary, crossed.levels) == (("init", "order"), (4, 16))

@@ -43,7 +43,7 @@ from seedlab.training import evaluation as evaluations
 from seedlab.training import examples as sources
 from seedlab.training import images, initial, losses, objectives, schedules
 from seedlab.training import optimizer as optimizers
-from seedlab.training import step as steps
+from seedlab.training import step as stepping
 from seedlab.training.networks import as_network
 from seedlab.training.objectives import Network
 from seedlab.training.step import Rules, State
@@ -182,7 +182,8 @@ def on_dataset(
     evaluated_on=lambda: (dataset.test_image, dataset.test_label),
   )
   if config.model.initial:
-    trainer = initial.start_from(trainer, config.model, classes, shape)
+    module = functools.partial(_module, config, classes, shape, fields)
+    trainer = initial.start_from(trainer, config.model, module, shape)
   return trainer
 
 
@@ -245,8 +246,8 @@ def descent(
   def init(keys, data):
     return _initial(config, network, rules, blank(), keys, _shared(data))
 
-  def advance(state, keys, data, fed, first, steps_):
-    return steps.advance(rules, state, keys, _shared(data), fed, first, steps_)
+  def advance(state, keys, data, fed, first, steps):
+    return stepping.advance(rules, state, keys, _shared(data), fed, first, steps)
 
   return Trainer(
     plan=layout.plan,
@@ -359,9 +360,9 @@ def _rules(
     loss = functools.partial(objectives.of_two, network, values, training.codistillation, *factors)
   prepare = images.as_rows
   if not fields:
-    steps_ = [(parts.find("augment", one.name), dict(one.options)) for one in config.augment]
+    changes = [(parts.find("augment", one.name), dict(one.options)) for one in config.augment]
     prepare = functools.partial(
-      images.prepare, config.data, steps_, config.model.precision, shape[0]
+      images.prepare, config.data, changes, config.model.precision, shape[0]
     )
   draws = ":" in config.model.name or config.model.get("dropout", 0.0) > 0
   return Rules(

@@ -282,8 +282,8 @@ def _checked(network: Network, blank, loss: Measure, measures, dataset: Dataset,
     if one.calls:
       if jax.tree.leaves(state):
         raise UserError(
-          f"{what} calls the network with one example at a time, which has no batch statistics: take"
-          " a network without batch norm"
+          f"{what} calls the network with one example at a time, which has no batch statistics:"
+          " take a network without batch norm"
         )
       keys = jax.ShapeDtypeStruct((2,), key.dtype)
       checks.traced(
