@@ -85,7 +85,7 @@ def test_every_setting_of_every_scale_is_an_experiment():
     for name in settings.places(scale):
       settings.config(scale, name, "smelu=0.5", "crossed")
       for word in settings.MODIFIERS:
-        if word == "time" and name != "movielens" or word == "towers3" and name in _MLPS:
+        if (word == "time" and name != "movielens") or (word == "towers3" and name in _MLPS):
           with pytest.raises(UserError, match="is not read by"):
             settings.config(scale, name, "swish", word)
         elif name != "criteo" and not word.startswith("window"):
