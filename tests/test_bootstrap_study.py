@@ -105,7 +105,7 @@ def test_the_pairs_of_the_study_are_pairs():
   [
     ({"model.width": 9}, "model.width=8 beside 9"),
     ({"optimizer.learning_rate": 0.2}, "optimizer.learning_rate=0.1 beside 0.2"),
-    ({"augment": ["flip"]}, "augment.0..name=None beside 'flip'"),
+    ({"augment": ["flip"]}, r"augment\[0\].name=None beside 'flip'"),
     ({"evaluation.every_steps": 3}, "evaluation.every_steps=6 beside 3"),
     ({"seeds.fixed": 1}, "seeds.fixed=0 beside 1"),
   ],
