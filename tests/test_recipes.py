@@ -395,6 +395,14 @@ def keyed(key):
   return lambda outputs, targets: own.squared(outputs, targets) + jax.random.normal(key, (1,))
 
 
+@jax.jit
+def keyed_under_jit(outputs):
+  return outputs + jax.random.normal(KEY, ())
+
+
+KEY = jax.random.key(0)
+
+
 def reused(apply, example, key):
   time, noise = jax.random.uniform(key), jax.random.normal(key, (4,))
   return (apply(example[0] + noise, time) ** 2).sum()
@@ -413,6 +421,14 @@ COLUMN = (own.linear_init, lambda params, x: own.linear_apply(params, x)[:, None
    r"^loss must be a function of \(outputs, targets\) or \(apply, example, key\), not <lambda>"),
   (lambda: own.regression(loss=keyed(jax.random.key(0))), r"^loss closes over a random key"),
   (lambda: own.regression(loss=keyed(jax.random.PRNGKey(0))), r"^loss closes over a random key"),
+  (lambda: own.regression(loss=lambda outputs, targets: keyed_under_jit(outputs) - targets),
+   r"^loss closes over a random key"),
+  (lambda: own.regression(optimizer=optax.adamw), r"^optimizer is the function optax.adamw: call it"),
+  (lambda: own.regression(loss="cross_entropy"), r"^loss='cross_entropy' takes logits \[B, K\] and"),
+  (lambda: seedlab.supervised(
+    (lambda key, x: jnp.ones((4, 3)), lambda params, x: x @ params), optax.sgd(0.1),
+    (X, np.arange(60) % 4), (X, np.arange(60) % 4), batch_size=5),
+   r"^the targets of train lie between 0 and 3, and the network has 3 outputs"),
   (lambda: seedlab.supervised(
     Flow(), optax.adam(1e-2), (X, None), (X, None), reused, batch_size=8),
    r"^loss uses one random key for two purposes"),
