@@ -423,8 +423,8 @@ COLUMN = (own.linear_init, lambda params, x: own.linear_apply(params, x)[:, None
   (lambda: own.regression(loss=keyed(jax.random.PRNGKey(0))), r"^loss closes over a random key"),
   (lambda: own.regression(loss=lambda outputs, targets: keyed_under_jit(outputs) - targets),
    r"^loss closes over a random key"),
-  (lambda: own.regression(optimizer=optax.adamw), r"^optimizer is the function optax.adamw: call it"),
-  (lambda: own.regression(loss="cross_entropy"), r"^loss='cross_entropy' takes logits \[B, K\] and"),
+  (lambda: own.regression(optimizer=optax.adamw), r"^optimizer is the function optax.adamw: call"),
+  (lambda: own.regression(loss="cross_entropy"), r"^loss='cross_entropy' takes logits \[B, K\]"),
   (lambda: seedlab.supervised(
     (lambda key, x: jnp.ones((4, 3)), lambda params, x: x @ params), optax.sgd(0.1),
     (X, np.arange(60) % 4), (X, np.arange(60) % 4), batch_size=5),
