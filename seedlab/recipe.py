@@ -347,16 +347,8 @@ def _metrics(metrics: Mapping[str, Any] | Sequence[str] | None) -> dict[str, Any
   if metrics is None:
     return None
   if not isinstance(metrics, Mapping):
-    better = {"accuracy": "higher", "top5_accuracy": "higher"}
     names = [metrics] if isinstance(metrics, str) else metrics
-    return {
-      f"test_{name.rpartition(':')[2]}": (
-        name,
-        better.get(name, "lower" if ":" not in name else None),
-        None,
-      )
-      for name in names
-    }
+    return {f"test_{name.rpartition(':')[2]}": (name, None, None) for name in names}
   found = {}
   for name, given in metrics.items():
     function, *meaning = given if isinstance(given, tuple | list) else (given,)
@@ -384,6 +376,8 @@ def _name(thing: Any) -> str:
     return thing
   if isinstance(thing, Mapping):
     return str({str(key): value for key, value in sorted(thing.items())})
+  if hasattr(thing, "update") and hasattr(thing, "init"):
+    return "an optax transformation"
   if isinstance(thing, functools.partial):
     return _name(thing.func)
   if isinstance(thing, tuple | list) and not hasattr(thing, "_fields"):

@@ -60,7 +60,8 @@ def make(given: Given) -> Trainer:
   network = as_network(given.network, jax.eval_shape(blank))
   rule, rate = _rule(given, layout.length, layout.cut.epoch_steps)
   measures = _metrics(given, loss)
-  drops = _checked(network, blank, loss, measures, dataset, rule)
+  classifier = is_cross_entropy(given.loss)
+  drops = _checked(network, blank, loss, measures, dataset, rule, classifier)
   if loss.calls:
     descended = functools.partial(
       objectives.of_each, network, loss.function, config.training.loss_factor
@@ -246,6 +247,11 @@ def _rule(given: Given, length: int, epoch_steps: int) -> tuple[Callable[..., An
       rate = schedules.of_section(config.schedule, peak, length, epoch_steps)
     return optimizer.build(config.optimizer, config.schedule, length, epoch_steps), rate
   if not hasattr(made, "update"):
+    if getattr(made, "__module__", "").partition(".")[0] == "optax":
+      raise UserError(
+        f"optimizer is the function optax.{made.__name__}: call it, optax.{made.__name__}(1e-3), or"
+        f" name it, {made.__name__!r} with learning_rate=1e-3"
+      )
     if not callable(made):
       raise UserError(
         "optimizer must be an optax transformation, a function steps -> transformation, or a name"
@@ -265,7 +271,26 @@ def _constant(rate: float, step: jax.Array) -> float:
   return rate
 
 
-def _checked(network: Network, blank, loss: Measure, measures, dataset: Dataset, rule) -> str:
+def _check_labels(outputs: Any, dataset: Dataset) -> None:
+  """Labels that are no classes of the outputs: cross-entropy would be quietly wrong."""
+  for name, labels in (("train", dataset.train_label), ("test", dataset.test_label)):
+    whole = isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and labels.ndim == 1
+    if not whole or outputs.ndim != 2:
+      raise UserError(
+        "loss='cross_entropy' takes logits [B, K] and whole numbers [B] as targets, and the network"
+        f" returns {_batch(outputs)} for those of {name};"
+        " write a loss of (outputs, targets)"
+      )
+    if labels.min() < 0 or labels.max() >= outputs.shape[-1]:
+      raise UserError(
+        f"the targets of {name} lie between {labels.min()} and {labels.max()}, and the network has"
+        f" {outputs.shape[-1]} outputs, for the classes 0 to {outputs.shape[-1] - 1}"
+      )
+
+
+def _checked(
+  network: Network, blank, loss: Measure, measures, dataset: Dataset, rule, classifier: bool
+) -> str:
   """Traces everything on two examples; returns which keys the network or the loss asks for."""
   key = checks.key_like()
   params, state = checks.traced("network", network.init, key, jax.eval_shape(blank))[0]
@@ -300,6 +325,8 @@ def _checked(network: Network, blank, loss: Measure, measures, dataset: Dataset,
     params, state, pair, key,
   )  # fmt: skip
   check_same_tree(state, changed, "the network")
+  if classifier:
+    _check_labels(outputs, dataset)
   for what, one in {"loss": loss, **measures}.items():
     if not one.calls and one.meaning.dims != ("example",):
       refuse_broadcast(what, outputs, target)
