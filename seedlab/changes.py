@@ -50,7 +50,7 @@ def changed(
 def _of_the_old_part(
   values: dict[str, Any], section: str, name: Any, others: Mapping[str, Any]
 ) -> list[str]:
-  """The changes of options that only the part to be replaced has: they set it back first."""
+  """The changes that set options back which only the part to be replaced has."""
   asked = [field for field in others if field.startswith(f"{section}.")]
   if not asked or not isinstance(name, str):
     return []
@@ -58,7 +58,11 @@ def _of_the_old_part(
     parts.options(section, parts.find(section, one)) for one in (_name(values, section), name)
   )
   options = {field: field.partition(".")[2] for field in asked}
-  return [field for field, option in options.items() if option in had and option not in has]
+  return [
+    field
+    for field, option in options.items()
+    if option in had and option not in has and _same(others[field], had[option].default)
+  ]
 
 
 def _name(values: Mapping[str, Any], section: str) -> str:
