@@ -587,6 +587,9 @@ def test_a_recipe_is_accepted_wherever_a_config_is(tmp_path):
     "own:named", {"rate": [0.1, 0.2]}, 2, tmp_path / "grid", quiet=True, workers=1
   )
   assert [store.name for _, store in cells] == ["rate=0.1", "rate=0.2"]
+  seedlab.sweep("own:RECIPE", 2, tmp_path / "named", lanes="loop", workers=1, quiet=True)
+  assert seedlab.replay(tmp_path / "named", 1).exact
+  assert seedlab.replay(tmp_path / "named", 1, recipe=own.RECIPE).exact
   planned = seedlab.plan(own.named, 10, quiet=True, workers=1)
   assert planned["steps_per_run"] == 6
   with pytest.raises(UserError, match=r"arguments\.stepss is not an argument of own:named"):
@@ -603,7 +606,7 @@ def test_a_sweep_goes_on_with_the_same_recipe_alone(tmp_path):
     seedlab.sweep(own.regression(optimizer=optax.sgd(0.2)), 4, out, quiet=True)
   with pytest.raises(UserError, match=r"was made by a recipe, whose code no store keeps; pass it"):
     seedlab.replay(out, 1)
-  with pytest.raises(UserError, match=r"was made by another recipe: arguments.epochs: 2 -> 1"):
+  with pytest.raises(UserError, match=r"was made by another recipe: epochs: 2 -> 1"):
     seedlab.replay(out, 1, recipe=own.regression(epochs=1))
   assert seedlab.replay(out, 1, recipe=own.regression()).exact
 
