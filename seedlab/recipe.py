@@ -122,7 +122,7 @@ def supervised(
   Raises:
     UserError: what cannot be right; what depends on the network's shapes, when a sweep begins.
   """
-  from seedlab.training import supervised as made  # late: the parent of a sweep needs no network
+  from seedlab.training import supervised as made  # late: only who makes a recipe needs networks
 
   options |= {"batch_size": batch_size, "epochs": epochs}
   dataset = _dataset(train, test, pairs=True)

@@ -174,6 +174,16 @@ def test_generation_keys_change_what_is_sampled_and_not_the_training():
   assert noisy.digest[0] != first.digest[0]  # what is drawn while it trains
 
 
+def test_a_metric_may_call_a_network_that_has_batch_statistics():
+  def spread(apply, example, key):
+    return jnp.square(apply(example[0] + 0.1 * jax.random.normal(key, (4,))) - apply(example[0]))
+
+  recipe = own.regression(network=Batchy(), epochs=1, metrics={"spread": (spread, "lower")})
+  found, other = trained(recipe), trained(recipe, generate=9)
+  assert 0 < found.outcome["spread"][0, -1] != other.outcome["spread"][0, -1]
+  assert found.digest[0] == other.digest[0]
+
+
 def test_each_example_has_a_key_of_its_own_whatever_the_blocks():
   """So the gradient of a batch cut into blocks is that of the whole batch."""
   whole, cut = (trained(flow(steps=1, block_size=size)).params for size in (None, 5))
