@@ -94,7 +94,7 @@ def experiment(
     name, build = f"{what.__module__}:{what.__qualname__}", what
     code = None if _found(name, what) else Code.of(what)
   _check_arguments(name, _parameters(name, build), given)
-  described = _defaults(_parameters(name, build))
+  described: Mapping[str, Any] = _defaults(_parameters(name, build))
   if isinstance(build, Recipe):  # which has no arguments
     described = build.description
   return Experiment(name, given, None, parsed_seeds, code, described)
