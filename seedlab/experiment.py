@@ -1,7 +1,7 @@
 """What is trained: an experiment, its record in a manifest, its description by a worker.
 
-An experiment is a function that builds a Trainer with its JSON arguments, or a config, for
-which that function is seedlab's own.
+An experiment is a function that builds a Trainer (or a recipe) with its JSON arguments; or a
+recipe, which is such a function without arguments; or a config, for which it is seedlab's own.
 """
 
 import concurrent.futures
@@ -19,10 +19,11 @@ from seedlab.config import STREAMS, Config, Seeds, Stream
 from seedlab.errors import UserError
 from seedlab.pool import Code, local_pool
 from seedlab.progress import say
+from seedlab.recipe import WHICH, Recipe
 
 _FUNCTION = (
-  "seedlab calls the function once, with `arguments` alone, and it must return a seedlab.Trainer,"
-  " which says how one run is trained"
+  "seedlab calls the function once, with `arguments` alone, and it must return a seedlab.Trainer"
+  f" or a recipe: {WHICH}"
 )
 _PATIENCE = 5.0  # seconds without a word
 _MEASURED = (("loop", 1), ("vmap", 8), ("vmap", 16), ("vmap", 32))  # what lanes=measure tries
@@ -58,15 +59,16 @@ class Experiment(NamedTuple):
 
 
 def experiment(
-  what: Config | Mapping[str, Any] | str | Callable[..., Any],
+  what: Config | Mapping[str, Any] | str | Recipe | Callable[..., Any],
   arguments: Mapping[str, Any] | None = None,
   seeds: Mapping[str, Any] | None = None,
   data_dir: str | None = None,
 ) -> Experiment:
-  """An Experiment from a Config (or what `config.parse` takes) or a function building a Trainer.
+  """An Experiment from a Config (or what `config.parse` takes), a recipe or a function.
 
   Args:
-    what: a Config, a mapping, a function, or its name "module:function".
+    what: a Config, a mapping, a recipe, a function that returns a Trainer or a recipe, or its name
+      "module:function".
     arguments: JSON arguments of the function; a Config has none.
     seeds: fields of `config.Seeds`, for a function; a Config has its own.
     data_dir: the tensorflow-datasets directory, for a Config.
@@ -80,6 +82,11 @@ def experiment(
     return Experiment("seedlab.training:make_trainer", values, parsed, parsed.seeds)
   parsed_seeds = config.parse_seeds(seeds or {})
   given = dict(arguments or {})
+  if isinstance(what, Recipe):
+    if given:
+      raise UserError(f"arguments={given!r}: a recipe has none; they are for a function")
+    name = f"<{what.description['kind']} recipe>"
+    return Experiment(name, {}, None, parsed_seeds, Code.of(what), what.description)
   try:
     json.dumps(given)
   except TypeError as error:
@@ -142,7 +149,20 @@ def _defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
 def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
   """The experiment of a store; its config must be one this version of seedlab knows."""
   if not kept.get("config"):
-    known = kept["trainer"]
+    known, recipe = kept["trainer"], known_recipe(kept)
+    if isinstance(trainer, Recipe):
+      described = experiment(trainer, seeds=known["seeds"])
+      changed = config.differences(known, described.record["trainer"])
+      if recipe and changed:
+        raise UserError(
+          f"{os.fspath(directory)!r} was made by another recipe: {errors.changes(changed)}"
+        )
+      return described
+    if not trainer and recipe:
+      raise UserError(
+        f"{os.fspath(directory)!r} was made by a recipe, whose code no store keeps; pass it:"
+        f" seedlab.replay({os.fspath(directory)!r}, run, recipe=recipe)"
+      )
     if not trainer and (known["function"].startswith("__main__:") or "<" in known["function"]):
       raise UserError(
         f"{os.fspath(directory)!r}: its Trainer was made by {known['function']}, in a notebook or"
@@ -164,6 +184,11 @@ def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
       f"{os.fspath(directory)!r} was written by seedlab {kept['seedlab_version']}, whose config"
       f" this version ({__version__}) does not know: {error}; install that version to replay it"
     ) from None
+
+
+def known_recipe(kept: Mapping[str, Any]) -> bool:
+  """Whether a store was made by a recipe that was passed as such."""
+  return (kept.get("trainer") or {}).get("function", "").endswith(" recipe>")
 
 
 def going_on(described: Experiment, known: Mapping[str, Any]) -> Experiment:
