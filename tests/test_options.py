@@ -1,4 +1,4 @@
-"""Every field of a config that is our own is read: set to another value, it changes what a run does.
+"""Every field of a config that is ours is read: another value changes what the runs do.
 
 Options of models, activations, data sets, augmentations, optimisers and schedules are walked by
 `test_model_parts`, `test_data_parts` and `test_parts`; here are the fields that every config has,
@@ -6,6 +6,8 @@ losses and metrics. Each has a declared context, since many are read only beside
 """
 
 import dataclasses
+import functools
+import json
 import re
 
 import jax
@@ -19,7 +21,6 @@ from seedlab.data import Dataset, Examples
 from seedlab.data.fields import Field, Lists
 from seedlab.data.stream import Images, Pool
 from seedlab.errors import UserError
-from seedlab.training import examples as sources
 from seedlab.training import make_trainer
 
 RUNS = 4  # whose seeds are looked at
@@ -116,6 +117,12 @@ def seen(values) -> dict:
   }
 
 
+@functools.cache
+def usual(context: str) -> dict:
+  """`seen` of a config in JSON: many fields share a context."""
+  return seen(json.loads(context))
+
+
 A, B = "weights A", "weights B"  # stand for files of parameters
 ROWS = {"data.name": "test_options:rated", "model.name": "ctr"}
 FRESH = {"model.initial": A, "model.fresh": ["Dense_1"]}
@@ -199,15 +206,44 @@ TABLE = {
   "evaluation.metrics[0].unit": ({"evaluation.metrics": ["brier"]}, "nats"),
   "seeds.vary": ({}, ["init", "order"]),
   "seeds.fixed": ({"seeds.vary": ["init"]}, 3),
-  "seeds.design": ({"seeds.vary": ["init", "order"]}, {"seeds.design": "crossed", "seeds.levels": [2, 2]}),
+  "seeds.design": (
+    {"seeds.vary": ["init", "order"]},
+    {"seeds.design": "crossed", "seeds.levels": [2, 2]},
+  ),
   "seeds.levels": (CROSSED, [2, 3]),
   "loss.smoothing of cross_entropy": ({}, 0.1),
+}
+
+STREAM = {"data.stream": True, "data.normalisation": "half"}  # whose batches are fed
+IDEAL = {"data.world": "ideal", "training.epochs": 1}
+# Read elsewhere than in the table's context, by other code.
+ALSO = [
+  ("data.train_examples", IDEAL),  # what counts as an epoch
+  ("data.train_examples", {**IDEAL, **STREAM}),
+  ("data.train_examples", STREAM),
+  ("data.order", STREAM),
+  ("data.window", STREAM),
+  ("data.last_batch", STREAM),
+  ("data.label_noise", STREAM),
+  ("data.label_noise", IDEAL),
+  ("training.batch_size", STREAM),
+  ("training.batch_size", IDEAL),
+  ("evaluation.train_examples", STREAM),
+  ("evaluation.train_examples", {**IDEAL, "training.steps": 2, "evaluation.train_examples": 10}),
+]
+# Fields that another one overrides, as its comment in config.py says: a flag need not undo both.
+OVERRIDDEN = {
+  "training.epochs": {"training.steps": 9},
+  "training.batch_size": {"training.full_batch": True},
+  "evaluation.every_epochs": {"evaluation.every_steps": 3},
 }
 
 
 def fields() -> list[str]:
   """All of ours, and the options of losses and metrics, from the signatures."""
-  found = [f"{section}.{field}" for section in config.SECTION for field in config.own_fields(section)]
+  found = [
+    f"{section}.{field}" for section in config.SECTION for field in config.own_fields(section)
+  ]
   found += [
     f"evaluation.metrics[0].{field.name}"
     for field in dataclasses.fields(config.Measure)
@@ -253,5 +289,47 @@ def test_every_field_is_in_the_table():
 def test_every_field_is_read(field, files):
   assert field in TABLE, f"{field} is new: say in TABLE beside what it is read, and another value"
   context, _ = TABLE[field]
-  before = seen(changed(context, files))
+  before = usual(json.dumps(config.to_dict(changed(context, files))))
   assert seen(changed(context | other(field), files)) != before
+
+
+@pytest.mark.parametrize("field, beside", ALSO)
+def test_a_field_is_read_there_too(field, beside, files):
+  context = TABLE[field][0] | beside
+  before = usual(json.dumps(config.to_dict(changed(context, files))))
+  assert seen(changed(context | other(field), files)) != before
+
+
+@pytest.mark.parametrize("field", OVERRIDDEN)
+def test_what_overrides_a_field(field, files):
+  beside = OVERRIDDEN[field]
+  assert seen(changed(beside | other(field), files)) == seen(changed(beside, files))
+
+
+REFUSED = {  # what nobody would read beside it
+  "data.last_batch": ({"training.full_batch": True}, "'keep' is about minibatches"),
+  "evaluation.probabilities": ({"evaluation.trajectory": True}, "leave evaluation.probabilities"),
+  "evaluation.train_augmented": (TRAIN, "measures augmented images, and none is augmented"),
+  "gradient.accumulation": ({"gradient.block_size": 4}, "makes one of its 4 examples: leave it"),
+  "gradient.penalty_probe": ({**PENALTY, "gradient.penalty_form": "exact"}, "finite differences"),
+  "gradient.penalty_statistics": (PENALTY, "this network keeps none: leave it at True"),
+  "optimizer.learning_rate": ({"optimizer.name": "scale_by_adam"}, "'scale_by_adam' takes none"),
+  "schedule.hold_steps": ({"schedule.name": "constant"}, "of schedule.name='constant' never does"),
+  "schedule.per_epoch": ({"schedule.name": "constant"}, "of schedule.name='constant' never does"),
+}
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_what_nobody_would_read_is_refused(field, files):
+  context, words = REFUSED[field]
+  seen(changed(context, files))
+  with pytest.raises(UserError, match=re.escape(field)) as raised:
+    seen(changed({**context, **other(field)}, files))
+  assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_factor_of_biases_needs_a_bias():
+  rule = parts.bind("optimizer", "sgd", {"bias_factor": 0.5}, {"learning_rate": 0.1})
+  rule.init({"layer": {"kernel": jnp.ones(3), "bias": jnp.ones(1)}})
+  with pytest.raises(UserError, match=r"optimizer\.bias_factor .* this network has none"):
+    rule.init({"layer": {"kernel": jnp.ones(3)}})
