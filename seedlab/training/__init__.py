@@ -152,24 +152,7 @@ def on_dataset(
       config.training.teacher, lambda key: network.init(key, _blank(config, shape, fields))
     )
   rules = _rules(config, network, classes, shape, fields, cut, source, length)
-  measured = evaluations.Measured(
-    config.evaluation,
-    network,
-    rules.prepare,
-    rules.loss,
-    _values(config.loss),
-    {_name(one): _function("metric", one) for one in config.evaluation.metrics},
-    cut.examples,
-    cut.block_size,
-    source.measured,
-    bool(fields),
-    config.training.average > 0,
-    config.training.codistillation > 0,
-  )
-
-  further = {
-    _name(one): Metric(better=one.better, unit=one.unit) for one in config.evaluation.metrics
-  }
+  measured = _measured(config, network, rules, bool(fields))
 
   def load():
     held = sources.on_device(dataset)
@@ -193,7 +176,7 @@ def on_dataset(
     init=init,
     advance=advance,
     evaluate=evaluate,
-    metrics=evaluations.metrics(config.evaluation, further, bool(fields), lists is not None),
+    metrics=_metrics(config, bool(fields), lists is not None),
     feed=source.feed,
     period=source.period or period,
     coords={"label": ("example", dataset.test_label)},
@@ -322,6 +305,32 @@ def _rules(
     drops=":" in config.model.name or config.model.get("dropout", 0.0) > 0,
     teacher=functools.partial(objectives.teachers_view, network) if training.teacher else None,
   )
+
+
+def _measured(
+  config: Config, network: Network, rules: Rules, rows: bool
+) -> evaluations.Measured:
+  return evaluations.Measured(
+    config.evaluation,
+    network,
+    rules.prepare,
+    rules.loss,
+    _values(config.loss),
+    {_name(one): _function("metric", one) for one in config.evaluation.metrics},
+    rules.cut.examples,
+    rules.cut.block_size,
+    rules.source.measured,
+    rows,
+    config.training.average > 0,
+    config.training.codistillation > 0,
+  )
+
+
+def _metrics(config: Config, rows: bool, lists: bool) -> dict[str, Metric]:
+  further = {
+    _name(one): Metric(better=one.better, unit=one.unit) for one in config.evaluation.metrics
+  }
+  return evaluations.metrics(config.evaluation, further, rows, lists)
 
 
 def _values(loss: configs.Part) -> Callable[[Any, Any], Any]:
