@@ -134,7 +134,6 @@ def on_dataset(
     dataset = dataset._replace(train_label=pool.digest)
   shape = dataset.test_image.shape[1:]
   layout = laid_out(config, dataset, classes, world, pool)
-  _cut, _source = layout.cut, layout.source
   network = _network(config, classes, shape, fields)
   teacher = ()
   if config.training.teacher:
