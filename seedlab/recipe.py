@@ -122,7 +122,7 @@ def supervised(
   Raises:
     UserError: what cannot be right; what depends on the network's shapes, when a sweep begins.
   """
-  from seedlab.training import supervised as made  # late: the parent of a sweep needs no network
+  from seedlab.training import supervised as made  # late: only who makes a recipe needs networks
 
   options |= {"batch_size": batch_size, "epochs": epochs}
   dataset = _dataset(train, test, pairs=True)
@@ -382,8 +382,12 @@ def _name(thing: Any) -> str:
     return _name(thing.func)
   if isinstance(thing, tuple | list) and not hasattr(thing, "_fields"):
     return ", ".join(map(_name, thing))
-  named = thing if hasattr(thing, "__qualname__") else type(thing)
-  return f"{named.__module__}.{named.__qualname__}"
+  if hasattr(thing, "__qualname__"):
+    return f"{thing.__module__}.{thing.__qualname__}"
+  fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()  # of a linen module
+  options = {field.name: getattr(thing, field.name, None) for field in fields}
+  listed = [f"{name}={value}" for name, value in options.items() if isinstance(value, int | float)]
+  return f"{type(thing).__module__}.{type(thing).__qualname__}({', '.join(listed)})"
 
 
 def _recorded(dataset: Dataset, config: Any, known: Sequence[str]) -> dict[str, Any]:

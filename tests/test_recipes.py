@@ -174,6 +174,16 @@ def test_generation_keys_change_what_is_sampled_and_not_the_training():
   assert noisy.digest[0] != first.digest[0]  # what is drawn while it trains
 
 
+def test_a_metric_may_call_a_network_that_has_batch_statistics():
+  def spread(apply, example, key):
+    return jnp.square(apply(example[0] + 0.1 * jax.random.normal(key, (4,))) - apply(example[0]))
+
+  recipe = own.regression(network=Batchy(), epochs=1, metrics={"spread": (spread, "lower")})
+  found, other = trained(recipe), trained(recipe, generate=9)
+  assert 0 < found.outcome["spread"][0, -1] != other.outcome["spread"][0, -1]
+  assert found.digest[0] == other.digest[0]
+
+
 def test_each_example_has_a_key_of_its_own_whatever_the_blocks():
   """So the gradient of a batch cut into blocks is that of the whole batch."""
   whole, cut = (trained(flow(steps=1, block_size=size)).params for size in (None, 5))
@@ -587,6 +597,9 @@ def test_a_recipe_is_accepted_wherever_a_config_is(tmp_path):
     "own:named", {"rate": [0.1, 0.2]}, 2, tmp_path / "grid", quiet=True, workers=1
   )
   assert [store.name for _, store in cells] == ["rate=0.1", "rate=0.2"]
+  seedlab.sweep("own:RECIPE", 2, tmp_path / "named", lanes="loop", workers=1, quiet=True)
+  assert seedlab.replay(tmp_path / "named", 1).exact
+  assert seedlab.replay(tmp_path / "named", 1, recipe=own.RECIPE).exact
   planned = seedlab.plan(own.named, 10, quiet=True, workers=1)
   assert planned["steps_per_run"] == 6
   with pytest.raises(UserError, match=r"arguments\.stepss is not an argument of own:named"):
@@ -603,7 +616,7 @@ def test_a_sweep_goes_on_with_the_same_recipe_alone(tmp_path):
     seedlab.sweep(own.regression(optimizer=optax.sgd(0.2)), 4, out, quiet=True)
   with pytest.raises(UserError, match=r"was made by a recipe, whose code no store keeps; pass it"):
     seedlab.replay(out, 1)
-  with pytest.raises(UserError, match=r"was made by another recipe: arguments.epochs: 2 -> 1"):
+  with pytest.raises(UserError, match=r"was made by another recipe: epochs: 2 -> 1"):
     seedlab.replay(out, 1, recipe=own.regression(epochs=1))
   assert seedlab.replay(out, 1, recipe=own.regression()).exact
 

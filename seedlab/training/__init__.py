@@ -134,7 +134,6 @@ def on_dataset(
     dataset = dataset._replace(train_label=pool.digest)
   shape = dataset.test_image.shape[1:]
   layout = laid_out(config, dataset, classes, world, pool)
-  cut, source = layout.cut, layout.source
   network = _network(config, classes, shape, fields)
   teacher = ()
   if config.training.teacher:
@@ -142,24 +141,7 @@ def on_dataset(
       config.training.teacher, lambda key: network.init(key, _blank(config, shape, fields))
     )
   rules = _rules(config, network, classes, shape, fields, layout)
-  measured = evaluations.Measured(
-    config.evaluation,
-    network,
-    rules.prepare,
-    rules.loss,
-    _values(config.loss),
-    {_name(one): _function("metric", one) for one in config.evaluation.metrics},
-    cut.examples,
-    cut.block_size,
-    source.measured,
-    bool(fields),
-    config.training.average > 0,
-    config.training.codistillation > 0,
-  )
-
-  further = {
-    _name(one): Metric(better=one.better, unit=one.unit) for one in config.evaluation.metrics
-  }
+  measured = _measured(config, network, rules, bool(fields))
 
   def load():
     held = sources.on_device(dataset)
@@ -177,7 +159,7 @@ def on_dataset(
     lambda: _blank(config, shape, fields),
     load=functools.cache(load),  # hashes a large pool
     evaluate=evaluate,
-    metrics=evaluations.metrics(config.evaluation, further, bool(fields), lists is not None),
+    metrics=_metrics(config, bool(fields), lists is not None),
     coords={"label": ("example", dataset.test_label)},
     evaluated_on=lambda: (dataset.test_image, dataset.test_label),
   )
@@ -380,6 +362,32 @@ def _rules(
     drops="together" if draws else "no",
     teacher=functools.partial(objectives.teachers_view, network) if training.teacher else None,
   )
+
+
+def _measured(
+  config: Config, network: Network, rules: Rules, rows: bool
+) -> evaluations.Measured:
+  return evaluations.Measured(
+    config.evaluation,
+    network,
+    rules.prepare,
+    rules.loss,
+    _values(config.loss),
+    {_name(one): _function("metric", one) for one in config.evaluation.metrics},
+    rules.cut.examples,
+    rules.cut.block_size,
+    rules.source.measured,
+    rows,
+    config.training.average > 0,
+    config.training.codistillation > 0,
+  )
+
+
+def _metrics(config: Config, rows: bool, lists: bool) -> dict[str, Metric]:
+  further = {
+    _name(one): Metric(better=one.better, unit=one.unit) for one in config.evaluation.metrics
+  }
+  return evaluations.metrics(config.evaluation, further, rows, lists)
 
 
 def _values(loss: configs.Part) -> Callable[[Any, Any], Any]:

@@ -165,4 +165,14 @@ def _with_decay(rule: optax.GradientTransformation, decay: float, bias_factor: f
 
 def _are_biases(params):
   """The tree of `params`, True for biases and scales."""
-  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ("bias", "scale"), params)
+
+  def is_bias(path, _):
+    return jax.tree_util.keystr(path[-1:], simple=True) in ("bias", "scale")
+
+  found = jax.tree_util.tree_map_with_path(is_bias, params)
+  if not any(jax.tree.leaves(found)):
+    raise UserError(
+      "optimizer.bias_factor multiplies the learning rate of parameters called 'bias' or 'scale',"
+      " and this network has none: leave it at 1.0"
+    )
+  return found

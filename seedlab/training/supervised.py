@@ -278,8 +278,7 @@ def _check_labels(outputs: Any, dataset: Dataset) -> None:
     if not whole or outputs.ndim != 2:
       raise UserError(
         "loss='cross_entropy' takes logits [B, K] and whole numbers [B] as targets, and the network"
-        f" returns {_batch(outputs)} for those of {name};"
-        " write a loss of (outputs, targets)"
+        f" returns {_batch(outputs)} for those of {name}; write a loss of (outputs, targets)"
       )
     if labels.min() < 0 or labels.max() >= outputs.shape[-1]:
       raise UserError(
@@ -303,22 +302,11 @@ def _checked(
     "optimizer", lambda key, p, g: rule(key).update(g, rule(key).init(p), p, value=jnp.float32(0)),
     key, params, updates,
   )  # fmt: skip
-  for what, one in {"loss": loss, **measures}.items():
+  functions = {"loss": loss, **measures}
+  for what, one in functions.items():
     if one.calls:
-      if jax.tree.leaves(state):
-        raise UserError(
-          f"{what} calls the network with one example at a time, which has no batch statistics:"
-          " take a network without batch norm"
-        )
-      keys = jax.ShapeDtypeStruct((2,), key.dtype)
-      checks.traced(
-        what,
-        lambda p, examples, keys, one=one: objectives.each(
-          network, one.function, p, state, examples, keys, True
-        ),
-        params, (pair, target), keys,
-      )  # fmt: skip
-  if loss.calls:
+      _check_caller(network, what, one, params, state, (pair, target))
+  if all(one.calls for one in functions.values()):
     return "each"
   (outputs, changed), closed = checks.traced(
     "network", lambda p, s, x, key: network.apply(p, s, x, True, None, key),
@@ -327,7 +315,7 @@ def _checked(
   check_same_tree(state, changed, "the network")
   if classifier:
     _check_labels(outputs, dataset)
-  for what, one in {"loss": loss, **measures}.items():
+  for what, one in functions.items():
     if not one.calls and one.meaning.dims != ("example",):
       refuse_broadcast(what, outputs, target)
       checks.traced(
@@ -337,7 +325,27 @@ def _checked(
         ),
         outputs, target, pair,
       )  # fmt: skip
+  if loss.calls:
+    return "each"
   return "together" if _reads_last(closed.jaxpr) else "no"
+
+
+def _check_caller(network: Network, what: str, one: Measure, params, state, examples) -> None:
+  """A loss or a metric that calls the network with one example at a time."""
+  trained = what == "loss"
+  if trained and jax.tree.leaves(state):
+    raise UserError(
+      "loss calls the network with one example at a time, which has no batch statistics: take a"
+      " network without batch norm"
+    )
+  keys = jax.ShapeDtypeStruct((2,), checks.key_like().dtype)
+  checks.traced(
+    what,
+    lambda p, s, examples, keys: objectives.each(
+      network, one.function, p, s, examples, keys, trained
+    ),
+    params, state, examples, keys,
+  )  # fmt: skip
 
 
 def _reads_last(jaxpr: core.Jaxpr) -> bool:
