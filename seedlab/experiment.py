@@ -82,22 +82,22 @@ def experiment(
     return Experiment("seedlab.training:make_trainer", values, parsed, parsed.seeds)
   parsed_seeds = config.parse_seeds(seeds or {})
   given = dict(arguments or {})
-  if isinstance(what, Recipe):
-    if given:
-      raise UserError(f"arguments={given!r}: a recipe has none; they are for a function")
-    name = f"<{what.description['kind']} recipe>"
-    return Experiment(name, {}, None, parsed_seeds, Code.of(what), what.description)
   try:
     json.dumps(given)
   except TypeError as error:
     raise UserError(f"arguments={given!r} must be JSON ({error})") from None
   if isinstance(what, str):
     name, build, code = what, parts.imported("trainer", what), None
+  elif isinstance(what, Recipe):
+    name, build, code = f"<{what.description['kind']} recipe>", what, Code.of(what)
   else:
     name, build = f"{what.__module__}:{what.__qualname__}", what
     code = None if _found(name, what) else Code.of(what)
   _check_arguments(name, _parameters(name, build), given)
-  return Experiment(name, given, None, parsed_seeds, code, _defaults(_parameters(name, build)))
+  described: Mapping[str, Any] = _defaults(_parameters(name, build))
+  if isinstance(build, Recipe):  # which has no arguments
+    described = build.description
+  return Experiment(name, given, None, parsed_seeds, code, described)
 
 
 def argument_values(what: str | Callable[..., Any]) -> dict[str, Any]:
@@ -149,16 +149,8 @@ def _defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
 def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
   """The experiment of a store; its config must be one this version of seedlab knows."""
   if not kept.get("config"):
-    known, recipe = kept["trainer"], known_recipe(kept)
-    if isinstance(trainer, Recipe):
-      described = experiment(trainer, seeds=known["seeds"])
-      changed = config.differences(known, described.record["trainer"])
-      if recipe and changed:
-        raise UserError(
-          f"{os.fspath(directory)!r} was made by another recipe: {errors.changes(changed)}"
-        )
-      return described
-    if not trainer and recipe:
+    known = kept["trainer"]
+    if not trainer and known["function"].endswith(" recipe>"):
       raise UserError(
         f"{os.fspath(directory)!r} was made by a recipe, whose code no store keeps; pass it:"
         f" seedlab.replay({os.fspath(directory)!r}, run, recipe=recipe)"
@@ -170,6 +162,8 @@ def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
         f" seedlab.replay({os.fspath(directory)!r}, run, trainer=make)"
       )
     build = trainer or parts.imported("trainer", known["function"])
+    if isinstance(build, Recipe):
+      return _recorded_recipe(trainer or known["function"], build.description, known, directory)
     usual = _defaults(_parameters(known["function"], build))
     given = {  # a default that JSON changes, such as a tuple, is the function's own again
       name: value
@@ -186,9 +180,15 @@ def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
     ) from None
 
 
-def known_recipe(kept: Mapping[str, Any]) -> bool:
-  """Whether a store was made by a recipe that was passed as such."""
-  return (kept.get("trainer") or {}).get("function", "").endswith(" recipe>")
+def _recorded_recipe(what, description, known, directory) -> Experiment:
+  """The experiment of a recipe (or its name), whose description must be that of the store."""
+  there = known["arguments"]
+  changed = config.differences({**description, **there}, dict(description))
+  if "kind" in there and changed:  # else it was the result of a function with these arguments
+    raise UserError(
+      f"{os.fspath(directory)!r} was made by another recipe: {errors.changes(changed)}"
+    )
+  return experiment(what, seeds=known["seeds"])
 
 
 def going_on(described: Experiment, known: Mapping[str, Any]) -> Experiment:

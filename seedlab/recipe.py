@@ -122,7 +122,7 @@ def supervised(
   Raises:
     UserError: what cannot be right; what depends on the network's shapes, when a sweep begins.
   """
-  from seedlab.training import supervised as made  # late: the parent of a sweep needs no network
+  from seedlab.training import supervised as made  # late: only who makes a recipe needs networks
 
   options |= {"batch_size": batch_size, "epochs": epochs}
   dataset = _dataset(train, test, pairs=True)
@@ -347,16 +347,8 @@ def _metrics(metrics: Mapping[str, Any] | Sequence[str] | None) -> dict[str, Any
   if metrics is None:
     return None
   if not isinstance(metrics, Mapping):
-    better = {"accuracy": "higher", "top5_accuracy": "higher"}
     names = [metrics] if isinstance(metrics, str) else metrics
-    return {
-      f"test_{name.rpartition(':')[2]}": (
-        name,
-        better.get(name, "lower" if ":" not in name else None),
-        None,
-      )
-      for name in names
-    }
+    return {f"test_{name.rpartition(':')[2]}": (name, None, None) for name in names}
   found = {}
   for name, given in metrics.items():
     function, *meaning = given if isinstance(given, tuple | list) else (given,)
@@ -384,12 +376,18 @@ def _name(thing: Any) -> str:
     return thing
   if isinstance(thing, Mapping):
     return str({str(key): value for key, value in sorted(thing.items())})
+  if hasattr(thing, "update") and hasattr(thing, "init"):
+    return "an optax transformation"
   if isinstance(thing, functools.partial):
     return _name(thing.func)
   if isinstance(thing, tuple | list) and not hasattr(thing, "_fields"):
     return ", ".join(map(_name, thing))
-  named = thing if hasattr(thing, "__qualname__") else type(thing)
-  return f"{named.__module__}.{named.__qualname__}"
+  if hasattr(thing, "__qualname__"):
+    return f"{thing.__module__}.{thing.__qualname__}"
+  fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()  # of a linen module
+  options = {field.name: getattr(thing, field.name, None) for field in fields}
+  listed = [f"{name}={value}" for name, value in options.items() if isinstance(value, int | float)]
+  return f"{type(thing).__module__}.{type(thing).__qualname__}({', '.join(listed)})"
 
 
 def _recorded(dataset: Dataset, config: Any, known: Sequence[str]) -> dict[str, Any]:

@@ -81,18 +81,13 @@ def sweep(
     workers: worker processes; None: one per core the container may use, or one per accelerator.
     executor: runs the chunks elsewhere, e.g. `distributed.Client().get_executor()`.
     new_fingerprint: go on although programs, versions or devices changed since the store was made.
-    planned_n: the number of runs at which the sweep will be judged, recorded before training: it
-      lets `comparisons.compare` judge at that fixed number.
-    stop: instead of `runs`, a rule such as "ci_width(test_accuracy)<0.001": trains runs 0, 1, ...
-      until the anytime-valid interval of the mean is that narrow (`stats.sequential`). Looks
-      happen after 30, 40, ... runs, in the order of their numbers, so that neither workers nor
-      kills move the stopping run.
+    planned_n: the number of runs at which `comparisons.compare` will judge the sweep, recorded
+      before training.
+    stop: instead of `runs`, a rule such as "ci_width(test_accuracy)<0.001" (see `stopping`).
     max_runs: with `stop`, the most runs to train.
-    claims: `claims.record(...)`, kept in the manifest before the first run; another
-      rule later is said, not stored.
-    progress: counts the runs, finished ones included, in a display that serves several sweeps.
-    checkpoint_every: seconds after which runs under way are saved (again), so that a kill costs no
-      more of them; 0: never.
+    claims: `claims.record(...)`, kept in the manifest before the first run.
+    progress: counts the runs in a display that serves several sweeps.
+    checkpoint_every: seconds after which runs under way are saved again; 0: never.
     quiet: no progress on stderr.
 
   Raises:

@@ -76,5 +76,8 @@ def named(steps: int = 6, rate: float = 0.1):
   return regression(optimizer=optax.sgd(rate), steps=steps, epochs=1)
 
 
+RECIPE = regression(steps=3)
+
+
 def not_a_recipe(key):
   return {"loss": jax.random.normal(key, ())}

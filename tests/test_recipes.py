@@ -1,7 +1,12 @@
 """Networks, optimisers, losses, train steps and whole functions that somebody brings."""
 
 import functools
+import importlib
+import os
 import pathlib
+import subprocess
+import sys
+import time
 
 import flax.linen as nn
 import jax
@@ -14,10 +19,11 @@ from flax import nnx
 
 import seedlab
 from seedlab import config as configs
-from seedlab import data, engine, streams, training
+from seedlab import data, engine, pool, streams, training
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.models.mlp import MLP
+from seedlab.training import checks
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 NAMES = ("linen", "nnx", "equinox_mlp", "train_step", "plain_function")
@@ -166,6 +172,16 @@ def test_generation_keys_change_what_is_sampled_and_not_the_training():
   assert first.outcome["test_loss"][0, -1] != other.outcome["test_loss"][0, -1]
   noisy = trained(recipe, noise=9)
   assert noisy.digest[0] != first.digest[0]  # what is drawn while it trains
+
+
+def test_a_metric_may_call_a_network_that_has_batch_statistics():
+  def spread(apply, example, key):
+    return jnp.square(apply(example[0] + 0.1 * jax.random.normal(key, (4,))) - apply(example[0]))
+
+  recipe = own.regression(network=Batchy(), epochs=1, metrics={"spread": (spread, "lower")})
+  found, other = trained(recipe), trained(recipe, generate=9)
+  assert 0 < found.outcome["spread"][0, -1] != other.outcome["spread"][0, -1]
+  assert found.digest[0] == other.digest[0]
 
 
 def test_each_example_has_a_key_of_its_own_whatever_the_blocks():
@@ -389,6 +405,14 @@ def keyed(key):
   return lambda outputs, targets: own.squared(outputs, targets) + jax.random.normal(key, (1,))
 
 
+@jax.jit
+def keyed_under_jit(outputs):
+  return outputs + jax.random.normal(KEY, ())
+
+
+KEY = jax.random.key(0)
+
+
 def reused(apply, example, key):
   time, noise = jax.random.uniform(key), jax.random.normal(key, (4,))
   return (apply(example[0] + noise, time) ** 2).sum()
@@ -407,15 +431,23 @@ COLUMN = (own.linear_init, lambda params, x: own.linear_apply(params, x)[:, None
    r"^loss must be a function of \(outputs, targets\) or \(apply, example, key\), not <lambda>"),
   (lambda: own.regression(loss=keyed(jax.random.key(0))), r"^loss closes over a random key"),
   (lambda: own.regression(loss=keyed(jax.random.PRNGKey(0))), r"^loss closes over a random key"),
-  (lambda: flow(steps=1) and seedlab.supervised(
-    Flow(), optax.adam(1e-2), (X, None), (X, None), reused),
+  (lambda: own.regression(loss=lambda outputs, targets: keyed_under_jit(outputs) - targets),
+   r"^loss closes over a random key"),
+  (lambda: own.regression(optimizer=optax.adamw), r"^optimizer is the function optax.adamw: call"),
+  (lambda: own.regression(loss="cross_entropy"), r"^loss='cross_entropy' takes logits \[B, K\]"),
+  (lambda: seedlab.supervised(
+    (lambda key, x: jnp.ones((4, 3)), lambda params, x: x @ params), optax.sgd(0.1),
+    (X, np.arange(60) % 4), (X, np.arange(60) % 4), batch_size=5),
+   r"^the targets of train lie between 0 and 3, and the network has 3 outputs"),
+  (lambda: seedlab.supervised(
+    Flow(), optax.adam(1e-2), (X, None), (X, None), reused, batch_size=8),
    r"^loss uses one random key for two purposes"),
   (lambda: own.regression(loss=broken),
    r"^loss raised NameError: name 'squared_roots' is not defined\n  File .*test_recipes.py\", line"
-   r" \d+, in broken\n    return squared_roots\(outputs - targets\).*$"),
-  (lambda: own.regression(batch_sise=3), r"^batch_sise=3 is not an option; did you mean 'batch_size'"),
+   r" \d+, in broken\n    return squared_roots\(outputs - targets\)[^/]*$"),
+  (lambda: own.regression(batch_sise=3), r"^batch_sise=3 is not an option; did you mean"),
   (lambda: own.regression(batch_size=0), r"^batch_size=0 must be at least 1"),
-  (lambda: own.regression(batch_size=900), r"^batch_size=900 is more than the 60 training examples"),
+  (lambda: own.regression(batch_size=900), r"^batch_size=900 is more than the 60 training"),
   (lambda: own.regression(block_size=3), r"^block_size=3 does not divide the 8 examples"),
   (lambda: own.regression(penalty=0.1), r"^penalty=0.1 needs the learning rate of each step"),
   (lambda: own.regression(label_noise=0.1), r"^label_noise=0.1 replaces labels by other classes"),
@@ -433,7 +465,8 @@ COLUMN = (own.linear_init, lambda params, x: own.linear_apply(params, x)[:, None
    r"^x of train and of test must be the same trees.*float32\[4\] and float32\[2\]"),
   (lambda: seedlab.supervised(own.LINEAR, optax.sgd(0.1), X, (X, Y)), r"^train must be a pair"),
   (lambda: seedlab.supervised(Batchy(), optax.sgd(0.1), (X, Y), (X, Y),
-                              lambda apply, example, key: apply(example[0])),
+                              lambda apply, example, key: apply(example[0]),
+                              batch_size=8),
    r"^loss calls the network with one example at a time"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line_before_any_training(make, words):
@@ -445,7 +478,14 @@ def stepped(
   step, init=own.linear_init, evaluate=lambda state, test: {"n": state["v"].sum()}, **given
 ):
   return seedlab.from_train_step(
-    lambda key: init(key, X), step, evaluate, train=(X, Y), test=(X, Y), steps=3, **given
+    lambda key: init(key, X),
+    step,
+    evaluate,
+    train=(X, Y),
+    test=(X, Y),
+    batch_size=8,
+    steps=3,
+    **given,
   )
 
 
@@ -460,8 +500,8 @@ def stepped(
    r"^metrics names 'loss', and the outcomes are n$"),
   (lambda: stepped(lambda state, batch: state, full_batch=True),
    r"^full_batch=True is not an option of this kind of recipe"),
-  (lambda: stepped(lambda state, batch: state, poke_step=0), r"^poke_step=0 moves a parameter, and"),
-  (lambda: seedlab.function(lambda key: jax.random.normal(key)), r"^train returned a .*metric: value"),
+  (lambda: stepped(lambda state, batch: state, poke_step=0), r"^poke_step=0 moves a"),
+  (lambda: seedlab.function(lambda key: jax.random.normal(key)), r"^train returned a .*metric"),
   (lambda: seedlab.function(lambda a, b: {"x": a}), r"^train must be a function of \(key\) or"),
 ])  # fmt: skip
 def test_a_mistake_of_a_train_step_is_one_line(make, words):
@@ -540,7 +580,7 @@ def test_nnx_objects_are_trained_in_place_keys_and_all():
     params=lambda state: state[0], metrics={"mse": "lower"},
   )  # fmt: skip
   found, again, poked = trained(recipe), trained(recipe), trained(recipe, poke=1)
-  assert found.outcome["mse"][0, -1] < 0.5 * np.square(Y).mean()
+  assert found.outcome["mse"][0, -1] < 0.95 * found.outcome["mse"][0, 0]
   assert found.digest[0] == again.digest[0] != poked.digest[0]
   assert recipe().metrics["error"].dims == ("example",)
 
@@ -557,9 +597,12 @@ def test_a_recipe_is_accepted_wherever_a_config_is(tmp_path):
     "own:named", {"rate": [0.1, 0.2]}, 2, tmp_path / "grid", quiet=True, workers=1
   )
   assert [store.name for _, store in cells] == ["rate=0.1", "rate=0.2"]
+  seedlab.sweep("own:RECIPE", 2, tmp_path / "named", lanes="loop", workers=1, quiet=True)
+  assert seedlab.replay(tmp_path / "named", 1).exact
+  assert seedlab.replay(tmp_path / "named", 1, recipe=own.RECIPE).exact
   planned = seedlab.plan(own.named, 10, quiet=True, workers=1)
   assert planned["steps_per_run"] == 6
-  with pytest.raises(UserError, match="arguments.stepss is not an argument of own:named"):
+  with pytest.raises(UserError, match=r"arguments\.stepss is not an argument of own:named"):
     seedlab.sweep("own:named", 3, tmp_path / "b", arguments={"stepss": 4})
 
 
@@ -567,13 +610,13 @@ def test_a_sweep_goes_on_with_the_same_recipe_alone(tmp_path):
   out = tmp_path / "sweep"
   seedlab.sweep(own.regression(), 2, out, quiet=True, lanes="loop")
   assert seedlab.sweep(own.regression(), 3, out, quiet=True).sizes["run"] == 3
-  with pytest.raises(UserError, match="holds another experiment: arguments.epochs: 2 -> 1"):
+  with pytest.raises(UserError, match=r"holds another experiment: arguments\.epochs: 2 -> 1"):
     seedlab.sweep(own.regression(epochs=1), 3, out, quiet=True)
-  with pytest.raises(UserError, match="holds runs of another fingerprint|holds another experiment"):
+  with pytest.raises(UserError, match=r"holds runs of another fingerprint"):
     seedlab.sweep(own.regression(optimizer=optax.sgd(0.2)), 4, out, quiet=True)
   with pytest.raises(UserError, match=r"was made by a recipe, whose code no store keeps; pass it"):
     seedlab.replay(out, 1)
-  with pytest.raises(UserError, match=r"was made by another recipe: arguments.epochs: 2 -> 1"):
+  with pytest.raises(UserError, match=r"was made by another recipe: epochs: 2 -> 1"):
     seedlab.replay(out, 1, recipe=own.regression(epochs=1))
   assert seedlab.replay(out, 1, recipe=own.regression()).exact
 
@@ -584,9 +627,10 @@ def swept(tmp_path_factory):
   pytest.importorskip("equinox")
   folder = tmp_path_factory.mktemp("examples")
   sys.path.insert(0, os.fspath(EXAMPLES))
-  for name in NAMES:
-    recipe = importlib.import_module(name).recipe
-    seedlab.sweep(recipe, 2, folder / name, lanes="loop", workers=1, quiet=True)
+  with pool.local_pool(1) as executor:
+    for name in NAMES:
+      recipe = importlib.import_module(name).recipe
+      seedlab.sweep(recipe, 2, folder / name, lanes="loop", executor=executor, quiet=True)
   yield folder
   sys.path.remove(os.fspath(EXAMPLES))
 

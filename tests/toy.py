@@ -49,9 +49,6 @@ def make(
         file.write(f"{os.getpid()}\n")
     return {"x": x, "y": np.sin(3 * x[:, 0])}
 
-  def predict(params, x):
-    return jnp.tanh(x @ params["in"]) @ params["out"]
-
   def init(keys, data):
     return State(
       {
@@ -75,7 +72,7 @@ def make(
       jitter = jax.random.normal(jax.random.fold_in(keys.noise, number), (BATCH, 2), jnp.float32)
 
       def loss(params):
-        return jnp.mean((predict(params, data["x"][rows] + 0.1 * jitter) - data["y"][rows]) ** 2)
+        return jnp.mean((_predict(params, data["x"][rows] + 0.1 * jitter) - data["y"][rows]) ** 2)
 
       gradient = jax.grad(loss)(state.params)
       params = jax.tree.map(lambda p, g: p - rate * g, state.params, gradient)
@@ -88,12 +85,8 @@ def make(
     return state, {"diverged": bad}
 
   def evaluate(state, keys, data):
-    prediction = predict(state.params, data["x"])
+    prediction = _predict(state.params, data["x"])
     return {"mse": jnp.mean((prediction - data["y"]) ** 2), "prediction": prediction}
-
-  def feed(seeds, first, steps):
-    numbers = np.arange(first, first + steps)[:, None] * BATCH + np.arange(BATCH)
-    return ((numbers + int(seeds[2])) % EXAMPLES).astype(np.int32)
 
   return Trainer(
     plan=(steps // 3, steps),
@@ -102,10 +95,19 @@ def make(
     advance=advance,
     evaluate=evaluate,
     metrics={"mse": Metric(better="lower"), "prediction": Metric(("example",))},
-    feed=feed if fed else None,
+    feed=_feed if fed else None,
     period=EPOCH,
     coords={"target": ("example", np.sin(3 * x[:, 0]))},
   )
+
+
+def _predict(params, x):
+  return jnp.tanh(x @ params["in"]) @ params["out"]
+
+
+def _feed(seeds, first, steps):
+  numbers = np.arange(first, first + steps)[:, None] * BATCH + np.arange(BATCH)
+  return ((numbers + int(seeds[2])) % EXAMPLES).astype(np.int32)
 
 
 class Keyed(train_state.TrainState):

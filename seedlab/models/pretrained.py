@@ -229,13 +229,7 @@ def convert(
   if layout.network == "imagenet_resnet50" and network.style.norm != "batch":
     norm = network.style.norm
     raise UserError(f"{said} with batch norm, not model.norm={norm!r}; set it to 'batch'")
-  bare, problems = {}, []
-  for public, array in tensors.items():
-    short = _WRAPPERS.sub("", public)
-    if short in bare:
-      problems.append(f"{short} is there twice")
-    bare[short] = array
-
+  bare, problems = _bare(tensors)
   blank = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
   key = jax.eval_shape(lambda: jax.random.key(0))
   variables = jax.eval_shape(functools.partial(network.init, train=False), key, blank)
@@ -273,6 +267,17 @@ def convert(
       " network that the file is of"
     )
   return found["params"], found["batch_stats"]
+
+
+def _bare(tensors):
+  """The tensors under names without wrappers, and what is said of a name that is there twice."""
+  bare, problems = {}, []
+  for public, array in tensors.items():
+    short = _WRAPPERS.sub("", public)
+    if short in bare:
+      problems.append(f"{short} is there twice")
+    bare[short] = array
+  return bare, problems
 
 
 def interpolated(position: np.ndarray, grid: tuple[int, int]) -> np.ndarray:

@@ -73,35 +73,10 @@ def make(
     return Twins(state, state, state.params)
 
   def advance(state, keys, data, fed, first, steps):
-    parted = _parted(keys, first, split)
-    # Segments never cross the step at which they part: it is an evaluation.
-    a, log = one.advance(state.first, keys, data, fed, first, steps)
-    b, other = one.advance(state.second, parted, data, fed, first, steps)
-    diverged = jnp.where(log["diverged"] < 0, other["diverged"], log["diverged"])
-    return state._replace(first=a, second=b), {"diverged": diverged}
+    return _advance(one, split, state, keys, data, fed, first, steps)
 
   def evaluate(state, keys, data):
-    a, b = (one.evaluate(each, keys, data) for each in (state.first, state.second))
-
-    def error(share):
-      mixed = jax.tree.map(
-        lambda x, y: (1 - share) * x + share * y, state.first.params, state.second.params
-      )
-      return 1 - one.evaluate(state.first._replace(params=mixed), keys, data)["test_accuracy"]
-
-    path = jax.lax.map(error, jnp.linspace(0, 1, points, dtype=jnp.float32))
-    distance, gone = (
-      _norm(jax.tree.map(jnp.subtract, state.first.params, other))
-      for other in (state.second.params, state.start)
-    )
-    return {
-      "test_accuracy": a["test_accuracy"],
-      "barrier": path.max() - (path[0] + path[-1]) / 2,
-      "disagreement": (a["predicted_label"] != b["predicted_label"]).mean(dtype=jnp.float32),
-      "distance": distance,
-      "relative_distance": distance / jnp.where(gone > 0, gone, 1),
-      "error_path": path,
-    }
+    return _outcomes(one, points, state, keys, data)
 
   names = ("barrier", "disagreement", "distance", "relative_distance")
   plan = tuple(sorted({step for step in (split, end) if step}))
@@ -119,6 +94,43 @@ def make(
     period=one.period,
     evaluated_on=one.evaluated_on,
   )
+
+
+def _advance(one: Trainer, split: int, state: Twins, keys, data, fed, first, steps):
+  """Both twins, `steps` steps further: what `Trainer.advance` returns.
+
+  Segments never cross the step at which they part: it is an evaluation.
+  """
+  parted = _parted(keys, first, split)
+  a, log = one.advance(state.first, keys, data, fed, first, steps)
+  b, other = one.advance(state.second, parted, data, fed, first, steps)
+  diverged = jnp.where(log["diverged"] < 0, other["diverged"], log["diverged"])
+  return state._replace(first=a, second=b), {"diverged": diverged}
+
+
+def _outcomes(one: Trainer, points: int, state: Twins, keys, data) -> dict[str, jax.Array]:
+  """The outcomes of this module's head; `error_path` has shape [points]."""
+  a, b = (one.evaluate(each, keys, data) for each in (state.first, state.second))
+
+  def error(share):
+    mixed = jax.tree.map(
+      lambda x, y: (1 - share) * x + share * y, state.first.params, state.second.params
+    )
+    return 1 - one.evaluate(state.first._replace(params=mixed), keys, data)["test_accuracy"]
+
+  path = jax.lax.map(error, jnp.linspace(0, 1, points, dtype=jnp.float32))
+  distance, gone = (
+    _norm(jax.tree.map(jnp.subtract, state.first.params, other))
+    for other in (state.second.params, state.start)
+  )
+  return {
+    "test_accuracy": a["test_accuracy"],
+    "barrier": path.max() - (path[0] + path[-1]) / 2,
+    "disagreement": (a["predicted_label"] != b["predicted_label"]).mean(dtype=jnp.float32),
+    "distance": distance,
+    "relative_distance": distance / jnp.where(gone > 0, gone, 1),
+    "error_path": path,
+  }
 
 
 def _refuse_impossible(parsed: configs.Config) -> None:

@@ -43,7 +43,7 @@ from seedlab.training import evaluation as evaluations
 from seedlab.training import examples as sources
 from seedlab.training import images, initial, losses, objectives, schedules
 from seedlab.training import optimizer as optimizers
-from seedlab.training import step as steps
+from seedlab.training import step as stepping
 from seedlab.training.networks import as_network
 from seedlab.training.objectives import Network
 from seedlab.training.step import Rules, State
@@ -134,7 +134,6 @@ def on_dataset(
     dataset = dataset._replace(train_label=pool.digest)
   shape = dataset.test_image.shape[1:]
   layout = laid_out(config, dataset, classes, world, pool)
-  cut, source = layout.cut, layout.source
   network = _network(config, classes, shape, fields)
   teacher = ()
   if config.training.teacher:
@@ -142,24 +141,7 @@ def on_dataset(
       config.training.teacher, lambda key: network.init(key, _blank(config, shape, fields))
     )
   rules = _rules(config, network, classes, shape, fields, layout)
-  measured = evaluations.Measured(
-    config.evaluation,
-    network,
-    rules.prepare,
-    rules.loss,
-    _values(config.loss),
-    {_name(one): _function("metric", one) for one in config.evaluation.metrics},
-    cut.examples,
-    cut.block_size,
-    source.measured,
-    bool(fields),
-    config.training.average > 0,
-    config.training.codistillation > 0,
-  )
-
-  further = {
-    _name(one): Metric(better=one.better, unit=one.unit) for one in config.evaluation.metrics
-  }
+  measured = _measured(config, network, rules, bool(fields))
 
   def load():
     held = sources.on_device(dataset)
@@ -177,7 +159,7 @@ def on_dataset(
     lambda: _blank(config, shape, fields),
     load=functools.cache(load),  # hashes a large pool
     evaluate=evaluate,
-    metrics=evaluations.metrics(config.evaluation, further, bool(fields), lists is not None),
+    metrics=_metrics(config, bool(fields), lists is not None),
     coords={"label": ("example", dataset.test_label)},
     evaluated_on=lambda: (dataset.test_image, dataset.test_label),
   )
@@ -246,8 +228,8 @@ def descent(
   def init(keys, data):
     return _initial(config, network, rules, blank(), keys, _shared(data))
 
-  def advance(state, keys, data, fed, first, steps_):
-    return steps.advance(rules, state, keys, _shared(data), fed, first, steps_)
+  def advance(state, keys, data, fed, first, steps):
+    return stepping.advance(rules, state, keys, _shared(data), fed, first, steps)
 
   return Trainer(
     plan=layout.plan,
@@ -360,9 +342,9 @@ def _rules(
     loss = functools.partial(objectives.of_two, network, values, training.codistillation, *factors)
   prepare = images.as_rows
   if not fields:
-    steps_ = [(parts.find("augment", one.name), dict(one.options)) for one in config.augment]
+    changes = [(parts.find("augment", one.name), dict(one.options)) for one in config.augment]
     prepare = functools.partial(
-      images.prepare, config.data, steps_, config.model.precision, shape[0]
+      images.prepare, config.data, changes, config.model.precision, shape[0]
     )
   draws = ":" in config.model.name or config.model.get("dropout", 0.0) > 0
   return Rules(
@@ -380,6 +362,32 @@ def _rules(
     drops="together" if draws else "no",
     teacher=functools.partial(objectives.teachers_view, network) if training.teacher else None,
   )
+
+
+def _measured(
+  config: Config, network: Network, rules: Rules, rows: bool
+) -> evaluations.Measured:
+  return evaluations.Measured(
+    config.evaluation,
+    network,
+    rules.prepare,
+    rules.loss,
+    _values(config.loss),
+    {_name(one): _function("metric", one) for one in config.evaluation.metrics},
+    rules.cut.examples,
+    rules.cut.block_size,
+    rules.source.measured,
+    rows,
+    config.training.average > 0,
+    config.training.codistillation > 0,
+  )
+
+
+def _metrics(config: Config, rows: bool, lists: bool) -> dict[str, Metric]:
+  further = {
+    _name(one): Metric(better=one.better, unit=one.unit) for one in config.evaluation.metrics
+  }
+  return evaluations.metrics(config.evaluation, further, rows, lists)
 
 
 def _values(loss: configs.Part) -> Callable[[Any, Any], Any]:

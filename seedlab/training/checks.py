@@ -35,7 +35,7 @@ def traced(what: str, function: Callable[..., Any], *arguments: Any) -> tuple[An
   """
   with watched(what), answered(what):
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-  if any(map(_is_key, closed.consts)):
+  if any(map(_is_key, _constants(closed))):
     raise _captured(what)
   _refuse_reuse(what, closed.jaxpr)
   return shapes, closed
@@ -108,7 +108,7 @@ def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 def _refuse_keys(what: str, function: Callable[..., Any]) -> None:
   """A key in the closure of a function makes all runs draw the same numbers."""
   with contextlib.suppress(TypeError, ValueError):
-    closure = inspect.getclosurevars(function)
+    closure = inspect.getclosurevars(inspect.unwrap(function))
     if any(map(_is_key, [*closure.nonlocals.values(), *closure.globals.values()])):
       raise _captured(what)
 
@@ -128,6 +128,16 @@ def _is_key(value: Any) -> bool:
   return old or jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
+def _constants(closed: Any) -> Iterator[Any]:
+  """The captured constants of a closed jaxpr, and of those inside it (of functions under jit)."""
+  yield from closed.consts
+  for equation in closed.jaxpr.eqns:
+    for value in equation.params.values():
+      for inner in value if isinstance(value, tuple | list) else (value,):
+        if hasattr(inner, "consts") and hasattr(inner, "jaxpr"):
+          yield from _constants(inner)
+
+
 def _refuse_reuse(what: str, jaxpr: Any) -> None:
   try:  # no public function checks a jaxpr that is there already
     from jax.experimental.key_reuse._core import check_key_reuse_jaxpr
@@ -136,6 +146,8 @@ def _refuse_reuse(what: str, jaxpr: Any) -> None:
   try:
     check_key_reuse_jaxpr(jaxpr)
   except jax.errors.KeyReuseError as error:
+    if "consumed" not in str(error):  # captured constants confuse it
+      return
     raise UserError(
       f"{what} uses one random key for two purposes ({str(error).splitlines()[0]}): split it first,"
       " a, b = jax.random.split(key)"

@@ -411,32 +411,14 @@ def _streamed(config, pool, noisy, examples, batch_size, steps, measured, plan):
 
   Every segment is fed as much, filled up with zeros: one program, whatever their lengths.
   """
-  data, ideal = config.data, config.data.world == "ideal"
-  channels = pool.shape[-1]
-  # Where no part is drawn at random, pictures come as they are tested on.
-  canvases, held_canvases = (
-    pool.canvas is not None,
-    pool.canvas is not None and config.evaluation.train_augmented,
-  )
-  canvas = (pool.canvas, pool.canvas, channels)
-  shape, held_shape = (canvas if flag else pool.shape for flag in (canvases, held_canvases))
-  if measured * math.prod(held_shape) > _LARGEST_SHARE:
-    raise UserError(
-      f"evaluation.train measures {measured:,} examples of {data.name},"
-      f" {measured * math.prod(held_shape) / 2**30:.1f} GiB of pictures in every run,"
-      f" {_LARGEST_SHARE / 2**30:.0f} GiB at most: set evaluation.train_examples lower"
-    )
-  longest = max(1, min(_STREAMED // (batch_size * math.prod(shape)), _FED_STEPS, steps))
-  if not ideal:
-    epoch_steps = orders.steps_per_epoch(examples, batch_size, data.last_batch)
-  # An accelerator would draw them when it is done with the segment under way.
-  try:
-    host = jax.local_devices(backend="cpu")[0]
-  except RuntimeError:
-    raise UserError(
-      "JAX_PLATFORMS leaves out the CPU, on which data.stream=True draws the order of what it"
-      " reads; append ',cpu' to it"
-    ) from None
+  ideal = config.data.world == "ideal"
+  # Where no part is drawn at random, images come as they are tested on.
+  canvases = pool.canvas is not None
+  held_canvases = canvases and config.evaluation.train_augmented
+  _check_share(config, measured, measured * math.prod(_shape(pool, held_canvases)))
+  size = math.prod(_shape(pool, canvases))
+  longest = max(1, min(_STREAMED // (batch_size * size), _FED_STEPS, steps))
+  host = _cpu()
 
   @functools.lru_cache(maxsize=_LANES)
   def listed(seed):
@@ -448,43 +430,26 @@ def _streamed(config, pool, noisy, examples, batch_size, steps, measured, plan):
   def in_epoch(seed, epoch):
     with jax.default_device(host):
       key = _key(seed, "order")
-      return np.asarray(orders.epoch_order(key, epoch, examples, data.order, data.window))
+      return np.asarray(
+        orders.epoch_order(key, epoch, examples, config.data.order, config.data.window)
+      )
 
   def places_of(seeds, step):
-    """int[B]: which examples of the list step number `step` trains on."""
     if ideal:
       return step * batch_size + np.arange(batch_size)
-    epoch, within = divmod(step, epoch_steps)
-    slots = within * batch_size + np.arange(batch_size)
-    order = in_epoch(int(seeds[_SEEDS["order"]]), epoch)
-    return order[np.minimum(slots, examples - 1)]
-
-  def pictures(index, count, canvases):
-    """What is read of the examples `index`, filled up to `count`."""
-    found = (pool.read_canvases if canvases else pool.read)(index)
-    index, image, size, label = (
-      np.concatenate([array, np.zeros((count - len(array), *array.shape[1:]), array.dtype)])
-      for array in (index, *found)
-    )
-    return Drawn(crops.Canvas(image, size) if canvases else image, label, index)
-
-  def blank(count, canvases):
-    image = np.zeros((count, *(canvas if canvases else pool.shape)), np.uint8)
-    label = np.zeros(count, np.int32)
-    return Drawn(
-      crops.Canvas(image, np.ones((count, 2), np.int32)) if canvases else image, label, label
-    )
+    order = functools.partial(in_epoch, int(seeds[_SEEDS["order"]]))
+    return _places(order, examples, batch_size, config.data.last_batch, step)
 
   def feed(seeds, first, steps):
-    index = listed(int(seeds[_SEEDS["sample"]]))
+    index = listed(int(seeds[_SAMPLE]))
     places = np.concatenate([places_of(seeds, step) for step in range(first, first + steps)])
-    fed = {"batches": pictures(index[places], longest * batch_size, canvases)}
+    fed = {"batches": _read(pool, index[places], longest * batch_size, canvases)}
     end = first + steps
     if measured and end in plan:
       start = end * batch_size if ideal else 0
-      fed["measured"] = pictures(index[start : start + measured], measured, held_canvases)
+      fed["measured"] = _read(pool, index[start : start + measured], measured, held_canvases)
     elif measured:  # nobody looks at them
-      fed["measured"] = blank(measured, held_canvases)
+      fed["measured"] = _blank(pool, measured, held_canvases)
     return fed
 
   def held_of(drawn, label):
@@ -493,8 +458,8 @@ def _streamed(config, pool, noisy, examples, batch_size, steps, measured, plan):
   def init(keys, data):
     del keys, data
     if not measured:
-      return Held(_nothing(), _nothing(), _nothing())
-    drawn = jax.tree.map(jnp.asarray, blank(measured, held_canvases))
+      return _empty(_nothing())
+    drawn = jax.tree.map(jnp.asarray, _blank(pool, measured, held_canvases))
     return held_of(drawn, drawn.label)
 
   def draw(held, keys, data, fed, number, first, places):
@@ -510,6 +475,58 @@ def _streamed(config, pool, noisy, examples, batch_size, steps, measured, plan):
     return held_of(drawn, noisy(keys, drawn.index, drawn.label))
 
   return Source(init, draw, settle, measured, feed, longest)
+
+
+def _check_share(config, measured, size):
+  """Raises UserError where the examples to measure on take too many bytes of every run."""
+  if size > _LARGEST_SHARE:
+    raise UserError(
+      f"evaluation.train measures {measured:,} examples of {config.data.name},"
+      f" {size / 2**30:.1f} GiB of images in every run, {_LARGEST_SHARE / 2**30:.0f} GiB at most:"
+      " set evaluation.train_examples lower"
+    )
+
+
+def _cpu() -> jax.Device:
+  """The device that draws orders: an accelerator would do it after the segment under way."""
+  try:
+    return jax.local_devices(backend="cpu")[0]
+  except RuntimeError:
+    raise UserError(
+      "JAX_PLATFORMS leaves out the CPU, on which data.stream=True draws the order of what it"
+      " reads; append ',cpu' to it"
+    ) from None
+
+
+def _places(order, examples, batch_size, last_batch, step):
+  """int[B]: on which of the N examples step number `step` trains; `order(epoch)` is int[N]."""
+  epoch, within = divmod(step, orders.steps_per_epoch(examples, batch_size, last_batch))
+  slots = within * batch_size + np.arange(batch_size)
+  return order(epoch)[np.minimum(slots, examples - 1)]
+
+
+def _shape(pool: Pool, canvases: bool) -> tuple[int, ...]:
+  """Of one image of a pool, on its canvas or as it is tested on."""
+  return (pool.canvas, pool.canvas, pool.shape[-1]) if canvases else pool.shape
+
+
+def _read(pool: Pool, index: np.ndarray, count: int, canvases: bool) -> Drawn:
+  """What a pool has of the examples `index`, filled up with zeros to `count`."""
+  found = (pool.read_canvases if canvases else pool.read)(index)
+  index, image, size, label = (
+    np.concatenate([array, np.zeros((count - len(array), *array.shape[1:]), array.dtype)])
+    for array in (index, *found)
+  )
+  return Drawn(crops.Canvas(image, size) if canvases else image, label, index)
+
+
+def _blank(pool: Pool, count: int, canvases: bool) -> Drawn:
+  """`count` black images of class 0."""
+  image = np.zeros((count, *_shape(pool, canvases)), np.uint8)
+  label = np.zeros(count, np.int32)
+  if canvases:
+    image = crops.Canvas(image, np.ones((count, 2), np.int32))
+  return Drawn(image, label, label)
 
 
 _SEEDS = {name: number for number, name in enumerate(STREAMS)}

@@ -60,7 +60,8 @@ def make(given: Given) -> Trainer:
   network = as_network(given.network, jax.eval_shape(blank))
   rule, rate = _rule(given, layout.length, layout.cut.epoch_steps)
   measures = _metrics(given, loss)
-  drops = _checked(network, blank, loss, measures, dataset, rule)
+  classifier = is_cross_entropy(given.loss)
+  drops = _checked(network, blank, loss, measures, dataset, rule, classifier)
   if loss.calls:
     descended = functools.partial(
       objectives.of_each, network, loss.function, config.training.loss_factor
@@ -246,6 +247,11 @@ def _rule(given: Given, length: int, epoch_steps: int) -> tuple[Callable[..., An
       rate = schedules.of_section(config.schedule, peak, length, epoch_steps)
     return optimizer.build(config.optimizer, config.schedule, length, epoch_steps), rate
   if not hasattr(made, "update"):
+    if getattr(made, "__module__", "").partition(".")[0] == "optax":
+      raise UserError(
+        f"optimizer is the function optax.{made.__name__}: call it, optax.{made.__name__}(1e-3), or"
+        f" name it, {made.__name__!r} with learning_rate=1e-3"
+      )
     if not callable(made):
       raise UserError(
         "optimizer must be an optax transformation, a function steps -> transformation, or a name"
@@ -265,7 +271,25 @@ def _constant(rate: float, step: jax.Array) -> float:
   return rate
 
 
-def _checked(network: Network, blank, loss: Measure, measures, dataset: Dataset, rule) -> str:
+def _check_labels(outputs: Any, dataset: Dataset) -> None:
+  """Labels that are no classes of the outputs: cross-entropy would be quietly wrong."""
+  for name, labels in (("train", dataset.train_label), ("test", dataset.test_label)):
+    whole = isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and labels.ndim == 1
+    if not whole or outputs.ndim != 2:
+      raise UserError(
+        "loss='cross_entropy' takes logits [B, K] and whole numbers [B] as targets, and the network"
+        f" returns {_batch(outputs)} for those of {name}; write a loss of (outputs, targets)"
+      )
+    if labels.min() < 0 or labels.max() >= outputs.shape[-1]:
+      raise UserError(
+        f"the targets of {name} lie between {labels.min()} and {labels.max()}, and the network has"
+        f" {outputs.shape[-1]} outputs, for the classes 0 to {outputs.shape[-1] - 1}"
+      )
+
+
+def _checked(
+  network: Network, blank, loss: Measure, measures, dataset: Dataset, rule, classifier: bool
+) -> str:
   """Traces everything on two examples; returns which keys the network or the loss asks for."""
   key = checks.key_like()
   params, state = checks.traced("network", network.init, key, jax.eval_shape(blank))[0]
@@ -278,29 +302,20 @@ def _checked(network: Network, blank, loss: Measure, measures, dataset: Dataset,
     "optimizer", lambda key, p, g: rule(key).update(g, rule(key).init(p), p, value=jnp.float32(0)),
     key, params, updates,
   )  # fmt: skip
-  for what, one in {"loss": loss, **measures}.items():
+  functions = {"loss": loss, **measures}
+  for what, one in functions.items():
     if one.calls:
-      if jax.tree.leaves(state):
-        raise UserError(
-          f"{what} calls the network with one example at a time, which has no batch statistics:"
-          " take a network without batch norm"
-        )
-      keys = jax.ShapeDtypeStruct((2,), key.dtype)
-      checks.traced(
-        what,
-        lambda p, examples, keys, one=one: objectives.each(
-          network, one.function, p, state, examples, keys, True
-        ),
-        params, (pair, target), keys,
-      )  # fmt: skip
-  if loss.calls:
+      _check_caller(network, what, one, params, state, (pair, target))
+  if all(one.calls for one in functions.values()):
     return "each"
   (outputs, changed), closed = checks.traced(
     "network", lambda p, s, x, key: network.apply(p, s, x, True, None, key),
     params, state, pair, key,
   )  # fmt: skip
   check_same_tree(state, changed, "the network")
-  for what, one in {"loss": loss, **measures}.items():
+  if classifier:
+    _check_labels(outputs, dataset)
+  for what, one in functions.items():
     if not one.calls and one.meaning.dims != ("example",):
       refuse_broadcast(what, outputs, target)
       checks.traced(
@@ -310,7 +325,27 @@ def _checked(network: Network, blank, loss: Measure, measures, dataset: Dataset,
         ),
         outputs, target, pair,
       )  # fmt: skip
+  if loss.calls:
+    return "each"
   return "together" if _reads_last(closed.jaxpr) else "no"
+
+
+def _check_caller(network: Network, what: str, one: Measure, params, state, examples) -> None:
+  """A loss or a metric that calls the network with one example at a time."""
+  trained = what == "loss"
+  if trained and jax.tree.leaves(state):
+    raise UserError(
+      "loss calls the network with one example at a time, which has no batch statistics: take a"
+      " network without batch norm"
+    )
+  keys = jax.ShapeDtypeStruct((2,), checks.key_like().dtype)
+  checks.traced(
+    what,
+    lambda p, s, examples, keys: objectives.each(
+      network, one.function, p, s, examples, keys, trained
+    ),
+    params, state, examples, keys,
+  )  # fmt: skip
 
 
 def _reads_last(jaxpr: core.Jaxpr) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from seedlab import streams, training
@@ -93,10 +94,18 @@ def make(given: Given) -> Trainer:
     advance=advance,
     evaluate=evaluate,
     metrics=metrics,
+    coords=_labels(dataset.test_image),
     feed=layout.source.feed,
     period=training.period(config, layout),
     evaluated_on=lambda: dataset.test_image,
   )
+
+
+def _labels(test: Any) -> dict[str, Any]:
+  """The labels of the test examples, where `test` is a pair whose second part is such."""
+  label = test[1] if isinstance(test, tuple) and len(test) == 2 else None
+  whole = isinstance(label, np.ndarray) and label.ndim == 1 and label.dtype.kind in "iu"
+  return {"label": ("example", label)} if whole else {}
 
 
 def of_function(train: Callable[..., Any], meanings: Mapping[str, Metric]) -> Trainer:
