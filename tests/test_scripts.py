@@ -211,7 +211,7 @@ def test_a_grid_has_a_page_of_its_own(tmp_path):
   run("sweep", MLP, "--runs=4", "--grid=activation=relu,smelu", f"--out={tmp_path}/grid")
   done = run("report", f"{tmp_path}/grid")
   assert done.stdout.count("relu") == done.stdout.count("smelu") >= 2
-  assert "activation=smelu" in (tmp_path / "grid/report.html").read_text()
+  assert "activation.name=smelu" in (tmp_path / "grid/report.html").read_text()
 
 
 def test_activations_are_drawn(tmp_path):

@@ -39,7 +39,10 @@ POSITIONAL = ()
 def main(argv: list[str]) -> None:
   del argv
   if _PLAN.value:
-    print("planning: reads the data, compiles the programs and times a few steps", file=sys.stderr)
+    print(
+      "planning trains nothing: it reads the data, compiles the programs and times a few steps",
+      file=sys.stderr,
+    )
   what: Any = _TRAINER.value or cli.experiment(_CONFIG.value)
   if _TRAINER.value and _CONFIG.value:
     raise UserError("--config and --trainer are two experiments; give one")
