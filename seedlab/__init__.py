@@ -15,13 +15,17 @@ __version__ = "0.1.0"
 __all__ = [
   "Config",
   "Metric",
+  "Recipe",
   "Trainer",
   "UserError",
   "compare",
+  "from_train_step",
+  "function",
   "grid",
   "open",
   "plan",
   "replay",
+  "supervised",
   "sweep",
 ]
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
   from seedlab.config import Config
   from seedlab.errors import UserError
   from seedlab.grids import grid
+  from seedlab.recipe import Recipe, from_train_step, function, supervised
   from seedlab.records import open
   from seedlab.replaying import replay
   from seedlab.sweeps import plan, sweep
@@ -38,13 +43,17 @@ else:
   _HOME = {
     "Config": "config",
     "Metric": "trainer",
+    "Recipe": "recipe",
     "Trainer": "trainer",
     "UserError": "errors",
     "compare": "comparisons",
+    "from_train_step": "recipe",
+    "function": "recipe",
     "grid": "grids",
     "open": "records",
     "plan": "sweeps",
     "replay": "replaying",
+    "supervised": "recipe",
     "sweep": "sweeps",
   }
 

@@ -37,12 +37,34 @@ def changed(
   """
   values = configs.plain(values)
   named = {field.removesuffix(".name"): value for field, value in changes.items() if _names(field)}
+  others = {field: value for field, value in changes.items() if not _names(field)}
   for section, name in named.items():
+    for field in _of_the_old_part(values, section, name, others):
+      _set(values, field, others.pop(field))
     _rename(values, section, name)
-  for field, value in changes.items():
-    if not _names(field):
-      _set(values, field, value)
+  for field, value in others.items():
+    _set(values, field, value)
   return configs.parse(values)
+
+
+def _of_the_old_part(
+  values: dict[str, Any], section: str, name: Any, others: Mapping[str, Any]
+) -> list[str]:
+  """The changes of options that only the part to be replaced has: they set it back first."""
+  asked = [field for field in others if field.startswith(f"{section}.")]
+  if not asked or not isinstance(name, str):
+    return []
+  had, has = (
+    parts.options(section, parts.find(section, one)) for one in (_name(values, section), name)
+  )
+  options = {field: field.partition(".")[2] for field in asked}
+  return [field for field, option in options.items() if option in had and option not in has]
+
+
+def _name(values: Mapping[str, Any], section: str) -> str:
+  """The name of the part of a section as it stands."""
+  there = values.get(section) or {}
+  return there if isinstance(there, str) else there.get("name", configs.DEFAULTS[section])
 
 
 def _names(field: str) -> bool:
@@ -55,9 +77,9 @@ def _rename(values: dict[str, Any], section: str, name: Any) -> None:
   """Makes `section` the part `name`; what the new part does not have is dropped or refused."""
   if not isinstance(name, str):
     raise UserError(f"{section}={name!r} must be the name of a part: give its options one by one")
-  old = values.get(section) or {}
-  old = {"name": old} if isinstance(old, str) else dict(old)
-  before = old.pop("name", configs.DEFAULTS[section])
+  before = _name(values, section)
+  there = values.get(section) or {}
+  old = {} if isinstance(there, str) else {key: there[key] for key in there if key != "name"}
   if name != before:
     ours = configs.own_fields(section)
     had = parts.options(section, parts.find(section, before))
@@ -70,7 +92,7 @@ def _rename(values: dict[str, Any], section: str, name: Any) -> None:
         continue
       raise UserError(
         f"{section}.{option}={value!r} was set for {section}.name={before!r}, and {name!r} does not"
-        f" read it; set {section}.{option} back to {before!r}'s default first, or leave it out"
+        f" read it; set it back too ({section}.{option}={_usual(had, option)}), or leave it out"
       )
   values[section] = {"name": name, **old}
   other, fact = _ASKED.get(section, ("", ""))
@@ -80,6 +102,10 @@ def _rename(values: dict[str, Any], section: str, name: Any) -> None:
     usual = configs.part_of(cls, other, {}, other)
     if configs.part_of(cls, other, values[other] or {}, other) == usual:
       del values[other]
+
+
+def _usual(had: Mapping[str, parts.Option], option: str) -> Any:
+  return had[option].default if option in had and not had[option].needed else "its default"
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -319,15 +319,15 @@ def parse(values: Mapping[str, Any] | config_dict.ConfigDict | Config) -> Config
   found["loss"] = part_of(Part, "loss", values.get("loss", {}), "loss")
   found["augment"] = _list_of_parts("augment", values.get("augment", ()))
   for name, cls in OWN.items():
-    found[name] = _own(cls, values.get(name, {}), f"{name}.")
+    found[name] = parse_section(cls, values.get(name, {}), f"{name}.")
   config = Config(**found)
-  _check(config)
+  check(config)
   return config
 
 
 def parse_seeds(values: Mapping[str, Any]) -> Seeds:
   """The section `seeds` alone, checked."""
-  seeds = _own(Seeds, plain(values), "seeds.")
+  seeds = parse_section(Seeds, plain(values), "seeds.")
   rules.check_seeds(seeds)
   return seeds
 
@@ -463,7 +463,7 @@ def part_of(cls: type, kind: str, values: Any, prefix: str) -> Any:
   if not isinstance(name, str):
     raise UserError(f"{prefix}.name={name!r} must be the name of a part")
   _refuse_moved(values, prefix)
-  own = _own(
+  own = parse_section(
     cls, {key: values[key] for key in values if key in ours} | {"name": name}, f"{prefix}."
   )
   given = {key: value for key, value in values.items() if key not in ours}
@@ -505,7 +505,7 @@ def _refuse_moved(values: Mapping[str, Any], section: str) -> None:
       raise UserError(f"{section}.{name} is not a field; it is {moved} now")
 
 
-def _own(cls: type, values: Any, prefix: str) -> Any:
+def parse_section(cls: type, values: Any, prefix: str) -> Any:
   """A section whose fields are ours."""
   if not isinstance(values, Mapping):
     raise UserError(f"{prefix[:-1]}={values!r} is a section: give its fields ({prefix}NAME=VALUE)")
@@ -526,7 +526,8 @@ def _own(cls: type, values: Any, prefix: str) -> Any:
   return cls(**found)
 
 
-def _check(config: Config) -> None:
+def check(config: Config) -> None:
+  """Raises UserError for a value that is too small, and for fields that do not go together."""
   values = dict(flatten(to_dict(config)))
   usual = {
     f"{section}.{field}": value

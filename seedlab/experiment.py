@@ -1,7 +1,7 @@
 """What is trained: an experiment, its record in a manifest, its description by a worker.
 
-An experiment is a function that builds a Trainer with its JSON arguments, or a config, for
-which that function is seedlab's own.
+An experiment is a function that builds a Trainer (or a recipe) with its JSON arguments; or a
+recipe, which is such a function without arguments; or a config, for which it is seedlab's own.
 """
 
 import concurrent.futures
@@ -19,10 +19,11 @@ from seedlab.config import STREAMS, Config, Seeds, Stream
 from seedlab.errors import UserError
 from seedlab.pool import Code, local_pool
 from seedlab.progress import say
+from seedlab.recipe import WHICH, Recipe
 
 _FUNCTION = (
-  "seedlab calls the function once, with `arguments` alone, and it must return a seedlab.Trainer,"
-  " which says how one run is trained"
+  "seedlab calls the function once, with `arguments` alone, and it must return a seedlab.Trainer"
+  f" or a recipe: {WHICH}"
 )
 _PATIENCE = 5.0  # seconds without a word
 _MEASURED = (("loop", 1), ("vmap", 8), ("vmap", 16), ("vmap", 32))  # what lanes=measure tries
@@ -58,15 +59,16 @@ class Experiment(NamedTuple):
 
 
 def experiment(
-  what: Config | Mapping[str, Any] | str | Callable[..., Any],
+  what: Config | Mapping[str, Any] | str | Recipe | Callable[..., Any],
   arguments: Mapping[str, Any] | None = None,
   seeds: Mapping[str, Any] | None = None,
   data_dir: str | None = None,
 ) -> Experiment:
-  """An Experiment from a Config (or what `config.parse` takes) or a function building a Trainer.
+  """An Experiment from a Config (or what `config.parse` takes), a recipe or a function.
 
   Args:
-    what: a Config, a mapping, a function, or its name "module:function".
+    what: a Config, a mapping, a recipe, a function that returns a Trainer or a recipe, or its name
+      "module:function".
     arguments: JSON arguments of the function; a Config has none.
     seeds: fields of `config.Seeds`, for a function; a Config has its own.
     data_dir: the tensorflow-datasets directory, for a Config.
@@ -86,11 +88,16 @@ def experiment(
     raise UserError(f"arguments={given!r} must be JSON ({error})") from None
   if isinstance(what, str):
     name, build, code = what, parts.imported("trainer", what), None
+  elif isinstance(what, Recipe):
+    name, build, code = f"<{what.description['kind']} recipe>", what, Code.of(what)
   else:
     name, build = f"{what.__module__}:{what.__qualname__}", what
     code = None if _found(name, what) else Code.of(what)
   _check_arguments(name, _parameters(name, build), given)
-  return Experiment(name, given, None, parsed_seeds, code, _defaults(_parameters(name, build)))
+  described: Mapping[str, Any] = _defaults(_parameters(name, build))
+  if isinstance(build, Recipe):  # which has no arguments
+    described = build.description
+  return Experiment(name, given, None, parsed_seeds, code, described)
 
 
 def argument_values(what: str | Callable[..., Any]) -> dict[str, Any]:
@@ -143,6 +150,11 @@ def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
   """The experiment of a store; its config must be one this version of seedlab knows."""
   if not kept.get("config"):
     known = kept["trainer"]
+    if not trainer and known["function"].endswith(" recipe>"):
+      raise UserError(
+        f"{os.fspath(directory)!r} was made by a recipe, whose code no store keeps; pass it:"
+        f" seedlab.replay({os.fspath(directory)!r}, run, recipe=recipe)"
+      )
     if not trainer and (known["function"].startswith("__main__:") or "<" in known["function"]):
       raise UserError(
         f"{os.fspath(directory)!r}: its Trainer was made by {known['function']}, in a notebook or"
@@ -150,6 +162,8 @@ def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
         f" seedlab.replay({os.fspath(directory)!r}, run, trainer=make)"
       )
     build = trainer or parts.imported("trainer", known["function"])
+    if isinstance(build, Recipe):
+      return _recorded_recipe(trainer or known["function"], build.description, known, directory)
     usual = _defaults(_parameters(known["function"], build))
     given = {  # a default that JSON changes, such as a tuple, is the function's own again
       name: value
@@ -164,6 +178,17 @@ def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
       f"{os.fspath(directory)!r} was written by seedlab {kept['seedlab_version']}, whose config"
       f" this version ({__version__}) does not know: {error}; install that version to replay it"
     ) from None
+
+
+def _recorded_recipe(what, description, known, directory) -> Experiment:
+  """The experiment of a recipe (or its name), whose description must be that of the store."""
+  there = known["arguments"]
+  changed = config.differences({**description, **there}, dict(description))
+  if "kind" in there and changed:  # else it was the result of a function with these arguments
+    raise UserError(
+      f"{os.fspath(directory)!r} was made by another recipe: {errors.changes(changed)}"
+    )
+  return experiment(what, seeds=known["seeds"])
 
 
 def going_on(described: Experiment, known: Mapping[str, Any]) -> Experiment:

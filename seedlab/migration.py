@@ -83,9 +83,12 @@ def from_layout_1(values: Mapping[str, Any]) -> dict[str, Any]:
   smoothing = training.pop("label_smoothing", 0.0)
   activation = model.pop("activation", "relu")
   beside = model.pop("activation_kwargs", {})
+  # Options of worlds were floats, whole numbers too.
+  world = data.get("world_kwargs", {}).items()
+  world = {name: int(value) if value == int(value) else value for name, value in world}
   found = {
     **old,
-    "data": _read("data", data | data.get("world_kwargs", {}), _CHANGES),
+    "data": _read("data", data | world, _CHANGES),
     "augment": _augmentations(data),
     "model": _read("model", model),
     "loss": {"name": "cross_entropy", "smoothing": smoothing},

@@ -119,7 +119,9 @@ def find(kind: str, name: str, field: str = "") -> Callable[..., Any]:
     UserError: there is none.
   """
   field = field or f"{kind}.name"
-  if ":" in name and not (kind == "data" and "/" in name.partition(":")[0]):
+  head, colon, path = name.partition(":")
+  # A set of tensorflow-datasets may have a version: "mnist:3.0.1".
+  if colon and not (kind == "data" and ("/" in head or not path[:1].isidentifier())):
     return imported(field, name)
   ours, asked = names(kind), KINDS[kind]
   if name in ours:

@@ -9,6 +9,7 @@ import numpy as np
 from seedlab import config, errors, records, streams, tasks
 from seedlab.errors import UserError
 from seedlab.experiment import executor_of, recorded_experiment, spec_of
+from seedlab.recipe import Recipe
 
 _TOLERANCE = 0.01  # what other roundings do to the outcome of a short training
 
@@ -62,6 +63,7 @@ def replay(
   run: int,
   *,
   trainer: Callable[..., Any] | None = None,
+  recipe: Recipe | Callable[..., Any] | None = None,
   data_dir: str | None = None,
 ) -> Replay:
   """Recomputes one run alone and compares its final state with the recorded digest.
@@ -69,6 +71,7 @@ def replay(
   Args:
     trainer: the function that built the Trainer, where the store names one that
       cannot be imported (a notebook's).
+    recipe: the recipe, or the function that returned it, likewise.
     data_dir: the tensorflow-datasets directory.
   """
   kept = records.manifest(directory)
@@ -77,7 +80,7 @@ def replay(
     row = _row(dataset, run, directory)
     recorded = {name: dataset[name].values[row] for name in ["digest", *kept["outcome"]]}
   recorded_fingerprint = kept["fingerprints"][int(dataset["fingerprint"].values[row])]
-  described = recorded_experiment(kept, trainer, data_dir, directory)
+  described = recorded_experiment(kept, trainer or recipe, data_dir, directory)
   mode, width = recorded_fingerprint["mode"], recorded_fingerprint["width"]
   with executor_of(1, None) as (pool, _):
     spec = spec_of(described, mode, width)

@@ -80,6 +80,16 @@ def _check_evaluation(config: Any) -> None:
       f"{config.model.get('dropout')!r}, which draws another network for every block; switch one of"
       " them off"
     )
+  if evaluation.trajectory and evaluation.probabilities:
+    raise UserError(
+      "evaluation.trajectory=True keeps the probabilities of every evaluation, and so those at the"
+      " end: leave evaluation.probabilities at False"
+    )
+  if evaluation.train_augmented and not _augmented(config):
+    raise UserError(
+      "evaluation.train_augmented=True measures augmented images, and none is augmented: name"
+      " augmentations in `augment`, or leave it at False"
+    )
   if evaluation.slices == 1:
     raise UserError("evaluation.slices=1 is one point of a slice; take 2 or more, or 0 for none")
   if evaluation.slices and config.data.world == "ideal":
@@ -202,6 +212,17 @@ def _check_update(config: Any) -> None:
       "data.order='replacement' does not visit the whole pool, as training.full_batch=True says;"
       " set 'sequential' or 'permutation'"
     )
+  if config.training.full_batch and data.last_batch == "keep":
+    raise UserError(
+      "data.last_batch='keep' is about minibatches, and training.full_batch=True takes all examples"
+      " at once: leave it at 'drop'"
+    )
+  for field, usual in (("penalty_probe", 0.01), ("penalty_statistics", True)):
+    if gradient.penalty_form == "exact" and getattr(gradient, field) != usual:
+      raise UserError(
+        f"gradient.{field}={getattr(gradient, field)!r} is about finite differences, and"
+        f" gradient.penalty_form='exact' takes none: leave it at {usual!r}"
+      )
   for field in ("clip_norm", "penalty_probe"):
     value = getattr(gradient, field)
     if value is not None and not 0 < value < math.inf:
@@ -216,6 +237,11 @@ def _check_update(config: Any) -> None:
       f"gradient.noise={gradient.noise!r} needs gradient.noise_scale above 0, not 0.0"
     )
   if config.schedule is None:
+    if optimizer.learning_rate != 0.1:
+      raise UserError(
+        f"optimizer.learning_rate={optimizer.learning_rate!r} is not read: optimizer.name="
+        f"{optimizer.name!r} takes none; leave it at 0.1, or take another optimizer"
+      )
     for field, set_ in (
       ("gradient.penalty", gradient.penalty),
       ("probe.steps", config.probe.steps),
@@ -226,13 +252,24 @@ def _check_update(config: Any) -> None:
           f"{optimizer.name!r} does not take; take another optimizer"
         )
     return
-  schedule = config.schedule
+  _check_schedule(config.schedule)
+
+
+def _check_schedule(schedule: Any) -> None:
+  """When the rate changes."""
   if schedule.name == "picard" and not schedule.per_epoch:
     raise UserError("schedule.name='picard' counts epochs: set schedule.per_epoch=True")
   if schedule.hold_steps > 1 and schedule.per_epoch:
     raise UserError(
       f"schedule.hold_steps={schedule.hold_steps} and schedule.per_epoch=True both say when the"
       " rate changes: take one"
+    )
+  held = schedule.per_epoch or schedule.hold_steps > 1
+  if schedule.name == "constant" and held and not schedule.get("warmup_steps"):
+    field = "per_epoch=True" if schedule.per_epoch else f"hold_steps={schedule.hold_steps}"
+    raise UserError(
+      f"schedule.{field} says when the rate changes, and that of schedule.name='constant' never"
+      " does: leave it out"
     )
 
 

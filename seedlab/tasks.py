@@ -15,6 +15,7 @@ import numpy as np
 from seedlab import checkpoints, engine, host, parts, pool
 from seedlab.errors import UserError
 from seedlab.pool import Code
+from seedlab.recipe import WHICH, Recipe
 from seedlab.trainer import EVALUATION, Trainer
 
 
@@ -98,9 +99,11 @@ def _trainer(spec: Mapping[str, Any], code: Code | None) -> Trainer:
   except TypeError as error:
     raise UserError(f"arguments={spec['arguments']!r} of {spec['function']}: {error}") from None
   trainer = build(**spec["arguments"])
+  if isinstance(trainer, Recipe):  # of a function that returns one
+    trainer = trainer()
   if not isinstance(trainer, Trainer):
     raise UserError(
-      f"{spec['function']} returned a {type(trainer).__name__}, not a seedlab.Trainer: a function"
-      " given to seedlab trains nothing itself, its Trainer says how one run is trained"
+      f"{spec['function']} returned a {type(trainer).__name__}, not a seedlab.Trainer or a recipe:"
+      f" a function given to seedlab trains nothing itself; {WHICH}"
     )
   return trainer

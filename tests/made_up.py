@@ -9,6 +9,8 @@ import xarray
 from seedlab import claims, config
 from seedlab.config import STREAMS, Config
 from seedlab.studies.study import Study, Sweep
+from seedlab.trainer import Metric
+from seedlab.training import evaluation
 
 RUNS = 12  # at most of a sweep that is not crossed
 # By which the levels of a crossed design are divided; what is left are at least two.
@@ -34,6 +36,7 @@ def store(one: Sweep, scale: str, made: Sequence[dict], rng: np.random.Generator
   steps = np.array([10, 20, 30, 40])
   kept = _twins(rng, runs) if one.trainer else _outcomes(one.config, rng, runs, len(steps))
   names = [name for name, (dims, _) in kept.items() if "example" not in dims]
+  meanings = _meanings(one, kept)
   kept |= {
     "completed": ("run", np.ones(runs, bool)),
     "diverged": ("run", np.full(runs, -1)),
@@ -54,8 +57,19 @@ def store(one: Sweep, scale: str, made: Sequence[dict], rng: np.random.Generator
     "trainer": function and {"function": function, "arguments": arguments},
     "evaluation_digest": "same", "vary": list(seeding.vary), "design": seeding.design,
     "planned_n": runs, "stop": None, "claims": list(made), "metrics": sorted(names),
+    "meanings": meanings,
   }  # fmt: skip
   return xarray.Dataset(kept, coords, attributes)
+
+
+def _meanings(one: Sweep, kept: dict) -> dict[str, dict[str, str | None]]:
+  """Better direction and unit of each outcome."""
+  metrics = {"test_accuracy": Metric(better="higher")}
+  if one.config:
+    rows = one.config.data.name in _ROWS
+    metrics = evaluation.metrics(one.config.evaluation, {}, rows, one.config.evaluation.lists > 0)
+  meant = {name: metrics.get(name, Metric()) for name in kept}
+  return {name: {"better": each.better, "unit": each.unit} for name, each in meant.items()}
 
 
 def _seeds(one: Sweep, scale: str) -> dict[str, np.ndarray]:

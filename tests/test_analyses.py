@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from seedlab import config, records, studies, sweeps
+from seedlab.pool import local_pool
 from seedlab.studies import runner, study
 
 
@@ -91,7 +92,7 @@ def test_made_up_stores_are_like_real_ones(tmp_path):
   one = study.Sweep("a", settings, range(2))
   whole = study.Study("a study", lambda scale: [], lambda *_: [one], None)
   made = made_up.stores(whole, "laptop", [one])["a"]
-  with sweeps.local_pool(1) as pool:
+  with local_pool(1) as pool:
     plans = {"planned_n": 2, "claims": []}
     sweeps.sweep(
       settings, runs=range(2), out=tmp_path, executor=pool, workers=1, quiet=True, **plans
@@ -107,4 +108,5 @@ def test_made_up_stores_are_like_real_ones(tmp_path):
   for name in set(made.attrs) - {"trainer"}:
     assert isinstance(made.attrs[name], type(real.attrs[name])) or made.attrs[name] is None, name
   assert made.attrs["metrics"] == sorted(real.attrs["metrics"])
+  assert made.attrs["meanings"] == real.attrs["meanings"]
   assert np.array_equal(made["seed_init"], real["seed_init"])

@@ -14,7 +14,7 @@ from jax import lax
 from networks import activated, assert_near, equations, gradient, moved, shapes, size, style
 from networks import build as network
 
-from seedlab import activations, config
+from seedlab import activations, training
 from seedlab.errors import UserError
 from seedlab.models import cells, layers, vit
 from seedlab.models.cells import Cells, Edge, Structure
@@ -764,16 +764,18 @@ def test_build_refuses_in_one_line(fields, shape, message):
   assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("field, value", [("cell_seed", -1), ("dropout", -0.1)])
-def test_the_config_refuses_what_is_negative(field, value):
-  with pytest.raises(UserError, match=rf"model.{field}={value} must be at least 0"):
-    config.parse({"model": {field: value}})
-
-
-@pytest.mark.parametrize("field", ["patch", "heads"])
-def test_the_config_refuses_zero(field):
-  with pytest.raises(UserError, match=rf"model.{field}=0 must be at least 1"):
-    config.parse({"model": {field: 0}})
+@pytest.mark.parametrize(
+  "name, option, value, least",
+  [
+    ("cells", "cell_seed", -1, 0),
+    ("dconv", "dropout", -0.1, 0),
+    ("vit", "patch", 0, 1),
+    ("vit", "heads", 0, 1),
+  ],
+)
+def test_a_config_is_refused_what_is_too_small(name, option, value, least):
+  with pytest.raises(UserError, match=rf"model.{option}={value} must be at least {least}"):
+    training.make_trainer({"model": {"name": name, option: value}})
 
 
 @pytest.mark.parametrize("name, smallest", [("alexnet", 29), ("mcnn", 4), ("densenet40", 4)])

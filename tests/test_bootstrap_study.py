@@ -1,6 +1,5 @@
 """The Deep Bootstrap study: its settings, its pairs, and its numbers on made-up curves."""
 
-import dataclasses
 import importlib.util
 import json
 import math
@@ -12,7 +11,7 @@ import xarray
 
 from seedlab import claims
 from seedlab import config as configs
-from seedlab.config import changed
+from seedlab.changes import changed
 from seedlab.errors import UserError
 from seedlab.studies.bootstrap import STUDY, measures, page, pairs, settings, sweeps
 
@@ -68,14 +67,14 @@ def test_every_setting_of_every_scale_is_an_experiment():
     128,
     39_000,
   )
-  assert (main.optimizer.learning_rate, main.optimizer.momentum, main.optimizer.weight_decay) == (
-    0.1,
-    0.0,
-    0.0,
-  )
-  assert main.optimizer.hold_steps == 390 and main.data.normalisation == "half"
+  rule = main.optimizer
+  assert (rule.name, rule.learning_rate) == ("sgd", 0.1)
+  assert (rule.get("momentum"), rule.get("weight_decay")) == (0.0, 0.0)
+  assert (main.schedule.name, main.schedule.hold_steps) == ("cosine", 390)
+  assert main.data.normalisation == "half"
   augmented = paper["cifar5m/vgg11,aug2,ideal"]
-  assert (augmented.data.crop, augmented.data.flip, augmented.data.world) == (4, True, "ideal")
+  assert [part.name for part in augmented.augment] == ["crop", "flip"]
+  assert (augmented.augment[0].get("padding"), augmented.data.world) == (4, "ideal")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_the_pairs_of_the_study_are_pairs():
   [
     ({"model.width": 9}, "model.width=8 beside 9"),
     ({"optimizer.learning_rate": 0.2}, "optimizer.learning_rate=0.1 beside 0.2"),
-    ({"data.flip": True}, "data.flip=False beside True"),
+    ({"augment": ["flip"]}, r"augment\[0\].name=None beside 'flip'"),
     ({"evaluation.every_steps": 3}, "evaluation.every_steps=6 beside 3"),
     ({"seeds.fixed": 1}, "seeds.fixed=0 beside 1"),
   ],
@@ -381,12 +380,12 @@ def test_the_config_file():
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   made_ = configs.parse(module.get_config("paper,preresnet18,real,n5000,aug2"))
-  assert (made_.data.train_examples, made_.data.crop_padding) == (5000, "black")
+  assert (made_.data.train_examples, made_.augment[0].get("fill")) == (5000, "black")
   dogs = configs.parse(module.get_config("paper,preresnet18,dogbird,real,all"))
-  assert (dogs.data.name, dogs.data.train_examples, dogs.optimizer.momentum) == (
+  assert (dogs.data.name, dogs.data.train_examples, dogs.optimizer.get("momentum")) == (
     "imagenet_dogbird",
     None,
     0.9,
   )
   assert module.get_config("laptop,ideal") == module.get_config("laptop,mlp,ideal")
-  assert dataclasses.asdict(configs.parse(module.get_config()))["data"]["name"] == "glyphs"
+  assert configs.parse(module.get_config()).data.name == "glyphs"

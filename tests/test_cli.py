@@ -1,7 +1,6 @@
 """The command line as a user meets it: real processes, their one line, their exit status."""
 
 import ast
-import dataclasses
 import importlib.metadata
 import json
 import os
@@ -32,11 +31,10 @@ import sys
 import time
 
 from absl import flags
-from ml_collections import config_flags
 
 from seedlab import cli, config, errors
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment")
+_CONFIG = flags.DEFINE_string("config", None, "the experiment")
 _RUNS = flags.DEFINE_integer("runs", 100, "how many runs", lower_bound=1)
 _MODE = flags.DEFINE_enum("mode", "auto", ["auto", "loop", "vmap"], "lane mode")
 _STRICT = flags.DEFINE_boolean("strict", False, "fail on a contradiction")
@@ -50,7 +48,7 @@ def main(argv):
 
 def print():
   import json
-  sys.stdout.write(json.dumps(config.to_dict(config.parse(_CONFIG.value))))
+  sys.stdout.write(json.dumps(config.to_dict(cli.experiment(_CONFIG.value))))
 
 
 def user_error():
@@ -128,23 +126,31 @@ if __name__ == "__main__":
 
 _CONFIG_FILES = {
   "good.py": """
-from seedlab.config import Config, Model, to_config_dict
+from seedlab.config import to_config_dict
 from seedlab.errors import choice_error
 
 def get_config(scale="laptop"):
   if scale not in ("smoke", "laptop"):
     raise choice_error("scale", scale, ("smoke", "laptop"))
-  return to_config_dict(Config(model=Model(name="mlp", width=8)))
+  return to_config_dict({"model": {"name": "mlp", "width": 8}})
 """,
   "no_scales.py": "from ml_collections import ConfigDict\nget_config = lambda: ConfigDict()\n",
   "syntax.py": "def get_config()\n  return 1\n",
   "nameless.py": "epochs = 3\n",
   "none.py": "def get_config(): pass\n",
   "raises.py": "def epochs():\n  return {}['epochs']\ndef get_config():\n  return epochs()\n",
-  "misspelt.py": "from seedlab.config import Model\nModel(widht=3)\n",
-  "invalid.py": """
-from seedlab.config import Config, Model, to_config_dict
-get_config = lambda: to_config_dict(Config(model=Model(width='3')))
+  "misspelt.py": "from seedlab.config import Training\nTraining(epohcs=3)\n",
+  "unchecked.py": "get_config = lambda: {'model': {'name': 'mlp', 'width': '3'}}\n",
+  "checked.py": """
+from seedlab.config import to_config_dict
+get_config = lambda: to_config_dict({'model': {'name': 'mlp', 'width': '3'}})
+""",
+  "tuned.py": "get_config = lambda: {'optimizer': {'momentum': 0.5}}\n",
+  "augmented.py": """
+get_config = lambda: {"augment": [{"name": "crop", "padding": 4}, "flip"]}
+""",
+  "emptied.py": """
+get_config = lambda: {"data": {"train_examples": 50}, "evaluation": {"epochs": [1, 2]}}
 """,
   "missing_file.py": "def get_config():\n  open('absent.txt')\n",
 }
@@ -180,16 +186,8 @@ def do(folder: pathlib.Path, action: str, **streams) -> subprocess.CompletedProc
   return call(folder, "--config=good.py", f"--do={action}", **streams)
 
 
-_FIELDS = ", ".join(sorted(field.name for field in dataclasses.fields(config.Model)))
 _WRONG = {
   "--config is missing: the experiment": [],
-  "--config.model.width changes a field of --config=FILE, which is missing": [
-    "--config.model.width=3"
-  ],
-  "Found --config.model.width=3 in argv before a value for --config was specified": [
-    "--config.model.width=3",
-    "--config=good.py",
-  ],
   "config file 'god.py' cannot be read: No such file or directory; did you mean 'good.py'?": [
     "--config=god.py"
   ],
@@ -206,10 +204,15 @@ _WRONG = {
   ],
   "none.py: get_config must return a ConfigDict, not NoneType": ["--config=none.py"],
   "raises.py, line 2: KeyError: 'epochs'": ["--config=raises.py"],
-  "misspelt.py, line 2: TypeError: Model.__init__() got an unexpected keyword argument 'widht'": [
-    "--config=misspelt.py"
+  "misspelt.py, line 2: TypeError: Training.__init__() got an unexpected keyword argument"
+  " 'epohcs'": ["--config=misspelt.py"],
+  "checked.py: model.width='3' must be of type int, not str": ["--config=checked.py"],
+  "model.width='3' must be of type int, not str": ["--config=unchecked.py"],
+  "optimizer.momentum=0.5 was set for optimizer.name='sgd', and 'adam' does not read it; set"
+  " optimizer.momentum back to 'sgd''s default first, or leave it out": [
+    "--config=tuned.py",
+    "--config.optimizer=adam",
   ],
-  "invalid.py: model.width='3' must be of type int, not str": ["--config=invalid.py"],
   "missing_file.py, line 2: FileNotFoundError: [Errno 2] No such file or directory: 'absent.txt'": [
     "--config=missing_file.py"
   ],
@@ -227,62 +230,6 @@ _WRONG = {
   "--nostrict=3 does not take an argument": ["--config=good.py", "--nostrict=3"],
   "Missing value for flag --runs": ["--config=good.py", "--runs"],
   "argument 'out' is one too many; a flag is --NAME=VALUE": ["--config=good.py", "out", "more"],
-  f"--config.model.widht: 'widht' is not a field; did you mean 'width'?; fields: {_FIELDS}": [
-    "--config=good.py",
-    "--config.model.widht=3",
-  ],
-  "--config.modle.width: 'modle' is not a field; did you mean 'model'?; "
-  "fields: data, evaluation, gradient, model, optimizer, probe, seeds, training": [
-    "--config=good.py",
-    "--config.modle.width=3",
-  ],
-  f"--config.model.norn: 'norn' is not a field; did you mean 'norm'?; fields: {_FIELDS}": [
-    "--config=good.py",
-    "--noconfig.model.norn",
-  ],
-  "--config.model.width.x: 'x' is not a field": ["--config=good.py", "--config.model.width.x=3"],
-  "--config.model is a section: give its fields (--config.model.NAME=VALUE)": [
-    "--config=good.py",
-    '--config.model={"width": 3}',
-  ],
-  "--config.model.width='wide' must be an integer": [
-    "--config=good.py",
-    "--config.model.width=wide",
-  ],
-  "--config.training.steps='1e3' must be an integer": [
-    "--config=good.py",
-    "--config.training.steps=1e3",
-  ],
-  "--config.optimizer.learning_rate='fast' must be a number": [
-    "--config=good.py",
-    "--config.optimizer.learning_rate=fast",
-  ],
-  "--config.data.flip='maybe' must be true or false": [
-    "--config=good.py",
-    "--config.data.flip=maybe",
-  ],
-  "--config.seeds.vary='(init,' must be a list, as in init,order or 2,3": [
-    "--config=good.py",
-    "--config.seeds.vary=(init,",
-  ],
-  """--config.model.activation_kwargs='{beta: 0.5}' must be a JSON object, as in {"beta": 0.5}""": [
-    "--config=good.py",
-    "--config.model.activation_kwargs={beta: 0.5}",
-  ],
-  "--config.model.activation_kwargs.beta: write them all at once, as in"
-  """ --config.model.activation_kwargs='{"beta": 1}'""": [
-    "--config=good.py",
-    "--config.model.activation_kwargs.beta=2",
-  ],
-  """--config.model.activation_kwargs='[1]' must be a JSON object, as in {"beta": 0.5}""": [
-    "--config=good.py",
-    "--config.model.activation_kwargs=[1]",
-  ],
-  "seeds.vary='ordr' is not known; did you mean 'order'?; "
-  "choices: augment, init, noise, order, poke, sample": [
-    "--config=good.py",
-    "--config.seeds.vary=init,ordr",
-  ],
 }
 
 
@@ -293,42 +240,142 @@ def test_wrong_input_is_one_line_and_status_2(folder, line):
   assert (result.stdout, result.returncode) == ("", 2)
 
 
+# Flags, and what their one line begins with and says.
+_WRONG_FIELDS = [
+  (["model.widht=3"], "model.widht=3 is not an option of model.name='mlp'", "did you mean 'width'"),
+  (["model.widht=3"], "model.widht=3 ", "options of 'mlp': width, depth,"),
+  (["modle.width=3"], "modle is not a section; did you mean 'model'?", "activation, augment, loss"),
+  (["model.width.x=3"], "model.width.x: width is not a section", ""),
+  (['model={"width": 3}'], "model={'width': 3} ", "must be the name of a part"),
+  (["training=5"], "training is a section", "training.NAME=VALUE"),
+  (["training.stepz=5"], "training.stepz is not a field; did you mean 'steps'?", "epochs, steps"),
+  (["model=cnm"], "model.name='cnm' is not known; did you mean 'cnn'?", "choices: alexnet, cells"),
+  (["model=nowhere:Net"], "model.name='nowhere:Net': No module named 'nowhere'", "nowhere.py"),
+  (["model.width=wide"], "model.width='wide' must be of type int", ""),
+  (["model.width=none"], "model.width=None must be of type int", "cannot be left empty"),
+  (["training.steps=1e3"], "training.steps=1000.0 must be of type int", ""),
+  (["optimizer.learning_rate=fast"], "optimizer.learning_rate='fast' must be of type float", ""),
+  (["optimizer.learning_rate=NaN"], "optimizer.learning_rate=nan is not a number", ""),
+  (["optimizer.learning_rate=1e39"], "optimizer.learning_rate=1e+39 must be finite", "3.4e38"),
+  (["data.plain_copy=maybe"], "data.plain_copy='maybe' must be of type bool", ""),
+  (["seeds.vary=(init,"], "seeds.vary='(init' is not known; did you mean 'init'?", "order, poke"),
+  (["seeds.vary=init,ordr"], "seeds.vary='ordr' is not known; did you mean 'order'?", "poke"),
+  (["activation.beta=0.5"], "activation.beta=0.5 is not read by activation.name='relu'", "smelu"),
+  (["model=densenet40", "model.depth=4"], "model.depth=4 is not read by", "'densenet40', but by"),
+  (["optimizer=optax:lion", "optimizer.b3=1"], "optimizer.b3=1 is not an option of", "'b2'"),
+  (["augment[0].padding=3"], "augment[0].padding: augment has 0 entries", ""),
+  (['augment=[{"name": "flap"}]'], "augment[0].name='flap' is not known", "did you mean 'flip'"),
+  (["data.flip"], "data.flip is not a field", """augment='[{"name": "flip"}]'"""),
+  (["model.activation=smelu"], "model.activation is not a field", "activation.name"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("flags", "start", "remedy"), _WRONG_FIELDS)
+def test_a_wrong_field_is_one_line_and_status_2(folder, flags, start, remedy):
+  result = call(folder, "--config=good.py", *(f"--config.{flag}" for flag in flags))
+  assert result.stderr.startswith(f"script.py: {start}") and remedy in result.stderr, result.stderr
+  assert (result.stderr.count("\n"), result.stdout, result.returncode) == (1, "", 2)
+
+
+def test_a_field_without_a_file_is_named():
+  done = seedlab_command("sweep", "--out=nowhere", "--config.model.width=3")
+  line = "--config.model.width changes a field of --config=FILE, which is missing"
+  assert (done.stderr, done.returncode) == (f"seedlab sweep: {line}\n", 2)
+
+
+def printed(folder, *flags: str) -> dict:
+  """The config that the script was given, with `--config.FLAG` for each flag."""
+  result = call(folder, *(f"--config{flag}" for flag in flags))
+  assert (result.stderr, result.returncode) == ("", 0)
+  return json.loads(result.stdout)
+
+
+_GOOD = config.to_dict(config.parse({"model": {"name": "mlp", "width": 8}}))
+
+
 @pytest.mark.parametrize(
   ("flag", "field", "value"),
   [
     ("training.steps=300", "training.steps", 300),  # empty in the config, an integer by its type
-    ("data.train_examples=50", "data.train_examples", 50),
-    ("data.image_size=16", "data.image_size", 16),
     ("optimizer.learning_rate=1", "optimizer.learning_rate", 1.0),
     ("optimizer.learning_rate=1e-3", "optimizer.learning_rate", 0.001),
-    ("data.flip=true", "data.flip", True),
-    ("data.flip", "data.flip", True),
+    ("training.full_batch", "training.full_batch", True),
     ("seeds.vary=order", "seeds.vary", ["order"]),
     ("seeds.vary=init,order", "seeds.vary", ["init", "order"]),
     ('seeds.vary=("init", "order")', "seeds.vary", ["init", "order"]),
-    ('model.activation_kwargs={"beta": 0.5}', "model.activation_kwargs", {"beta": 0.5}),
+    ("activation=mish", "activation.name", "mish"),
+    ("augment=flip", "augment[0].name", "flip"),
+    ('augment={"name": "flip"}', "augment[0].name", "flip"),
   ],
 )
 def test_a_flag_changes_its_field_alone(folder, flag, field, value):
-  result = call(folder, "--config=good.py", f"--config.{flag}")
-  assert (result.stderr, result.returncode) == ("", 0)
-  plain = config.to_dict(config.parse(config.Config(model=config.Model(name="mlp", width=8))))
-  ((name, before, after),) = config.differences(plain, json.loads(result.stdout))
+  ((name, before, after),) = (
+    change
+    for change in config.differences(_GOOD, printed(folder, "=good.py", f".{flag}"))
+    if change != ("augment", [], None)  # a list that is filled is one of fields
+  )
   assert (name, after, type(after)) == (field, value, type(value))
   assert before != after
+
+
+@pytest.mark.parametrize(
+  ("word", "value"),
+  [
+    ("300", 300), ("1e-3", 0.001), ("-.5", -0.5), ("1_000", 1000), ("true", True), ("False", False),
+    ("none", None), ("None", None), ("null", None), ('"none"', "none"), ("smelu", "smelu"),
+    ("init,order", "init,order"), ("2,3", (2, 3)), ("[2, 3]", [2, 3]), ("('init',)", ("init",)),
+    ('[{"name": "flip"}]', [{"name": "flip"}]), ("{'beta': 1}", {"beta": 1}), ("", ""),
+    ("my_file:Net", "my_file:Net"), ("out/a.safetensors", "out/a.safetensors"), ("[1", "[1"),
+  ],
+)  # fmt: skip
+def test_what_a_word_means(word, value):
+  assert (cli.value_of(word), type(cli.value_of(word))) == (value, type(value))
+
+
+def test_flags_of_fields_may_stand_anywhere_and_the_last_wins(folder):
+  (folder / "more.flags").write_text("--config.training.epochs=7\n--config.model.depth=3\n")
+  result = call(
+    folder, "--config.model.width=3", "-config.training.full_batch", "--runs=3", "--config=good.py",
+    "--config.model.depth", "1", "--noconfig.training.full_batch", "--flagfile=more.flags",
+  )  # fmt: skip
+  assert (result.stderr, result.returncode) == ("", 0)
+  assert config.differences(_GOOD, json.loads(result.stdout)) == [
+    ("model.width", 8, 3),
+    ("model.depth", 2, 3),
+    ("training.epochs", 20, 7),
+  ]
+  excess = call(folder, "--config=good.py", "--", "--config.model.width=3")
+  assert excess.stderr.startswith("script.py: argument '--config.model.width=3' is one too many")
+
+
+def test_a_word_given_to_a_section_is_the_name_of_its_part(folder):
+  """Options that were set stay with the new part; those that it does not have are not in it."""
+  flags = [".activation.beta=0.5", ".model=cnn", ".activation=smelu", ".optimizer.name=optax:adam"]
+  found = printed(folder, "=good.py", *flags)
+  assert (found["model"]["name"], found["model"]["width"]) == ("cnn", 8)
+  assert "depth" not in found["model"] and found["model"]["convolution"] == "auto"
+  assert found["activation"] == {"name": "smelu", "beta": 0.5}
+  assert (found["optimizer"]["b2"], found["optimizer"]["learning_rate"]) == (0.999, 0.1)
+  assert printed(folder, "=good.py", ".model=mlp") == _GOOD  # as it was, with its width
+
+
+def test_entries_of_a_list_are_numbered(folder):
+  found = printed(folder, "=augmented.py", ".augment[0].padding=2", ".augment[0].fill=reflect")
+  flip = {"name": "flip"}
+  assert found["augment"] == [{"name": "crop", "padding": 2, "fill": "reflect"}, flip]
+  found = printed(folder, "=augmented.py", ".augment[1].name=cutout", ".augment[1].size=3")
+  cutout = {"name": "cutout", "size": 3}
+  assert found["augment"] == [{"name": "crop", "padding": 4, "fill": "zero"}, cutout]
+  assert printed(folder, "=augmented.py", ".augment=none")["augment"] == []
 
 
 def test_optional_fields_can_be_emptied(folder):
   flags = ["data.train_examples=50", "data.train_examples=none", "data.image_size=None"]
   flags += ["gradient.clip_norm=2.5", "gradient.clip_norm=none"]
   flags += ["evaluation.epochs=none"]
-  result = call(folder, "--config=good.py", *(f"--config.{flag}" for flag in flags))
-  assert (result.stderr, result.returncode) == ("", 0)
-  found = json.loads(result.stdout)
-  assert (found["data"]["train_examples"], found["data"]["image_size"]) == (None, None)
-  assert (found["gradient"]["clip_norm"], found["evaluation"]["epochs"]) == (None, [])
-  required = call(folder, "--config=good.py", "--config.model.width=none")
-  assert "model.width=None must be of type int, and cannot be left empty" in required.stderr
+  assert printed(folder, "=good.py", *(f".{flag}" for flag in flags)) == _GOOD
+  found = printed(folder, "=emptied.py", ".data.train_examples=none", ".evaluation.epochs=none")
+  assert (found["data"]["train_examples"], found["evaluation"]["epochs"]) == (None, [])
 
 
 def test_several_flags(folder):
@@ -354,9 +401,11 @@ flags:
   --config
       FILE or FILE:SCALE (smoke, laptop, paper), a Python file whose get_config(scale)
       returns the experiment; seedlab:digits or seedlab:digits:SCALE, one that comes
-      with seedlab (--config=seedlab: lists them). Flags after it change its fields:
-      --config.training.steps=300 --config.data.flip=true --config.seeds.vary=init,order
-      --config.data.train_examples=none --config.model.activation_kwargs='{"beta": 0.5}'
+      with seedlab (--config=seedlab: lists them). Further flags change its fields:
+      --config.training.steps=300 --config.model=resnet18 --config.activation=smelu
+      --config.activation.beta=0.5 --config.seeds.vary=init,order
+      --config.data.train_examples=none --config.augment[0].padding=2
+      --config.optimizer=adamw --config.model.name=my_file:Net
   --runs
       how many runs (a positive integer; default: 100)
   --mode
@@ -582,7 +631,7 @@ def test_config_files(path):
   cost = []
   for scale in ("smoke", "laptop", "paper"):
     parsed = config.parse(module["get_config"](scale))
-    cost.append((parsed.training.steps or parsed.training.epochs) * parsed.model.width)
+    cost.append((parsed.training.steps or parsed.training.epochs) * parsed.model.get("width"))
   assert cost == sorted(cost) and len(set(cost)) == 3
   assert config.parse(module["get_config"]()) == config.parse(module["get_config"]("laptop"))
   with pytest.raises(errors.UserError, match="scale='huge' is not known; choices: laptop"):
@@ -593,8 +642,17 @@ def test_published_recipe_of_resnet9():
   get_config = runpy.run_path(str(_CONFIGS / "cifar10_resnet9.py"))["get_config"]
   paper = config.parse(get_config("paper"))
   assert paper.training == config.Training(batch_size=500, epochs=64)
-  assert paper.optimizer == config.Optimizer(
-    learning_rate=0.5, schedule="linear", momentum=0.9, weight_decay=5e-4
-  )
-  assert (paper.data.flip, paper.data.crop, paper.data.cutout) == (True, 2, 12)
-  assert (paper.model.name, paper.model.width, paper.model.norm) == ("resnet9", 64, "batch")
+  values = config.to_dict(paper)
+  assert values["optimizer"] == {
+    "name": "sgd", "learning_rate": 0.5, "momentum": 0.9, "weight_decay": 5e-4,
+    "nesterov": False, "bias_factor": 1.0,
+  }  # fmt: skip
+  assert values["schedule"] == {
+    "name": "linear", "warmup_steps": 0, "per_epoch": False, "hold_steps": 1
+  }  # fmt: skip
+  assert values["augment"] == [
+    {"name": "crop", "padding": 2, "fill": "zero"}, {"name": "flip"}, {"name": "cutout", "size": 12}
+  ]  # fmt: skip
+  assert values["loss"] == {"name": "cross_entropy", "smoothing": 0.0}
+  model = paper.model
+  assert (model.name, model.get("width"), model.get("norm")) == ("resnet9", 64, "batch")

@@ -10,13 +10,13 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 from test_worlds import sample_key
 
-from seedlab import data
+from seedlab import config, data, migration
 from seedlab.data import clicks
 
 COUNT = 100_000
 
 
-def world_of(**options: float) -> data.World:
+def world_of(**options: int | float) -> data.World:
   return data.build("clicks", options).world
 
 
@@ -100,7 +100,7 @@ def test_the_truth_is_the_formula_of_the_docstring():
 
 
 def test_hidden_numbers_are_spread_as_they_should_be():
-  kwargs = {"users": 20_000.0, "items": 20_000.0, "exponent": 0.0, "interaction": 2.0}
+  kwargs = {"users": 20_000, "items": 20_000, "exponent": 0.0, "interaction": 2.0}
   tables = clicks._tables(world_of(**kwargs).fields, 8, 0.0, interaction=2.0, drift=0.0, rate=0.5)
   a, b = (2.0 * tables.factors[name] + 1 for name in ("user", "item"))
   interaction = (a * b).sum(1) * tables.scales[0] / 2**12 / 1024
@@ -187,9 +187,19 @@ def test_the_base_rate_drifts_and_comes_round():
   assert hours.tolist() == [0, 0, 1, 167, 0, 0, (2**32 - 1) % 200 * 168 // 200]
 
 
+def test_older_records_held_whole_numbers_as_floats():
+  old = {
+    "data": {"name": "clicks", "train_examples": 9, "world_kwargs": {"users": 30.0, "rate": 0.5}},
+    "model": {"name": "ctr"}, "optimizer": {"name": "sgd", "schedule": "linear"}, "training": {},
+  }  # fmt: skip
+  section = config.parse(migration.from_layout_1(old)).data
+  assert section.get("users") == 30 and section.get("rate") == 0.5
+  assert data.read(section).world.fields[0].buckets == 30
+
+
 def test_extreme_parameters():
   for bound in (0, 1):
-    kwargs = {name: float(values[bound]) for name, values in clicks.RANGES.items()}
+    kwargs = {name: values[bound] for name, values in clicks.RANGES.items()}
     world = world_of(**kwargs)
     rows, label = world.sample(sample_key(0), jnp.arange(2000))
     truth = np.asarray(world.truth(rows))

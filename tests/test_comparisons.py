@@ -377,7 +377,7 @@ def test_crossed_sweeps_over_other_levels_or_none_are_refused():
 def test_sweeps_that_varied_other_streams_are_compared_with_a_note():
   found = compare([sweep(noisy(0)), sweep(noisy(1), vary=("init", "order"))])
   (note,) = found.pairs[0].notes
-  assert note.startswith("A varied init, sample, order, augment, noise, poke, B init, order:")
+  assert note.startswith(f"A varied {', '.join(STREAMS)}, B init, order:")
   assert note in words(found)
 
 

@@ -13,15 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import size
+from networks import build, size
+from test_data import load, refusal
 from test_data import user_cache as user_cache
 
-from seedlab import data, models
-from seedlab.config import Data, Model
+from seedlab import data
 from seedlab.data import convert, criteo
-from seedlab.errors import UserError
-
-CRITEO = Data(name="criteo")
 
 # The buckets of the empty category.
 EMPTY = [
@@ -93,7 +90,7 @@ def test_rows_and_split(tmp_path, monkeypatch, packed, large):
   content = lines(100)
   write(tmp_path, content, packed)
   for _ in range(2):  # read, and from the cache
-    loaded = data.load(CRITEO, str(tmp_path))
+    loaded = load("criteo", tmp_path)
     # 37/45.84 of a hundred, and 4.42/45.84, rounded down.
     assert loaded.train_image.tolist() == [by_hand(line) for line in content[:80]]
     assert loaded.test_image.tolist() == [by_hand(line) for line in content[91:]]
@@ -143,8 +140,7 @@ def test_fields(tmp_path):
 
 def test_ovadias_network_has_the_published_size():
   """10.34 million: trained parameters, batch norm's running averages not counted."""
-  model = Model(name="ctr_ovadia", width=2572)
-  module = models.build(model, 2, (39,), "cpu", criteo.FIELDS)
+  module = build("ctr_ovadia", classes=2, fields=criteo.FIELDS, width=2572)
   shapes = jax.eval_shape(
     functools.partial(module.init, train=False),
     jax.random.key(0),
@@ -163,13 +159,13 @@ def test_conversion_says_how_far_it_is(tmp_path, monkeypatch, capfd):
   monkeypatch.setattr(criteo, "_PARSED", 10)
   monkeypatch.setattr(convert, "LARGE", 0)
   write(tmp_path, lines(100))
-  data.load(CRITEO, str(tmp_path))
+  load("criteo", tmp_path)
   out, err = capfd.readouterr()
   said = err.splitlines()
   assert out == "" and said[0].startswith("seedlab: converting criteo once, 0.0 GB, to ")
   assert said[1] == "seedlab: criteo: 10 of 89 rows converted"
   assert said[-1] == "seedlab: criteo: 89 of 89 rows converted"
-  data.load(CRITEO, str(tmp_path))
+  load("criteo", tmp_path)
   assert capfd.readouterr().err == ""
 
 
@@ -180,7 +176,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
   code = (
     "import re, sys\n"
     "from seedlab import data\n"
-    "from seedlab.config import Data\n"
     "from seedlab.data import convert\n"
     "convert.LARGE = 0\n"
     # Of this program alone; what getrusage tells begins at its parent's.
@@ -188,7 +183,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     "  status = open('/proc/self/status').read()\n"
     "  return int(re.search(r'VmHWM:\\s*(\\d+)', status)[1]) / 1024\n"
     "before = peak()\n"
-    "loaded = data.load(Data(name='criteo'), sys.argv[1])\n"
+    "loaded = data.build('criteo', data_dir=sys.argv[1]).dataset\n"
     "print(before, peak() - before, loaded.train_image.nbytes / 2**20)\n"
   )
   environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
@@ -202,14 +197,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 
 
 # What is refused.
-
-
-def refused(directory: pathlib.Path, config: Data = CRITEO) -> str:
-  with pytest.raises(UserError) as caught:
-    data.load(config, str(directory))
-  message = str(caught.value)
-  assert "\n" not in message
-  return message
 
 
 def changed(line: bytes, **cells: bytes) -> bytes:
@@ -239,7 +226,7 @@ def test_malformed_lines_are_named(tmp_path, monkeypatch, change, says, number):
   content = lines(100)
   content[number - 1] = change(content[number - 1])
   path = write(tmp_path, content)
-  message = refused(tmp_path)
+  message = refusal("criteo", tmp_path)
   assert message.startswith(f"data.name='criteo': line {number} of {path} ")
   assert re.search(says, message)
 
@@ -247,43 +234,35 @@ def test_malformed_lines_are_named(tmp_path, monkeypatch, change, says, number):
 def test_all_lines_wrong_alike(tmp_path):
   for change in (lambda line: line.rsplit(b"\t", 1)[0] + b"\n", lambda line: b"1\t" + line):
     write(tmp_path, [change(line) for line in lines(20)])
-    assert "line 1 of" in refused(tmp_path)
+    assert "line 1 of" in refusal("criteo", tmp_path)
 
 
 def test_missing_short_and_damaged_files(tmp_path):
-  message = refused(tmp_path)
+  message = refusal("criteo", tmp_path)
   assert f"no {tmp_path}/criteo/train.txt (or train.txt.gz)" in message
   assert "Criteo AI Lab" in message and "http" not in message
   path = write(tmp_path, lines(9))
-  assert f"{path} has 9 lines, fewer than 10" in refused(tmp_path)
+  assert f"{path} has 9 lines, fewer than 10" in refusal("criteo", tmp_path)
   path.unlink()
   path = write(tmp_path, lines(3000), packed=True)
   whole = path.read_bytes()
   for damaged in (whole[: len(whole) // 2], whole[:-3], whole[:3000] + b"!" * 90 + whole[3090:]):
     path.write_bytes(damaged)
-    assert f"{path} cannot be read (" in refused(tmp_path)
+    assert f"{path} cannot be read (" in refusal("criteo", tmp_path)
   path.write_bytes(b"".join(lines(20)))
-  assert "BadGzipFile" in refused(tmp_path)
+  assert "BadGzipFile" in refusal("criteo", tmp_path)
 
 
 def test_a_last_line_without_its_end(tmp_path):
   content = lines(20)
   write(tmp_path, [*content[:-1], content[-1].rstrip(b"\n")])
-  assert data.load(CRITEO, str(tmp_path)).test_image.tolist() == [by_hand(content[-1])]
+  assert load("criteo", tmp_path).test_image.tolist() == [by_hand(content[-1])]
   write(tmp_path, [line.replace(b"\n", b"\r\n") for line in content])
-  assert data.load(CRITEO, str(tmp_path)).test_image.tolist() == [by_hand(content[-1])]
+  assert load("criteo", tmp_path).test_image.tolist() == [by_hand(content[-1])]
 
 
-@pytest.mark.parametrize(
-  ("config", "says"),
-  [
-    (
-      Data(name="criteo", image_size=8),
-      "data.image_size=8 is no option of data.name='criteo'",
-    ),
-    (Data(name="criteo", train_split="all"), "data.train_split='all' is no option"),
-    (Data(name="criteo", test_by="time"), "data.test_by='time' is no option"),
-  ],
-)
-def test_fields_that_are_not_read(tmp_path, config, says):
-  assert refused(tmp_path, config).startswith(says)
+@pytest.mark.parametrize("option", [{"image_size": 8}, {"train_split": "all"}, {"test_by": "time"}])
+def test_options_of_other_sets(tmp_path, option):
+  message = refusal("criteo", tmp_path, **option)
+  ((name, value),) = option.items()
+  assert message.startswith(f"data.{name}={value!r} is not read by data.name='criteo', but by ")

@@ -14,8 +14,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from seedlab.config import Data
-from seedlab.data import Dataset, catalogue, class_names, convert, load, moments
+from seedlab import data
+from seedlab.data import Dataset, catalogue, convert, moments
 from seedlab.data import tfds as sets
 from seedlab.errors import UserError
 
@@ -87,7 +87,23 @@ def own_set(tmp_path) -> pathlib.Path:
   return make_set(tmp_path / "sets", sixteen())
 
 
-OWN = Data(name="own_set")
+OWN = "own_set"
+
+
+def load(
+  name: str,
+  directory: pathlib.Path | str | None = None,
+  *,
+  download: bool = True,
+  test_examples: int | None = None,
+  **options,
+) -> Dataset:
+  facts = {"download": download, "test_examples": test_examples}
+  return data.build(name, options, data_dir=directory and str(directory), **facts).dataset
+
+
+def class_names(name: str, directory: str | None = None) -> tuple[str, ...]:
+  return data.build(name, data_dir=directory).class_names
 
 
 def digest(array: np.ndarray) -> str:
@@ -103,7 +119,7 @@ def as_multiset(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, int
 
 def test_digits_are_frozen():
   # Part of the contract: every record made with the digits rests on this split.
-  digits = load(Data())
+  digits = load("digits")
   assert [digest(array) for array in digits[:4]] == [
     "a4bc5241262148f5",
     "d29deb1739c55e02",
@@ -112,13 +128,13 @@ def test_digits_are_frozen():
   ]
   assert digits.train_label[:10].tolist() == [8, 9, 9, 9, 4, 5, 1, 0, 2, 2]
   assert np.bincount(digits.train_label).tolist() == [50] * 10
-  assert class_names(Data()) == tuple("0123456789")
+  assert class_names("digits") == tuple("0123456789")
 
 
 def test_digits_are_scikit_learns():
   datasets = pytest.importorskip("sklearn.datasets")
   bunch = datasets.load_digits()
-  digits = load(Data())
+  digits = load("digits")
   assert digits.train_image.shape == (500, 8, 8, 1) and digits.test_image.shape == (1297, 8, 8, 1)
   assert digits.train_image.dtype == np.uint8 and digits.train_label.dtype == np.int32
   image = np.concatenate([digits.train_image, digits.test_image])[..., 0] / 15
@@ -133,7 +149,7 @@ def test_digits_are_scikit_learns():
 
 
 def test_digits_resized_by_boxes():
-  full, small = load(Data()).train_image, load(Data(image_size=4)).train_image
+  full, small = load("digits").train_image, load("digits", image_size=4).train_image
   boxes = full.reshape(500, 4, 2, 4, 2, 1).mean((2, 4))
   assert small.shape == (500, 4, 4, 1)
   assert np.abs(small - boxes).max() <= 1  # rounded after the rows and after the columns
@@ -142,9 +158,9 @@ def test_digits_resized_by_boxes():
 def test_loading_needs_no_tensorflow_and_starts_no_jax(own_set):
   code = (
     "import sys\n"
-    "from seedlab import config, data\n"
-    "data.load(config.Data())\n"
-    f"data.load(config.Data(name='own_set'), {str(own_set.parents[1])!r})\n"
+    "from seedlab import data\n"
+    "data.build('digits').dataset\n"
+    f"data.build('own_set', data_dir={str(own_set.parents[1])!r}).dataset\n"
     "print(*sorted({'jax', 'tensorflow', 'sklearn'} & set(sys.modules)))\n"
   )
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -156,7 +172,7 @@ def test_loading_needs_no_tensorflow_and_starts_no_jax(own_set):
 
 
 def test_moments_are_exact(own_set):
-  loaded = load(OWN, str(own_set.parents[1]))
+  loaded = load(OWN, own_set.parents[1])
   pixels = loaded.train_image.reshape(-1, 3).astype(np.float64)
   np.testing.assert_allclose(loaded.mean, pixels.mean(0), rtol=1e-7)
   np.testing.assert_allclose(loaded.std, pixels.std(0), rtol=1e-7)
@@ -167,7 +183,7 @@ def test_moments_are_exact(own_set):
 
 def test_pictures_labels_and_names(own_set, monkeypatch):
   monkeypatch.setattr(convert, "BULK", 5)  # so that the last bulk is a short one
-  loaded = load(OWN, str(own_set.parents[1]))
+  loaded = load(OWN, own_set.parents[1])
   train = np.stack([picture(place) for place in range(12)])
   test = np.stack([picture(place) for place in range(12, 16)])
   assert as_multiset(loaded.train_image, loaded.train_label) == as_multiset(
@@ -188,7 +204,7 @@ def test_environment_names_the_directory(own_set, monkeypatch):
 def test_grey_pictures_keep_one_channel(tmp_path):
   examples = [{"image": encoded(picture(i)[..., :1]), "label": 0} for i in range(3)]
   make_set(tmp_path, {"train": examples, "test": examples}, shape=(4, 6, 1))
-  loaded = load(OWN, str(tmp_path))
+  loaded = load(OWN, tmp_path)
   assert loaded.train_image.shape == (3, 4, 6, 1)
   assert sorted(loaded.train_image[:, 0, 0, 0]) == [picture(i)[0, 0, 0] for i in range(3)]
 
@@ -197,8 +213,8 @@ def test_pictures_of_many_sizes(tmp_path):
   examples = [example(2, height=8, width=12), example(2, height=4, width=4)]
   make_set(tmp_path, {"train": examples, "test": examples}, shape=(None, None, 3))
   with pytest.raises(UserError, match=r"^data\.image_size=None does not do .*data\.image_size=64"):
-    load(OWN, str(tmp_path))
-  loaded = load(Data(name="own_set", image_size=4), str(tmp_path)).train_image
+    load(OWN, tmp_path)
+  loaded = load(OWN, tmp_path, image_size=4).train_image
   boxes = picture(2, 8, 12).reshape(4, 2, 4, 3, 3).mean((1, 3))
   assert min(np.abs(image - boxes).max() for image in loaded) <= 1
   assert picture(2, 4, 4).tolist() in loaded.tolist()
@@ -208,30 +224,30 @@ def test_shrinking_to_no_whole_fraction_averages(tmp_path):
   board = np.indices((9, 9)).sum(0) % 2 * 255  # its mean is grey; single pixels are black or white
   examples = [{"image": encoded(np.stack([board] * 3, -1).astype(np.uint8)), "label": 0}]
   make_set(tmp_path, {"train": examples, "test": examples}, shape=(9, 9, 3))
-  loaded = load(Data(name="own_set", image_size=4), str(tmp_path)).train_image
+  loaded = load(OWN, tmp_path, image_size=4).train_image
   assert 90 < loaded.min() and loaded.max() < 165
 
 
 def test_validation_stands_in_for_test(tmp_path):
   examples = [example(place) for place in range(5)]
   make_set(tmp_path, {"train": examples[:3], "validation": examples[3:]})
-  assert sorted(load(OWN, str(tmp_path)).test_label) == [0, 1]
+  assert sorted(load(OWN, tmp_path).test_label) == [0, 1]
   make_set(tmp_path / "both", {"train": examples, "validation": examples, "test": examples[:1]})
-  assert len(load(OWN, str(tmp_path / "both")).test_label) == 1
+  assert len(load(OWN, tmp_path / "both").test_label) == 1
 
 
 def test_unlabelled_test_split_is_passed_over(tmp_path):
   examples = [example(place) for place in range(6)]
   unlabelled = [example(place) | {"label": -1} for place in range(4)]
   make_set(tmp_path, {"train": examples, "test": unlabelled, "validation": examples[:2]})
-  assert len(load(OWN, str(tmp_path)).test_label) == 2
+  assert len(load(OWN, tmp_path).test_label) == 2
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_missing_split_lists_the_splits(tmp_path, split):
   make_set(tmp_path, {split: [example(0)], "extra": [example(1)]})
   with pytest.raises(UserError, match=rf"^data\.name='own_set' has the splits .*{split}"):
-    load(OWN, str(tmp_path))
+    load(OWN, tmp_path)
 
 
 # The cache.
@@ -274,7 +290,7 @@ def test_cache_lies_beside_the_set_and_is_used(own_set, user_cache, decodings):
   assert decodings == ["train", "test"]
   assert_same(first, second)
   assert not second.train_image.flags.writeable  # mapped: several processes share it
-  load(Data(name="own_set", image_size=2), directory)
+  load(OWN, directory, image_size=2)
   assert decodings == ["train", "test"] * 2
 
 
@@ -319,8 +335,8 @@ def test_readonly_directory_leaves_the_cache_to_the_user(own_set, user_cache, de
   own_set.chmod(0o555)
   try:
     before = sorted(own_set.rglob("*"))
-    load(OWN, str(own_set.parents[1]))
-    load(OWN, str(own_set.parents[1]))
+    load(OWN, own_set.parents[1])
+    load(OWN, own_set.parents[1])
     assert sorted(own_set.rglob("*")) == before
   finally:
     own_set.chmod(0o755)
@@ -334,29 +350,30 @@ def test_full_disk_costs_the_cache_only(own_set, user_cache, monkeypatch):
     raise OSError(28, "No space left on device")
 
   monkeypatch.setattr(np, "save", full)
-  assert len(load(OWN, str(own_set.parents[1])).train_image) == 12
+  assert len(load(OWN, own_set.parents[1]).train_image) == 12
   assert npy_files(own_set / "seedlab") == npy_files(user_cache) == []
 
 
 # What is refused, and how.
 
 
-def refusal(data: Data, directory: pathlib.Path | str | None) -> str:
+def refusal(name: str, directory: pathlib.Path | str | None, **options) -> str:
   with pytest.raises(UserError) as caught:
-    load(data, None if directory is None else str(directory))
+    load(name, directory, **options)
   message = str(caught.value)
   assert "\n" not in message
   return message
 
 
 def test_unknown_set(tmp_path, own_set, capfd):
-  assert refusal(Data(name="cifar_10"), tmp_path).startswith(
+  assert refusal("cifar_10", tmp_path).startswith(
     "data.name='cifar_10' is not known; closest: cifar10"
   )
-  assert "own_set" in refusal(Data(name="ownset"), own_set.parents[1])
-  assert "choose 'digits' or an image" in refusal(Data(name="zzzzzzzzzzzz"), tmp_path)
-  for name in ("no such set", "", "../etc", "cifar10/none", "cifar10:9.9.9", "huggingface:mnist"):
-    assert refusal(Data(name=name), tmp_path).startswith(f"data.name={name!r} ")
+  assert "own_set" in refusal("ownset", own_set.parents[1])
+  assert "choose 'digits' or an image" in refusal("zzzzzzzzzzzz", tmp_path)
+  for name in ("no such set", "", "../etc", "cifar10/none", "cifar10:9.9.9"):
+    assert refusal(name, tmp_path).startswith(f"data.name={name!r} ")
+  assert refusal("huggingface:mnist", tmp_path).startswith("data.name='huggingface:mnist': No mod")
   assert capfd.readouterr() == ("", "")
 
 
@@ -372,7 +389,7 @@ def test_missing_set_without_network(tmp_path, monkeypatch, capfd, caplog):
 
   monkeypatch.setattr(socket, "getaddrinfo", no_network)
   start = time.monotonic()
-  message = refusal(Data(name="cifar10"), tmp_path)
+  message = refusal("cifar10", tmp_path)
   assert time.monotonic() - start < 10
   assert message.startswith(f"data.name='cifar10' is not in {tmp_path} and cannot be downloaded")
   for remedy in ("SEEDLAB_DATA", "--data_dir", "python -c", "data.build('cifar10', data_dir='.')"):
@@ -426,14 +443,14 @@ def test_cifar10_is_prepared_from_its_archive(tmp_path, monkeypatch):
     tfds.download.DownloadManager, "download_and_extract", lambda self, url: archive.parent
   )
   monkeypatch.setenv("HOME", str(tmp_path))  # the directory of last resort lies there
-  loaded = load(Data(name="cifar10"))
+  loaded = load("cifar10")
   assert as_multiset(loaded.train_image, loaded.train_label) == as_multiset(
     pictures[:10], labels[:10]
   )
   assert as_multiset(loaded.test_image, loaded.test_label) == as_multiset(
     pictures[10:], labels[10:]
   )
-  assert list(class_names(Data(name="cifar10"))) == classes
+  assert list(class_names("cifar10")) == classes
   assert list((tmp_path / "tensorflow_datasets").rglob("*train.array_record*"))
 
 
@@ -441,15 +458,14 @@ def test_cifar10_is_prepared_from_its_archive(tmp_path, monkeypatch):
 
 
 def test_cifar10(data_dir):
-  data = Data(name="cifar10")
-  loaded = load(data, data_dir)
+  loaded = load("cifar10", data_dir)
   assert loaded.train_image.shape == (50_000, 32, 32, 3)
   assert loaded.test_image.shape == (10_000, 32, 32, 3)
   np.testing.assert_allclose(loaded.mean, [125.3, 122.9, 113.9], atol=0.3)
   assert np.bincount(loaded.train_label).tolist() == [5000] * 10
   assert np.bincount(loaded.test_label).tolist() == [1000] * 10
-  assert class_names(data, data_dir)[:3] == ("airplane", "automobile", "bird")
-  assert_same(load(data, data_dir), loaded)
+  assert class_names("cifar10", data_dir)[:3] == ("airplane", "automobile", "bird")
+  assert_same(load("cifar10", data_dir), loaded)
   # Labels and pictures belong together, and in the order of the records: another way to read them.
   builder = tfds.builder("cifar10", data_dir=data_dir)
   for split, images, labels in [

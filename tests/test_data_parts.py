@@ -1,9 +1,7 @@
 """Data sets, worlds and augmentations as parts: found by name, every option read, own arrays."""
 
-import ast
 import functools
 import inspect
-import pathlib
 import subprocess
 import sys
 
@@ -14,12 +12,12 @@ import pytest
 from test_augmentation import images_of, keys_of
 from test_data import encoded, make_set, picture
 from test_data import user_cache as user_cache
+from test_pools import archives as archives
 from test_pools import extra_archive
 from test_pools import imagenet as imagenet
-from test_pools import parts as parts
 from test_worlds import sample_key
 
-from seedlab import data
+from seedlab import data, parts
 from seedlab.data import augmentation, stream
 from seedlab.data.fields import Field
 from seedlab.errors import UserError
@@ -44,19 +42,18 @@ def everything_of(examples: data.Examples) -> list[bytes]:
 
 
 def test_each_file_offers_its_functions():
-  folder = pathlib.Path(data.__file__).parent
   assert {*parts.names("data")} == {
     "cifar5m", "clicks", "criteo", "digits", "gaussians", "glyphs", "imagenet_dogbird", "movielens",
     "tfds",
   }  # fmt: skip
   for name, module in parts.names("data").items():
     function = parts.find("data", name)
-    assert function.__name__ == name and function.__module__ == f"seedlab.data.{module}"
+    assert function.__name__ == name and function.__module__ == module
     for parameter in inspect.signature(function).parameters.values():
       assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
       assert parameter.annotation is not inspect.Parameter.empty
       assert (parameter.name in FACTS) == (parameter.default is inspect.Parameter.empty)
-    assert ast.get_docstring(ast.parse((folder / f"{module}.py").read_text()))
+    assert inspect.getmodule(function).__doc__
   assert parts.find("data", "movielens/100k-ratings:0.1.1").__name__ == "movielens"
   assert (
     parts.find("data", "cifar10:3.0.2").__name__ == parts.find("data", "mnist").__name__ == "tfds"
@@ -120,9 +117,9 @@ def changes(name: str, directory: str | None, contexts: dict, seen_below: set = 
     assert with_it != without, option
 
 
-def test_every_option_of_a_file_changes_what_is_read(parts, imagenet):
+def test_every_option_of_a_file_changes_what_is_read(archives, imagenet):
   changes("digits", None, {"image_size": ({}, 4)})
-  changes("cifar5m", str(parts.parent), {"image_size": ({}, 16)})
+  changes("cifar5m", str(archives.parent), {"image_size": ({}, 16)})
   assert not options_of(parts.find("data", "criteo"))
   assert {*options_of(parts.find("data", "movielens/100k-ratings"))} == {
     "test_by"
@@ -188,12 +185,12 @@ def test_every_option_of_an_augmentation_changes_its_program():
 # At hand or not.
 
 
-def test_what_is_at_hand(tmp_path, parts):
+def test_what_is_at_hand(tmp_path, archives):
   assert data.at_hand("cifar10", data_dir=str(tmp_path)) is None
   assert data.at_hand("criteo", data_dir=str(tmp_path)) is None
-  assert data.at_hand("cifar5m", data_dir=str(parts.parent)).class_names[0] == "airplane"
-  (parts / "part3.npz").unlink()
-  assert data.at_hand("cifar5m", data_dir=str(parts.parent)) is None
+  assert data.at_hand("cifar5m", data_dir=str(archives.parent)).class_names[0] == "airplane"
+  (archives / "part3.npz").unlink()
+  assert data.at_hand("cifar5m", data_dir=str(archives.parent)) is None
   assert len(data.at_hand("digits", test_examples=7).dataset.test_label) == 7
 
 

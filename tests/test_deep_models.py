@@ -546,9 +546,9 @@ def test_build_refuses_in_one_line(fields, shape, message):
 
 def test_the_config_refuses_unknown_choices():
   with pytest.raises(UserError, match=r"model.shortcut='stride' is not known; .*plain, pool"):
-    config.parse({"model": {"shortcut": "stride"}})
+    config.parse({"model": {"name": "resnet18", "shortcut": "stride"}})
   with pytest.raises(UserError, match=r"model.remat=1 must be of type bool"):
-    config.parse({"model": {"remat": 1}})
+    config.parse({"model": {"name": "resnet18", "remat": 1}})
   with pytest.raises(UserError, match=r"model.norm='layer' is not known; .*batch, group, none"):
     config.parse({"model": {"norm": "layer"}})
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -364,3 +365,14 @@ def test_what_is_tested_on_is_found_in_the_data():
   assert len({usual, tested(test=b, train=a), tested(test=a, test_y=b)}) == 3
   assert tested(test=a, constant=True) is None  # it cannot be known
   assert tested(test=a, evaluated_on=lambda: b) == engine.tree_digest(b)
+
+
+def test_one_program_serves_all_segments():
+  """Traced while it is built and never again, however the steps are cut."""
+  trainer = toy.make(steps=12)
+  advance = chex.assert_max_traces(trainer.advance, n=2)  # shapes first, then the program
+  program = engine.build(dataclasses.replace(trainer, advance=advance), "loop")
+  whole = engine.train(program, seeds_of([1, 2]))
+  for longest in (1, 5, 7):
+    cut = engine.train(program, seeds_of([1, 2]), longest=longest)
+    assert cut.digest.tolist() == whole.digest.tolist()

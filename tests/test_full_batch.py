@@ -1,6 +1,5 @@
 """Full-batch gradient descent: blocks, penalty, clipping, noise, fixed pools, schedule."""
 
-import dataclasses
 import functools
 import math
 
@@ -8,15 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import build as network
+from sections import merged
 
+from seedlab import activations, engine, streams, training
 from seedlab import config as configs
-from seedlab import engine, models, streams, training
-from seedlab.config import Config, Gradient, Model, Optimizer, Seeds, Training
+from seedlab.config import Gradient, Seeds
 from seedlab.data import Dataset, augmentation
 from seedlab.errors import UserError
 from seedlab.studies.fullbatch import settings
-from seedlab.training import gradients, losses
-from seedlab.training import optimizer as optimizers
+from seedlab.training import gradients, losses, schedules
 
 RNG = np.random.default_rng(0)
 EXAMPLES = 22
@@ -28,21 +28,24 @@ DATASET = Dataset(
   mean=np.array([127.0], np.float32),
   std=np.array([70.0], np.float32),
 )
-BASE = Config(
-  data=configs.Data(order="sequential"),
-  model=Model(name="mlp", width=6, depth=1),
-  optimizer=Optimizer(learning_rate=0.1, schedule="constant"),
-  training=Training(full_batch=True, steps=6),
-)
-CNN = {"name": "cnn", "width": 2, "norm": "batch"}
-AUGMENTED = {"flip": True}
+MODEL = {"name": "mlp", "width": 6, "depth": 1}
+BASE = {
+  "data": {"order": "sequential"},
+  "model": MODEL,
+  "optimizer": {"learning_rate": 0.1},
+  "schedule": {"name": "constant"},
+  "training": {"full_batch": True, "steps": 6},
+}
+AUGMENTED = [{"name": "flip"}]
 
 
 def trainer(dataset: Dataset = DATASET, **sections) -> training.Trainer:
-  changed = {
-    name: dataclasses.replace(getattr(BASE, name), **fields) for name, fields in sections.items()
-  }
-  return training.on_dataset(configs.parse(dataclasses.replace(BASE, **changed)), dataset, 3)
+  return training.on_dataset(merged(BASE, **sections), dataset, 3)
+
+
+def module_of(**options):
+  """The network that the trainers of this file train."""
+  return network(shape=(8, 8, 1), classes=3, **{**MODEL, **options})
 
 
 def keys_of(run: int, **seeds) -> streams.Keys:
@@ -151,7 +154,7 @@ def block_gradient(loss, params, rate=0.8, **fields):
   """of_block for a loss of the parameters alone."""
   block = gradients.Block(jnp.zeros(1), jnp.zeros(1), None)
   formed = gradients.of_block(
-    lambda params, batch_stats, block: (loss(params), batch_stats + 1),
+    lambda params, batch_stats, block: (loss(params), (batch_stats + 1, None)),
     Gradient(**fields),
     params,
     jnp.int32(0),
@@ -220,7 +223,7 @@ def test_a_gradient_of_zero_has_a_penalty_of_zero(form):
 
 
 def test_the_penalty_of_a_convolutional_network_is_the_hessian_vector_product():
-  module = models.build(Model(**CNN, activation="smelu"), 3, (8, 8, 1))
+  module = network("cnn", (8, 8, 1), 3, width=2, norm="batch", activation=activations.smelu)
   block = gradients.Block(
     augmentation.normalise(DATASET.train_image, DATASET.mean, DATASET.std),
     jnp.asarray(DATASET.train_label),
@@ -230,7 +233,7 @@ def test_the_penalty_of_a_convolutional_network_is_the_hessian_vector_product():
   def loss(params, batch_stats, block):
     variables = {"params": params, "batch_stats": batch_stats}
     logits, changed = module.apply(variables, block.image, train=True, mutable=["batch_stats"])
-    return losses.cross_entropy(logits, block.label).mean(), changed["batch_stats"]
+    return losses.cross_entropy(logits, block.label).mean(), (changed["batch_stats"], None)
 
   @jax.jit
   def found(key, block):
@@ -255,7 +258,7 @@ def test_the_penalty_of_a_convolutional_network_is_the_hessian_vector_product():
 
 def python_loop(built, block_size, gradient: Gradient):
   """The running statistics after the blocks of one step, one after the other."""
-  module = models.build(dataclasses.replace(BASE.model, norm="batch"), 3, (8, 8, 1))
+  module = module_of(norm="batch")
   state = built.init(keys_of(1), jax.device_put(DATASET))
   images = augmentation.normalise(DATASET.train_image, DATASET.mean, DATASET.std)
 
@@ -273,17 +276,19 @@ def python_loop(built, block_size, gradient: Gradient):
   batch_stats = state.batch_stats
   for at in range(0, EXAMPLES, block_size):
     rows = slice(at, at + block_size)
-    pictures = (images[rows], DATASET.train_label[rows])
-    batch_stats, displaced = visit(state.params, batch_stats, *pictures)
+    block = (images[rows], DATASET.train_label[rows])
+    batch_stats, displaced = visit(state.params, batch_stats, *block)
     if gradient.penalty and gradient.penalty_statistics:
-      batch_stats, _ = visit(displaced, batch_stats, *pictures)
+      batch_stats, _ = visit(displaced, batch_stats, *block)
   return batch_stats
 
 
-@pytest.mark.parametrize("fields", [{}, {"penalty": 1.0},
-                                    {"penalty": 1.0, "penalty_statistics": False}])  # fmt: skip
+PENALTY = {"penalty": 1.0, "penalty_probe": 0.5}
+
+
+@pytest.mark.parametrize("fields", [{}, PENALTY, {**PENALTY, "penalty_statistics": False}])
 def test_running_statistics_follow_the_blocks(fields):
-  gradient = {"block_size": 2, "penalty_probe": 0.5, **fields}
+  gradient = {"block_size": 2, **fields}
   built = trainer(model={"norm": "batch"}, gradient=gradient)
   expected = python_loop(built, 2, Gradient(**gradient))
   assert_close(after(built).batch_stats, expected, rtol=1e-4, atol=1e-5)
@@ -297,10 +302,8 @@ def test_three_steps_equal_plain_numpy():
   probe, alpha, clip, decay, peak = 0.1, 4.0, 1.95, 0.05, 0.4
   built = trainer(
     model={"depth": 0},
-    optimizer={
-      "learning_rate": peak, "schedule": "warmup_cosine", "warmup_steps": 1, "period": 8,
-      "weight_decay": decay, "nesterov": True,
-    },
+    optimizer={"learning_rate": peak, "weight_decay": decay, "nesterov": True},
+    schedule={"name": "warmup_cosine", "warmup_steps": 1, "period": 8},
     training={"steps": 4},
     gradient={
       "block_size": 8, "last_block": "keep", "penalty": alpha, "penalty_probe": probe,
@@ -378,6 +381,12 @@ def test_noise_comes_before_clipping():
 # --- schedule
 
 
+def schedule(peak: float, steps: int, epoch_steps: int = 1, **section):
+  return schedules.of_section(
+    configs.parse({"schedule": section}).schedule, peak, steps, epoch_steps
+  )
+
+
 @pytest.mark.parametrize(
   ("peak", "published"),
   [
@@ -388,8 +397,7 @@ def test_noise_comes_before_clipping():
 )
 def test_published_schedule(peak, published):
   """Warm-up over 400 steps, a cosine of 4000 cut off after 3000."""
-  optimizer = Optimizer(learning_rate=peak, schedule="warmup_cosine", warmup_steps=400, period=4000)
-  rate = optimizers.schedule(optimizer, 3000)
+  rate = schedule(peak, 3000, name="warmup_cosine", warmup_steps=400, period=4000)
   found = [float(rate(step)) for step in (0, 1, 200, 400, 401, 1000, 2000, 2999)]
   assert found == pytest.approx(published, abs=5.1e-4)
   k = np.arange(401, 3000)
@@ -398,8 +406,8 @@ def test_published_schedule(peak, published):
 
 
 def test_published_schedule_by_epoch():
-  optimizer = Optimizer(schedule="warmup_cosine", warmup_steps=5, per_epoch=True)
-  rate = optimizers.schedule(optimizer, 300 * 390, 390)
+  section = {"name": "warmup_cosine", "warmup_steps": 5, "per_epoch": True}
+  rate = schedule(0.1, 300 * 390, 390, **section)
   found = [float(rate(390 * epoch + 389)) for epoch in (0, 1, 5, 6, 299)]
   assert found == pytest.approx([0, 0.02, 0.1, 0.1, 0.000134], abs=1e-6)
   assert float(rate(390 * 2)) == float(rate(390 * 2 + 389)) != float(rate(390 * 3))
@@ -407,29 +415,27 @@ def test_published_schedule_by_epoch():
 
 def test_corners_of_the_schedule():
   def values(**fields):
-    fields = {"learning_rate": 0.8, "schedule": "warmup_cosine", **fields}
-    schedule = optimizers.schedule(Optimizer(**fields), 6)
-    return [round(float(schedule(step)), 6) for step in range(6)]
+    rate = schedule(0.8, 6, name="warmup_cosine", **fields)
+    return [round(float(rate(step)), 6) for step in range(6)]
 
   assert values(period=2) == [0.8, 0.8, 0.4, 0, 0, 0]  # no warm-up; 0 after its period
   assert values(warmup_steps=2, period=4) == [0, 0.4, 0.8, 0.8, 0.682843, 0.4]
   assert values(warmup_steps=2)[-1] == pytest.approx(0.4 * (1 + math.cos(math.pi / 3)))
-  with pytest.raises(UserError, match="warmup_steps=3 must be below the number of epochs, 3"):
-    optimizers.schedule(Optimizer(warmup_steps=3, per_epoch=True), 9, 3)
+  with pytest.raises(UserError, match=r"warmup_steps=3 .* below the number .* of epochs\), 3"):
+    schedule(0.1, 9, 3, warmup_steps=3, per_epoch=True)
 
 
 # --- fixed pools of augmented copies
 
 
 def stored_copies(copies: int, keys: streams.Keys, plain: bool = False) -> Dataset:
-  """The pool written out: pictures only move, and what is uncovered becomes the mean, 127."""
+  """The pool written out: images only move, and what is uncovered becomes the mean, 127."""
   index = jnp.arange(EXAMPLES, dtype=jnp.int32)
-  data = configs.Data(**AUGMENTED)
   rounds = [
     augmentation.augment(
       streams.for_examples(keys.augment, copy, index),
       augmentation.normalise(jnp.asarray(DATASET.train_image), DATASET.mean, DATASET.std),
-      data,
+      [(augmentation.flip, {})],
     )
     for copy in range(copies)
   ]
@@ -446,8 +452,8 @@ def test_a_pool_of_copies_equals_augmenting_once_and_storing(plain):
   keys = keys_of(1)
   stored = stored_copies(3, keys, plain)
   gradient = {"block_size": 8, "last_block": "drop"}  # 66 examples; blocks span two copies
-  pool = {**AUGMENTED, "copies": 3, "plain_copy": plain}
-  ours = after(trainer(data=pool, gradient=gradient), steps=2)
+  pool = {"copies": 3, "plain_copy": plain}
+  ours = after(trainer(data=pool, augment=AUGMENTED, gradient=gradient), steps=2)
   theirs = after(trainer(stored, gradient=gradient), steps=2, dataset=stored)
   assert_close(ours.params, theirs.params, rtol=1e-6)
   assert (np.diff(stored.train_image.reshape(3, -1).astype(int), axis=0) != 0).mean() > 0.5
@@ -455,7 +461,7 @@ def test_a_pool_of_copies_equals_augmenting_once_and_storing(plain):
 
 def test_a_full_batch_of_copies_is_the_same_in_every_step():
   def digest(first, **data):
-    built = trainer(data={**AUGMENTED, **data}, gradient={"block_size": 11})
+    built = trainer(data=data, augment=AUGMENTED, gradient={"block_size": 11})
     return engine.tree_digest(after(built, first=first).params)
 
   assert digest(0, copies=2) == digest(5, copies=2)
@@ -464,10 +470,10 @@ def test_a_full_batch_of_copies_is_the_same_in_every_step():
 
 def test_minibatches_visit_one_copy_an_epoch():
   sections = {"training": {"full_batch": False, "batch_size": 11, "steps": 12}}
-  built = trainer(data={**AUGMENTED, "copies": 2}, **sections)
+  built = trainer(data={"copies": 2}, augment=AUGMENTED, **sections)
   digests = [engine.tree_digest(after(built, first=2 * e, steps=2).params) for e in range(4)]
   assert digests[0] == digests[2] != digests[1] == digests[3]
-  plain = trainer(data={**AUGMENTED, "copies": 2, "plain_copy": True}, **sections)
+  plain = trainer(data={"copies": 2, "plain_copy": True}, augment=AUGMENTED, **sections)
   none = trainer(**sections)
   for epoch, same in ((0, True), (1, False), (2, True)):
     ours, theirs = (after(one, first=2 * epoch, steps=2).params for one in (plain, none))
@@ -506,12 +512,12 @@ def test_what_each_source_of_randomness_moves():
     built = trainer(**sections)
     return final(built, 1, vary=(stream,)) != final(built, 2, vary=(stream,))
 
-  blocks, pool = {"block_size": 11}, {**AUGMENTED, "copies": 2}
+  blocks, pool = {"block_size": 11}, {"copies": 2}
   assert moves("order", data={"order": "permutation"}, gradient=blocks)
-  assert moves("augment", data=AUGMENTED, gradient=blocks)
+  assert moves("augment", augment=AUGMENTED, gradient=blocks)
   assert moves("noise", gradient={"noise": "multiplicative", "noise_scale": 0.1})
-  assert moves("augment", data=pool, gradient=blocks)
-  assert not moves("order", data=pool, gradient=blocks)
+  assert moves("augment", data=pool, augment=AUGMENTED, gradient=blocks)
+  assert not moves("order", data=pool, augment=AUGMENTED, gradient=blocks)
 
 
 def test_full_batch_runs_are_exact_too():
@@ -544,7 +550,8 @@ def test_memory_does_not_grow_with_the_pool():
     )
     built = trainer(
       many,
-      data={**AUGMENTED, "order": "permutation"},
+      data={"order": "permutation"},
+      augment=AUGMENTED,
       gradient={"block_size": 50, "penalty": 0.5},
     )
     keys, shapes = keys_of(0), jax.eval_shape(lambda: jax.device_put(many))
@@ -554,7 +561,7 @@ def test_memory_does_not_grow_with_the_pool():
 
   small, large = 1_000, 50_000
   growth = (temporary(large) - temporary(small)) / (large - small)
-  # Bytes an example: the order itself (4), and the buffers of the sort that draws it. Its picture
+  # Bytes an example: the order itself (4), and the buffers of the sort that draws it. Its image
   # alone would take 64 as integers, 256 as floats.
   assert growth <= 32
 
@@ -564,14 +571,15 @@ def test_memory_does_not_grow_with_the_pool():
 
 def test_train_outcomes_by_hand():
   built = trainer(
-    data={**AUGMENTED, "train_examples": 15},
+    data={"train_examples": 15},
+    augment=AUGMENTED,
     model={"norm": "batch"},
     evaluation={"train": True, "batch_size": 4},
   )
   data = jax.device_put(DATASET)
   state = built.init(keys_of(1), data)
-  outcome = jax.jit(built.evaluate)(state, data)
-  module = models.build(dataclasses.replace(BASE.model, norm="batch"), 3, (8, 8, 1))
+  outcome = jax.jit(built.evaluate)(state, None, data)
+  module = module_of(norm="batch")
   images = augmentation.normalise(data.train_image, data.mean, data.std)[state.examples.index]
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   logits = module.apply(variables, images, train=False)
@@ -589,14 +597,14 @@ def test_train_outcomes_by_hand():
 def test_block_gradient_norm_by_hand(full_batch):
   """22 examples in blocks of 8 of which the last is left out; neither augmented nor penalised."""
   built = trainer(
-    data=AUGMENTED,
+    augment=AUGMENTED,
     training={"full_batch": full_batch, "batch_size": 8},
     gradient={"block_size": 8, "last_block": "drop", "penalty": 3.0},
     evaluation={"gradient_norm": True},
   )
   data = jax.device_put(DATASET)
   state = built.init(keys_of(1), data)
-  module = models.build(BASE.model, 3, (8, 8, 1))
+  module = module_of()
   images = augmentation.normalise(data.train_image, data.mean, data.std)
 
   def loss(params, rows):
@@ -607,7 +615,7 @@ def test_block_gradient_norm_by_hand(full_batch):
     sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(jax.grad(loss)(state.params, rows)))
     for rows in (slice(0, 8), slice(8, 16))
   ]
-  outcome = jax.jit(built.evaluate)(state, data)
+  outcome = jax.jit(built.evaluate)(state, None, data)
   assert float(outcome["block_gradient_norm"]) == pytest.approx(np.mean(squares), rel=1e-5)
   assert next(iter(built.metrics)) == "test_accuracy"  # the headline of reports
   assert "train_loss" not in outcome and "train_loss" not in built.metrics
@@ -625,12 +633,12 @@ def test_block_gradient_norm_by_hand(full_batch):
     ({"gradient": {"clip_norm": 0.0}}, "clip_norm=0.0 must be above 0"),
     ({"gradient": {"clip_norm": -1.0}}, "clip_norm=-1.0 must be above 0"),
     ({"gradient": {"penalty": -0.5}}, "penalty=-0.5 must be at least 0"),
-    ({"gradient": {"penalty_probe": 0.0}}, "penalty_probe=0.0 must be above 0"),
+    ({"gradient": {"penalty": 1, "penalty_probe": 0.0}}, "penalty_probe=0.0 must be above 0"),
     ({"gradient": {"noise": "additive"}}, "noise='additive' needs gradient.noise_scale above 0"),
     ({"gradient": {"penalty": 0.5}, "optimizer": {"learning_rate": 0.0}}, "learning_rate=0.0"),
-    ({"optimizer": {"period": 9}}, "period=9 is for .*warmup_cosine"),
-    ({"data": {"copies": 2}}, "copies=2 would all be the same picture"),
-    ({"data": {"plain_copy": True}}, "plain_copy=True is about the first of data.copies"),
+    ({"schedule": {"period": 9}}, "period=9 is not read by .*'constant', but by warmup_cosine"),
+    ({"data": {"copies": 2}}, "copies=2 would all be the same image; .* in `augment`"),
+    ({"data": {"plain_copy": True}}, "plain_copy=True is read only with data.copies"),
     ({"data": {"order": "replacement"}}, "order='replacement' does not visit the whole pool"),
     (
       {
@@ -659,11 +667,11 @@ def test_published_rows():
 
   def recipe(row):
     config = settings.config("paper", row)
-    optimizer, gradient, training = config.optimizer, config.gradient, config.training
+    schedule, gradient, training = config.schedule, config.gradient, config.training
     return (
-      training.full_batch, training.epochs, optimizer.learning_rate, optimizer.warmup_steps,
-      optimizer.period, gradient.clip_norm, gradient.penalty, gradient.block_size,
-      config.data.order,
+      training.full_batch, training.epochs, config.optimizer.learning_rate,
+      schedule.get("warmup_steps"), schedule.get("period"), gradient.clip_norm, gradient.penalty,
+      gradient.block_size, config.data.order,
     )  # fmt: skip
 
   fixed, shuffled = "sequential", "permutation"
@@ -679,9 +687,12 @@ def test_published_rows():
     "in_practice": (True, 3000, 0.8, 400, 4000, 0.25, 0.5, 32, shuffled),
   }
   paper = settings.config("paper", "sgd")
-  assert (paper.training.batch_size, paper.data.crop, paper.data.flip) == (128, 4, True)
-  optimizer = paper.optimizer
-  assert (optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (0.9, True, 5e-4)
+  assert paper.training.batch_size == 128
+  changes = {"augment": [{"name": "crop"}, {"name": "flip"}]}  # four pixels of mean colour
+  assert paper.augment == configs.parse(changes).augment
+  optimizer = dict(paper.optimizer.options)
+  names = ("momentum", "nesterov", "weight_decay")
+  assert tuple(optimizer[name] for name in names) == (0.9, True, 5e-4)
 
 
 def test_every_row_can_be_trained_on_a_laptop():
@@ -698,7 +709,7 @@ def test_modifiers_of_a_row():
     "resnet50",
     "permutation",
   )
-  assert settings.config("laptop", "strong", "no_augmentation").data.crop == 0
+  assert settings.config("laptop", "strong", "no_augmentation").augment == ()
   for words, message in [
     (("huge",), "scale='huge'"),
     (("laptop", "strongly"), "row='strongly' is not known; did you mean 'strong'"),

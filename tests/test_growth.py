@@ -8,15 +8,14 @@ import json
 import pathlib
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
-from test_scripts import MLP, run, script
+from test_scripts import MLP, command, run
 from test_sweeps import sweep
 
 import seedlab
-from seedlab import config, experiment, findings, records
+from seedlab import changes, cli, config, experiment, findings, migration, records
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 
@@ -26,10 +25,10 @@ COMMANDS = {
     MLP,
     "--config.model.width=4",
     "--config.data.test_examples=100",
-    "--config.model.activation=smelu",
-    '--config.model.activation_kwargs={"beta": 0.5}',
-    "--config.training.label_smoothing=0.1",
-    "--config.data.crop=1",
+    "--config.activation=smelu",
+    "--config.activation.beta=0.5",
+    "--config.loss.smoothing=0.1",
+    '--config.augment=[{"name": "crop", "padding": 1}]',
   ]
 }
 
@@ -75,15 +74,15 @@ def test_a_golden_store_replays_and_goes_on_by_its_command(golden):
   before = seedlab.open(store)
   replay = seedlab.replay(store, 2)
   assert replay.passed and replay.exact >= (not replay.changed)
-  command = ["sweep", *flags, "--runs=6", f"--out={store}", "--workers=1"]
+  sweeping = ["sweep", *flags, "--runs=6", f"--out={store}", "--workers=1"]
   if replay.changed:
-    refused = subprocess.run([sys.executable, *script(*command)], capture_output=True, text=True)
+    refused = subprocess.run(command(*sweeping), capture_output=True, text=True)
     last = refused.stderr.splitlines()[-1]  # after what it was doing, on a slow machine
     assert refused.returncode == 2 and "go on in another directory, or here with" in last
     assert "--new_fingerprint" in last and "Traceback" not in refused.stderr
     assert seedlab.open(store).sizes["run"] == 4
-    command.append("--new_fingerprint")
-  run(*command)
+    sweeping.append("--new_fingerprint")
+  run(*sweeping)
   after = seedlab.open(store)
   assert after.completed.values.all() and after.run.values.tolist() == list(range(6))
   assert after.digest.values[:4].tolist() == before.digest.values.tolist()
@@ -91,23 +90,76 @@ def test_a_golden_store_replays_and_goes_on_by_its_command(golden):
   assert len(after.attrs["fingerprints"]) == 1 + bool(replay.changed)
 
 
+def old_config() -> dict:
+  """The fields of the golden store of layout 1, as they were written."""
+  return json.loads((GOLDEN / "layout1" / ".zattrs").read_text())["config"]
+
+
+def test_a_config_of_layout_1_is_what_todays_flags_make():
+  old = old_config()
+  found = migration.migrated({"config": old})["config"]
+  file, *flags = (flag.removeprefix("--config").split("=", 1) for flag in COMMANDS["layout1"])
+  given = {field[1:]: cli.value_of(word) for field, word in flags}
+  today = config.to_dict(changes.changed(cli.load(file[1]), given))
+  del today["seeds"]["levels"]
+  later = ("seeds.vary", [s for s in STREAMS if s != "generate"], list(STREAMS))
+  assert config.differences(found, today) == [later]
+  assert found["activation"] == {"name": "smelu", "beta": 0.5}
+  assert found["augment"] == [{"name": "crop", "padding": 1, "fill": "zero"}]
+  assert found["loss"] == {"name": "cross_entropy", "smoothing": 0.1}
+  assert config.to_dict(config.parse(found)) == {**found, "seeds": found["seeds"] | {"levels": []}}
+
+
+def test_fields_of_layout_1_that_stand_elsewhere_now():
+  old = old_config()
+  old["data"] |= {"flip": True, "crop": 4, "crop_padding": "reflect", "cutout": 8}
+  old["optimizer"] |= {"name": "adam", "momentum": 0.5}  # which adam did not read
+  old["optimizer"] |= {"schedule": "cosine", "warmup_steps": 3, "per_epoch": True, "end": 0.01}
+  old["model"] |= {"name": "densenet40", "width": 12, "norm": "batch", "remat": True, "depth": 7}
+  found = migration.migrated({"config": old})["config"]
+  assert found["augment"] == [
+    {"name": "crop", "padding": 4, "fill": "reflect"},
+    {"name": "flip"},
+    {"name": "cutout", "size": 8},
+  ]
+  assert found["optimizer"] == {
+    "name": "adam", "learning_rate": 0.1, "weight_decay": 0.0, "bias_factor": 1.0,
+  }  # fmt: skip
+  assert found["schedule"] == {
+    "name": "cosine", "warmup_steps": 3, "end": 0.01, "per_epoch": True, "hold_steps": 1,
+  }  # fmt: skip
+  assert found["model"] == {
+    "name": "densenet40", "width": 12, "norm": "batch", "remat": True, "convolution": "auto",
+    "initial": None, "fresh": [], "precision": "float32",
+  }  # fmt: skip
+  assert not {"flip", "crop", "crop_padding", "cutout", "world_kwargs"} & set(found["data"])
+  config.parse(found)
+
+  old["data"] = {"name": "clicks", "world_kwargs": {"rate": 0.3}, "flip": False, "gone": 1}
+  found = migration.migrated({"config": old})["config"]
+  assert found["augment"] == [] and found["data"]["rate"] == 0.3
+  with pytest.raises(UserError, match=r"data.gone=1 is not an option of data.name='clicks'"):
+    config.parse(found)  # what this release cannot train is not passed over in silence
+
+
 def test_fields_that_did_not_exist_have_todays_defaults_and_nothing_else_is_filled_in():
-  today = config.to_dict(config.parse({"model": {"width": 7}}))
+  mlp = {"model": {"name": "mlp", "width": 7}, "augment": ["crop"]}
+  today = config.to_dict(config.parse(mlp))
   del today["seeds"]["levels"]
   then = json.loads(json.dumps(today))
-  del then["model"]["towers"], then["probe"], then["evaluation"]["epochs"]
-  assert config.migrated({"config": then})["config"] == today
+  del then["probe"], then["evaluation"]["epochs"], then["schedule"]["hold_steps"]
+  del then["model"]["norm"], then["optimizer"]["nesterov"], then["augment"][0]["fill"]
+  assert migration.completed(then) == today
   then["model"]["dropout"] = 0.5  # was the default of that time
   then["model"]["gone"] = 3
-  filled = config.migrated({"config": then})["config"]
-  assert config.differences(filled, today) == [
+  assert config.differences(migration.completed(then), today) == [
     ("model.dropout", 0.5, 0.0),
     ("model.gone", 3, None),
   ]
-  assert config.migrated({"config": None, "trainer": {"a": 1}}) == {
-    "config": None,
-    "trainer": {"a": 1},
-  }
+  then["model"]["name"] = "retired"  # a part that this release does not have
+  assert migration.completed(then)["model"]["width"] == 7
+  own = {"config": None, "trainer": {"a": 1}}
+  assert migration.migrated(own) == own
 
 
 def test_one_new_field_of_the_config_leaves_older_stores_as_they_were(golden):

@@ -1,6 +1,5 @@
 """Real and ideal worlds: what is reused, what never comes twice, and that both are exact."""
 
-import dataclasses
 import math
 import pathlib
 
@@ -8,21 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sections import merged
 
 from seedlab import checkpoints, engine, streams, training
 from seedlab import config as configs
 from seedlab import data as datasets
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training
+from seedlab.config import Config, Seeds
 from seedlab.data import Dataset, augmentation
 from seedlab.data import order as orders
 from seedlab.errors import UserError
-from seedlab.training import evaluation
+from seedlab.training import cut, evaluation, schedules
 from seedlab.training import examples as sources
 from seedlab.training import optimizer as optimizers
 
 RNG = np.random.default_rng(0)
 POOL, STEPS, BATCH = 120, 9, 10
-# A picture's first two pixels tell its position.
+# An image's first two pixels tell its position.
 IMAGES = RNG.integers(0, 256, (POOL, 4, 4, 1)).astype(np.uint8)
 IMAGES[:, 0, 0, 0] = np.arange(POOL)
 DATASET = Dataset(
@@ -33,27 +33,23 @@ DATASET = Dataset(
   mean=np.array([127.0], np.float32),
   std=np.array([70.0], np.float32),
 )
-BASE = Config(
-  data=Data(name="made", world="ideal", train_examples=40),
-  model=Model(name="mlp", width=4, depth=1),
-  optimizer=Optimizer(learning_rate=0.05),
-  training=Training(batch_size=BATCH, steps=STEPS),
-  evaluation=Evaluation(every_steps=4, train=True, train_examples=20),
-)
+BASE = {
+  "data": {"name": "made", "world": "ideal", "train_examples": 40},
+  "model": {"name": "mlp", "width": 4, "depth": 1},
+  "optimizer": {"learning_rate": 0.05},
+  "training": {"batch_size": BATCH, "steps": STEPS},
+  "evaluation": {"every_steps": 4, "train": True, "train_examples": 20},
+}
+FLIP = [{"name": "flip"}]
 WORLD = datasets.build("gaussians").world
 
 
-def config(base=BASE, **sections) -> Config:
-  return dataclasses.replace(
-    base,
-    **{
-      name: dataclasses.replace(getattr(base, name), **fields) for name, fields in sections.items()
-    },
-  )
+def config(**sections) -> Config:
+  return merged(BASE, **sections)
 
 
 def on_pool(**sections) -> training.Trainer:
-  return training.on_dataset(configs.parse(config(**sections)), DATASET, 3)
+  return training.on_dataset(config(**sections), DATASET, 3)
 
 
 def on_world(**sections) -> training.Trainer:
@@ -72,7 +68,7 @@ def keys_of(run: int, **seeds) -> streams.Keys:
 
 
 def seeds_of(*runs: int) -> np.ndarray:
-  return np.array([[run] * 6 for run in runs], np.uint32)
+  return np.array([[run] * len(configs.STREAMS) for run in runs], np.uint32)
 
 
 def after(trainer, run=1, steps=STEPS, first=0):
@@ -105,14 +101,14 @@ def source_of(settings: Config, dataset=DATASET, world=None):
 
 def test_an_ideal_pool_gives_each_example_once():
   seen = np.concatenate(
-    [part.image[:, 0, 0, 0] for part in drawn(source_of(BASE), jax.device_put(DATASET), STEPS)]
+    [part.image[:, 0, 0, 0] for part in drawn(source_of(config()), jax.device_put(DATASET), STEPS)]
   )
   assert len(set(seen.tolist())) == STEPS * BATCH
   assert (np.diff(seen.astype(int)) < 0).any()  # in a drawn order
 
 
 def test_an_ideal_world_counts_samples_up():
-  parts = drawn(source_of(BASE, world=WORLD), None, STEPS)
+  parts = drawn(source_of(config(), world=WORLD), None, STEPS)
   image, label = WORLD.sample(keys_of(1).sample, jnp.arange(STEPS * BATCH, dtype=jnp.int32))
   np.testing.assert_array_equal(np.concatenate([part.image for part in parts]), image)
   np.testing.assert_array_equal(np.concatenate([part.label for part in parts]), label)
@@ -139,9 +135,9 @@ def test_an_ideal_world_refuses_to_outlast_its_pool(train_examples):
   "sections, words",
   [
     ({"training": {"full_batch": True}}, "training.full_batch is about a set .* reused"),
-    ({"data": {"copies": 2, "flip": True}}, "data.copies is about a set .* reused"),
+    ({"data": {"copies": 2}, "augment": FLIP}, "data.copies is about a set .* reused"),
     ({"data": {"last_batch": "keep"}}, "data.last_batch='keep' is about a set .*: take 'drop'"),
-    ({"optimizer": {"schedule": "onecycle"}, "training": {"steps": 3}}, "needs 4 steps or more"),
+    ({"schedule": {"name": "onecycle"}, "training": {"steps": 3}}, "needs 4 steps or more"),
     ({"evaluation": {"gradient_norm": True}}, "evaluation.gradient_norm is about a set"),
     ({"data": {"label_noise": 1.0}}, "label_noise=1.0 must be below 1"),
     (
@@ -155,9 +151,9 @@ def test_an_ideal_world_refuses_to_outlast_its_pool(train_examples):
     ({"optimizer": {"learning_rate": 1e40}}, "learning_rate=1e\\+40 must be finite in float32"),
     ({"data": {"world": "perfect"}}, "data.world='perfect' is not known"),
     ({"evaluation": {"log_dense": True}}, "divides evaluation.every_steps by 16.*not 4"),
-    ({"evaluation": {"train": False}}, "train_examples=20 is for evaluation.train=True"),
-    ({"optimizer": {"hold_steps": 3, "per_epoch": True}}, "hold_steps=3 and optimizer.per_epoch"),
-    ({"optimizer": {"name": "adam", "nesterov": True}}, "nesterov=True is for .*'sgd', not 'adam'"),
+    ({"evaluation": {"train": False}}, "train_examples=20 is read only with evaluation.train,"),
+    ({"schedule": {"hold_steps": 3, "per_epoch": True}}, "hold_steps=3 and schedule.per_epoch"),
+    ({"optimizer": {"name": "adam", "nesterov": True}}, "nesterov=True is not read .*'adam'.*sgd"),
     ({"data": {"world": "real"}, "evaluation": {"train_examples": 41}}, "examples=41 is more than"),
   ],
 )
@@ -168,13 +164,15 @@ def test_what_makes_no_sense_is_refused(sections, words):
 
 def test_what_a_world_is_tested_on_is_kept_for_pages(tmp_path, monkeypatch):
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-  data = Data(name="gaussians", test_examples=15, train_examples=40)
-  assert len(datasets.test_set(data)[1]) == 0
+
+  def kept(count):
+    return datasets.at_hand("gaussians", test_examples=count).dataset
+
+  assert len(kept(15).test_label) == 0
   drawn = on_world().load()
-  image, label = datasets.test_set(data)
-  np.testing.assert_array_equal(image, drawn.test_image)
-  np.testing.assert_array_equal(label, drawn.test_label)
-  assert len(datasets.test_set(dataclasses.replace(data, test_examples=16))[1]) == 0
+  np.testing.assert_array_equal(kept(15).test_image, drawn.test_image)
+  np.testing.assert_array_equal(kept(15).test_label, drawn.test_label)
+  assert len(kept(16).test_label) == 0
   with pytest.raises(UserError, match=r"test_examples=1,000,000,000 are .* GiB of images"):
     on_world(data={"test_examples": 10**9})
 
@@ -182,14 +180,14 @@ def test_what_a_world_is_tested_on_is_kept_for_pages(tmp_path, monkeypatch):
 def test_a_world_needs_its_own_fields():
   with pytest.raises(UserError, match="train_examples=None does not do"):
     on_world(data={"train_examples": None})
-  with pytest.raises(UserError, match=r"data.extra='x.npz' is no option of .*'gaussians'; it"):
+  with pytest.raises(UserError, match=r"data.extra='x.npz' is not read by .*'gaussians', but by"):
     on_world(data={"extra": "x.npz"})
   with pytest.raises(UserError, match=r"steps=268,435,456 asks for more examples than the 2\^31"):
     on_world(training={"steps": 2**28})
   with pytest.raises(UserError, match=r"train_examples=3,000,000,000 asks for more examples"):
     on_world(data={"world": "real", "train_examples": 3 * 10**9})
-  with pytest.raises(UserError, match=r"data\.noise=1\.0 is no option of .*'digits'; it has"):
-    training.make_trainer(Config(data=Data(world_kwargs=(("noise", 1.0),))))
+  with pytest.raises(UserError, match=r"data\.noise=1\.0 is not read by .*'digits', but by"):
+    training.make_trainer({"data": {"noise": 1.0}})
 
 
 # --- the real world shares what it can with the ideal one
@@ -211,7 +209,7 @@ def test_an_ideal_pool_equals_one_epoch_of_the_pool_in_its_order():
   listed = np.asarray(orders.single_pass(keys_of(1).sample, POOL, POOL))
   stored = DATASET._replace(train_image=IMAGES[listed], train_label=DATASET.train_label[listed])
   once = config(data={"world": "real", "order": "sequential", "train_examples": None})
-  theirs = after(training.on_dataset(configs.parse(once), stored, 3))
+  theirs = after(training.on_dataset(once, stored, 3))
   assert_close(after(on_pool()).params, theirs.params)
 
 
@@ -220,26 +218,26 @@ def test_an_ideal_world_equals_one_epoch_of_its_samples():
   ours = on_world()
   stored = ours.load()._replace(train_image=np.asarray(image), train_label=np.asarray(label))
   once = config(data={"world": "real", "order": "sequential", "train_examples": None})
-  theirs = after(training.on_dataset(configs.parse(once), stored, 2))
+  theirs = after(training.on_dataset(once, stored, 2))
   assert_close(after(ours).params, theirs.params)
 
 
 def test_nothing_of_an_ideal_world_depends_on_the_number_of_examples():
   """Not even which flips it draws, which follow the step and not an epoch."""
-  few, many = (on_pool(data={"flip": True, "train_examples": n}) for n in (10, 90))
+  few, many = (on_pool(data={"train_examples": n}, augment=FLIP) for n in (10, 90))
   assert_close(after(few).params, after(many).params)
 
 
 @pytest.mark.parametrize("world", ["real", "ideal"])
 def test_a_pool_fed_by_the_host_trains_as_one_on_the_device(world, monkeypatch):
-  sections = {"data": {"world": world, "label_noise": 0.3, "flip": True}}
+  sections = {"data": {"world": world, "label_noise": 0.3}, "augment": FLIP}
   results = {}
   for limit in (2**30, 0):
     monkeypatch.setattr(sources, "_LARGEST_ON_DEVICE", limit)
     built = on_pool(**sections)
     assert (built.feed is None) == bool(limit)
     assert built.load().train_image.nbytes == (IMAGES.nbytes if limit else 0)
-    seeds = np.arange(12, dtype=np.uint32).reshape(2, 6)  # another one for every stream
+    seeds = np.arange(14, dtype=np.uint32).reshape(2, 7)  # another one for every stream
     results[limit] = engine.train(engine.build(built, "loop"), seeds)
   for name, value in results[0].outcome.items():
     np.testing.assert_allclose(value, results[2**30].outcome[name], rtol=1e-5, err_msg=name)
@@ -258,7 +256,7 @@ def test_a_pool_on_the_host_is_told_from_another(on_host):
   assert digest == engine.tree_digest(on_pool().load())
   image = IMAGES.copy()
   image[-1, -1, -1, -1] ^= 1
-  other = training.on_dataset(configs.parse(BASE), DATASET._replace(train_image=image), 3)
+  other = training.on_dataset(config(), DATASET._replace(train_image=image), 3)
   assert engine.tree_digest(other.load()) != digest
 
 
@@ -312,7 +310,7 @@ def test_a_real_world_measures_on_its_first_examples_with_their_noisy_labels():
 
 def test_augmented_training_examples_are_measured_when_asked_for():
   plain, augmented = (
-    on_pool(data={"flip": True}, evaluation={"train_augmented": flag}) for flag in (False, True)
+    on_pool(augment=FLIP, evaluation={"train_augmented": flag}) for flag in (False, True)
   )
   states = [after(one) for one in (plain, augmented)]
   assert_close(states[0].params, states[1].params)
@@ -348,7 +346,7 @@ def test_every_step_and_block_has_its_own_dropout():
       data={"world": "real", "order": "sequential"},
       model={"width": 20, "dropout": dropout},
       training={"batch_size": 40},
-      optimizer={"schedule": "constant"},
+      schedule={"name": "constant"},
       gradient=gradient,
     )
     return after(built, steps=1, first=first).params["Dense_0"]["kernel"]
@@ -369,7 +367,7 @@ def test_every_step_and_block_has_its_own_dropout():
       gradient={"block_size": 5},
       evaluation={"train_examples": None},
     )
-    built = training.on_dataset(configs.parse(settings), dataset, 3)
+    built = training.on_dataset(settings, dataset, 3)
     kernels.append(after(built, steps=1).params["Dense_0"]["kernel"])
   assert abs(kernels[0] - kernels[1]).max() > 1e-3
 
@@ -415,7 +413,7 @@ def test_label_noise_trains_on_the_noisy_labels():
   for world in ("real", "ideal"):
     ours = after(on_pool(data={"world": world, "label_noise": 0.5}))
     stored = DATASET._replace(train_label=noisy)
-    settings = configs.parse(config(data={"world": world}))
+    settings = config(data={"world": world})
     assert_close(ours.params, after(training.on_dataset(settings, stored, 3)).params)
 
 
@@ -424,16 +422,20 @@ def test_label_noise_trains_on_the_noisy_labels():
 
 def test_the_published_moments_of_evaluation():
   settings = config(training={"steps": 39_000}, evaluation={"every_steps": 64, "log_dense": True})
-  plan = training._plan(settings, 39_000, 390)
+  plan = cut.plan(settings.evaluation, 39_000, 390)
   expected = {*range(4, 1025, 4), *range(8, 2049, 8), *range(64, 39_000, 64), 39_000}
   assert list(plan) == sorted(expected)
-  assert training._plan(config(evaluation={"every_steps": 4}), 9, 4) == (4, 8, 9)
+  assert cut.plan(config(evaluation={"every_steps": 4}).evaluation, 9, 4) == (4, 8, 9)
   short = config(evaluation={"every_steps": 16, "log_dense": True})
-  assert training._plan(short, 9, 4) == (1, 2, 3, 4, 5, 6, 7, 8, 9)
+  assert cut.plan(short.evaluation, 9, 4) == (1, 2, 3, 4, 5, 6, 7, 8, 9)
+
+
+def schedule(peak: float, steps: int, **section):
+  return schedules.of_section(configs.parse({"schedule": section}).schedule, peak, steps)
 
 
 def test_the_published_cosine_is_held_for_390_steps():
-  rate = optimizers.schedule(Optimizer(schedule="cosine", hold_steps=390), 39_000)
+  rate = schedule(0.1, 39_000, name="cosine", hold_steps=390)
   for step in (0, 389, 390, 1000, 20_000, 38_999):
     expected = 0.05 * (1 + math.cos(math.pi * (step // 390) / 100))
     assert float(rate(step)) == pytest.approx(expected, rel=1e-4, abs=1e-9)
@@ -441,18 +443,18 @@ def test_the_published_cosine_is_held_for_390_steps():
 
 
 @pytest.mark.parametrize(
-  "schedule, expected",
+  "name, expected",
   [
     ("exponential", {0: 1, 15: 1e-3**0.5, 30: 1e-3}),
     ("three_step", {0: 1, 9: 1, 10: 0.1, 19: 0.1, 20: 0.01, 29: 0.01}),
     ("onecycle", {0: 1 / 25, 9: 1, 30: 1e-4 / 25}),
   ],
 )
-def test_other_schedules_by_hand(schedule, expected):
-  rate = optimizers.schedule(Optimizer(learning_rate=2.0, schedule=schedule), 30)
+def test_other_schedules_by_hand(name, expected):
+  rate = schedule(2.0, 30, name=name)
   for step, value in expected.items():
     assert float(rate(step)) == pytest.approx(2 * value, rel=1e-3), step
-  risen = optimizers.schedule(Optimizer(learning_rate=2.0, schedule=schedule, warmup_steps=10), 40)
+  risen = schedule(2.0, 40, name=name, warmup_steps=10)
   assert float(risen(5)) == pytest.approx(1.0)
   assert float(risen(10)) == pytest.approx(2 * expected[0], rel=1e-3)
 
@@ -477,8 +479,11 @@ def rules():
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop", "adagrad"])
 def test_update_rules_by_hand(name):
-  settings = Optimizer(name=name, learning_rate=0.1, schedule="constant", weight_decay=0.01)
-  built = optimizers.build(settings, 4)
+  settings = configs.parse({
+    "optimizer": {"name": name, "learning_rate": 0.1, "weight_decay": 0.01},
+    "schedule": {"name": "constant"},
+  })  # fmt: skip
+  built = optimizers.build(settings.optimizer, settings.schedule, 4)(keys_of(0).noise)
   param, seen = jnp.array([0.5], jnp.float32), []
   state = built.init(param)
   for gradient in (0.3, -0.2, 0.0, 1.5):
@@ -488,32 +493,35 @@ def test_update_rules_by_hand(name):
     param += update
 
 
-def test_a_black_border_is_black_in_the_picture():
-  """Training on crops with black borders, beside training on these crops stored as pictures."""
-  crops = {"crop": 1, "crop_padding": "black"}
+def test_a_black_border_is_black_in_the_image():
+  """Training on crops with black borders, beside training on these crops stored as images."""
+  crops = [{"name": "crop", "padding": 1, "fill": "black"}]
   plain = {"world": "real", "order": "sequential", "train_examples": None}
   index = jnp.arange(POOL, dtype=jnp.int32)
   keys = streams.for_examples(keys_of(1).augment, 0, index)
-  moved = augmentation.augment(keys, jnp.asarray(IMAGES, jnp.float32), Data(crop=1))
+  moved = augmentation.crop(keys, jnp.asarray(IMAGES, jnp.float32), None, padding=1)
   stored = DATASET._replace(train_image=np.asarray(moved).astype(np.uint8))
   ours, theirs = (
-    training.on_dataset(configs.parse(config(data={**plain, **fields})), dataset, 3)
-    for fields, dataset in ((crops, DATASET), ({}, stored))
+    training.on_dataset(config(data=plain, augment=changes), dataset, 3)
+    for changes, dataset in ((crops, DATASET), ([], stored))
   )
   assert_close(after(ours).params, after(theirs).params)
 
 
 def test_black_borders_and_half_normalisation():
-  built = on_world(data={"normalisation": "half", "crop": 2, "crop_padding": "black"})
+  changes = [{"name": "crop", "padding": 2, "fill": "black"}]
+  built = on_world(data={"normalisation": "half"}, augment=changes)
   data = built.load()
   assert data.mean == 127.5 and data.std == 127.5
   unit = on_world(data={"normalisation": "unit"}).load()
   assert unit.mean == 0 and unit.std == 255 and unit.mean.dtype == np.float32
-  settings = Data(crop=2, crop_padding="black")
   keys = streams.for_examples(keys_of(1).augment, 0, jnp.arange(30, dtype=jnp.int32))
   image = jnp.full((30, 8, 8, 2), 3.0)
-  moved = augmentation.augment(keys, image, settings, jnp.array([-1.0, -2.0]))
-  usual = augmentation.augment(keys, image, Data(crop=2))
+  black = jnp.array([-1.0, -2.0])
+  moved = augmentation.augment(
+    keys, image, [(augmentation.crop, {"padding": 2, "fill": "black"})], black
+  )
+  usual = augmentation.augment(keys, image, [(augmentation.crop, {"padding": 2})])
   outside = np.asarray(usual) == 0
   assert 0.1 < outside.mean() < 0.6
   expected = np.where(outside, np.array([-1.0, -2.0]), 3.0)

@@ -1,22 +1,21 @@
 """Training that starts from saved parameters."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from sections import merged
 from test_training import BASE, DATASET, keys_of
 
 from seedlab import config as configs
 from seedlab import engine, training
+from seedlab.data import Dataset
 from seedlab.errors import UserError
 
 
 def trainer(**model) -> training.Trainer:
-  settings = dataclasses.replace(BASE, model=dataclasses.replace(BASE.model, **model))
-  return training.on_dataset(configs.parse(settings), DATASET, 3)
+  return training.on_dataset(merged(BASE, model=model), DATASET, 3)
 
 
 def drawn(run: int):
@@ -94,5 +93,38 @@ def test_a_damaged_file_is_refused(file):
 
 
 def test_fresh_without_a_file_is_refused():
-  with pytest.raises(UserError, match=r"fresh=.* is about the parameters in model.initial"):
+  with pytest.raises(UserError, match=r"fresh=.* is read only with model.initial"):
     trainer(fresh=("Dense_1",))
+
+
+def test_a_file_in_public_names_is_read_into_our_network(tmp_path):
+  """A ViT as timm names it: linear layers are transposed, and the last one is drawn."""
+  width = 64
+  shapes = {
+    "cls_token": (1, 1, width), "pos_embed": (1, 2, width), "norm.weight": (width,),
+    "patch_embed.proj.weight": (width, 3, 16, 16), "blocks.0.norm1.weight": (width,),
+    "blocks.0.attn.qkv.weight": (3 * width, width), "blocks.0.attn.proj.weight": (width, width),
+    "blocks.0.norm2.weight": (width,), "blocks.0.mlp.fc1.weight": (4 * width, width),
+    "blocks.0.mlp.fc2.weight": (width, 4 * width),
+  }  # fmt: skip
+  biases = {n.replace("weight", "bias"): s[:1] for n, s in shapes.items() if "weight" in n}
+  rng = np.random.default_rng(0)
+  tensors = {name: np.float32(rng.normal(size=s)) for name, s in (shapes | biases).items()}
+  save_file(tensors, tmp_path / "public.safetensors")
+  config = configs.parse({
+    "model": {
+      "name": "vit_s16", "width": width, "depth": 1, "head": "small",
+      "initial": str(tmp_path / "public.safetensors"), "fresh": ["Dense_1"],
+    },
+    "activation": {"name": "gelu"},
+    "training": {"batch_size": 2},
+  })  # fmt: skip
+  image = rng.integers(0, 256, (4, 16, 16, 3), np.uint8)
+  label = np.arange(4, dtype=np.int32) % 3
+  dataset = Dataset(image, label, image, label, *np.full((2, 3), 100, np.float32))
+  built = training.on_dataset(config, dataset, 3)
+  params = jax.jit(built.init)(keys_of(0), built.load()).params
+  found = [np.asarray(leaf).squeeze() for leaf in jax.tree.leaves(params)]
+  for name in ("blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight", "blocks.0.attn.proj.weight"):
+    assert any(np.array_equal(leaf, tensors[name].T) for leaf in found), name
+  assert 0 < np.abs(params["Dense_1"]["kernel"]).max() < 1e-3

@@ -13,7 +13,7 @@ from networks import activated, size
 from networks import build as network
 from sklearn.datasets import load_digits
 
-from seedlab import activations, config, models
+from seedlab import activations, config, training
 from seedlab.errors import UserError
 
 SHAPES = {"mlp": (8, 8, 1), "cnn": (8, 8, 1), "resnet9": (16, 16, 3)}
@@ -214,17 +214,24 @@ def test_first_weights_have_their_published_variances():
   "fields, message",
   [
     ({"name": "resnet"}, "model.name='resnet' is not known; did you mean 'resnet9'"),
-    ({"activation": "rule"}, "model.activation='rule' is not known"),
-    ({"name": "resnet9"}, "'resnet9' needs images of at least 11x11 pixels, not 10x32"),
-    ({"name": "vit", "dropout": 0.1}, "model.dropout=0.1 .*'vit', only by .*mlp, .*to 0"),
-    ({"name": "cnn", "head": "small"}, "model.head='small' .*, only by imagenet_resnet50, vit_s16"),
+    ({"name": "vit", "dropout": 0.1}, "model.dropout=0.1 is not read by .*'vit', but by .* mlp,"),
+    ({"name": "cnn", "head": "small"}, "model.head='small' .*, but by imagenet_resnet50, vit_s16;"),
     ({"name": "vit", "gain": "moment"}, "model.gain='moment' is not read by model.name='vit'"),
+    ({"width": 0}, "model.width=0 must be at least 1"),
+    ({"name": "vit", "patch": 3}, "model.patch=3 needs .*multiples of 3 pixels, not 8x8"),
+    ({"name": "resnet9"}, "'resnet9' needs images of at least 11x11 pixels, not 8x8"),
   ],
 )
-def test_build_refuses_in_one_line(fields, message):
+def test_networks_that_no_config_can_have_are_refused_in_one_line(fields, message):
+  """By their names and options, or by the images of the data (digits)."""
   with pytest.raises(UserError, match=message) as error:
-    models.build(config.Model(**fields), 10, (10, 32, 3))
+    training.make_trainer({"model": fields})
   assert "\n" not in str(error.value)
+
+
+def test_unknown_activations_are_refused_in_one_line():
+  with pytest.raises(UserError, match=r"^activation.name='rule' is not known; did you mean 'relu'"):
+    config.parse({"activation": "rule"})
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet18", "vit", "dconv_l", "vgg11"])

@@ -6,13 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from test_data import load
 
 from seedlab import data
-from seedlab.config import Data
 from seedlab.data import catalogue, movielens
 from seedlab.errors import UserError
-
-RANDOM, LATEST = (Data(name=movielens.NAME, test_by=by) for by in ("random", "time"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,7 +31,7 @@ def directory(data_dir) -> str:
 @pytest.fixture(scope="module")
 def both(directory) -> list[data.Dataset]:
   """Both splits of the real one."""
-  return [data.load(one, directory, download=False) for one in (RANDOM, LATEST)]
+  return [load(movielens.NAME, directory, download=False, test_by=by) for by in ("random", "time")]
 
 
 # Training rows and labels, test rows and labels; of the random fifth, then of the latest.
@@ -166,38 +164,36 @@ def test_against_the_records_one_by_one(both, directory):
 
 
 def test_lists_of_films(both, directory):
-  users, films, seen = data.of(RANDOM, directory).lists()
+  users, films, seen = data.build(movielens.NAME, data_dir=directory).lists()
   assert users.shape == (943, 4) and films.shape == (1682, 7) and seen.shape == (943, 1682)
   assert seen.sum() == 80_000
   rows = np.concatenate([both[0].train_image, both[0].test_image])
   np.testing.assert_array_equal(np.concatenate([users[rows[:, 0]], films[rows[:, 4]]], 1), rows)
   assert seen[both[0].train_image[:, 0], both[0].train_image[:, 4]].all()
   assert not seen[both[0].test_image[:, 0], both[0].test_image[:, 4]].any()
-  few = Data(name=f"{movielens.NAME}:0.1.1", test_examples=50)
-  assert data.load(few, directory).test_image.tolist() == both[0].test_image[:50].tolist()
-  assert data.of(few, directory).lists().seen.sum() == 80_000
+  few = data.build(f"{movielens.NAME}:0.1.1", data_dir=directory, test_examples=50)
+  assert few.dataset.test_image.tolist() == both[0].test_image[:50].tolist()
+  assert few.lists().seen.sum() == 80_000
 
 
 @pytest.mark.parametrize(
-  ("config", "says"),
+  ("name", "options", "says"),
   [
-    (Data(name="movielens/1m-ratings"), r"'movielens/1m-ratings' is not supp.*100k-ratings"),
-    (Data(name="movielens"), r"data\.name='movielens' is not supported"),
-    (Data(name="movielens/100k-movies:0.1.1"), r"100k-movies:0\.1\.1' is not supported"),
-    (Data(name=movielens.NAME, image_size=8), r"image_size=8 is no option of .*; it has test_by"),
-    (Data(name=movielens.NAME, extra="a.npz"), r"extra='a\.npz' is no option of"),
-    (Data(name=movielens.NAME, train_split="all"), r"train_split='all' is no option of"),
-    (
-      Data(test_by="time"),
-      r"test_by='time' is no option of .*'digits'; it has image_size",
-    ),
-    (Data(name=f"{movielens.NAME}:9.9.9"), r"cannot be opened"),
-    (RANDOM, r"'movielens/100k-ratings' is not in "),
+    ("movielens/1m-ratings", {}, r"'movielens/1m-ratings' is not supp.*100k-ratings"),
+    ("movielens", {}, r"data\.name='movielens' is not supported"),
+    ("movielens/100k-movies:0.1.1", {}, r"100k-movies:0\.1\.1' is not supported"),
+    (movielens.NAME, {"image_size": 8}, r"image_size=8 is not read by .*'movielens/100k-ratings'"),
+    (movielens.NAME, {"extra": "a.npz"}, r"extra='a\.npz' is not read by"),
+    (movielens.NAME, {"train_split": "all"}, r"train_split='all' is not read by"),
+    (movielens.NAME, {"test_by": "user"}, r"data\.test_by='user' .*random, time"),
+    ("digits", {"test_by": "time"}, r"test_by='time' is not read by .*'digits', but by movielens;"),
+    (f"{movielens.NAME}:9.9.9", {}, r"cannot be opened"),
+    (movielens.NAME, {}, r"'movielens/100k-ratings' is not in "),
   ],
 )
-def test_what_is_refused(tmp_path, config, says):
+def test_what_is_refused(tmp_path, name, options, says):
   with pytest.raises(UserError, match=says) as caught:
-    data.load(config, str(tmp_path), download=False)
+    load(name, tmp_path, download=False, **options)
   assert "\n" not in str(caught.value)
 
 

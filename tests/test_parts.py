@@ -160,8 +160,10 @@ def test_names_come_first_then_changes_then_what_was_there():
 def test_what_the_new_part_does_not_have_is_dropped_at_its_default_and_refused_if_set():
   usual = config.parse({"model": {"name": "mlp", "depth": 2}})  # as by default
   assert changes.changed(usual, {"model": "cnn"}).model.get("depth") is None
-  with pytest.raises(UserError, match="model.depth=3 was set for model.name='mlp', and 'cnn' does"):
+  with pytest.raises(UserError, match=r"model.depth=3 was set for model.name='mlp'"):
     changes.changed({"model": {"name": "mlp", "depth": 3}}, {"model": "cnn"})
+  back = {"model": "cnn", "model.depth": 2}  # said to be set back
+  assert changes.changed({"model": {"name": "mlp", "depth": 3}}, back).model.name == "cnn"
   smelu = {"activation": {"name": "smelu", "beta": 0.5}}
   with pytest.raises(UserError, match=r"activation.beta=0.5 was set for activation.name='smelu'"):
     changes.changed(smelu, {"activation": "relu"})

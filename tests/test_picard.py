@@ -1,6 +1,5 @@
 """The published scans of seeds: networks, schedules, loss, float16, moments, configs."""
 
-import dataclasses
 import functools
 import math
 import pathlib
@@ -12,15 +11,16 @@ import numpy as np
 import pytest
 from networks import activated, assert_near, moved, shapes, size, style
 from networks import build as network
+from sections import merged
 from test_training import DATASET, keys_of
 
 from seedlab import activations, engine, models, training
 from seedlab import config as configs
-from seedlab.config import Config, Data, Model, Optimizer, Training
+from seedlab.config import Training
 from seedlab.data import Dataset
 from seedlab.errors import UserError
 from seedlab.models import resnet
-from seedlab.training import losses, poke
+from seedlab.training import cut, losses, poke, schedules
 from seedlab.training import optimizer as optimizers
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -141,11 +141,11 @@ def made_up(side=16, count=COUNT, classes=10):
 
 def recipe(**model):
   paper = config_of("picard", "paper")
-  return dataclasses.replace(
-    paper,
-    data=Data(name="cifar10", order="sequential"),  # unaugmented
-    model=dataclasses.replace(paper.model, width=8, **model),
-    training=dataclasses.replace(paper.training, batch_size=COUNT),
+  unchanged = {"data": {"name": "cifar10", "order": "sequential"}, "augment": []}
+  return merged(
+    {**configs.to_dict(paper), **unchanged},
+    model={"width": 8, **model},
+    training={"batch_size": COUNT},
   )
 
 
@@ -235,7 +235,8 @@ def test_picards_schedule_is_the_published_table():
   for words, epochs in (("paper,short", 22), ("paper,long", 45)):
     settings = config_of("picard", words)
     assert settings.training.epochs == epochs
-    rate = optimizers.schedule(settings.optimizer, 100 * epochs, 100)
+    peak = settings.optimizer.learning_rate
+    rate = schedules.of_section(settings.schedule, peak, 100 * epochs, 100)
     published = {
       0: 0.0020, 1: 0.0353, 2: 0.0687, 3: 0.1020, 4: 0.0967, 6: 0.0862, 8: 0.0757, 10: 0.0652,
       12: 0.0546, 14: 0.0441, 16: 0.0336, 18: 0.0231, 20: 0.0125, 21: 0.0073,
@@ -246,21 +247,26 @@ def test_picards_schedule_is_the_published_table():
 
 
 def test_a_cosine_over_the_whole_run_behind_its_warm_up():
-  fields = {"learning_rate": 0.4, "schedule": "whole_cosine"}
-  rate = optimizers.schedule(Optimizer(warmup_steps=30, **fields), 5000)
+  def schedule(**options):
+    section = configs.parse({"schedule": {"name": "whole_cosine", **options}}).schedule
+    return schedules.of_section(section, 0.4, 5000)
+
+  rate = schedule(warmup_steps=30)
   expected = {0: 0.0, 15: 0.2, 29: 0.4 * 29 / 30, 30: 0.2 * (1 + math.cos(math.pi * 30 / 5000))}
   expected |= {2500: 0.2, 5000: 0.0}
   assert {step: float(rate(step)) for step in expected} == pytest.approx(expected, abs=1e-7)
-  cold = optimizers.schedule(Optimizer(**fields), 5000)
+  cold = schedule()
   assert float(cold(0)) == pytest.approx(0.4) and float(cold(2500)) == pytest.approx(0.2)
 
 
 def test_biases_and_scales_at_a_rate_of_their_own():
   params = {"a": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}, "n": {"scale": jnp.ones(2)}}
   slope = jax.tree.map(lambda leaf: leaf + 1, params)
-  optimizer = optimizers.build(
-    Optimizer(learning_rate=0.5, schedule="constant", weight_decay=0.1, bias_factor=0.1), 9
-  )
+  settings = configs.parse({
+    "optimizer": {"learning_rate": 0.5, "weight_decay": 0.1, "bias_factor": 0.1},
+    "schedule": {"name": "constant"},
+  })  # fmt: skip
+  optimizer = optimizers.build(settings.optimizer, settings.schedule, 9)(keys_of(0).noise)
   state = optimizer.init(params)
   expected = {"kernel": [-1.05, -1.05 * 1.9], "bias": [-0.105, -0.105 * 1.9]}
   expected["scale"] = expected["bias"]
@@ -282,15 +288,16 @@ def test_cross_entropy_with_twice_a_smoothed_one_is_thrice_another():
   logits = np.random.default_rng(0).normal(size=(50, 10)).astype(np.float32)
   published, ours = both(logits, np.arange(50) % 10)
   np.testing.assert_allclose(ours, published, rtol=1e-5)
-  settings = config_of("picard", "paper").training
-  assert (settings.label_smoothing, settings.loss_factor) == (0.4 / 3, 3.0)
+  settings = config_of("picard", "paper")
+  assert (settings.loss.get("smoothing"), settings.training.loss_factor) == (0.4 / 3, 3.0)
 
 
 def test_a_factor_scales_the_descended_loss_alone():
   """Softmax regression: the first step is three times the gradient, by hand."""
   settings = configs.parse({
     "model": {"name": "mlp", "depth": 0},
-    "optimizer": {"learning_rate": 0.1, "momentum": 0.0, "schedule": "constant"},
+    "optimizer": {"learning_rate": 0.1, "momentum": 0.0},
+    "schedule": {"name": "constant"},
     "data": {"order": "sequential"},
     "training": {"batch_size": 22, "loss_factor": 3.0},
   })  # fmt: skip
@@ -347,14 +354,16 @@ def test_training_in_float16():
   label = np.arange(60, dtype=np.int32) % 3
   image = (60 * label[:, None, None, None] + rng.integers(0, 60, (60, 4, 4, 1))).astype(np.uint8)
   dataset = Dataset(image, label, image, label, *np.float32([[90.0], [50.0]]))
-  settings = Config(
-    data=Data(order="sequential"),
-    model=Model(name="mlp", width=6, depth=1, norm="batch", precision="float16"),
-    optimizer=Optimizer(learning_rate=0.1, nesterov=True, weight_decay=1e-3),
-    training=Training(batch_size=20, steps=40, loss_factor=3.0, label_smoothing=0.1),
-  )
+  options = {"width": 6, "depth": 1, "norm": "batch"}
+  settings = configs.parse({
+    "data": {"order": "sequential"},
+    "model": {"name": "mlp", "precision": "float16", **options},
+    "optimizer": {"learning_rate": 0.1, "nesterov": True, "weight_decay": 1e-3},
+    "loss": {"name": "cross_entropy", "smoothing": 0.1},
+    "training": {"batch_size": 20, "steps": 40, "loss_factor": 3.0},
+  })  # fmt: skip
   trainer = training.on_dataset(settings, dataset, 3)
-  module = models.build(settings.model, 3, (4, 4, 1))
+  module = network("mlp", (4, 4, 1), 3, **options)
   init = functools.partial(module.init, train=False)
   blank = jax.eval_shape(init, jax.random.key(0), image[:1].astype(np.float32))
   drawn = jax.tree.map(lambda leaf: np.float32(rng.normal(size=leaf.shape) / 4), blank["params"])
@@ -366,7 +375,7 @@ def test_training_in_float16():
   for first in range(0, 39, 3):
     state, log = advance(state, keys_of(0), dataset, first=np.int32(first), steps=np.int32(3))
     assert int(log["diverged"]) == -1
-  outcome = quick_jit(trainer.evaluate)(state, dataset)
+  outcome = quick_jit(trainer.evaluate)(state, None, dataset)
   assert float(outcome["test_accuracy"]) == 1
   assert 0 < float(outcome["test_loss"]) < 0.2 and outcome["test_loss"].dtype == jnp.float32
   for part in (state.params, state.opt_state[1][0].trace):
@@ -394,12 +403,13 @@ def test_a_poke_of_float16_is_its_last_bit():
 
 
 def test_chunks_reach_the_training():
-  """Chunks of one are pictures by themselves, larger ones are not."""
+  """Chunks of one are images by themselves, larger ones are not."""
 
   def trained(**data):
     settings = configs.parse({
       "model": {"name": "mlp", "depth": 0},
-      "data": {"order": "sequential", "flip": True, "crop": 2, **data},
+      "data": {"order": "sequential", **data},
+      "augment": [{"name": "crop", "padding": 2}, {"name": "flip"}],
       "training": {"batch_size": 22},
     })  # fmt: skip
     trainer = training.on_dataset(settings, DATASET, 3)
@@ -418,12 +428,16 @@ def test_chunks_reach_the_training():
 
 def test_published_moments_of_evaluation():
   short, long = config_of("picard", "paper,short"), config_of("picard", "paper,long")
-  assert training._plan(short, 2200, 100) == (100, 200, 700, 1200, 1700, 2200)
+  assert cut.plan(short.evaluation, 2200, 100) == (100, 200, 700, 1200, 1700, 2200)
   first = (100, 200, 700, 1200, 1700, 2200, 2700, 3200, 3700, 4200)
-  assert training._plan(long, 4500, 100) == (*first, 4500)
-  assert training._plan(configs.parse({"evaluation": {"epochs": [0, 2]}}), 10, 3) == (3, 9, 10)
+  assert cut.plan(long.evaluation, 4500, 100) == (*first, 4500)
+
+  def plan(*epochs):
+    return cut.plan(configs.parse({"evaluation": {"epochs": epochs}}).evaluation, 10, 3)
+
+  assert plan(0, 2) == (3, 9, 10)
   with pytest.raises(UserError, match=r"evaluation.epochs=\(0, 3\) goes beyond the 3.33333 epochs"):
-    training._plan(configs.parse({"evaluation": {"epochs": [0, 3]}}), 10, 3)
+    plan(0, 3)
 
 
 # --- errors and configs
@@ -442,16 +456,15 @@ def test_published_moments_of_evaluation():
       "evaluation.log_dense=True both say",
     ),
     ({"training": {"loss_factor": 0.0}}, "training.loss_factor=0.0 must be above 0"),
-    ({"optimizer": {"bias_factor": -1.0}}, "optimizer.bias_factor=-1.0 must be at least 0"),
-    ({"optimizer": {"schedule": "picard"}}, r"counts epochs.*per_epoch=True \(it is False\)"),
+    ({"schedule": {"name": "picard"}}, "counts epochs: set schedule.per_epoch=True"),
     (
-      {"optimizer": {"schedule": "picard", "per_epoch": True, "warmup_steps": 1}},
-      r"warmup_steps=0 \(it is 1\)",
+      {"schedule": {"name": "picard", "per_epoch": True, "warmup_steps": 1}},
+      "schedule.warmup_steps=1 is not read by schedule.name='picard', but by .*linear",
     ),
-    ({"data": {"chunk": 0, "flip": True}}, "data.chunk=0 must be at least 1"),
-    ({"data": {"chunk": 5}}, "data.chunk=5 .*none is changed; switch on data.flip"),
+    ({"data": {"chunk": 0}, "augment": ["flip"]}, "data.chunk=0 must be at least 1"),
+    ({"data": {"chunk": 5}}, "data.chunk=5 .*none is changed; name augmentations in `augment`"),
     (
-      {"data": {"chunk": 5, "flip": True, "world": "ideal"}},
+      {"data": {"chunk": 5, "world": "ideal"}, "augment": ["flip"]},
       "data.chunk is about a set of examples that is reused.*leave it empty",
     ),
     (
@@ -471,17 +484,25 @@ def test_errors(sections, message):
   assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("option", ["bias_factor", "weight_decay", "momentum"])
+def test_rules_refuse_their_options_before_any_work(option):
+  settings = configs.parse({"training": {"batch_size": 5}, "optimizer": {option: -1.0}})
+  with pytest.raises(UserError, match=f"optimizer.{option}=-1.0 must be at least 0"):
+    training.on_dataset(settings, DATASET, 3)
+
+
 @pytest.mark.parametrize("name", ["picard", "summers"])
 def test_config_files(name):
   """Every experiment states claim, cost, data and command, and has its three scales."""
   module = config_file(name)
-  for word in ("Claim", "Cost", "Data", f"configs/seeds/{name}.py"):
+  for word in ("Claim", "Cost", "Data", f"--config=seedlab:seeds/{name}:"):
     assert word in module["__doc__"]
   cost = []
   for scale in ("smoke", "laptop", "paper"):
     parsed = config_of(name, scale)
-    cost.append(parsed.training.epochs * parsed.model.width)
-    models.build(parsed.model, 10, 2 * (parsed.data.image_size or 32,) + (3,))
+    options = dict(parsed.model.options)
+    cost.append(parsed.training.epochs * options["width"])
+    network(parsed.model.name, 2 * (parsed.data.get("image_size") or 32,) + (3,), **options)
   assert cost == sorted(cost) and len(set(cost)) == 3
   assert configs.parse(module["get_config"]()) == config_of(name, "laptop")
   with pytest.raises(UserError, match="scale='huge' is not known"):
@@ -492,33 +513,45 @@ def test_config_files(name):
 
 def test_words_of_picards_config():
   paper = config_of("picard", "paper")
-  assert paper.data == Data(name="cifar10", flip=True, crop=4, cutout=8, chunk=500)
-  assert paper.optimizer == Optimizer(
-    learning_rate=0.2, schedule="picard", per_epoch=True, nesterov=True, weight_decay=1e-3
-  )
-  assert (paper.training.batch_size, paper.model.activation) == (500, "celu")
-  assert paper.model.activation_kwargs == (("alpha", 0.1),)
-  changed = config_of("picard", "paper,long,per_picture,float16")
+  published = configs.parse({
+    "data": {"name": "cifar10", "chunk": 500},
+    "augment": [
+      {"name": "crop", "padding": 4, "fill": "zero"},
+      {"name": "flip"},
+      {"name": "cutout", "size": 8},
+    ],
+    "activation": {"name": "celu", "alpha": 0.1},
+    "optimizer": {
+      "name": "sgd", "learning_rate": 0.2, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3,
+    },
+    "schedule": {"name": "picard", "per_epoch": True},
+  })  # fmt: skip
+  for section in ("data", "augment", "activation", "optimizer", "schedule"):
+    assert getattr(paper, section) == getattr(published, section), section
+  assert paper.training.batch_size == 500
+  changed = config_of("picard", "paper,long,per_image,float16")
   found = {name for name, *_ in configs.differences(*map(configs.to_dict, (paper, changed)))}
   assert found == {"training.epochs", "evaluation.epochs", "data.chunk", "model.precision"}
   assert changed.evaluation.epochs == (0, 1, 6, 11, 16, 21, 26, 31, 36, 41)
   assert config_of("picard", "paper,short") == paper
   assert config_of("picard", "smoke,bfloat16").model.precision == "bfloat16"
-  for scale in ("smoke", "laptop"):  # of all pictures too, so that 100 chunks stay
+  for scale in ("smoke", "laptop"):  # of all images too, so that 100 chunks stay
     assert config_of("picard", scale).data.chunk == 500
 
 
 def test_sources_of_summers_config():
   paper = config_of("summers", "paper")
   assert (paper.training.batch_size, paper.training.epochs) == (512, 500)
-  assert paper.optimizer == Optimizer(
-    learning_rate=0.4, schedule="whole_cosine", warmup_steps=291, weight_decay=5e-4, bias_factor=0.1
-  )
+  published = configs.parse({
+    "optimizer": {"learning_rate": 0.4, "weight_decay": 5e-4, "bias_factor": 0.1},
+    "schedule": {"name": "whole_cosine", "warmup_steps": 291},
+  })  # fmt: skip
+  assert (paper.optimizer, paper.schedule) == (published.optimizer, published.schedule)
   assert paper.seeds.vary == ("init", "order", "augment", "noise", "poke")
   with pytest.raises(UserError, match="init, order are several sources; name one"):
     config_of("summers", "smoke,init,order")
   for source in ("init", "order", "augment"):
     changed = config_of("summers", f"paper,{source}")
-    assert changed == dataclasses.replace(paper, seeds=configs.Seeds(vary=(source,)))
+    assert changed == merged(paper, seeds={"vary": [source]})
   bit = config_of("summers", "paper,bit")
   assert (bit.seeds.vary, bit.training.poke_step, bit.training.poke) == (("poke",), 0, "ulp")

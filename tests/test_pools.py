@@ -23,8 +23,10 @@ from test_data import (
   OWN,
   as_multiset,
   assert_same,
+  class_names,
   encoded,
   example,
+  load,
   make_set,
   npy_files,
   picture,
@@ -34,21 +36,10 @@ from test_data import (
 from test_data import user_cache as user_cache
 
 from seedlab import config, engine
-from seedlab.config import Data
-from seedlab.data import (
-  Dataset,
-  cache,
-  catalogue,
-  cifar5m,
-  class_names,
-  convert,
-  dogbird,
-  load,
-  npz,
-)  # fmt: skip
+from seedlab.data import Dataset, cache, catalogue, cifar5m, convert, dogbird, npz
 from seedlab.errors import UserError
 
-CIFAR5M = Data(name="cifar5m")
+CIFAR5M = "cifar5m"
 
 
 def archive(number: int, count: int = 40) -> dict[str, np.ndarray]:
@@ -60,14 +51,14 @@ def archive(number: int, count: int = 40) -> dict[str, np.ndarray]:
 
 
 def whole_pool() -> tuple[np.ndarray, ...]:
-  """Training pictures and labels, test pictures and labels, of `parts` below."""
+  """Training pictures and labels, test pictures and labels, of `archives` below."""
   archives = [archive(number) for number in range(6)]
   train = (np.concatenate([part[key] for part in archives[:5]]) for key in "XY")
   return (*train, archives[5]["X"][:30], archives[5]["Y"][:30])
 
 
 @pytest.fixture
-def parts(tmp_path, monkeypatch) -> pathlib.Path:
+def archives(tmp_path, monkeypatch) -> pathlib.Path:
   """The folder of six archives in the published layout, some of them compressed."""
   monkeypatch.setattr(cifar5m, "TEST_EXAMPLES", 30)
   folder = tmp_path / "sets" / "cifar5m"
@@ -95,15 +86,15 @@ def assert_pool(loaded: Dataset) -> None:
 
 
 @pytest.mark.parametrize("bulk", [7, 1000])
-def test_cifar5m_has_the_published_split(parts, large, monkeypatch, bulk):
+def test_cifar5m_has_the_published_split(archives, large, monkeypatch, bulk):
   monkeypatch.setattr(convert, "BULK", bulk)
-  loaded = load(CIFAR5M, str(parts.parent))
+  loaded = load(CIFAR5M, archives.parent)
   assert_pool(loaded)
   pixels = loaded.train_image.reshape(-1, 3).astype(np.float64)
   np.testing.assert_allclose(loaded.mean, pixels.mean(0), rtol=1e-7)
   np.testing.assert_allclose(loaded.std, pixels.std(0), rtol=1e-7)
   assert not loaded.train_image.flags.writeable
-  names = class_names(CIFAR5M, str(parts.parent))
+  names = class_names(CIFAR5M, str(archives.parent))
   assert names[:3] + names[-1:] == (
     "airplane",
     "automobile",
@@ -116,36 +107,36 @@ def test_cifar5m_has_ten_thousand_to_test():
   assert cifar5m.TEST_EXAMPLES == 10_000 and cifar5m.SHAPE == (32, 32, 3)
 
 
-def test_labels_of_any_integer_type(parts, large):
-  np.savez(parts / "part2.npz", X=archive(2)["X"], Y=archive(2)["Y"].astype(">u2"))
-  assert_pool(load(CIFAR5M, str(parts.parent)))
+def test_labels_of_any_integer_type(archives, large):
+  np.savez(archives / "part2.npz", X=archive(2)["X"], Y=archive(2)["Y"].astype(">u2"))
+  assert_pool(load(CIFAR5M, archives.parent))
 
 
-def test_both_ways_to_the_cache_write_the_same_bytes(parts, monkeypatch):
+def test_both_ways_to_the_cache_write_the_same_bytes(archives, monkeypatch):
   folders = []
   for size in (2**30, 0):
     monkeypatch.setattr(convert, "LARGE", size)
-    load(CIFAR5M, str(parts.parent))
-    (folder,) = (parts / "seedlab").iterdir()
+    load(CIFAR5M, archives.parent)
+    (folder,) = (archives / "seedlab").iterdir()
     folders.append({path.name: path.read_bytes() for path in folder.glob("*.npy")})
     shutil.rmtree(folder)
   assert sorted(folders[0]) == ALL_FILES and folders[0] == folders[1]
 
 
-def test_conversion_happens_once_and_says_how_far_it_is(parts, large, monkeypatch, capfd):
+def test_conversion_happens_once_and_says_how_far_it_is(archives, large, monkeypatch, capfd):
   monkeypatch.setattr(convert, "BULK", 10)
-  load(CIFAR5M, str(parts.parent))
+  load(CIFAR5M, archives.parent)
   out, err = capfd.readouterr()
   lines = err.splitlines()
   assert out == "" and len(lines) == 11
   assert lines[0].startswith("seedlab: converting cifar5m once, 0.0 GB, to ")
   assert lines[1].split()[2:6] == ["30", "of", "230", "images"]
   assert lines[-1] == "seedlab: cifar5m: 230 of 230 images converted"
-  (parts / "notes.txt").write_text("not a part of the set")
-  load(CIFAR5M, str(parts.parent))
+  (archives / "notes.txt").write_text("not a part of the set")
+  load(CIFAR5M, archives.parent)
   assert capfd.readouterr() == ("", "")
-  os.utime(parts / "part3.npz", ns=(1, 1))
-  load(CIFAR5M, str(parts.parent))
+  os.utime(archives / "part3.npz", ns=(1, 1))
+  load(CIFAR5M, archives.parent)
   assert "converting" in capfd.readouterr().err
 
 
@@ -169,7 +160,7 @@ def test_conversion_holds_a_piece_at_a_time(tmp_path, large, monkeypatch):
   monkeypatch.setattr(zipfile.ZipExtFile, "read", watched)
   tracemalloc.start()
   try:
-    loaded = load(CIFAR5M, str(tmp_path))
+    loaded = load(CIFAR5M, tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
   finally:
     tracemalloc.stop()
@@ -178,8 +169,8 @@ def test_conversion_holds_a_piece_at_a_time(tmp_path, large, monkeypatch):
   assert loaded.train_image[::pictures, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_resized(parts, large):
-  small = load(Data(name="cifar5m", image_size=16), str(parts.parent)).train_image
+def test_resized(archives, large):
+  small = load("cifar5m", archives.parent, image_size=16).train_image
   boxes = whole_pool()[0].reshape(-1, 16, 2, 16, 2, 3).mean((2, 4))
   assert small.shape == (200, 16, 16, 3) and np.abs(small - boxes).max() <= 1
 
@@ -187,10 +178,10 @@ def test_resized(parts, large):
 # Where a large set may be kept.
 
 
-def test_killed_conversion_is_not_believed_and_leaves_nothing(parts, large):
+def test_killed_conversion_is_not_believed_and_leaves_nothing(archives, large):
   code = (
     "import os, signal\n"
-    "from seedlab import config, data\n"
+    "from seedlab import data\n"
     "from seedlab.data import convert, examples\n"
     "convert.LARGE = 0\n"
     "count = examples.counts\n"
@@ -198,32 +189,32 @@ def test_killed_conversion_is_not_believed_and_leaves_nothing(parts, large):
     "  seen.append(1)\n"
     "  return count(images) if len(seen) < 3 else os.kill(os.getpid(), signal.SIGKILL)\n"
     "examples.counts = counts\n"
-    f"data.load(config.Data(name='cifar5m'), {str(parts.parent)!r})\n"
+    f"data.build('cifar5m', data_dir={str(archives.parent)!r}).dataset\n"
   )
   done = subprocess.run([sys.executable, "-c", code], capture_output=True)
   assert done.returncode == -signal.SIGKILL
-  (folder,) = (parts / "seedlab").iterdir()
+  (folder,) = (archives / "seedlab").iterdir()
   assert len(list(folder.glob(".*.part"))) == 2  # pictures and labels
-  assert_pool(load(CIFAR5M, str(parts.parent)))
+  assert_pool(load(CIFAR5M, archives.parent))
   assert npy_files(folder) == sorted([".lock", *ALL_FILES])
 
 
 @pytest.mark.parametrize("name", Dataset._fields)
-def test_cache_without_one_array_is_not_believed(parts, large, capfd, name):
-  load(CIFAR5M, str(parts.parent))
-  next(parts.rglob(f"{name}.npy")).unlink()
-  assert_pool(load(CIFAR5M, str(parts.parent)))
+def test_cache_without_one_array_is_not_believed(archives, large, capfd, name):
+  load(CIFAR5M, archives.parent)
+  next(archives.rglob(f"{name}.npy")).unlink()
+  assert_pool(load(CIFAR5M, archives.parent))
   assert capfd.readouterr().err.count("converting") == 2
 
 
-def test_others_wait_for_the_one_that_converts(parts, large, capfd):
-  load(CIFAR5M, str(parts.parent))
-  (folder,) = (parts / "seedlab").iterdir()
+def test_others_wait_for_the_one_that_converts(archives, large, capfd):
+  load(CIFAR5M, archives.parent)
+  (folder,) = (archives / "seedlab").iterdir()
   mean = (folder / "mean.npy").read_bytes()
   (folder / "mean.npy").unlink()
   got = []
   with cache.room(folder, 0):
-    waiting = threading.Thread(target=lambda: got.append(load(CIFAR5M, str(parts.parent))))
+    waiting = threading.Thread(target=lambda: got.append(load(CIFAR5M, archives.parent)))
     waiting.start()
     waiting.join(0.3)
     assert waiting.is_alive()
@@ -239,41 +230,46 @@ def read_only(*folders: pathlib.Path) -> None:
     folder.chmod(0o555)
 
 
-def test_no_room_names_directories_and_bytes(parts, large, user_cache, monkeypatch):
+def test_no_room_names_directories_and_bytes(archives, large, user_cache, monkeypatch):
   size = 230 * (3072 + 4)
-  usage = shutil.disk_usage(parts)
+  usage = shutil.disk_usage(archives)
   monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=size - 1))
-  message = refusal(CIFAR5M, parts.parent)
+  message = refusal(CIFAR5M, archives.parent)
   assert message.startswith(f"data.name='cifar5m' takes {size:,} bytes on disk when decoded")
-  for part in (str(parts / "seedlab"), str(user_cache), f"{size - 1:,} bytes free", "--data_dir"):
+  for part in (
+    str(archives / "seedlab"),
+    str(user_cache),
+    f"{size - 1:,} bytes free",
+    "--data_dir",
+  ):
     assert part in message
-  assert not list(parts.rglob("*.npy"))
+  assert not list(archives.rglob("*.npy"))
   monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=size))
-  assert_pool(load(CIFAR5M, str(parts.parent)))
+  assert_pool(load(CIFAR5M, archives.parent))
 
 
-def test_read_only_everywhere(parts, user_cache, monkeypatch):
-  read_only(parts, user_cache)
+def test_read_only_everywhere(archives, user_cache, monkeypatch):
+  read_only(archives, user_cache)
   try:
-    assert_pool(load(CIFAR5M, str(parts.parent)))  # small enough for memory
+    assert_pool(load(CIFAR5M, archives.parent))  # small enough for memory
     monkeypatch.setattr(convert, "LARGE", 0)
-    message = refusal(CIFAR5M, parts.parent)
+    message = refusal(CIFAR5M, archives.parent)
     assert message.count("may not be written") == 2 and f"{user_cache}" in message
     user_cache.chmod(0o755)
-    assert_pool(load(CIFAR5M, str(parts.parent)))
+    assert_pool(load(CIFAR5M, archives.parent))
     assert {*ALL_FILES} < {*npy_files(user_cache)}
   finally:
-    parts.chmod(0o755)
+    archives.chmod(0o755)
 
 
-def test_disk_that_fills_up_on_the_way(parts, large, user_cache, monkeypatch):
+def test_disk_that_fills_up_on_the_way(archives, large, user_cache, monkeypatch):
   def full(descriptor):
     raise OSError(28, "No space left on device")
 
   monkeypatch.setattr(os, "fsync", full)
-  message = refusal(CIFAR5M, parts.parent)
+  message = refusal(CIFAR5M, archives.parent)
   assert message.count("No space left on device") == 2
-  assert {*npy_files(parts / "seedlab"), *npy_files(user_cache)} == {".lock"}
+  assert {*npy_files(archives / "seedlab"), *npy_files(user_cache)} == {".lock"}
 
 
 # Archives that are refused.
@@ -289,16 +285,16 @@ class Trap:
     return os.mkdir, (str(self.path),)
 
 
-def test_no_pickle_is_loaded(parts, tmp_path):
+def test_no_pickle_is_loaded(archives, tmp_path):
   trap = Trap(tmp_path / "sprung")
-  path = parts / "part4.npz"
+  path = archives / "part4.npz"
   for key in "XY":
     arrays = archive(4) | {key: np.array([trap] * 40, object)}
     np.savez(path, allow_pickle=True, **arrays)
     with pytest.raises(UserError, match=f"{key} in .*part4.npz is pickled Python objects, which"):
-      load(CIFAR5M, str(parts.parent))
+      load(CIFAR5M, archives.parent)
   path.write_bytes(pickle.dumps(trap))
-  assert f"{path} is a pickle, which is never read" in refusal(CIFAR5M, parts.parent)
+  assert f"{path} is a pickle, which is never read" in refusal(CIFAR5M, archives.parent)
   assert not trap.path.exists()
   with pytest.raises(FileExistsError):  # the trap does work
     trap.path.mkdir()
@@ -326,21 +322,21 @@ GOOD = archive(2)
     (GOOD | {"Y": np.where(np.arange(40) == 3, -1, 9)}, r"Y in .* is -1 at position 3; .* 0\.\.9"),
   ],
 )
-def test_wrong_archives(parts, large, monkeypatch, arrays, message):
+def test_wrong_archives(archives, large, monkeypatch, arrays, message):
   monkeypatch.setattr(convert, "BULK", 30)
-  path = parts / "part2.npz"
+  path = archives / "part2.npz"
   np.savez(path, **arrays)
   with pytest.raises(UserError, match=rf"^data\.name='cifar5m': .*{message}") as caught:
-    load(CIFAR5M, str(parts.parent))
+    load(CIFAR5M, archives.parent)
   assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-  assert not list(parts.rglob("*.part"))
+  assert not list(archives.rglob("*.part"))
 
 
 @pytest.mark.parametrize(
   "damage", ["short", "empty", "text", "npy", "stored", "deflated", "header"]
 )
-def test_damaged_archives(parts, large, damage):
-  path = parts / "part2.npz"
+def test_damaged_archives(archives, large, damage):
+  path = archives / "part2.npz"
   if damage == "deflated":
     np.savez_compressed(path, X=np.zeros((40, 32, 32, 3), np.uint8), Y=GOOD["Y"])
   content = bytearray(path.read_bytes())
@@ -353,17 +349,18 @@ def test_damaged_archives(parts, large, damage):
   else:
     content[200] ^= 255  # in the middle of X: found by decompressing, or by its checksum
   path.write_bytes(content)
-  message = refusal(CIFAR5M, parts.parent)
+  message = refusal(CIFAR5M, archives.parent)
   assert message.startswith(f"data.name='cifar5m': {path} is no npz archive, or damaged or cut")
   assert message.endswith("fetch or write it again")
-  assert not list(parts.rglob("*.npy"))
+  assert not list(archives.rglob("*.npy"))
 
 
-def test_missing_parts(parts, tmp_path, monkeypatch):
+def test_missing_parts(archives, tmp_path, monkeypatch):
   for number in (1, 4):
-    (parts / f"part{number}.npz").unlink()
-  message = refusal(CIFAR5M, parts.parent)
-  assert message.startswith(f"data.name='cifar5m' has no part1.npz, part4.npz in {parts}; fetch")
+    (archives / f"part{number}.npz").unlink()
+  message = refusal(CIFAR5M, archives.parent)
+  missing = f"part1.npz, part4.npz in {archives}"
+  assert message.startswith(f"data.name='cifar5m' has no {missing}; fetch")
   assert "gs://gresearch/cifar5m/part*.npz" in message
   assert "part0.npz, part1.npz, part2.npz" in refusal(CIFAR5M, tmp_path)
 
@@ -394,7 +391,7 @@ def test_splits_are_joined_in_the_order_named(own, monkeypatch, size, bulk):
   monkeypatch.setattr(convert, "LARGE", size)
   monkeypatch.setattr(convert, "BULK", bulk)
   for splits in ("train+extra", "extra+train", "extra", "train"):
-    loaded = load(Data(name="own_set", train_split=splits), str(own))
+    loaded = load("own_set", own, train_split=splits)
     images, labels = zip(*(split_of(own, split) for split in splits.split("+")), strict=True)
     np.testing.assert_array_equal(loaded.train_image, np.concatenate(images))
     np.testing.assert_array_equal(loaded.train_label, np.concatenate(labels))
@@ -405,11 +402,11 @@ def test_splits_are_joined_in_the_order_named(own, monkeypatch, size, bulk):
 
 def test_a_large_set_is_decoded_like_a_small_one(tmp_path, monkeypatch, capfd):
   make_set(tmp_path, sixteen())
-  small = Dataset(*map(np.array, load(OWN, str(tmp_path))))
+  small = Dataset(*map(np.array, load(OWN, tmp_path)))
   for folder in tmp_path.rglob("seedlab"):
     shutil.rmtree(folder)
   monkeypatch.setattr(convert, "LARGE", 0)
-  assert_same(load(OWN, str(tmp_path)), small)
+  assert_same(load(OWN, tmp_path), small)
   assert "converting own_set once" in capfd.readouterr().err
 
 
@@ -427,7 +424,7 @@ def test_svhn_is_prepared_from_its_matrices_with_its_extra_split(tmp_path, monke
     "download",
     lambda self, urls: {split: tmp_path / f"{split}.mat" for split in urls},
   )
-  loaded = load(Data(name="svhn_cropped", train_split="train+extra"), str(tmp_path))
+  loaded = load("svhn_cropped", tmp_path, train_split="train+extra")
   for held, label, splits in [
     (loaded.train_image, loaded.train_label, ("train", "extra")),
     (loaded.test_image, loaded.test_label, ("test",)),
@@ -439,7 +436,7 @@ def test_svhn_is_prepared_from_its_matrices_with_its_extra_split(tmp_path, monke
 
 def test_unknown_and_forbidden_splits(own, tmp_path):
   def said(splits: str) -> str:
-    return refusal(Data(name="own_set", train_split=splits), own)
+    return refusal("own_set", own, train_split=splits)
 
   has = "data.name='own_set' has the splits "
   for splits, wrong in [
@@ -457,12 +454,12 @@ def test_unknown_and_forbidden_splits(own, tmp_path):
   unlabelled = [example(place) | {"label": -1} for place in range(4)]
   splits = sixteen() | {"validation": unlabelled}
   make_set(tmp_path / "other", splits)
-  message = refusal(Data(name="own_set", train_split="train+validation"), tmp_path / "other")
+  message = refusal("own_set", tmp_path / "other", train_split="train+validation")
   assert "has a split 'validation' without labels" in message
-  message = refusal(Data(train_split="train+test"), None)
-  assert message.startswith("data.train_split='train+test' is no option of data.name='digits'; it")
-  message = refusal(Data(name="cifar5m", extra="a.npz"), own)
-  assert message == ("data.extra='a.npz' is no option of data.name='cifar5m'; it has image_size")
+  message = refusal("digits", None, train_split="train+test")
+  assert message.startswith("data.train_split='train+test' is not read by data.name='digits', but")
+  message = refusal("cifar5m", own, extra="a.npz")
+  assert message.startswith("data.extra='a.npz' is not read by data.name='cifar5m', but by imagen")
 
 
 def extra_archive(number: int, count: int = 3, **size: int) -> dict[str, np.ndarray]:
@@ -472,15 +469,15 @@ def extra_archive(number: int, count: int = 3, **size: int) -> dict[str, np.ndar
 
 def test_extra_pool_comes_after_the_training_split(own, monkeypatch):
   monkeypatch.setattr(convert, "BULK", 2)
-  plain = load(OWN, str(own))
+  plain = load(OWN, own)
   (own / "tiny").mkdir()
   for number in (2, 1):
     np.savez(own / "tiny" / f"pool{number}.npz", **extra_archive(number))
   first, second = extra_archive(1), extra_archive(2)
-  file = load(Data(name="own_set", extra="tiny/pool2.npz"), str(own))
+  file = load("own_set", own, extra="tiny/pool2.npz")
   np.testing.assert_array_equal(file.train_image, [*plain.train_image, *second["X"]])
   for extra in ("tiny", str(own / "tiny")):
-    both = load(Data(name="own_set", extra=extra, train_split="train+extra"), str(own))
+    both = load("own_set", own, extra=extra, train_split="train+extra")
     images = [*plain.train_image, *split_of(own, "extra")[0], *first["X"], *second["X"]]
     np.testing.assert_array_equal(both.train_image, images)
     assert both.train_label[-6:].tolist() == [0, 1, 2, 0, 1, 2]
@@ -488,9 +485,9 @@ def test_extra_pool_comes_after_the_training_split(own, monkeypatch):
     np.testing.assert_array_equal(both.test_image, plain.test_image)
     np.testing.assert_allclose(both.mean, np.reshape(images, (-1, 3)).mean(0), rtol=1e-6)
   # None of these is taken for another in the cache, nor for what it was.
-  assert_same(load(OWN, str(own)), plain)
+  assert_same(load(OWN, own), plain)
   np.savez(own / "tiny" / "pool2.npz", **extra_archive(3))
-  again = load(Data(name="own_set", extra="tiny/pool2.npz"), str(own))
+  again = load("own_set", own, extra="tiny/pool2.npz")
   np.testing.assert_array_equal(again.train_image[6:], extra_archive(3)["X"])
 
 
@@ -503,14 +500,14 @@ def test_extra_pictures_are_resized_too(tmp_path, channels):
   # The same pictures: decoded from the set or read from the archive, they come out the same.
   plain = split_of(tmp_path, "train")
   np.savez(tmp_path / "same.npz", X=plain[0], Y=plain[1])
-  loaded = load(Data(name="own_set", image_size=3, extra="same.npz"), str(tmp_path))
+  loaded = load("own_set", tmp_path, image_size=3, extra="same.npz")
   assert loaded.train_image.shape == (6, 3, 3, channels)
   np.testing.assert_array_equal(loaded.train_image[:3], loaded.train_image[3:])
 
 
 def test_wrong_extra_pools(own, tmp_path):
   def said(extra: str) -> str:
-    return refusal(Data(name="own_set", extra=extra), own)
+    return refusal("own_set", own, extra=extra)
 
   (own / "none").mkdir()
   for extra in ("none", "nothing.npz", "a,b.npz", ""):
@@ -524,7 +521,7 @@ def test_wrong_extra_pools(own, tmp_path):
   )
   examples = [example(0), example(1)]
   make_set(tmp_path / "any", {"train": examples, "test": examples}, shape=(None, None, 1))
-  message = refusal(Data(name="own_set", extra=str(path), image_size=4), tmp_path / "any")
+  message = refusal("own_set", tmp_path / "any", extra=str(path), image_size=4)
   assert "are 4x6x3; they must be anyxanyx1" in message
 
 
@@ -560,7 +557,7 @@ def test_dogs_and_birds_are_the_published_classes():
 
 TRAIN = [159, 158, 221, 222, 7, 6, 24, 25, 80, 100, 101, 127, 146, 147, 200, 999, 0, 180]
 VALIDATION = [146, 0, 159, 221, 300]
-TWO_CLASSES = Data(name="imagenet_dogbird", image_size=4)
+TWO_CLASSES = "imagenet_dogbird"
 
 
 @pytest.fixture
@@ -602,7 +599,7 @@ def imagenet(tmp_path) -> pathlib.Path:
 def test_dogs_and_birds_of_an_imagenet(imagenet, monkeypatch, size, bulk):
   monkeypatch.setattr(convert, "LARGE", size)
   monkeypatch.setattr(convert, "BULK", bulk)
-  loaded = load(TWO_CLASSES, str(imagenet))
+  loaded = load(TWO_CLASSES, imagenet, image_size=4)
   dogs = {159, 221, 200, 180}
   birds = {7, 24, 80, 100, 127, 146}
   for split, images, labels in [
@@ -624,32 +621,31 @@ def test_dogs_and_birds_of_an_imagenet(imagenet, monkeypatch, size, bulk):
 
 
 def test_refusals_of_dogs_and_birds(imagenet, tmp_path):
-  message = refusal(Data(name="imagenet_dogbird"), imagenet)
+  message = refusal("imagenet_dogbird", imagenet)
   assert message.startswith("data.image_size=None does not do") and "image_size=224" in message
-  message = refusal(Data(name="imagenet_dogbird", image_size=8, train_split="train+test"), imagenet)
+  message = refusal("imagenet_dogbird", imagenet, image_size=8, train_split="train+test")
   assert "has a split 'test' without labels" in message
   (tmp_path / "empty").mkdir()
   with pytest.raises(
     UserError, match=r"^data\.name='imagenet_dogbird' is a part of imagenet2012: "
   ):
-    load(TWO_CLASSES, str(tmp_path / "empty"), download=False)
+    load(TWO_CLASSES, tmp_path / "empty", download=False, image_size=4)
 
 
 # The first examples of the test set.
 
 
-def test_the_first_test_examples(parts, own):
-  for data, directory in [(Data(), None), (CIFAR5M, parts.parent), (OWN, own)]:
-    directory = directory and str(directory)
-    whole = load(data, directory)
-    some = load(Data(name=data.name, test_examples=3), directory)
+def test_the_first_test_examples(archives, own):
+  for name, directory in [("digits", None), (CIFAR5M, archives.parent), (OWN, own)]:
+    whole = load(name, directory)
+    some = load(name, directory, test_examples=3)
     assert_same(
       some, whole._replace(test_image=whole.test_image[:3], test_label=whole.test_label[:3])
     )
-    assert_same(load(Data(name=data.name, test_examples=len(whole.test_label)), directory), whole)
-  message = refusal(Data(test_examples=1298), None)
+    assert_same(load(name, directory, test_examples=len(whole.test_label)), whole)
+  message = refusal("digits", None, test_examples=1298)
   assert message.startswith("data.test_examples=1298 is more than the 1297 of digits; lower it")
-  assert refusal(Data(name="own_set", test_examples=5), own).startswith("data.test_examples=5 ")
+  assert refusal("own_set", own, test_examples=5).startswith("data.test_examples=5 ")
   with pytest.raises(UserError, match=r"^data\.test_examples=0 must be at least 1"):
     config.parse({"data": {"test_examples": 0}})
 

@@ -3,7 +3,6 @@
 The modules are written out here, since the packages that publish them are no dependency.
 """
 
-import dataclasses
 import re
 
 import flax
@@ -11,14 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import assert_near, equations, gradient, shapes, size
+from networks import assert_near, build, equations, gradient, shapes, size
 from safetensors.numpy import save_file
 from test_training import keys_of
 
 import seedlab
+from seedlab import activations, engine, training
 from seedlab import config as configs
-from seedlab import engine, models, training
-from seedlab.config import Model, Optimizer, Training
 from seedlab.data import Dataset
 from seedlab.errors import UserError
 from seedlab.models import layers, pretrained
@@ -27,8 +25,8 @@ from seedlab.models import resnet as resnets
 torch = pytest.importorskip("torch", reason="needs PyTorch (pip install -e '.[reference]')")
 F = torch.nn.functional
 
-RESNET = Model(name="imagenet_resnet50", width=4, norm="batch")
-VIT = Model(name="vit_s16", width=128, depth=2, activation="gelu")
+RESNET = {"name": "imagenet_resnet50", "width": 4, "norm": "batch"}
+VIT = {"name": "vit_s16", "width": 128, "depth": 2}
 PICTURES = np.random.default_rng(0).normal(size=(5, 32, 32, 3)).astype(np.float32)
 
 
@@ -148,23 +146,28 @@ def state(module):
   return {name: leaf.numpy().copy() for name, leaf in module.state_dict().items()}
 
 
-def read(tensors, tmp_path, model, side=32, classes=10):
+def module_of(model, side=32, classes=10):
+  others = {"activation": activations.gelu} if model["name"] == "vit_s16" else {}
+  return build(shape=(side, side, 3), classes=classes, **others, **model)
+
+
+def read(tensors, tmp_path, model, side=32, classes=10, fresh=()):
   file = str(tmp_path / "public.safetensors")
   save_file({name: np.ascontiguousarray(leaf) for name, leaf in tensors.items()}, file)
-  return read_file(file, model, classes, side)
+  return read_file(file, model, classes, side, fresh)
 
 
-def read_file(file, model, classes, side):
+def read_file(file, model, classes, side, fresh=()):
   """(params, batch_stats) of a file in public names, as trees for `module.apply`."""
   tensors, shape = pretrained.load("model.initial", file), (side, side, 3)
   found = pretrained.convert(
     pretrained.layout_of(file, tensors),
     tensors,
-    models.build(model, classes, shape),
+    module_of(model, side, classes),
     shape,
     file=file,
-    name=model.name,
-    fresh=model.fresh,
+    name=model["name"],
+    fresh=fresh,
   )
   return tuple(flax.traverse_util.unflatten_dict(flat, sep="/") for flat in found)
 
@@ -187,8 +190,8 @@ def shallow(monkeypatch):
 
 
 def test_full_size_has_the_published_numbers_of_parameters():
-  resnet = models.build(dataclasses.replace(RESNET, width=64), 1000, (224, 224, 3))
-  vit = models.build(dataclasses.replace(VIT, width=384, depth=12), 1000, (224, 224, 3))
+  resnet = module_of(RESNET | {"width": 64}, 224, 1000)
+  vit = module_of(VIT | {"width": 384, "depth": 12}, 224, 1000)
   assert (vit.heads, vit.patch) == (6, 16)
   assert size(shapes(resnet, 224)["params"]) == 25_557_032
   assert size(shapes(vit, 224)["params"]) == 21_665_664 + 385 * 1000
@@ -198,7 +201,7 @@ def test_resnet_evaluates_as_pytorchs(shallow, tmp_path):
   shallow(2, 1)
   original = filled(ResNet((2, 1))).eval()
   params, batch_stats = read(state(original), tmp_path, RESNET)
-  module = models.build(RESNET, 10, (32, 32, 3))
+  module = module_of(RESNET)
   found = quick_jit(lambda v: module.apply(v, PICTURES, False))(
     {"params": params, "batch_stats": batch_stats}
   )
@@ -228,7 +231,7 @@ def test_resnet_trains_as_pytorchs(shallow, tmp_path):
         lambda _, inputs, __, name=name: values.update({name: inputs[0][:, 0].numel()})
       )
   expected, slopes = gradients_of(original)
-  module = models.build(RESNET, 10, (32, 32, 3))
+  module = module_of(RESNET)
   logits, new, slope = quick_jit(lambda v: gradient(module, v, PICTURES))(
     {"params": params, "batch_stats": batch_stats}
   )
@@ -247,7 +250,7 @@ def test_vit_and_its_gradients_are_pytorchs(tmp_path):
   params, batch_stats = read(state(original), tmp_path, VIT)
   assert batch_stats == {}
   expected, slopes = gradients_of(original)
-  module = models.build(VIT, 10, (32, 32, 3))
+  module = module_of(VIT)
   logits, _, slope = quick_jit(lambda v: gradient(module, v, PICTURES))({"params": params})
   assert np.abs(expected).max() > 0.1
   np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
@@ -384,12 +387,11 @@ def test_a_head_that_is_fresh_is_passed_over_and_need_not_be_there(shallow, tmp_
     (ResNet((1,)), RESNET, "Dense_0", ("fc.weight", "fc.bias"), {}),
     (ViT(), VIT, "Dense_1", ("head.weight", "head.bias"), projection),
   ):
-    fresh = dataclasses.replace(model, fresh=(last,))
     tensors = state(original)
-    params, _ = read(tensors | extra, tmp_path, fresh, classes=7)
+    params, _ = read(tensors | extra, tmp_path, model, classes=7, fresh=(last,))
     assert last not in params
     without = {name: leaf for name, leaf in tensors.items() if name not in head}
-    found, _ = read(without, tmp_path, fresh, classes=7)
+    found, _ = read(without, tmp_path, model, classes=7, fresh=(last,))
     assert engine.tree_digest(found) == engine.tree_digest(params)
     with pytest.raises(UserError, match=rf"{head[1]} is missing, .*the last one is '{last}'"):
       read(without, tmp_path, model)
@@ -397,8 +399,8 @@ def test_a_head_that_is_fresh_is_passed_over_and_need_not_be_there(shallow, tmp_
 
 def test_other_layers_can_be_fresh_too(shallow, tmp_path):
   shallow(2)
-  fresh = dataclasses.replace(RESNET, fresh=("stage0_rest", "Dense_0"))
-  params, batch_stats = read(state(ResNet((2,))), tmp_path, fresh)
+  fresh = ("stage0_rest", "Dense_0")
+  params, batch_stats = read(state(ResNet((2,))), tmp_path, RESNET, fresh=fresh)
   for tree in (params, batch_stats):
     assert "stage0_rest" not in tree and "stage0_first" in tree
 
@@ -476,13 +478,13 @@ def small_resnet():
     (ViT, RESNET, dict, "a ViT in DINO.* is not model.name='imagenet_resnet50'; set it to 'vit_s"),
     (
       small_resnet,
-      Model(name="mlp"),
+      {"name": "mlp"},
       dict,
       "is not model.name='mlp'; set it to 'imagenet_resnet50'",
     ),
     (
       small_resnet,
-      Model(name="imagenet_resnet50"),
+      {"name": "imagenet_resnet50"},
       dict,
       "with batch norm, not model.norm='none'; set",
     ),
@@ -545,8 +547,10 @@ def test_what_is_neither_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_named_before_data_are_looked_for():
-  model = dataclasses.replace(VIT, initial="no.safetensors", fresh=("Dense_1",))
-  config = configs.Config(model=model, data=configs.Data(name="imagenet2012", image_size=32))
+  config = {
+    "model": {**VIT, "initial": "no.safetensors", "fresh": ["Dense_1"]},
+    "data": {"name": "imagenet2012", "image_size": 32},
+  }
   with pytest.raises(
     UserError, match=r"model.initial='no.safetensors' cannot be read: there is no"
   ):
@@ -555,10 +559,10 @@ def test_a_missing_file_is_named_before_data_are_looked_for():
 
 def test_names_of_nobody_are_said_to_be_so_where_a_sweep_starts(tmp_path):
   save_file({"student.x": np.ones(1, np.float32)}, tmp_path / "a.safetensors")
-  model = dataclasses.replace(VIT, initial=str(tmp_path / "a.safetensors"), fresh=("Dense_1",))
-  config = configs.Config(model=model, training=Training(batch_size=2, epochs=1))
+  initial = {"initial": str(tmp_path / "a.safetensors"), "fresh": ["Dense_1"]}
+  config = configs.parse({"model": VIT | initial, "training": {"batch_size": 2, "epochs": 1}})
   with pytest.raises(UserError, match=r"of no layout that is known, such as student.x; it can be"):
-    training.on_dataset(configs.parse(config), pictures(32), 3)
+    training.on_dataset(config, pictures(32), 3)
 
 
 def test_a_header_that_resembles_a_pickle_is_read(tmp_path):
@@ -581,7 +585,7 @@ def test_a_header_that_resembles_a_pickle_is_read(tmp_path):
 )
 def test_build_refuses_in_one_line(fields, shape, words):
   with pytest.raises(UserError, match=words) as error:
-    models.build(Model(**fields), 10, shape)
+    build(shape=shape, **fields)
   assert "\n" not in str(error.value)
 
 
@@ -589,19 +593,19 @@ def test_build_refuses_in_one_line(fields, shape, words):
 
 
 def first(model, key=0):
-  module = models.build(model, 1000, (32, 32, 3))
+  module = module_of(model, classes=1000)
   draw = quick_jit(lambda key: module.init(key, jnp.zeros((1, 32, 32, 3)), False)["params"])
   return draw(jax.random.key(key, impl="rbg"))
 
 
 def test_heads_start_as_published(shallow):
   shallow()
-  vit = dataclasses.replace(VIT, depth=0)
-  picard = first(dataclasses.replace(RESNET, width=32, head="picard"))["Dense_0"]
+  vit = VIT | {"depth": 0}
+  picard = first(RESNET | {"width": 32, "head": "picard"})["Dense_0"]
   assert np.abs(picard["kernel"]).max() <= 32**-0.5
   assert picard["kernel"].std() == pytest.approx((3 * 32) ** -0.5, rel=0.03)
   assert picard["bias"].std() == pytest.approx(1, rel=0.1) and np.abs(picard["bias"]).max() > 2
-  small = first(dataclasses.replace(vit, head="small"))["Dense_1"]
+  small = first(vit | {"head": "small"})["Dense_1"]
   assert small["kernel"].std() == pytest.approx(1e-5, rel=0.03) and not small["bias"].any()
   usual = first(vit)
   assert usual["position"].std() == pytest.approx(0.02, rel=0.15)
@@ -623,9 +627,14 @@ def test_a_sweep_starts_from_a_public_file(tmp_path):
   """One step at a rate of zero leaves what a run started from."""
   file = str(tmp_path / "vit.safetensors")
   save_file(state(filled(ViT(depth=1, width=64, side=2))), file)
-  model = Model("vit_s16", 64, 1, activation="gelu", initial=file, fresh=("Dense_1",), head="small")
-  config = configs.Config(
-    model=model, optimizer=Optimizer(learning_rate=0.0), training=Training(batch_size=3, steps=1)
+  model = {"name": "vit_s16", "width": 64, "depth": 1, "head": "small"}
+  config = configs.parse(
+    {
+      "model": {**model, "initial": file, "fresh": ["Dense_1"]},
+      "activation": "gelu",
+      "optimizer": {"learning_rate": 0.0},
+      "training": {"batch_size": 3, "steps": 1},
+    }
   )
 
   def make():
@@ -636,7 +645,7 @@ def test_a_sweep_starts_from_a_public_file(tmp_path):
   np.testing.assert_allclose(found.test_loss, np.log(3), rtol=1e-3)  # by a head near zero
   kept = seedlab.replay(tmp_path / "out", run=1, trainer=make)
   assert kept.exact
-  expected = engine.named_leaves(read_file(file, model, 3, 16)[0])
+  expected = engine.named_leaves(read_file(file, model, 3, 16, ("Dense_1",))[0])
   heads = {"Dense_1/kernel", "Dense_1/bias"}
   assert set(kept.params) == expected.keys() | heads
   for name, leaf in expected.items():
@@ -649,12 +658,15 @@ def test_running_statistics_are_the_files(shallow, tmp_path):
   file = str(tmp_path / "resnet.safetensors")
   tensors = state(filled(ResNet((2,))))
   save_file(tensors, file)
-  model = dataclasses.replace(RESNET, initial=file, fresh=("Dense_0",))
-
-  config = configs.Config(model=model, training=Training(batch_size=3, average=0.9))
+  config = configs.parse(
+    {
+      "model": {**RESNET, "initial": file, "fresh": ["Dense_0"]},
+      "training": {"batch_size": 3, "average": 0.9},
+    }
+  )
   trainer = training.on_dataset(config, pictures(16), 3)
   begun = jax.device_get(quick_jit(lambda data: trainer.init(keys_of(1), data))(trainer.load()))
-  params, batch_stats = read_file(file, model, 3, 16)
+  params, batch_stats = read_file(file, RESNET, 3, 16, ("Dense_0",))
   assert engine.tree_digest(begun.batch_stats) == engine.tree_digest(batch_stats)
   assert engine.tree_digest(begun.average) == engine.tree_digest(begun.params)
   del begun.params["Dense_0"]

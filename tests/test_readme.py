@@ -8,7 +8,10 @@ import sys
 import seedlab
 
 ROOT = pathlib.Path(__file__).parent.parent
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def blocks(file: str) -> list[str]:
+  return re.findall(r"```python\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
 
 
 def seedlab_command(*arguments: str, cwd) -> subprocess.CompletedProcess:
@@ -20,8 +23,19 @@ def seedlab_command(*arguments: str, cwd) -> subprocess.CompletedProcess:
   )
 
 
+def test_a_network_of_ones_own(tmp_path):
+  code = blocks("README.md")[0].replace("runs=100", "runs=18").replace("epochs=20", "epochs=5")
+  (tmp_path / "mine.py").write_text(code)  # unguarded: workers do not import it
+  done = subprocess.run([sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  accuracy, exact = done.stdout.split("\n")[:2]
+  assert 0.6 < float(accuracy.split()[0]) < 1 and exact == "True"
+  assert seedlab.open(tmp_path / "out/mine").sizes["run"] == 18
+
+
 def test_ten_lines_of_python(tmp_path):
-  (tmp_path / "ten.py").write_text(BLOCKS[0].replace("range(200)", "range(18)"))
+  code = blocks("README.md")[1].replace("range(200)", "range(18)")
+  (tmp_path / "ten.py").write_text(code)
   done = subprocess.run([sys.executable, "ten.py"], cwd=tmp_path, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   accuracy, exact = done.stdout.split("\n")[:2]
@@ -29,8 +43,8 @@ def test_ten_lines_of_python(tmp_path):
 
 
 def test_bring_your_own(tmp_path):
-  """Twenty lines of one's own: sweep, extend, replay and report without touching the library."""
-  (tmp_path / "my_trainer.py").write_text(BLOCKS[1])
+  """A Trainer of one's own: sweep, extend, replay and report without touching the library."""
+  (tmp_path / "my_trainer.py").write_text(blocks("docs/trainer.md")[0])
   sweep = ("sweep", "--trainer=my_trainer:make", '--arguments={"width": 8}', "--out=out/mine")
   for runs in ("20", "30"):
     done = seedlab_command(*sweep, f"--runs={runs}", cwd=tmp_path)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import xarray
 
-from seedlab import claims, findings, report, stats
+from seedlab import claims, findings, records, report, stats
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.report import charts, paper, series
@@ -102,7 +102,7 @@ def test_table_by_hand():
   assert (table["best run"], table["worst run"]) == ("103", "100")
   assert (table["diverged"], table["missing"]) == ("0 of 4", "0 of 4")
   assert "\ntest accuracy in % at step 30\n" in page
-  assert table["streams that varied"] == "init, sample, order, augment, noise, poke"
+  assert table["streams that varied"] == ", ".join(STREAMS)
 
 
 def test_headline_names_the_gap_the_streams_and_what_is_the_networks_own():
@@ -510,8 +510,8 @@ def test_churn_and_votes_by_hand():
 def test_images_of_the_test_set_are_shown_where_it_is_at_hand():
   from seedlab import config, data
 
-  label = data.load(config.Data()).test_label
-  dataset = store(errors(runs=12, examples=len(label)), config=config.to_dict(config.Config()))
+  label = data.build("digits").dataset.test_label
+  dataset = store(errors(runs=12, examples=len(label)), config=config.to_dict(config.parse({})))
   predicted = np.where(dataset.predicted_label != dataset.label, (label + 1) % 10, label)
   dataset = dataset.assign_coords(label=("example", label))
   dataset["predicted_label"] = ("run", "example"), predicted
@@ -525,7 +525,8 @@ def test_images_of_the_test_set_are_shown_where_it_is_at_hand():
 def test_a_grid_is_read_from_its_stores(tmp_path):
   for name, seed in (("a", 0), ("b", 1)):
     dataset = store(errors(seed=seed), config={"data": {"name": "x"}, "model": {"name": name}})
-    dataset.attrs |= {"seedlab_store": 1, "chunk": 60, "by_run": [], "outcome": []}
+    dataset.attrs |= {"seedlab_store": 1, "layout": records.LAYOUT, "chunk": 60, "outcome": []}
+    dataset.attrs["by_run"] = [f"seed_{stream}" for stream in STREAMS]
     dataset.to_zarr(tmp_path / name, zarr_format=2, consolidated=True)
   cells_of = report.grid_cells(tmp_path)
   assert [values for values, _ in cells_of] == [{"model.name": "a"}, {"model.name": "b"}]

@@ -1,6 +1,5 @@
 """Training on rows: clicks that are made, lists of films, and what rows cannot be asked for."""
 
-import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -9,36 +8,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sections import merged
 from test_ideal import keys_of, seeds_of
 
-from seedlab import config as configs
 from seedlab import engine, replaying, streams, sweeps, training
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training
-from seedlab.data import Dataset, build
+from seedlab.config import Config
+from seedlab.data import Dataset, build, read
 from seedlab.data.fields import Field
 from seedlab.errors import UserError
 from seedlab.training import evaluation
 
 SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"
-BASE = Config(
-  data=Data(
-    name="clicks",
-    train_examples=400,
-    test_examples=300,
-    world_kwargs=(("items", 20.0), ("users", 30.0), ("interaction", 2.0)),
-  ),
-  model=Model(name="ctr", width=8, depth=1, embedding=4),
-  optimizer=Optimizer(name="adam", learning_rate=0.01, schedule="constant"),
-  training=Training(batch_size=40, steps=12),
-  evaluation=Evaluation(every_steps=6, probabilities=True),
-)
+CLICKS = {"name": "clicks", "items": 20, "users": 30, "interaction": 2.0}
+BASE = {
+  "data": {**CLICKS, "train_examples": 400, "test_examples": 300},
+  "model": {"name": "ctr", "width": 8, "depth": 1, "embedding": 4},
+  "optimizer": {"name": "adam", "learning_rate": 0.01},
+  "schedule": "constant",
+  "training": {"batch_size": 40, "steps": 12},
+  "evaluation": {"every_steps": 6, "probabilities": True},
+}
 
 
 def config(**sections) -> Config:
-  changed = {
-    name: dataclasses.replace(getattr(BASE, name), **fields) for name, fields in sections.items()
-  }
-  return configs.parse(dataclasses.replace(BASE, **changed))
+  return merged(BASE, **sections)
 
 
 def outcome_of(built, runs=(1,), mode="loop", **options):
@@ -77,14 +70,14 @@ def test_runs_on_clicks_are_exact(world, mode):
 def test_an_ideal_world_of_clicks_trains_on_the_next_ones():
   """One step of plain gradient descent on the first clicks of the run's list, by hand."""
   settings = config(
-    data={"world": "ideal"}, optimizer={"name": "sgd", "momentum": 0.0, "learning_rate": 0.5},
+    data={"world": "ideal"}, optimizer={"name": "sgd", "learning_rate": 0.5},
     training={"steps": 1},
   )  # fmt: skip
   built = training.make_trainer(settings)
   data, keys = jax.device_put(built.load()), keys_of(3)
   before = built.init(keys, data)
   after, _ = jax.jit(built.advance)(before, keys, data, None, jnp.int32(0), jnp.int32(1))
-  world = build("clicks", dict(settings.data.world_kwargs)).world
+  world = read(settings.data).world
   rows, labels = world.sample(keys.sample, jnp.arange(40))
 
   def loss(params):
@@ -115,7 +108,7 @@ def test_no_trained_network_ranks_better_than_the_truth():
   built = training.make_trainer(settings)
   found = outcome_of(built, (1, 2, 3, 4)).outcome["test_auc"][:, -1]
   data = built.load()
-  world = build("clicks", dict(settings.data.world_kwargs)).world
+  world = read(settings.data).world
   truth = np.asarray(world.truth(data.test_image))
   best = training.losses.area_under_curve(truth, data.test_label)
   assert 0.6 < found.min() and found.max() < best
@@ -129,17 +122,16 @@ def own_rows(lists=None, **sections):
   label = rng.integers(0, 2, 200).astype(np.int32)
   nothing = np.zeros(0, np.float32)
   dataset = Dataset(rows[:150], label[:150], rows[150:], label[150:], nothing, nothing)
-  data = {"name": "own", "world_kwargs": (), "train_examples": None, "test_examples": None}
-  sections["data"] = data | sections.get("data", {})
   fields = (Field("user", 15), Field("film", 15))
-  return training.on_dataset(config(**sections), dataset, 2, fields=fields, lists=lists)
+  base = BASE | {"data": {"name": "own"}}
+  return training.on_dataset(merged(base, **sections), dataset, 2, fields=fields, lists=lists)
 
 
 @pytest.mark.parametrize(
   "sections",
   [
     {"model": {"norm": "batch", "dropout": 0.2, "towers": 2}, "optimizer": {"name": "adagrad"}},
-    {"model": {"gain": "moment", "activation": "swish"}, "training": {"codistillation": 0.5}},
+    {"model": {"gain": "moment"}, "activation": "swish", "training": {"codistillation": 0.5}},
     {"evaluation": {"trajectory": True, "slices": 3}, "data": {"label_noise": 0.1}},
   ],
 )
@@ -151,22 +143,32 @@ def test_what_networks_can_be_trained_with_they_can_on_rows(sections):
 @pytest.mark.parametrize(
   "sections, message",
   [
-    ({"data": {"flip": True}}, "data.flip=True is for pictures, not for data.name='clicks'"),
-    ({"data": {"normalisation": "half"}}, "data.normalisation='half' is for pictures"),
-    ({"data": {"chunk": 5}}, "data.chunk=5 says which pictures are changed alike"),
+    ({"augment": "flip"}, "augment is for images, and data.name='clicks' has rows; leave it out"),
+    ({"data": {"normalisation": "half"}}, "data.normalisation is for images"),
+    ({"data": {"chunk": 5}}, "data.chunk=5 says which images are changed alike"),
     ({"data": {"train_examples": None}}, "train_examples=None does not do for data.name='clicks'"),
-    ({"model": {"name": "mlp"}}, "model.name='mlp' is for images"),
-    ({"model": {"name": "ctr_ovadia"}}, "needs embedding sizes that were published"),
     ({"evaluation": {"lists": 3}}, "evaluation.lists=3 is for users and films"),
     (
       {"evaluation": {"train": True, "train_augmented": True}},
-      "evaluation.train_augmented=True is for pictures",
+      "evaluation.train_augmented is for images",
     ),
   ],
 )
 def test_what_rows_cannot_be_asked_for(sections, message):
   with pytest.raises(UserError, match=message):
     training.make_trainer(config(**sections))
+
+
+@pytest.mark.parametrize(
+  "network, message",
+  [
+    ("mlp", "model.name='mlp' is for images"),
+    ("ctr_ovadia", "needs embedding sizes that were published"),
+  ],
+)
+def test_networks_that_do_not_read_these_rows(network, message):
+  with pytest.raises(UserError, match=message):
+    training.make_trainer(BASE | {"model": network})
 
 
 def test_the_best_films_by_hand():

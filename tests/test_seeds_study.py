@@ -1,6 +1,5 @@
 """The seed study: its settings, twins, and its numbers on made-up runs."""
 
-import dataclasses
 import itertools
 import json
 
@@ -14,7 +13,7 @@ from test_ideal import keys_of, seeds_of
 
 from seedlab import claims, engine, report
 from seedlab import config as configs
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Training
+from seedlab.changes import changed
 from seedlab.errors import UserError
 from seedlab.stats import single
 from seedlab.studies import runner, study, twins
@@ -27,15 +26,18 @@ from seedlab.studies.seeds import (
   spread_tables,
   sweeps,
 )
-from seedlab.training import optimizer
+from seedlab.training import schedules
 
 STEPS = np.array([10, 20, 30, 40, 50])
-TINY = Config(
-  data=Data(name="digits", train_examples=100, test_examples=60, crop=1),
-  model=Model(name="mlp", width=6, depth=1),
-  optimizer=Optimizer(learning_rate=0.1),
-  training=Training(batch_size=20, epochs=3),
-  evaluation=Evaluation(every_epochs=3),
+TINY = configs.parse(
+  {
+    "data": {"name": "digits", "train_examples": 100, "test_examples": 60},
+    "augment": [{"name": "crop", "padding": 1}],
+    "model": {"name": "mlp", "width": 6, "depth": 1},
+    "optimizer": {"learning_rate": 0.1},
+    "training": {"batch_size": 20, "epochs": 3},
+    "evaluation": {"every_epochs": 3},
+  }
 )
 
 
@@ -150,9 +152,9 @@ def test_twins_that_never_part_are_one():
   assert apart[-1]["distance"] > outcomes[-1]["distance"]
 
 
-@pytest.mark.parametrize("changes", [{"data.crop": 0}, {"data.order": "sequential"}])
+@pytest.mark.parametrize("changes", [{"augment": []}, {"data.order": "sequential"}])
 def test_either_order_or_augmentation_parts_them(changes):
-  built = twins.make(configs.to_dict(configs.changed(TINY, changes)), 0, points=2)
+  built = twins.make(configs.to_dict(changed(TINY, changes)), 0, points=2)
   data, keys = jax.device_put(built.load()), keys_of(1)
   state = built.init(keys, data)
   state, _ = jax.jit(built.advance)(state, keys, data, None, jnp.int32(0), jnp.int32(5))
@@ -177,18 +179,17 @@ def test_twins_are_exact():
 
 
 @pytest.mark.parametrize(
-  "sections, split, message",
+  "changes, split, message",
   [
-    ({"model": {"norm": "batch"}}, 5, "norm='batch' has statistics"),
-    ({"data": {"world": "ideal"}}, 5, "world='ideal' has no order"),
-    ({"training": {"average": 0.9}}, 5, "training.average=0.9 evaluates other parameters"),
+    ({"model.norm": "batch"}, 5, "norm='batch' has statistics"),
+    ({"data.world": "ideal"}, 5, "world='ideal' has no order"),
+    ({"training.average": 0.9}, 5, "training.average=0.9 evaluates other parameters"),
     ({}, 16, "split=16 must lie from 0 to the 15 steps"),
   ],
 )
-def test_twins_that_cannot_be_are_refused(sections, split, message):
-  made = {k: dataclasses.replace(getattr(TINY, k), **v) for k, v in sections.items()}
+def test_twins_that_cannot_be_are_refused(changes, split, message):
   with pytest.raises(UserError, match=message):
-    twins.make(configs.to_dict(dataclasses.replace(TINY, **made)), split)
+    twins.make(configs.to_dict(changed(TINY, changes)), split)
 
 
 def test_the_long_schedule_ends_at_a_constant_rate():
@@ -196,7 +197,7 @@ def test_the_long_schedule_ends_at_a_constant_rate():
   for place, peak in (("digits", 0.2), ("picard", 0.02)):
     long = settings.config("laptop", place, "long")
     assert long.training.epochs == 45 and long.evaluation.epochs[-1] == 41
-    rate = optimizer.schedule(long.optimizer, 45, 1)
+    rate = schedules.of_section(long.schedule, peak, 45)
     assert rate(3) == pytest.approx(0.51 * peak)
     assert [float(rate(e)) for e in (22, 30, 44)] == pytest.approx(3 * [0.01 * peak])
   assert settings.config("paper", "picard", "long").optimizer.learning_rate == 0.2
@@ -414,7 +415,7 @@ def test_a_scan_is_worth_what_its_distribution_wise_share_says():
 
 def test_a_sweep_starts_from_an_earlier_ones_run(tmp_path):
   """Its parameters are trained again once, and named in the config that follows."""
-  small = dataclasses.replace(TINY, training=Training(batch_size=20, epochs=1))
+  small = changed(TINY, {"training.epochs": 1})
   first = study.Sweep("a/first", small, range(2))
   later = study.Sweep("a/later", small, range(2), start=("a/first", 1), fresh=("Dense_1",))
 

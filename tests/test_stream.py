@@ -1,6 +1,5 @@
 """Pictures read from their records when needed: the same for all threads, segments and lanes."""
 
-import dataclasses
 import logging
 
 import jax
@@ -9,13 +8,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
-from test_data import encoded, make_set, picture
+from sections import merged
+from test_data import OWN, encoded, load, make_set, picture, refusal
 from test_data import user_cache as user_cache
 
 from seedlab import checkpoints, engine, streams, training
-from seedlab import config as configs
 from seedlab import data as datasets
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training
+from seedlab.config import Config, Seeds
 from seedlab.data import augmentation, catalogue, convert, crops, stream
 from seedlab.data import order as orders
 from seedlab.data import tfds as sets
@@ -23,23 +22,18 @@ from seedlab.errors import UserError
 from seedlab.training import examples as sources
 
 TRAIN, TEST, SIDE = 22, 9, 6
-PUBLISHED = Data(
-  name="own_set",
-  image_size=SIDE,
-  stream=True,
-  resized_crop=True,
-  centre_crop=1.5,
-  normalisation="imagenet",
-)
-BASE = Config(
-  data=dataclasses.replace(
-    PUBLISHED, flip=True, last_batch="keep", label_noise=0.2, train_examples=13, copies=2
-  ),
-  model=Model(name="mlp", width=3, depth=1),
-  optimizer=Optimizer(learning_rate=0.01),
-  training=Training(batch_size=5, epochs=2),
-  evaluation=Evaluation(every_steps=4, train=True, train_examples=7, train_augmented=True),
-)
+PUBLISHED = {"image_size": SIDE, "stream": True, "resized_crop": True, "centre_crop": 1.5}
+BASE = {
+  "data": {
+    "name": OWN, **PUBLISHED, "normalisation": "imagenet", "last_batch": "keep",
+    "label_noise": 0.2, "train_examples": 13, "copies": 2,
+  },
+  "augment": "flip",
+  "model": {"name": "mlp", "width": 3, "depth": 1},
+  "optimizer": {"learning_rate": 0.01},
+  "training": {"batch_size": 5, "epochs": 2},
+  "evaluation": {"every_steps": 4, "train": True, "train_examples": 7, "train_augmented": True},
+}  # fmt: skip
 
 
 def height_of(place: int) -> int:
@@ -84,19 +78,19 @@ def decoded(directory: str, split: str) -> list[dict]:
 
 
 def config(base=BASE, **sections) -> Config:
-  return configs.parse(
-    dataclasses.replace(
-      base,
-      **{
-        name: dataclasses.replace(getattr(base, name), **fields)
-        for name, fields in sections.items()
-      },
-    )
-  )
+  return merged(base, **sections)
+
+
+def published(directory: str, **options) -> stream.Pool:
+  return datasets.build(OWN, PUBLISHED | options, data_dir=directory).pool
+
+
+def held_out(directory: str, **options) -> datasets.Dataset:
+  return load(OWN, directory, **PUBLISHED | options)
 
 
 def seeds_of(*runs: int) -> np.ndarray:
-  return np.array([[run] * 6 for run in runs], np.uint32)
+  return np.array([[run] * len(streams.STREAMS) for run in runs], np.uint32)
 
 
 def keys_of(run: int) -> streams.Keys:
@@ -110,7 +104,7 @@ def keys_of(run: int) -> streams.Keys:
 def test_pictures_come_in_the_order_asked_for_whatever_the_threads(own, monkeypatch, threads):
   monkeypatch.setenv("SEEDLAB_READER_THREADS", threads)
   monkeypatch.setattr(stream, "_CHUNK", 3)
-  pool = datasets.streamed(dataclasses.replace(PUBLISHED, train_split="train+extra"), own)
+  pool = published(own, train_split="train+extra")
   records = decoded(own, "train") + decoded(own, "extra")
   assert pool.count == len(records) == TRAIN + 4 and pool.shape == (SIDE, SIDE, 3)
   positions = np.array([25, 0, 7, 7, 21, 22, 3, 24, 1, 11])
@@ -148,8 +142,7 @@ def test_test_pictures_are_cut_once_and_kept(own, monkeypatch, large, capfd):
   if large:
     monkeypatch.setattr(convert, "LARGE", 0)
     monkeypatch.setattr(convert, "BULK", 4)
-  data = dataclasses.replace(PUBLISHED, image_size=6 + large)  # the two share a folder
-  loaded = datasets.load(data, own)
+  loaded = held_out(own, image_size=6 + large)  # the two share a folder
   assert loaded.train_image.shape == (0, 6 + large, 6 + large, 3) and not len(loaded.train_label)
   for image, label, record in zip(
     loaded.test_image, loaded.test_label, decoded(own, "test"), strict=True
@@ -158,30 +151,29 @@ def test_test_pictures_are_cut_once_and_kept(own, monkeypatch, large, capfd):
     np.testing.assert_array_equal(image, expected)
     assert label == record["label"]
   monkeypatch.setattr(stream, "read", None)
-  again = datasets.load(data, own)
+  again = held_out(own, image_size=6 + large)
   np.testing.assert_array_equal(again.test_image, loaded.test_image)
-  np.testing.assert_array_equal(datasets.test_set(data, own)[1], loaded.test_label)
+  held = datasets.at_hand(OWN, PUBLISHED | {"image_size": 6 + large}, data_dir=own)
+  np.testing.assert_array_equal(held.dataset.test_label, loaded.test_label)
   assert capfd.readouterr().err.count("converting") == large
 
 
 def test_few_test_pictures(own):
-  few = datasets.load(dataclasses.replace(PUBLISHED, test_examples=4), own)
-  whole = datasets.load(PUBLISHED, own)
+  few, whole = held_out(own, test_examples=4), held_out(own)
   np.testing.assert_array_equal(few.test_image, whole.test_image[:4])
   with pytest.raises(UserError, match=r"^data.test_examples=10 is more than the 9 of own_set"):
-    datasets.load(dataclasses.replace(PUBLISHED, test_examples=10), own)
+    held_out(own, test_examples=10)
 
 
 def test_a_pool_is_told_from_another(own, plain):
-  data = dataclasses.replace(PUBLISHED, centre_crop=None, resized_crop=False)
-  first, again = (datasets.streamed(data, own).digest.tolist() for _ in range(2))
-  assert first == again != datasets.streamed(data, plain).digest.tolist()
-  more = dataclasses.replace(data, train_split="train+extra")
-  assert datasets.streamed(more, own).digest.tolist() != first
+  options = {"centre_crop": None, "resized_crop": False}
+  first, again = (published(own, **options).digest.tolist() for _ in range(2))
+  assert first == again != published(plain, **options).digest.tolist()
+  assert published(own, train_split="train+extra", **options).digest.tolist() != first
 
 
 def test_nothing_is_said_of_groups_of_records(own, capfd, caplog):
-  datasets.streamed(PUBLISHED, own).read(np.arange(3))
+  published(own).read(np.arange(3))
   assert caplog.records == [] and capfd.readouterr() == ("", "")
   logging.getLogger("absl").error("something else")
   assert len(caplog.records) == 1
@@ -210,20 +202,19 @@ def damaged(tmp_path, monkeypatch):
 
 def test_a_damaged_picture_is_named(damaged):
   directory, train, test = damaged
-  data = dataclasses.replace(PUBLISHED, image_size=4)
   with pytest.raises(UserError) as caught:
-    datasets.streamed(data, directory)
+    published(directory, image_size=4)
   assert f"'own_set': record {train[0]} of split 'train' cannot be decoded (" in str(caught.value)
   assert str(caught.value).endswith("or set data.corrupt='skip'") and "\n" not in str(caught.value)
   with pytest.raises(UserError, match=rf"record {test[0]} of split 'test' cannot be decoded"):
-    datasets.load(data, directory)
+    held_out(directory, image_size=4)
 
 
 def test_a_damaged_picture_is_skipped(damaged, monkeypatch, capfd):
   monkeypatch.setattr(stream, "_CHUNK", 5)
   directory, train, test = damaged
-  data = dataclasses.replace(PUBLISHED, image_size=4, corrupt="skip")
-  pool = datasets.streamed(data, directory)
+  skipping = {"image_size": 4, "corrupt": "skip"}
+  pool = published(directory, **skipping)
   found = pool.read(np.arange(12))
   for number in train:
     instead = (number + 1) % 12
@@ -233,7 +224,7 @@ def test_a_damaged_picture_is_skipped(damaged, monkeypatch, capfd):
     assert found.label[number] == found.label[instead]
   sound = [number for number in range(12) if number not in train]
   assert len(np.unique(found.image[sound].reshape(10, -1), axis=0)) == 10
-  loaded = datasets.load(data, directory)
+  loaded = held_out(directory, **skipping)
   np.testing.assert_array_equal(loaded.test_image[test[0]], loaded.test_image[(test[0] + 1) % 3])
   err = capfd.readouterr().err
   assert err.count("\n") == 1  # said once
@@ -249,13 +240,12 @@ def test_a_record_without_a_label_is_named(tmp_path):
     {"train": many(0, 2), "bare": [one(3) | {"label": -1}], "test": many(9, 2)},
     shape=(None, None, 3),
   )
-  data = dataclasses.replace(PUBLISHED, train_split="train+bare")
   with pytest.raises(UserError, match=r"record 0 of split 'bare' has no label"):
-    datasets.streamed(data, str(tmp_path))
+    published(str(tmp_path), train_split="train+bare")
 
 
 def test_records_that_cannot_be_read(own, monkeypatch):
-  pool = datasets.streamed(PUBLISHED, own)
+  pool = published(own)
 
   def broken(position):
     raise OSError(5, "Input/output error")
@@ -323,7 +313,7 @@ def test_training_pictures_are_measured_as_random_parts(program, own):
   done = engine.train(program, seeds_of(4, 5), keep_params=True)
   keys = keys_of(5)
   index = orders.subset(keys.sample, TRAIN, 13)[:7]
-  read = datasets.streamed(config().data, own).read_canvases(np.asarray(index))
+  read = datasets.read(config().data, own).pool.read_canvases(np.asarray(index))
   drawn = streams.for_examples(keys.augment, sources.MEASURED, index)
   crop = jax.jit(crops.random_resized_crop, static_argnums=2)
   image = crop(drawn, crops.Canvas(read.image, read.size), SIDE) / 255
@@ -359,10 +349,10 @@ STORED = config(
 
 def source(directory: str, streamed: bool, world: str) -> tuple[sources.Source, datasets.Dataset]:
   settings = config(STORED, data={"stream": streamed, "world": world, "last_batch": "drop"})
-  dataset = datasets.load(settings.data, directory)
-  pool = datasets.streamed(settings.data, directory) if streamed else None
-  needed = (settings, dataset, None, 3, TRAIN, 5, 3)
-  return sources.build(*needed, pool=pool, plan=(2, 3)), dataset
+  found = datasets.read(settings.data, directory)
+  needed = (settings, found.dataset, None, 3, TRAIN, 5, 3)
+  assert (found.pool is not None) == streamed
+  return sources.build(*needed, pool=found.pool, plan=(2, 3)), found.dataset
 
 
 @pytest.mark.parametrize("world", ["real", "ideal"])
@@ -397,7 +387,8 @@ def test_a_streamed_set_shows_what_the_decoded_one_does(plain, world, monkeypatc
 def test_an_incomplete_batch_is_trained_on_as_that_of_the_decoded_set(plain):
   """22 = 4 x 5 + 2; after the fifth step another epoch begins."""
   sections = {
-    "data": {"flip": False, "label_noise": 0.0},
+    "data": {"label_noise": 0.0},
+    "augment": [],
     "evaluation": {"train": False, "train_examples": None, "train_augmented": False},
     "training": {"steps": 7},
   }
@@ -420,7 +411,7 @@ def test_an_incomplete_batch_is_trained_on_as_that_of_the_decoded_set(plain):
 
 def test_batches_are_those_of_the_epochs_order(own, program):
   built = program.trainer
-  pool = datasets.streamed(config().data, own)
+  pool = datasets.read(config().data, own).pool
   keys, seeds = keys_of(3), seeds_of(3)[0]
   listed = np.asarray(orders.subset(keys.sample, TRAIN, 13))
   for number in (1, 2, 4):  # the third of its epoch is incomplete: 13 = 2 x 5 + 3
@@ -450,20 +441,23 @@ def test_batches_are_those_of_the_epochs_order(own, program):
     ({"data": {"image_size": None}}, "resized_crop=True needs data.image_size, as in"),
     ({"data": {"normalisation": "channels"}}, "'channels' takes the moments .* set 'imagenet'"),
     ({"data": {"centre_crop": 0.9}}, "data.centre_crop=0.9 must be at least 1"),
-    ({"data": {"extra": "x.npz"}}, "data.extra needs pictures at hand"),
-    ({"data": {"plain_copy": True}}, "data.plain_copy needs pictures at hand"),
-    ({"training": {"full_batch": True}}, "training.full_batch needs pictures at hand"),
-    ({"evaluation": {"gradient_norm": True}}, "evaluation.gradient_norm needs pictures at hand"),
-    ({"evaluation": {"slices": 5}}, "evaluation.slices needs pictures at hand"),
-    ({"data": {"name": "digits"}}, "data.stream=True is no option of data.name='digits'; it has"),
-    ({"data": {"name": "glyphs", "image_size": 8}}, "data.stream=True is no option of"),
-    ({"data": {"name": "imagenet_dogbird"}}, "data.stream=True is no option of"),
+    ({"data": {"extra": "x.npz"}}, "data.extra needs images at hand"),
+    ({"data": {"plain_copy": True}}, "data.plain_copy needs images at hand"),
+    ({"training": {"full_batch": True}}, "training.full_batch needs images at hand"),
+    ({"evaluation": {"gradient_norm": True}}, "evaluation.gradient_norm needs images at hand"),
+    ({"evaluation": {"slices": 5}}, "evaluation.slices needs images at hand"),
   ],
 )
 def test_what_cannot_be_streamed_is_refused(own, sections, words):
   with pytest.raises(UserError, match=words) as caught:
     made(own, **sections)
   assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["digits", "glyphs", "imagenet_dogbird"])
+def test_other_data_are_not_streamed(name):
+  message = refusal(name, None, stream=True)
+  assert message.startswith(f"data.stream=True is not read by data.name={name!r}, but by tfds;")
 
 
 def test_too_many_pictures_to_measure_on_are_refused(own, monkeypatch):
@@ -491,8 +485,7 @@ def test_grey_pictures_have_no_moments_of_imagenet(tmp_path):
 
 
 def test_cifar10_streamed_is_cifar10(data_dir):
-  data = Data(name="cifar10", stream=True, normalisation="imagenet")
-  pool = datasets.streamed(data, data_dir)
+  pool = datasets.build("cifar10", {"stream": True}, data_dir=data_dir).pool
   # What `load` keeps, up to the first thousand.
   builder = catalogue.find("cifar10", data_dir, download=False)
   image, label = next(sets._decode(sets.ImageSet(builder, "cifar10", None), "train"))

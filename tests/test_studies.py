@@ -1,6 +1,5 @@
 """Studies: what runs, what is judged, and that nothing of it depends on how it was run."""
 
-import dataclasses
 import math
 import pathlib
 import subprocess
@@ -11,25 +10,26 @@ import pytest
 import xarray
 
 from seedlab import claims, config, records, report
+from seedlab.changes import changed
 from seedlab.claims import Claim, Part
-from seedlab.config import Config, Training
 from seedlab.errors import UserError
 from seedlab.stats.single import Interval
 from seedlab.studies import runner, study
 from seedlab.studies.fullbatch import STUDY, measures
 
 ROOT = pathlib.Path(__file__).parent.parent
-TINY = dataclasses.replace(
-  Config(),
-  data=config.Data(train_examples=20),
-  model=config.Model(name="mlp", width=2, depth=1),
-  training=Training(batch_size=10, epochs=1),
+TINY = config.parse(
+  {
+    "data": {"train_examples": 20},
+    "model": {"name": "mlp", "width": 2, "depth": 1},
+    "training": {"batch_size": 10, "epochs": 1},
+  }
 )
 
 
 def small_study(margin: float = 0.0, runs: int = 3) -> study.Study:
   """Two sweeps that differ in the learning rate, and one claim about their means."""
-  fast = dataclasses.replace(TINY, optimizer=config.Optimizer(learning_rate=0.5))
+  fast = changed(TINY, {"optimizer.learning_rate": 0.5})
 
   def analyse(datasets, scale):
     def evidence(level):
@@ -66,9 +66,9 @@ def test_a_study_trains_judges_writes_and_resumes(tmp_path, capsys):
   assert digests == [
     records.open(tmp_path / name).digest.values.tolist() for name in ("a", "b/fast")
   ]
-  changed = runner.run(small_study(margin=0.3), "laptop", tmp_path, workers=1, quiet=True)
-  assert "changed since training: parts" in changed.text
-  assert "changed since training: parts" in changed.page.read_text()
+  moved = runner.run(small_study(margin=0.3), "laptop", tmp_path, workers=1, quiet=True)
+  assert "changed since training: parts" in moved.text
+  assert "changed since training: parts" in moved.page.read_text()
   smoke = runner.run(small_study(), "smoke", tmp_path / "smoke", workers=1, quiet=True)
   assert smoke.verdicts[0].outcome == "not testable here"
 
@@ -101,7 +101,7 @@ def test_no_page_is_written_without_sweeps_that_are_there(tmp_path):
 
 
 def test_a_mistake_in_the_last_sweep_is_found_before_the_first_trains(tmp_path):
-  wrong = dataclasses.replace(TINY, training=Training(batch_size=99))
+  wrong = changed(TINY, {"training.batch_size": 99})
   bad = small_study()._replace(
     sweeps=lambda scale, data_dir: [
       study.Sweep("a", TINY, range(3)),
@@ -204,7 +204,8 @@ def test_rows_differ_from_the_baseline_as_published():
   paper = {one.name: one.config for one in STUDY.sweeps("paper", None)}
   strong = paper["cifar10/strong"]
   assert (strong.gradient.block_size, strong.gradient.clip_norm) == (32, 0.25)
-  assert (strong.training.epochs, strong.optimizer.warmup_steps, strong.optimizer.period) == (
+  schedule = strong.schedule
+  assert (strong.training.epochs, schedule.get("warmup_steps"), schedule.get("period")) == (
     3000, 400, 4000,
   )  # fmt: skip
   assert paper["cifar10/regularized,copies"].data.copies == 10
@@ -212,9 +213,10 @@ def test_rows_differ_from_the_baseline_as_published():
   assert {"cifar10/regularized,resnet152", "cifar10/longer,densenet121"} <= set(paper)
   laptop = {one.name: one for one in STUDY.sweeps("laptop", None)}
   copies = laptop["digits/regularized,copies"].config
-  assert copies.data.copies == 4 and copies.data.crop == 1
+  assert copies.data.copies == 4
+  assert [(part.name, part.get("padding")) for part in copies.augment] == [("crop", 1)]
   bare = laptop["digits/regularized,no_augmentation"].config
-  assert not (bare.data.crop or bare.data.flip) and bare.data.order == "sequential"
+  assert bare.augment == () and bare.data.order == "sequential"
   assert (
     min(len(one.runs) for name, one in laptop.items() if "rate" not in name and "still" not in name)
     >= 20

@@ -21,6 +21,7 @@ from seedlab.config import Seeds
 from seedlab.errors import UserError
 
 HERE = pathlib.Path(__file__).parent
+PATHS = os.pathsep.join([str(HERE), str(HERE.parent)])  # this checkout's, whichever is installed
 RUNS = 24
 TRAINERS = {"loop": "loop", "vmap": "vmap"}
 
@@ -107,7 +108,7 @@ def start(out, runs, lanes, workers=2, arguments=None) -> subprocess.Popen:
     [sys.executable, str(script)],
     stderr=subprocess.PIPE,
     text=True,
-    env={**os.environ, "PYTHONPATH": str(HERE)},
+    env={**os.environ, "PYTHONPATH": PATHS},
   )
 
 
@@ -410,7 +411,7 @@ def test_an_unguarded_script_uses_all_workers(tmp_path):
     [sys.executable, str(script)],
     stdout=subprocess.PIPE,
     text=True,
-    env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])},
+    env={**os.environ, "PYTHONPATH": PATHS},
     check=True,
   )
   (line,) = done.stdout.splitlines()  # no worker has run the script

@@ -1,19 +1,18 @@
 """seedlab's own Trainer against rules written out by hand."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from sections import merged
 
 from seedlab import config as configs
 from seedlab import engine, streams, training
-from seedlab.config import Config, Data, Evaluation, Model, Optimizer, Seeds, Training
+from seedlab.config import Evaluation, Seeds
 from seedlab.data import Dataset
 from seedlab.errors import UserError
-from seedlab.training import losses
+from seedlab.training import losses, schedules
 from seedlab.training import optimizer as optimizers
 
 RNG = np.random.default_rng(0)
@@ -25,18 +24,15 @@ DATASET = Dataset(
   mean=np.array([127.0], np.float32),
   std=np.array([70.0], np.float32),
 )
-BASE = Config(
-  model=Model(name="mlp", width=6, depth=1),
-  optimizer=Optimizer(learning_rate=0.05),
-  training=Training(batch_size=5, epochs=3),
-)
+BASE = {
+  "model": {"name": "mlp", "width": 6, "depth": 1},
+  "optimizer": {"learning_rate": 0.05},
+  "training": {"batch_size": 5, "epochs": 3},
+}
 
 
 def trainer(**sections) -> training.Trainer:
-  changed = {
-    name: dataclasses.replace(getattr(BASE, name), **fields) for name, fields in sections.items()
-  }
-  return training.on_dataset(dataclasses.replace(BASE, **changed), DATASET, 3)
+  return training.on_dataset(merged(BASE, **sections), DATASET, 3)
 
 
 def keys_of(run: int, **seeds) -> streams.Keys:
@@ -50,7 +46,8 @@ def test_sgd_follows_pytorchs_rule(momentum, weight_decay, nesterov):
   """torch.optim.SGD: g += wd p; buf = g at first, then m buf + g; p -= lr (g + m buf or buf)."""
   nesterov = nesterov and momentum > 0
   fields = {"momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
-  optimizer = optimizers.build(Optimizer(learning_rate=0.2, schedule="linear", **fields), 5)
+  parsed = configs.parse({"optimizer": {"learning_rate": 0.2, **fields}, "schedule": "linear"})
+  optimizer = optimizers.build(parsed.optimizer, parsed.schedule, 5)(keys_of(0).noise)
   gradients = RNG.normal(size=(5, 4)).astype(np.float32)
   params = jnp.array([1.0, -2.0, 0.5, 3.0])
   state = optimizer.init(params)
@@ -67,13 +64,14 @@ def test_sgd_follows_pytorchs_rule(momentum, weight_decay, nesterov):
 
 def test_schedules_by_hand():
   def values(steps, **fields):
-    schedule = optimizers.schedule(Optimizer(learning_rate=0.8, **fields), steps)
+    section = configs.parse({"schedule": fields}).schedule
+    schedule = schedules.of_section(section, 0.8, steps)
     return [float(schedule(step)) for step in range(steps)]
 
-  assert values(4, schedule="constant") == pytest.approx([0.8] * 4)
-  assert values(4, schedule="linear") == pytest.approx([0.8, 0.6, 0.4, 0.2])
-  assert values(4, schedule="cosine") == pytest.approx([0.8, 0.6828427, 0.4, 0.1171573], rel=1e-5)
-  warm = values(6, schedule="linear", warmup_steps=2)
+  assert values(4, name="constant") == pytest.approx([0.8] * 4)
+  assert values(4, name="linear") == pytest.approx([0.8, 0.6, 0.4, 0.2])
+  assert values(4, name="cosine") == pytest.approx([0.8, 0.6828427, 0.4, 0.1171573], rel=1e-5)
+  warm = values(6, name="linear", warmup_steps=2)
   assert warm == pytest.approx([0.0, 0.4, 0.8, 0.6, 0.4, 0.2])
   with pytest.raises(UserError, match="warmup_steps=6"):
     values(6, warmup_steps=6)
@@ -95,7 +93,15 @@ def test_cross_entropy_by_hand():
 def test_a_masked_mean_divides_by_the_real_examples():
   values = jnp.array([1.0, 2.0, jnp.nan, 9.0])
   mask = jnp.array([True, True, False, False])
-  assert float(losses.masked_mean(values, mask)) == 1.5
+  mean, weight = losses.masked_mean(values, mask)
+  assert float(mean) == 1.5 and weight is None
+
+
+def test_a_masked_mean_of_ragged_examples_divides_by_their_weights():
+  """Sums 6, 1 and of the padding 9, of 3, 1 and 5 tokens: 7 / 4."""
+  sums, weights = jnp.array([6.0, 1.0, 9.0]), jnp.array([3, 1, 5])
+  mean, weight = losses.masked_mean((sums, weights), jnp.array([True, True, False]))
+  assert float(mean) == 7 / 4 and float(weight) == 4
 
 
 def test_one_epoch_equals_plain_numpy():
@@ -143,10 +149,8 @@ def test_a_short_last_batch_is_averaged_over_its_real_examples():
   pair = DATASET._replace(
     train_image=DATASET.train_image[20:], train_label=DATASET.train_label[20:]
   )
-  config = dataclasses.replace(
-    BASE,
-    data=Data(order="sequential"),
-    training=Training(batch_size=2, steps=5),
+  config = configs.parse(
+    {**BASE, "data": {"order": "sequential"}, "training": {"batch_size": 2, "steps": 5}}
   )
   alone = training.on_dataset(config, pair, 3)
   theirs, _ = alone.advance(
@@ -203,23 +207,24 @@ def test_order_moves_neither_initial_parameters_nor_the_subset():
 
 def test_a_diverging_run_is_flagged_at_its_step():
   program = engine.build(trainer(optimizer={"learning_rate": 1e30}), "loop")
-  results = engine.train(program, np.zeros((1, 6), np.uint32))
-  whole = results.diverged[0]
+  seeds = np.zeros((1, len(configs.STREAMS)), np.uint32)
+  whole = engine.train(program, seeds).diverged[0]
   assert 0 <= whole < 12
-  assert engine.train(program, np.zeros((1, 6), np.uint32), longest=1).diverged[0] == whole
+  assert engine.train(program, seeds, longest=1).diverged[0] == whole
 
 
 SMALL = {
-  "mlp": {"model": {"name": "mlp"}},
-  "cnn": {"model": {"name": "cnn", "width": 4, "norm": "batch"},
-          "data": {"flip": True, "crop": 1, "last_batch": "keep"}},
+  "mlp": {},
+  "cnn": {"model": {"name": "cnn", "width": 4, "norm": "batch"}, "data": {"last_batch": "keep"},
+          "augment": [{"name": "crop", "padding": 1}, {"name": "flip"}]},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize(("mode", "width"), [("loop", None), ("vmap", 3)])
 def test_real_networks_are_exact_too(name, mode, width):
-  program = engine.build(trainer(**SMALL[name]), mode, width)
+  config = configs.parse({**BASE, **SMALL[name]})
+  program = engine.build(training.on_dataset(config, DATASET, 3), mode, width)
   seeds = np.stack([streams.seeds_of_run(run, Seeds()) for run in range(4)])
   together = engine.train(program, seeds)
   alone = engine.train(program, seeds[2:3], longest=3)
@@ -233,8 +238,9 @@ def test_real_networks_are_exact_too(name, mode, width):
     ({"data": {"train_examples": 4}}, "batch_size=5"),
     ({"data": {"train_examples": 23}}, "train_examples=23"),
     ({"model": {"name": "cnm"}}, "did you mean 'cnn'"),
-    ({"model": {"activation": "smelo"}}, "did you mean 'smelu'"),
-    ({"model": {"activation_kwargs": (("gamma", 1.0),)}}, "activation_kwargs"),
+    ({"activation": {"name": "smelo"}}, "did you mean 'smelu'"),
+    ({"activation": {"gamma": 1.0}}, "activation.gamma=1.0 is not .*'relu'"),
+    ({"schedule": {"warmup_steps": 12}}, "schedule.warmup_steps=12 .* below the number .* 12"),
   ],
 )
 def test_what_cannot_be_trained_is_refused_before_any_work(sections, message):

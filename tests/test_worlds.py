@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from seedlab import data, figures, streams
-from seedlab.config import WORLDS
 from seedlab.data import glyphs as drawing
 from seedlab.data import worlds
 from seedlab.errors import UserError
 
 SIDE, COUNT = 16, 400
+WORLDS = ("glyphs", "gaussians", "clicks")
 glyph_labels = jax.jit(drawing.glyph_labels, static_argnums=2)
 
 
@@ -299,20 +299,22 @@ def test_gaussian_pixels_have_the_claimed_moments():
 @pytest.mark.parametrize(
   ("name", "size", "kwargs", "says"),
   [
-    ("clicks", 8, {}, r"data\.image_size=8 is no option of data\.name='clicks'; it has users, it"),
-    ("clicks", None, {"users": 2.5}, r"users=2\.5 must be a whole number in \[1, 100000\]"),
-    ("clicks", None, {"users": float("nan")}, r"users=nan must be a whole number"),
+    ("clicks", 8, {}, r"image_size=8 is not read by data\.name='clicks', but by .*glyphs"),
+    ("clicks", None, {"users": 2.5}, r"data\.users=2\.5 must be of type int"),
+    ("clicks", None, {"users": 0}, r"users=0 must be a whole number in \[1, 100000\]"),
+    ("clicks", None, {"users": float("nan")}, r"data\.users=nan must be of type int"),
     ("clicks", None, {"rate": 0.0}, r"rate=0\.0 must be a number in \[0\.001, 0\.999\]"),
-    ("clicks", None, {"user": 9}, r"data\.user=9 is no option of .*; did you mean 'users'"),
+    ("clicks", None, {"user": 9}, r"data\.user=9 is not an option of .*; did you mean 'users'"),
     ("glyphs", 7, {}, r"data\.image_size=7 must lie in \[8, 256\]"),
     ("gaussians", 257, {}, r"data\.image_size=257"),
     ("glyphs", None, {"noize": 1.0}, r"noize=1\.0 .*; did you mean 'noise'.*ambiguity, rot"),
-    ("gaussians", None, {"noise": 1.0}, r"noise=1\.0 .*; it has image_size, distance$"),
+    ("gaussians", None, {"noise": 1.0}, r"noise=1\.0 is not read .*'gaussians', but by glyphs;"),
     ("glyphs", None, {"noise": -1.0}, r"data\.noise=-1.0 .* \[0, 100\]"),
     ("glyphs", None, {"ambiguity": 1.01}, r"ambiguity=1.01"),
     ("glyphs", None, {"blur": float("nan")}, r"blur=nan"),
-    ("glyphs", None, {"clutter": True}, r"clutter=True must be a number"),
-    ("gaussians", None, {"distance": "far"}, r"distance='far' must be a number in \[0, 10\]"),
+    ("glyphs", None, {"clutter": True}, r"data\.clutter=True must be of type float"),
+    ("gaussians", None, {"distance": 11}, r"distance=11\.0 must be a number in \[0, 10\]"),
+    ("gaussians", None, {"distance": "far"}, r"data\.distance='far' must be of type float"),
   ],
 )
 def test_what_is_refused(name, size, kwargs, says):
@@ -330,8 +332,8 @@ def test_other_keys_are_refused(name):
 
 def test_choosing_a_world_starts_no_backend():
   code = (
-    "from jax._src import xla_bridge; from seedlab.config import WORLDS;"
-    " from seedlab import data; [data.build(name).world for name in WORLDS];"
+    "from jax._src import xla_bridge; from seedlab import data;"
+    f" [data.build(name).world for name in {WORLDS}];"
     " assert not xla_bridge.backends_are_initialized()"
   )
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -27,13 +27,14 @@ NO_MOMENTS = (np.zeros(0, np.float32), np.zeros(0, np.float32))
 class Dataset(NamedTuple):
   """The whole of a set, as NumPy arrays; read-only where they come from the cache.
 
-  They are then mapped from files, and may be larger than memory.
+  They are then mapped from files, and may be larger than memory. A recipe has any trees of arrays
+  in the place of images and labels.
   """
 
-  train_image: np.ndarray  # uint8[N, H, W, C]; rows are int32[N, F], as `fields` says
-  train_label: np.ndarray  # int32[N], 0 <= label < number of classes
-  test_image: np.ndarray  # uint8[M, H, W, C] or int32[M, F]
-  test_label: np.ndarray  # int32[M]
+  train_image: Any  # uint8[N, H, W, C]; rows are int32[N, F], as `fields` says
+  train_label: Any  # int32[N], 0 <= label < number of classes
+  test_image: Any  # uint8[M, H, W, C] or int32[M, F]
+  test_label: Any  # int32[M]
   # float32[C], of all pixels of the training images, on the 0..255 scale; of rows float32[0]
   mean: np.ndarray
   std: np.ndarray  # likewise; that of the population, and 1 where it would be 0

@@ -43,7 +43,7 @@ from seedlab.training import evaluation as evaluations
 from seedlab.training import examples as sources
 from seedlab.training import images, initial, losses, objectives, schedules
 from seedlab.training import optimizer as optimizers
-from seedlab.training import step as steps
+from seedlab.training import step as stepping
 from seedlab.training.networks import as_network
 from seedlab.training.objectives import Network
 from seedlab.training.step import Rules, State
@@ -133,6 +133,59 @@ def on_dataset(
   if pool:
     dataset = dataset._replace(train_label=pool.digest)
   shape = dataset.test_image.shape[1:]
+  layout = laid_out(config, dataset, classes, world, pool)
+  network = _network(config, classes, shape, fields)
+  teacher = ()
+  if config.training.teacher:
+    teacher = initial.teacher(
+      config.training.teacher, lambda key: network.init(key, _blank(config, shape, fields))
+    )
+  rules = _rules(config, network, classes, shape, fields, layout)
+  measured = _measured(config, network, rules, bool(fields))
+
+  def load():
+    held = sources.on_device(dataset)
+    return Shared(held, teacher, lists or ()) if teacher or lists else held
+
+  def evaluate(state, keys, data):
+    del keys  # nothing is generated
+    return evaluations.of_classifier(measured, state, _shared(data))
+
+  trainer = descent(
+    config,
+    rules,
+    layout,
+    network,
+    lambda: _blank(config, shape, fields),
+    load=functools.cache(load),  # hashes a large pool
+    evaluate=evaluate,
+    metrics=_metrics(config, bool(fields), lists is not None),
+    coords={"label": ("example", dataset.test_label)},
+    evaluated_on=lambda: (dataset.test_image, dataset.test_label),
+  )
+  if config.model.initial:
+    module = functools.partial(_module, config, classes, shape, fields)
+    trainer = initial.start_from(trainer, config.model, module, shape)
+  return trainer
+
+
+class Layout(NamedTuple):
+  """What is decided about a run before anything is traced."""
+
+  cut: cuts.Cut
+  length: int  # steps of a run
+  plan: tuple[int, ...]  # those after which it is evaluated
+  source: sources.Source
+
+
+def laid_out(
+  config: Config,
+  dataset: datasets.Dataset,
+  classes: int,
+  world: worlds.World | None = None,
+  pool: Pool | None = None,
+) -> Layout:
+  """How runs of a config use examples; arguments as of `on_dataset`."""
   cut = cuts.cut(
     config,
     _count(config, dataset, world, pool),
@@ -141,57 +194,59 @@ def on_dataset(
   )
   length = config.training.steps or config.training.epochs * cut.epoch_steps
   _check_poke(config, length)
-  network = _network(config, classes, shape, fields)
   plan = cuts.plan(config.evaluation, length, cut.epoch_steps)
   source = sources.build(
     config, dataset, world, classes, cut.examples, cut.batch_size, length, pool=pool, plan=plan
   )
-  teacher = ()
-  if config.training.teacher:
-    teacher = initial.teacher(
-      config.training.teacher, lambda key: network.init(key, _blank(config, shape, fields))
-    )
-  rules = _rules(config, network, classes, shape, fields, cut, source, length)
-  measured = _measured(config, network, rules, bool(fields))
+  return Layout(cut, length, plan, source)
 
-  def load():
-    held = sources.on_device(dataset)
-    return Shared(held, teacher, lists or ()) if teacher or lists else held
+
+def period(config: Config, layout: Layout) -> int | None:
+  """The steps that no segment crosses."""
+  ideal = config.data.world == "ideal" and not layout.cut.full_batch
+  return layout.source.period or (None if ideal else layout.cut.period)
+
+
+def descent(
+  config: Config,
+  rules: Rules,
+  layout: Layout,
+  network: Network,
+  blank: Callable[[], Any],
+  **others: Any,
+) -> Trainer:
+  """The Trainer that descends a loss by `rules`.
+
+  Args:
+    config, rules, layout: how.
+    network: what is trained.
+    blank: makes a batch of its inputs, of which only shapes are read.
+    others: of `Trainer`: load (-> a Dataset or a `Shared`), evaluate, metrics, coords,
+      evaluated_on.
+  """
 
   def init(keys, data):
-    blank = _blank(config, shape, fields)
-    return _initial(config, network, rules, blank, keys, _shared(data))
+    return _initial(config, network, rules, blank(), keys, _shared(data))
 
-  def advance(state, keys, data, fed, first, steps_):
-    return steps.advance(rules, state, keys, _shared(data), fed, first, steps_)
+  def advance(state, keys, data, fed, first, steps):
+    return stepping.advance(rules, state, keys, _shared(data), fed, first, steps)
 
-  def evaluate(state, keys, data):
-    del keys  # nothing is generated
-    return evaluations.of_classifier(measured, state, _shared(data))
-
-  period = None if config.data.world == "ideal" and not cut.full_batch else cut.period
-  trainer = Trainer(
-    plan=plan,
-    load=functools.cache(load),  # hashes a large pool
+  return Trainer(
+    plan=layout.plan,
     init=init,
     advance=advance,
-    evaluate=evaluate,
-    metrics=_metrics(config, bool(fields), lists is not None),
-    feed=source.feed,
-    period=source.period or period,
-    coords={"label": ("example", dataset.test_label)},
-    evaluated_on=lambda: (dataset.test_image, dataset.test_label),
+    feed=layout.source.feed,
+    period=period(config, layout),
+    **others,
   )
-  if config.model.initial:
-    trainer = initial.start_from(trainer, config.model, classes, shape)
-  return trainer
 
 
 def _count(config: Config, dataset: datasets.Dataset, world, pool: Pool | None) -> int:
   """N, the training examples of a run."""
-  total = config.data.train_examples if world else dataset.train_label.shape[0]
   if pool:
     total = pool.count
+  else:
+    total = config.data.train_examples if world else sources.pool_size(dataset)
   examples = config.data.train_examples or total
   if examples > total:
     raise UserError(
@@ -271,9 +326,10 @@ def _initial(config: Config, network: Network, rules: Rules, blank, keys, shared
 
 
 def _rules(
-  config: Config, network: Network, classes: int, shape, fields, cut, source, length: int
+  config: Config, network: Network, classes: int, shape, fields, layout: Layout
 ) -> Rules:
   training, probe = config.training, config.probe
+  cut, length = layout.cut, layout.length
   share = training.distillation
   values = functools.partial(objectives.by_loss, _values(config.loss))
   if config.loss.name == "cross_entropy":
@@ -286,10 +342,11 @@ def _rules(
     loss = functools.partial(objectives.of_two, network, values, training.codistillation, *factors)
   prepare = images.as_rows
   if not fields:
-    steps_ = [(parts.find("augment", one.name), dict(one.options)) for one in config.augment]
+    changes = [(parts.find("augment", one.name), dict(one.options)) for one in config.augment]
     prepare = functools.partial(
-      images.prepare, config.data, steps_, config.model.precision, shape[0]
+      images.prepare, config.data, changes, config.model.precision, shape[0]
     )
+  draws = ":" in config.model.name or config.model.get("dropout", 0.0) > 0
   return Rules(
     cut,
     config.data,
@@ -297,12 +354,12 @@ def _rules(
     config.gradient,
     probe,
     config.model.fresh,
-    source,
+    layout.source,
     optimizers.build(config.optimizer, config.schedule, length, cut.epoch_steps, probe),
     _rate(config, length, cut.epoch_steps),
     loss,
     prepare,
-    drops=":" in config.model.name or config.model.get("dropout", 0.0) > 0,
+    drops="together" if draws else "no",
     teacher=functools.partial(objectives.teachers_view, network) if training.teacher else None,
   )
 

@@ -219,6 +219,48 @@ def _in_blocks(network: Network, image: jax.Array, most: int) -> jax.Array:
   return jnp.concatenate([head, stacked[-1, block - (examples - whole) :]])
 
 
+def of_examples(
+  measure: Callable[[Any, jax.Array], tuple[dict[str, Any], dict[str, jax.Array]]],
+  examples: Any,
+  most: int,
+) -> dict[str, jax.Array]:
+  """Means over all examples, sums divided once, and what is kept of each example.
+
+  Args:
+    measure: (some examples, their numbers int32[b]) -> ({name: values [b], or (sums [b], weights
+      [b])}, {name: what is kept of each, [b, ...]}).
+    examples: a tree of arrays [M, ...].
+    most: so many at a time.
+  """
+  count = jax.tree.leaves(examples)[0].shape[0]
+  block = min(most, count)
+  blocks = -(-count // block)
+
+  def of_block(number):
+    # The last block is moved back to lie inside the set; what overlaps is left out.
+    start = jnp.minimum(number * block, count - block)
+    index = start + jnp.arange(block, dtype=jnp.int32)
+    part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, block), examples)
+    values, kept = measure(part, index)
+    new = index >= number * block
+    return {name: _summed(one, new) for name, one in values.items()}, kept
+
+  sums, kept = lax.map(of_block, jnp.arange(blocks, dtype=jnp.int32))
+  outcome = {name: total.sum() / weight.sum() for name, (total, weight) in sums.items()}
+  for name, stacked in kept.items():
+    whole = (blocks - 1) * block
+    head = stacked[:-1].reshape(whole, *stacked.shape[2:])
+    outcome[name] = jnp.concatenate([head, stacked[-1, block - (count - whole) :]])
+  return outcome
+
+
+def _summed(values: Any, counted: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """(the sum, its weight) of those that are counted; see `losses.masked_mean` for `values`."""
+  parts = values if isinstance(values, tuple) else (values, jnp.ones(counted.shape))
+  total, weight = (jnp.where(counted, part, 0).sum(dtype=jnp.float32) for part in parts)
+  return total, weight
+
+
 def of_training_examples(
   network: Network,
   take: Callable[[jax.Array], tuple[jax.Array, jax.Array]],

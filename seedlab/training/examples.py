@@ -14,6 +14,8 @@ Where the pictures come from depends on the data:
   a pool too large for a device   fed by the host, segment by segment
   a pool that is streamed         likewise, each batch read from its records (data/stream.py)
   a world (data/worlds.py)        made by key; a real world keeps its N in the state
+
+Images and labels may be trees of arrays with a leading axis of examples: a recipe's are.
 """
 
 import functools
@@ -87,7 +89,16 @@ class Source(NamedTuple):
 
 def on_host(dataset: Dataset) -> bool:
   """Whether the training pool stays on the host."""
-  return dataset.train_image.nbytes > _LARGEST_ON_DEVICE
+  return _bytes(dataset.train_image) > _LARGEST_ON_DEVICE
+
+
+def pool_size(dataset: Dataset) -> int:
+  """N, the number of training examples."""
+  return jax.tree.leaves((dataset.train_label, dataset.train_image))[0].shape[0]
+
+
+def _bytes(images: Any) -> int:
+  return sum(leaf.nbytes for leaf in jax.tree.leaves(images))
 
 
 def on_device(dataset: Dataset) -> Dataset:
@@ -98,11 +109,12 @@ def on_device(dataset: Dataset) -> Dataset:
   if not on_host(dataset):
     return dataset
   image, label = dataset.train_image, dataset.train_label
-  sha = hashlib.sha256(np.ascontiguousarray(label).data)
-  for start in range(0, len(image), _BULK):
-    sha.update(np.ascontiguousarray(image[start : start + _BULK]).data)
+  sha = hashlib.sha256()
+  for leaf in jax.tree.leaves((label, image)):
+    for start in range(0, len(leaf), _BULK):
+      sha.update(np.ascontiguousarray(leaf[start : start + _BULK]).data)
   digest = np.frombuffer(sha.digest(), np.uint8).astype(np.int32)
-  return dataset._replace(train_image=image[:0], train_label=digest)
+  return dataset._replace(train_image=_at(image, slice(0)), train_label=digest)
 
 
 def build(
@@ -155,9 +167,10 @@ def build(
     return _real_world(world, noisy, examples, measured)
   if not ideal and pool:
     return _streamed(config, pool, noisy, examples, batch_size, steps, measured, plan)
+  total = pool.count if pool else pool_size(dataset)
   if not ideal:
     if on_host(dataset):
-      share = examples * dataset.train_image[:1].nbytes
+      share = examples * _bytes(_at(dataset.train_image, slice(1)))
       if share > _LARGEST_SHARE:
         raise UserError(
           f"data.train_examples={examples:,} of {config.data.name} are {share / 2**30:.1f} GiB to"
@@ -165,8 +178,7 @@ def build(
           " data.image_size, lower"
         )
       return _real_fed(dataset, noisy, examples, measured)
-    return _real_pool(dataset, config.data.label_noise > 0, noisy, examples, measured)
-  total = pool.count if pool else dataset.train_label.shape[0]
+    return _real_pool(total, config.data.label_noise > 0, noisy, examples, measured)
   needed = steps * batch_size + measured
   if needed > total:
     also = f" and {measured} to measure on" if measured else ""
@@ -208,15 +220,15 @@ def look_up(held: Held, data: Dataset, places: jax.Array) -> Drawn:
   held_images = jax.tree.leaves(held.image)[0].shape[0]
   if not held_images:
     index = held.index[places]
-    label = held.label[places] if held.label.shape[0] else data.train_label[index]
-    return Drawn(data.train_image[index], label, index)
+    label = held.label[places] if held.label.shape[0] else _at(data.train_label, index)
+    return Drawn(_at(data.train_image, index), label, index)
   # Only an ideal pool's list is longer than what is held of it.
   index = held.index[places] if held.index.shape[0] == held_images else places
-  return Drawn(_at(held.image, places), held.label[places], index)
+  return Drawn(_at(held.image, places), _at(held.label, places), index)
 
 
 def _at(images, places):
-  """Some of the pictures, canvases or rows."""
+  """Some of the images, canvases or rows."""
   return jax.tree.map(lambda leaf: leaf[places], images)
 
 
@@ -230,12 +242,10 @@ def _settled(held, keys, data, fed, step):
   return held
 
 
-def _real_pool(dataset, noise, noisy, examples, measured):
-  total = dataset.train_label.shape[0]
-
+def _real_pool(total, noise, noisy, examples, measured):
   def init(keys, data):
     index = orders.subset(keys.sample, total, examples)
-    label = noisy(keys, index, data.train_label[index]) if noise else _nothing()
+    label = noisy(keys, index, _at(data.train_label, index)) if noise else _nothing()
     return _empty(index)._replace(label=label)
 
   return Source(init, _reused, _settled, measured)
@@ -294,13 +304,13 @@ def _empty(index):
 
 
 def _ideal_pool(dataset, noisy, needed, batch_size, measured):
-  total = dataset.train_label.shape[0]
+  total = pool_size(dataset)
 
   def coming(index, keys, data, step):
     if not measured:
       return _empty(index)
     at = index[step * batch_size + jnp.arange(measured, dtype=jnp.int32)]
-    return Held(index, data.train_image[at], noisy(keys, at, data.train_label[at]))
+    return Held(index, _at(data.train_image, at), noisy(keys, at, _at(data.train_label, at)))
 
   def init(keys, data):
     index = orders.single_pass(keys.sample, total, needed)
@@ -309,7 +319,7 @@ def _ideal_pool(dataset, noisy, needed, batch_size, measured):
   def draw(held, keys, data, fed, number, first, places):
     del fed, first
     at = held.index[number * batch_size + places]
-    return Drawn(data.train_image[at], noisy(keys, at, data.train_label[at]), places)
+    return Drawn(_at(data.train_image, at), noisy(keys, at, _at(data.train_label, at)), places)
 
   def settle(held, keys, data, fed, step):
     del fed
@@ -319,19 +329,17 @@ def _ideal_pool(dataset, noisy, needed, batch_size, measured):
 
 
 def _real_fed(dataset, noisy, examples, measured):
-  image = dataset.train_image
-
   @functools.lru_cache(maxsize=_LANES)
   def positions(seed):
-    return np.asarray(orders.subset(_sample_key(seed), dataset.train_label.shape[0], examples))
+    return np.asarray(orders.subset(_sample_key(seed), pool_size(dataset), examples))
 
   @functools.lru_cache(maxsize=1)  # pictures are large: those of one run, from segment to segment
   def chosen(seed):
     index = positions(seed)
     return {
       "index": index,
-      "image": np.asarray(dataset.train_image[index]),
-      "label": np.asarray(dataset.train_label[index]),
+      "image": jax.tree.map(np.asarray, _at(dataset.train_image, index)),
+      "label": jax.tree.map(np.asarray, _at(dataset.train_label, index)),
     }
 
   def feed(seeds, first, steps):
@@ -340,12 +348,11 @@ def _real_fed(dataset, noisy, examples, measured):
 
   def init(keys, data):
     del keys, data
-    shape = (examples, *image.shape[1:])
-    return Held(_nothing((examples,)), _nothing(shape, image.dtype), _nothing((examples,)))
+    return Held(_nothing((examples,)), *_blanks(dataset, examples))
 
   def draw(held, keys, data, fed, number, first, places):
     index = fed["index"][places]
-    return Drawn(fed["image"][places], noisy(keys, index, fed["label"][places]), index)
+    return Drawn(_at(fed["image"], places), noisy(keys, index, _at(fed["label"], places)), index)
 
   def settle(held, keys, data, fed, step):
     del held, data, step
@@ -354,39 +361,46 @@ def _real_fed(dataset, noisy, examples, measured):
   return Source(init, draw, settle, measured, feed)
 
 
-def _ideal_fed(dataset, noisy, needed, batch_size, measured):
-  image = dataset.train_image
+def _blanks(dataset, examples):
+  """Images and labels of zeros, in the shapes of so many training examples."""
+  return jax.tree.map(
+    lambda leaf: _nothing((examples, *leaf.shape[1:]), leaf.dtype),
+    (dataset.train_image, dataset.train_label),
+  )
 
+
+def _ideal_fed(dataset, noisy, needed, batch_size, measured):
   @functools.lru_cache(maxsize=_LANES)
   def listed(seed):
-    return np.asarray(orders.single_pass(_sample_key(seed), dataset.train_label.shape[0], needed))
+    return np.asarray(orders.single_pass(_sample_key(seed), pool_size(dataset), needed))
 
   def feed(seeds, first, steps):
     end = (first + steps) * batch_size
     index = listed(int(seeds[_SAMPLE]))[first * batch_size : end + measured]
     return {
       "index": index,
-      "image": np.asarray(dataset.train_image[index]),
-      "label": np.asarray(dataset.train_label[index]),
+      "image": jax.tree.map(np.asarray, _at(dataset.train_image, index)),
+      "label": jax.tree.map(np.asarray, _at(dataset.train_label, index)),
     }
 
   def init(keys, data):
     del keys, data
     if not measured:
       return _empty(_nothing())
-    shape = (measured, *image.shape[1:])
-    return Held(_nothing(), _nothing(shape, image.dtype), _nothing((measured,)))
+    return Held(_nothing(), *_blanks(dataset, measured))
 
   def draw(held, keys, data, fed, number, first, places):
     del held, data
     at = (number - first) * batch_size + places
-    return Drawn(fed["image"][at], noisy(keys, fed["index"][at], fed["label"][at]), places)
+    label = noisy(keys, fed["index"][at], _at(fed["label"], at))
+    return Drawn(_at(fed["image"], at), label, places)
 
   def settle(held, keys, data, fed, step):
     del data, step
     if not measured:
       return held
-    index, image, label = (fed[name][-measured:] for name in ("index", "image", "label"))
+    names, last = ("index", "image", "label"), slice(-measured, None)
+    index, image, label = (_at(fed[name], last) for name in names)
     return Held(held.index, image, noisy(keys, index, label))
 
   return Source(init, draw, settle, measured, feed, _FED_STEPS)

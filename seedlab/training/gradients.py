@@ -62,14 +62,20 @@ def blocks(gradient: Gradient, examples: int) -> tuple[int, int]:
   """(number, size) of the blocks of an update of `examples` examples.
 
   Raises:
-    UserError: if a block is larger than the update, or under last_block="error"
-      if blocks do not divide it.
+    UserError: if a block is larger than the update, under last_block="error" if blocks do not
+      divide it, and if one block is to be weighed.
   """
   size = gradient.block_size or examples
   if size > examples:
     raise UserError(
       f"gradient.block_size={size} is more than the {examples} examples of an update; make it"
       " smaller, or leave it empty for one block"
+    )
+  if size == examples and gradient.accumulation != "mean":
+    raise UserError(
+      f"gradient.accumulation={gradient.accumulation!r} weighs the blocks of an update, and"
+      f" gradient.block_size={size} makes one of its {examples} examples: leave it at 'mean', or"
+      " make the blocks smaller"
     )
   whole, rest = divmod(examples, size)
   if rest and gradient.last_block == "error":
@@ -122,6 +128,11 @@ def of_block(
   if not gradient.penalty:
     return Formed(g, value, batch_stats, weight)
 
+  if not gradient.penalty_statistics and not jax.tree.leaves(batch_stats):
+    raise UserError(
+      "gradient.penalty_statistics=False is about running statistics, and this network keeps none:"
+      " leave it at True"
+    )
   norm = gradient.penalty * optax.tree.norm(g)  # of v
   # Both divisions by eps are written as products, so that a norm of 0 divides nothing.
   eps = gradient.penalty_probe / jnp.where(norm > 0, norm, 1)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seedlab import models, streams
+from seedlab import streams
 from seedlab.config import STREAMS, Model
 from seedlab.errors import UserError
 from seedlab.models import pretrained
@@ -17,7 +17,7 @@ from seedlab.trainer import Trainer
 
 
 def start_from(
-  trainer: Trainer, model: Model, classes: int, image_shape: tuple[int, ...]
+  trainer: Trainer, model: Model, module: Callable[[], Any], image_shape: tuple[int, ...]
 ) -> Trainer:
   """`trainer`, whose runs begin with the parameters in the file `model.initial`.
 
@@ -26,6 +26,12 @@ def start_from(
   `model.fresh` names are drawn from the `init` stream as ever, e.g. the last layer for other
   classes. Batch norm's running statistics are those of a public network; our own files
   have none, and they start afresh, as the optimizer always does.
+
+  Args:
+    trainer: of the same training without the file.
+    model: the section, whose `initial` and `fresh` are read.
+    module: () -> the network.
+    image_shape: (H, W, C).
 
   Raises:
     UserError: no such file, or parameters in it that do not fit, by name.
@@ -41,9 +47,8 @@ def start_from(
   statistics = {}
   if not set(read) & set(shapes):
     layout = pretrained.layout_of(model.initial, read)
-    network = models.build(model, classes, image_shape)
     said = {"file": model.initial, "name": model.name, "fresh": model.fresh}
-    read, statistics = pretrained.convert(layout, read, network, image_shape, **said)
+    read, statistics = pretrained.convert(layout, read, module(), image_shape, **said)
   problems = [f"{name} is missing" for name in wanted if name not in read]
   problems += [f"{name} is not of this network" for name in read if name not in shapes]
   problems += [

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from seedlab.errors import UserError
-from seedlab.training.objectives import Network
+from seedlab.training.objectives import Inputs, Network
 
 # Parameters of a call that say whether the network is trained, and what they are then.
 _TRAIN = {
@@ -54,8 +54,8 @@ def as_network(made: Any, example: Any, what: str = "network") -> Network:
     )
   if inspect.isclass(made) and issubclass(made, nn.Module):
     raise UserError(f"{what} is the class {made.__name__}: make one of it, {made.__name__}(...)")
-  parameters = inspect.signature(made).parameters
-  if "rngs" in parameters:
+  # A class of NNX hides what its __init__ takes.
+  if "rngs" in inspect.signature(made.__init__ if inspect.isclass(made) else made).parameters:
     return of_nnx(made)
   return of_equinox(made, what)
 
@@ -75,13 +75,15 @@ def of_linen(module: nn.Module, example: Any, what: str) -> Network:
     return words | ({"mask": mask} if "mask" in asked else {})
 
   def init(key, inputs):
-    variables = module.init(key, inputs, **said(False))
+    variables = module.init(key, *Inputs.of(inputs), **said(False))
     rest = {name: tree for name, tree in variables.items() if name != "params"}
     return variables.get("params", {}), rest.get("batch_stats", {}) if plain else rest
 
   key = jax.eval_shape(lambda: jax.random.key(0))
   try:
-    shapes = jax.eval_shape(lambda key, x: module.init(key, x, **said(False)), key, example)
+    shapes = jax.eval_shape(
+      lambda key, x: module.init(key, *Inputs.of(x), **said(False)), key, example
+    )
   except UserError:
     raise
   except Exception as error:
@@ -92,10 +94,10 @@ def of_linen(module: nn.Module, example: Any, what: str) -> Network:
   def apply(params, state, inputs, train, mask, key):
     variables = {"params": params, **({"batch_stats": state} if plain else state)}
     if not train:
-      return module.apply(variables, inputs, **said(False)), state
+      return module.apply(variables, *Inputs.of(inputs), **said(False)), state
     outputs, changed = module.apply(
       variables,
-      inputs,
+      *Inputs.of(inputs),
       **said(True, mask),
       mutable=collections or ["batch_stats"],
       rngs=None if key is None else {"dropout": key},
@@ -118,15 +120,15 @@ def of_pair(init: Callable[..., Any], apply: Callable[..., Any]) -> Network:
   with_state = "state" in named
 
   def begin(key, inputs):
-    made = init(key, inputs)
+    made = init(key, *Inputs.of(inputs))
     return made if with_state else (made, {})
 
   def call(params, state, inputs, train, mask, key):
     words = {name: _TRAIN[name](train) for name in _TRAIN if name in named}
     words |= {name: value for name, value in (("key", key), ("mask", mask)) if name in named}
     if not with_state:
-      return apply(params, inputs, **words), state
-    outputs, changed = apply(params, inputs, state=state, **words)
+      return apply(params, *Inputs.of(inputs), **words), state
+    outputs, changed = apply(params, *Inputs.of(inputs), state=state, **words)
     return outputs, changed if train else state
 
   return Network(begin, call)
@@ -165,7 +167,7 @@ def of_nnx(factory: Callable[..., Any]) -> Network:
       words["rngs"] = nnx.Rngs(default=key, dropout=key)
     if "mask" in asked:
       words["mask"] = mask
-    outputs = module(inputs, **words)
+    outputs = module(*Inputs.of(inputs), **words)
     if not train:
       return outputs, state
     _, _, _, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)
@@ -238,7 +240,8 @@ def of_equinox(factory: Callable[..., Any], what: str) -> Network:
 
     def one(x, key):
       words = {"key": key} if draws else {}
-      return module(x, kept, **words) if stateful else (module(x, **words), None)
+      x = Inputs.of(x)
+      return module(*x, kept, **words) if stateful else (module(*x, **words), None)
 
     axes = (0, None if keys is None else 0)
     mapped = jax.vmap(one, in_axes=axes, out_axes=(0, None), axis_name="batch")

@@ -1,6 +1,7 @@
 """What is descended: the mean loss of a block of examples, as functions of plain arguments.
 
   one network    the mean loss of the block, or what a teacher says mixed into its labels
+  one by one     a loss that calls the network itself, with an example and a key of its own
   two networks   co-distillation: each also towards what the other one says
 """
 
@@ -19,11 +20,23 @@ from seedlab.training.gradients import Block
 Tree = Any
 
 
+class Inputs(NamedTuple):
+  """What a network reads where its call takes several arguments."""
+
+  arguments: tuple[Any, ...]
+
+  @classmethod
+  def of(cls, inputs: Any) -> tuple[Any, ...]:
+    """The arguments of a call: several, or `inputs` alone."""
+    return inputs.arguments if isinstance(inputs, cls) else (inputs,)
+
+
 class Network(NamedTuple):
   """What is trained, whatever library it was written in.
 
   Attributes:
-    init: (key, inputs) -> (parameters, state): `inputs` is a batch, of which only shapes matter;
+    init: (key, inputs) -> (parameters, state): `inputs` is a batch (a tree of arrays, or `Inputs`
+      where a call takes several), of which only shapes matter;
       the state holds what is no parameter, e.g. running statistics, and may be empty.
     apply: (parameters, state, inputs, train, mask, key) -> (outputs, state): `train` is a Python
       bool; mask bool[B] or None, False for examples that are padding; `key` is for dropout, or
@@ -87,6 +100,62 @@ def of_two(
   return mean, (changed, weight)
 
 
+def of_each(
+  network: Network,
+  loss: Callable[..., Any],
+  factor: float,
+  params: Tree,
+  state: Tree,
+  block: Block,
+) -> tuple[jax.Array, tuple[Tree, jax.Array | None]]:
+  """As `of_one`, for a loss (apply, example, key) that sees one example at a time.
+
+  Args:
+    network: without a state of its own.
+    loss: see `each`.
+    factor: of the mean.
+    params, state: the network's.
+    block: examples (images, labels), with one key for each.
+  """
+  values = each(network, loss, params, state, (block.image, block.label), block.key, True)
+  mean, weight = _descended(values, factor, factor, block)
+  return mean, (state, weight)
+
+
+def each(
+  network: Network, loss: Callable[..., Any], params: Tree, state: Tree, examples, keys, train: bool
+) -> Any:
+  """What `loss` (or a metric) says of each example, [B], or (sums [B], weights [B]).
+
+  Args:
+    loss: (apply, example, key) -> a number, or (number, weight); `apply(*inputs)` is the network
+      on one example's inputs, without the axis of examples.
+    examples: a tree of arrays [B, ...].
+    keys: typed keys [B], one for each example.
+    train: whether the network is trained, or evaluated.
+  """
+
+  def one(example, key):
+    dropout = streams.at_step(key, streams.DROPOUT) if train else None
+
+    def apply(*inputs):
+      batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], inputs)
+      batch = Inputs(batch) if len(batch) != 1 else batch[0]
+      outputs, _ = network.apply(params, state, batch, train, None, dropout)
+      return jax.tree.map(lambda leaf: leaf[0], outputs)
+
+    values = loss(apply, example, key)
+    for value in values if isinstance(values, tuple) else (values,):
+      if jnp.shape(value):
+        raise UserError(
+          f"the loss returned an array of shape {jnp.shape(value)} for one example; it must return"
+          " a number, or a pair (sum, weight)"
+        )
+    return values
+
+  return jax.vmap(one)(examples, keys)
+
+
 def by_labels(
   smoothing: float,
   probe_smoothing: float,
@@ -109,14 +178,16 @@ def by_labels(
   return losses.towards(logits, (1 - share) * hard + share * block.target)
 
 
-def by_loss(loss: Callable[[Any, Any], Any], outputs: Any, block: Block) -> Any:
-  """What a loss says of each example: [B], or (sums [B], weights [B])."""
+def by_loss(
+  loss: Callable[[Any, Any], Any], outputs: Any, block: Block, what: str = "the loss"
+) -> Any:
+  """What a loss (or `what` else) says of each example: [B], or (sums [B], weights [B])."""
   values = loss(outputs, block.label)
-  examples = jax.tree.leaves(block.label)[0].shape[0]
+  examples = jax.tree.leaves((block.label, block.image))[0].shape[0]
   for found in values if isinstance(values, tuple) else (values,):
     if jnp.shape(found) != (examples,):
       raise UserError(
-        f"the loss returned an array of shape {jnp.shape(found)} for {examples} examples; it must"
+        f"{what} returned an array of shape {jnp.shape(found)} for {examples} examples; it must"
         f" return one number for each, shape ({examples},), or a pair of such (sums, weights)"
       )
   return values

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seedlab import parts
+from seedlab import parts, streams
 from seedlab.config import Optimizer, Probe, Schedule
 from seedlab.errors import UserError
 from seedlab.training import schedules
@@ -90,7 +90,8 @@ def build(
   """(key of the `noise` stream) -> the update rule of a config; most rules read no key.
 
   Raises:
-    UserError: a rule that needs more than parameters, gradient and loss, or what is no rule.
+    UserError: a rule that needs more than parameters, gradient and loss, what is no rule, or what
+      the rule says of its options.
   """
   name = optimizer.name.rpartition(":")[2].rpartition(".")[2]
   if name in _UNFIT and optimizer.name not in __all__:
@@ -105,6 +106,7 @@ def build(
     made = parts.bind("optimizer", optimizer.name, dict(optimizer.options), facts)
     return as_rule(made, f"optimizer.name={optimizer.name!r}")
 
+  rule(jax.random.key(0, impl=streams.IMPLEMENTATION))  # refuses now, and not in a traced program
   return rule
 
 
@@ -163,4 +165,14 @@ def _with_decay(rule: optax.GradientTransformation, decay: float, bias_factor: f
 
 def _are_biases(params):
   """The tree of `params`, True for biases and scales."""
-  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ("bias", "scale"), params)
+
+  def is_bias(path, _):
+    return jax.tree_util.keystr(path[-1:], simple=True) in ("bias", "scale")
+
+  found = jax.tree_util.tree_map_with_path(is_bias, params)
+  if not any(jax.tree.leaves(found)):
+    raise UserError(
+      "optimizer.bias_factor multiplies the learning rate of parameters called 'bias' or 'scale',"
+      " and this network has none: leave it at 1.0"
+    )
+  return found

@@ -7,7 +7,7 @@ noise, clipping, update rule, moving average
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,8 @@ class Rules(NamedTuple):
   loss: gradients.Loss
   # (image, index, augment key, epoch, data) -> what the network reads
   prepare: Callable[..., Any]
-  drops: bool = False  # whether the network asks for a key of dropout
+  # Whether a block gets a key, of dropout: one for all of it, or one for each example
+  drops: Literal["no", "together", "each"] = "no"
   teacher: Callable[[Tree, Any], jax.Array] | None = None  # (parameters, inputs) -> probabilities
 
 
@@ -136,9 +137,12 @@ def take_block(
     chosen = chosen % cut.examples
   drawn = rules.source.draw(held, keys, shared.dataset, fed, number, first, chosen)
   dropout = None
-  if rules.drops:
+  if rules.drops != "no":
     branch = streams.at_step(keys.noise, streams.DROPOUT)
-    dropout = streams.at_step(streams.at_step(branch, number), block)
+    if rules.drops == "together":
+      dropout = streams.at_step(streams.at_step(branch, number), block)
+    else:
+      dropout = streams.for_examples(branch, number, drawn.index)
   inputs = rules.prepare(drawn.image, drawn.index, keys.augment, copy, shared.dataset)
   target = rules.teacher(shared.teacher, inputs) if rules.teacher else None
   mask = mask if cut.masked else None

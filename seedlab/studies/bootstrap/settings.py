@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seedlab.changes import changed
-from seedlab.config import Config, flatten, parse, to_dict
+from seedlab.config import Config, differences, flatten, parse, to_dict
 from seedlab.errors import UserError, choice_error
 from seedlab.studies.sources import PLAIN_GLYPHS
 
@@ -212,11 +212,15 @@ def check_pair(real: Config, ideal: Config) -> None:
       f"data.world={real.data.world!r} and {ideal.data.world!r}: a pair has a 'real' and an"
       " 'ideal' world, in this order"
     )
-  a, b = (dict(flatten(to_dict(one))) for one in (real, ideal))
-  differing = [field for field in a if a[field] != b[field] and field not in _WORLDLY]
+  differing = [
+    f"{field}={a!r} beside {b!r}"
+    for field, a, b in differences(to_dict(real), to_dict(ideal))
+    if field not in _WORLDLY
+  ]
   if differing:
-    words = ", ".join(f"{field}={a[field]!r} beside {b[field]!r}" for field in differing)
-    raise UserError(f"a real and an ideal world must differ in nothing else, but {words}")
+    raise UserError(
+      f"a real and an ideal world must differ in nothing else, but {', '.join(differing)}"
+    )
   if real.data.train_examples != ideal.data.train_examples:
     counted = {
       "training.steps": real.training.steps is None,

@@ -1,0 +1,403 @@
+"""Recipes: what people have already (network, optimiser, loss, data, a train step) as a Trainer.
+
+  supervised        network, optimiser, loss and data; the loop is ours, and so are full batches,
+                    blocks, penalties, clipping, noise, averages
+  from_train_step   init, train_step, evaluate; ours are the data's order, worlds, subsets, label
+                    noise and pokes
+  function          a function that trains from its keys and returns {metric: value}
+
+A recipe is a function that builds the Trainer, in a worker and not before, and a description for
+the record. The description, the digest of the program and that of the data say which recipe a
+sweep was of; its code is never stored.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from seedlab import config as configs
+from seedlab.data.examples import Dataset
+from seedlab.errors import UserError, closest
+from seedlab.trainer import Metric, Trainer
+
+# An option of a recipe and the field of a config that it is: {option: (section, field)}.
+_OPTIONS = {
+  **{
+    name: ("training", name)
+    for name in (
+      "batch_size", "epochs", "steps", "full_batch", "average", "loss_factor", "poke_step", "poke",
+    )
+  },
+  **{field.name: ("gradient", field.name) for field in dataclasses.fields(configs.Gradient)},
+  **{
+    name: ("data", name)
+    for name in (
+      "world", "train_examples", "order", "window", "last_batch", "copies", "label_noise",
+    )
+  },
+  "evaluate_every_epochs": ("evaluation", "every_epochs"),
+  "evaluate_every_steps": ("evaluation", "every_steps"),
+  "evaluate_epochs": ("evaluation", "epochs"),
+  "evaluate_log_dense": ("evaluation", "log_dense"),
+  "evaluation_batch_size": ("evaluation", "batch_size"),
+}  # fmt: skip
+_FIELDS = {f"{section}.{field}": option for option, (section, field) in _OPTIONS.items()}
+# A train step of one's own forms its gradient itself.
+_STEP_OPTIONS = [
+  name
+  for name, (section, field) in _OPTIONS.items()
+  if section != "gradient" and field not in ("full_batch", "average", "loss_factor", "copies")
+  and name not in ("last_batch", "evaluation_batch_size")
+]  # fmt: skip
+
+
+# For who hands over something else.
+WHICH = (
+  "wrap a network in seedlab.supervised, a train step in seedlab.from_train_step, a function that"
+  " trains from its key in seedlab.function"
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recipe:
+  """What `seedlab.sweep` takes in the place of a config.
+
+  Attributes:
+    make: () -> Trainer; called in a worker.
+    description: JSON for the record: kind, names, options.
+  """
+
+  make: Callable[[], Trainer] = dataclasses.field(repr=False)
+  description: Mapping[str, Any]
+
+  def __call__(self) -> Trainer:
+    try:
+      return self.make()
+    except UserError as error:
+      raise UserError(_in_options(str(error))) from None
+
+
+def supervised(
+  network: Any,
+  optimizer: Any,
+  train: Any,
+  test: Any,
+  loss: Any = "cross_entropy",
+  *,
+  metrics: Mapping[str, Any] | Sequence[str] | None = None,
+  learning_rate: Any = None,
+  schedule: str | Mapping[str, Any] | None = None,
+  augment: Any = (),
+  batch_size: int = 64,
+  epochs: int = 20,
+  **options: Any,
+) -> Recipe:
+  """A recipe for a network that descends a loss over examples.
+
+  Args:
+    network: a linen module; an (init, apply) pair; a function rngs -> NNX module, or key -> Equinox
+      module. What it is told beside its inputs goes by the names in its call: train, training,
+      deterministic, inference, key, rngs, mask.
+    optimizer: an optax transformation; a function steps -> transformation, of the steps of a run;
+      or a name ("adamw") or {"name": ..., option: value} with `learning_rate` and `schedule`.
+    train, test: (x, y), trees of arrays with a leading axis of examples; y may be None.
+    loss: "cross_entropy", "squared_error"; a function (outputs, targets) of a batch -> one number
+      for each example, [B], or ([B], weights [B]) of ragged examples; or a function (apply,
+      example, key) of one example (x, y) -> a number, or (number, weight), with a key of its own
+      at every step. Means are sums over examples divided once by the sum of their weights.
+    metrics: {name: function, or (function, "higher" or "lower"[, unit])}, functions as of `loss`,
+      or names such as "accuracy", "brier". None: with cross-entropy test_accuracy, test_loss and
+      predicted_label, else test_loss.
+    learning_rate, schedule: of a named optimizer; a learning rate beside an optax transformation is
+      what `penalty` multiplies by.
+    augment: a function (key, x) -> x of one example, or names for images such as ["crop", "flip"].
+    options: as in a config's sections training, gradient and data, e.g. steps, full_batch,
+      block_size, clip_norm, penalty, noise, average, world, train_examples, label_noise, order,
+      poke_step; evaluate_every_epochs, evaluate_every_steps, evaluation_batch_size.
+
+  Raises:
+    UserError: what cannot be right; what depends on the network's shapes, when a sweep begins.
+  """
+  from seedlab.training import supervised as made  # late: only who makes a recipe needs networks
+
+  options |= {"batch_size": batch_size, "epochs": epochs}
+  dataset = _dataset(train, test, pairs=True)
+  sections: dict[str, Any] = {"augment": (configs.Part("own"),) if augment else ()}
+  if isinstance(optimizer, str | Mapping):
+    sections |= _named_optimizer(optimizer, learning_rate, schedule)
+  elif schedule is not None:
+    raise UserError(
+      f"schedule={schedule!r} is for an optimizer by name; give yours the schedule:"
+      " optax.adamw(optax.cosine_decay_schedule(...)), or a function of the number of steps"
+    )
+  elif learning_rate is not None:
+    sections["schedule"] = configs.Schedule("constant")
+  config = _config(options, list(_OPTIONS), sections)
+  measured = _metrics(metrics)
+  given = made.Given(network, optimizer, dataset, loss, measured, augment, learning_rate, config)
+  description = {
+    "kind": "supervised",
+    "network": _name(network),
+    "optimizer": _name(optimizer),
+    "loss": _name(loss),
+    "metrics": sorted(measured) if measured is not None else None,
+    "augment": _name(augment) if augment else None,
+    "learning_rate": learning_rate if isinstance(learning_rate, int | float) else None,
+    "schedule": schedule,
+  }
+  return Recipe(
+    functools.partial(made.make, given), description | _recorded(dataset, config, list(_OPTIONS))
+  )
+
+
+def from_train_step(
+  init: Callable[..., Any],
+  train_step: Callable[..., Any],
+  evaluate: Callable[..., Any],
+  *,
+  train: Any,
+  test: Any,
+  metrics: Mapping[str, Any] = {},
+  params: Callable[[Any], Any] | None = None,
+  batch_size: int = 64,
+  epochs: int = 20,
+  **options: Any,
+) -> Recipe:
+  """A recipe for a train step as people have it.
+
+  Args:
+    init: key -> state: any tree (a flax TrainState, a dict; typed keys and static fields are no
+      obstacle), or NNX objects such as (model, optimizer), which are split and merged.
+    train_step: (state, batch[, key]) -> state, or (state, logs); of NNX objects it may change them
+      in place and return nothing, or logs. Of the logs `loss` is watched: a run whose loss is not
+      finite is recorded as diverged.
+    evaluate: (state, test[, key]) -> {name: a number, or one for each test example}; the key is of
+      the stream `generate`.
+    train: a tree of arrays with a leading axis of examples; a batch is the same tree of some.
+    test: what `evaluate` gets.
+    metrics: {name: "higher" or "lower", or a seedlab.Metric}: what outcomes mean.
+    params: state -> its parameters, for `poke_step`; None: the field or entry `params`.
+    options: steps, world, train_examples, label_noise, order, window, poke_step, poke,
+      evaluate_every_epochs, evaluate_every_steps.
+  """
+  from seedlab.training import train_step as made
+
+  options |= {"batch_size": batch_size, "epochs": epochs}
+  dataset = _dataset(train, test, pairs=False)
+  config = _config(options, _STEP_OPTIONS, {})
+  meanings = {name: _meaning(name, one) for name, one in metrics.items()}
+  pair = isinstance(train, tuple) and len(train) == 2
+  given = made.Given(init, train_step, evaluate, dataset, pair, meanings, params, config)
+  description = {
+    "kind": "train_step",
+    "init": _name(init),
+    "train_step": _name(train_step),
+    "evaluate": _name(evaluate),
+  }
+  return Recipe(
+    functools.partial(made.make, given), description | _recorded(dataset, config, _STEP_OPTIONS)
+  )
+
+
+def function(train: Callable[..., Any], *, metrics: Mapping[str, Any] = {}) -> Recipe:
+  """A recipe for a function that does a whole training.
+
+  Args:
+    train: (key) or (keys) -> {metric: a number, or an array}, pure and traced by JAX. By the name
+      `keys` it gets one typed key for each stream (keys.init, keys.order, ...), by any other name
+      keys.init alone, which is fold_in(jax.random.key(seed), 0).
+    metrics: {name: "higher" or "lower", or a seedlab.Metric}: what outcomes mean.
+  """
+  from seedlab.training import train_step as made
+
+  meanings = {name: _meaning(name, one) for name, one in metrics.items()}
+  description = {"kind": "function", "train": _name(train)}
+  return Recipe(functools.partial(made.of_function, train, meanings), description)
+
+
+def _in_options(message: str) -> str:
+  """A message about fields of a config in the words of a recipe."""
+  return re.sub(
+    r"\b(training|gradient|data|evaluation)\.([a-z_]+)",
+    lambda found: _FIELDS.get(found[0], found[0]),
+    message,
+  ).replace("optimizer.learning_rate", "learning_rate")
+
+
+def _config(options: Mapping[str, Any], known: Sequence[str], sections: Mapping[str, Any]) -> Any:
+  """The sections that a recipe shares with configs, checked."""
+  values: dict[str, dict[str, Any]] = {}
+  for name, value in options.items():
+    if name not in known:
+      words = f"{closest(name, known)}; options: {', '.join(known)}"
+      elsewhere = " of this kind of recipe" if name in _OPTIONS else ""
+      raise UserError(f"{name}={value!r} is not an option{elsewhere}{words}")
+    section, field = _OPTIONS[name]
+    values.setdefault(section, {})[field] = value
+  try:
+    own = {
+      name: configs.parse_section(configs.OWN[name], values.get(name, {}), f"{name}.")
+      for name in ("training", "gradient", "evaluation")
+    }
+    own["data"] = configs.parse_section(
+      configs.Data, {"name": "`train`", **values.get("data", {})}, "data."
+    )
+    usual = {
+      "model": configs.Model("own"),
+      "activation": None,
+      "augment": (),
+      "loss": configs.Part("own"),
+      "optimizer": configs.Optimizer("yours"),
+      "schedule": None,
+    }
+    config = configs.Config(**{**usual, **sections, **own})
+    configs.check(config)
+  except UserError as error:
+    raise UserError(_in_options(str(error))) from None
+  return config
+
+
+def _named_optimizer(optimizer: Any, learning_rate: Any, schedule: Any) -> dict[str, Any]:
+  values = {"name": optimizer} if isinstance(optimizer, str) else dict(optimizer)
+  if learning_rate is not None:
+    values["learning_rate"] = learning_rate
+  if "learning_rate" not in values:
+    raise UserError(f"optimizer={optimizer!r} needs learning_rate=, e.g. learning_rate=1e-3")
+  section = configs.part_of(configs.Optimizer, "optimizer", values, "optimizer")
+  planned = configs.part_of(configs.Schedule, "schedule", schedule or "constant", "schedule")
+  return {"optimizer": section, "schedule": planned}
+
+
+def _dataset(train: Any, test: Any, *, pairs: bool) -> Dataset:
+  """Examples as arrays of the types that JAX has."""
+  for name, given in (("train", train), ("test", test)):
+    if pairs and not (isinstance(given, tuple | list) and len(given) == 2):
+      raise UserError(
+        f"{name} must be a pair (x, y) of arrays, or trees of arrays, with an axis of examples"
+      )
+  if pairs or (isinstance(train, tuple) and len(train) == 2):
+    x, y = (_arrays(f"train[{n}]", part) for n, part in enumerate(train))
+  else:
+    x, y = _arrays("train", train), None
+  _check_axis("train", (x, y))
+  nothing = np.zeros(0, np.float32)
+  if not pairs:
+    return Dataset(x, y, _arrays("test", test), None, nothing, nothing)
+  tested, targets = (_arrays(f"test[{n}]", part) for n, part in enumerate(test))
+  _check_axis("test", (tested, targets))
+  for name, ours, other in (("x", x, tested), ("y", y, targets)):
+    if _shapes(ours) != _shapes(other):
+      raise UserError(
+        f"{name} of train and of test must be the same trees of arrays but for the number of"
+        f" examples: {_shapes(ours)} and {_shapes(other)}"
+      )
+  return Dataset(x, y, tested, targets, nothing, nothing)
+
+
+def _arrays(name: str, tree: Any) -> Any:
+  import jax
+
+  def array(path, leaf):
+    found = np.asarray(leaf)
+    where = name + jax.tree_util.keystr(path)
+    if found.dtype.kind not in "biuf" and found.dtype.name != "bfloat16":
+      raise UserError(f"{where} must be an array of numbers, not of {found.dtype}")
+    narrow = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}.get(found.dtype.name)
+    if narrow is None:
+      return found
+    if found.dtype.kind in "iu" and found.size:
+      limits = np.iinfo(narrow)
+      if found.min() < limits.min or found.max() > limits.max:
+        raise UserError(f"{where} has whole numbers beyond 32 bits, which JAX here does not have")
+    return found.astype(narrow)
+
+  return jax.tree_util.tree_map_with_path(array, tree)
+
+
+def _check_axis(name: str, tree: Any) -> None:
+  import jax
+
+  shapes = [leaf.shape for leaf in jax.tree.leaves(tree)]
+  lengths = {shape[0] if shape else None for shape in shapes}
+  if len(lengths) != 1 or lengths & {None, 0}:
+    listed = ", ".join(str(list(shape)) for shape in shapes) or "nothing"
+    raise UserError(
+      f"the arrays of {name} must have the same number of examples, 1 or more, on their first axis,"
+      f" and their shapes are {listed}"
+    )
+
+
+def _shapes(tree: Any) -> str:
+  """Shapes of one example, with dtypes, e.g. "float32[8, 8, 1]"."""
+  import jax
+
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return ", ".join(
+    f"{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape[1:])}".strip()
+    for path, leaf in leaves
+  )
+
+
+def _metrics(metrics: Mapping[str, Any] | Sequence[str] | None) -> dict[str, Any] | None:
+  """{name: (function or name, better, unit)}."""
+  if metrics is None:
+    return None
+  if not isinstance(metrics, Mapping):
+    names = [metrics] if isinstance(metrics, str) else metrics
+    return {f"test_{name.rpartition(':')[2]}": (name, None, None) for name in names}
+  found = {}
+  for name, given in metrics.items():
+    function, *meaning = given if isinstance(given, tuple | list) else (given,)
+    if not (callable(function) or isinstance(function, str | Mapping)) or len(meaning) > 2:
+      raise UserError(
+        f"metrics[{name!r}] must be a function, or (function, 'higher' or 'lower'[, unit])"
+      )
+    better, unit = (*meaning, None, None)[:2]
+    _meaning(name, better)
+    found[name] = (function, better, unit)
+  return found
+
+
+def _meaning(name: str, given: Any) -> Metric:
+  if isinstance(given, Metric):
+    return given
+  if given not in ("higher", "lower", None):
+    raise UserError(f"metrics[{name!r}]={given!r} must be 'higher', 'lower' or a seedlab.Metric")
+  return Metric(better=given)
+
+
+def _name(thing: Any) -> str:
+  """What the record calls a function, a module, an optimiser."""
+  if isinstance(thing, str):
+    return thing
+  if isinstance(thing, Mapping):
+    return str({str(key): value for key, value in sorted(thing.items())})
+  if hasattr(thing, "update") and hasattr(thing, "init"):
+    return "an optax transformation"
+  if isinstance(thing, functools.partial):
+    return _name(thing.func)
+  if isinstance(thing, tuple | list) and not hasattr(thing, "_fields"):
+    return ", ".join(map(_name, thing))
+  if hasattr(thing, "__qualname__"):
+    return f"{thing.__module__}.{thing.__qualname__}"
+  fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()  # of a linen module
+  options = {field.name: getattr(thing, field.name, None) for field in fields}
+  listed = [f"{name}={value}" for name, value in options.items() if isinstance(value, int | float)]
+  return f"{type(thing).__module__}.{type(thing).__qualname__}({', '.join(listed)})"
+
+
+def _recorded(dataset: Dataset, config: Any, known: Sequence[str]) -> dict[str, Any]:
+  """The data's shapes, and every option with its value."""
+  import jax
+
+  def count(tree):
+    return jax.tree.leaves(tree)[0].shape[0]
+
+  values = {name: getattr(getattr(config, _OPTIONS[name][0]), _OPTIONS[name][1]) for name in known}
+  shapes = _shapes((dataset.train_image, dataset.train_label))
+  values |= {"train": f"{count(dataset.train_image)} of {shapes}"}
+  return {name: list(one) if isinstance(one, tuple) else one for name, one in values.items()}
