@@ -1,5 +1,7 @@
 """Draws every activation and its derivative, for a few values of the parameter it has."""
 
+import functools
+
 from absl import flags
 
 from seedlab import cli
@@ -42,7 +44,7 @@ def main(argv: list[str]) -> None:
   for name, variants in _PANELS:
     panels[name] = {}
     for kwargs in variants:
-      function = activations.by_name(name, kwargs)
+      function = functools.partial(getattr(activations, name), **kwargs)
       lines = jax.jit(jax.vmap(jax.value_and_grad(function)))(x_N)
       label = ", ".join(f"{parameter} {value:g}" for parameter, value in kwargs.items())
       panels[name][label] = tuple(map(np.asarray, lines))

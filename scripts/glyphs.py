@@ -13,7 +13,7 @@ _SIZE = flags.DEFINE_integer("image_size", 32, "pixels a side")
 _SEED = flags.DEFINE_integer(
   "seed", 0, "seed of the stream `sample`", lower_bound=0, upper_bound=SEED_LIMIT - 1
 )
-_COLUMNS = flags.DEFINE_integer("per_class", 12, "pictures a class", lower_bound=1, upper_bound=40)
+_COLUMNS = flags.DEFINE_integer("per_class", 12, "images a class", lower_bound=1, upper_bound=40)
 _WORLD = flags.DEFINE_string("world_kwargs", "{}", 'JSON parameters, as in {"clutter": 0}')
 
 

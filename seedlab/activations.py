@@ -11,10 +11,9 @@ their argument beta x. Graphs and a table of formulas: docs/activations.md.
 """
 
 import functools
-import inspect
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -24,7 +23,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
-from seedlab.errors import UserError, choice_error
+from seedlab.errors import UserError
 
 # Those that a config can name; their parameters after the first are what it can set.
 __all__ = (
@@ -221,30 +220,6 @@ def celu(x: jax.Array, alpha: ArrayLike = 1.0) -> jax.Array:
   """x above 0, alpha (exp(x / alpha) - 1) below, for alpha above 0 (Barron, arXiv 1704.07483)."""
   _check_positive(alpha=alpha)
   return _celu(x, alpha)
-
-
-def by_name(name: str, kwargs: Mapping[str, float]) -> Callable[[jax.Array], jax.Array]:
-  """The activation called `name` with its parameters bound to `kwargs`.
-
-  Raises UserError for an unknown name, an unknown parameter or a value that the
-  activation rejects.
-  """
-  if name not in __all__:
-    raise choice_error("model.activation", name, __all__)
-  function = globals()[name]
-  _, *parameters = inspect.signature(function).parameters
-  for parameter in kwargs:
-    if parameter not in parameters:
-      raise UserError(
-        f"model.activation_kwargs={dict(kwargs)!r}: {name} takes no {parameter!r}; it takes"
-        f" {', '.join(parameters) or 'no parameters'}"
-      )
-  bound = functools.partial(function, **kwargs)
-  try:
-    jax.eval_shape(bound, jax.ShapeDtypeStruct((), np.float32))
-  except UserError as error:
-    raise UserError(f"model.activation_kwargs: {error}") from None
-  return bound
 
 
 def second_moment(function: Callable[[jax.Array], jax.Array]) -> float:

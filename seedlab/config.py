@@ -173,7 +173,7 @@ class Evaluation:
   # also on the run's training examples; in an ideal world on those to be trained on next
   train: bool = False
   train_examples: int | None = None  # only the first so many; None: all, in an ideal world 500
-  train_augmented: bool = False  # one augmented copy of them instead of the pictures themselves
+  train_augmented: bool = False  # one augmented copy of them instead of the images themselves
   gradient_norm: bool = False  # also the mean squared norm of the training blocks' gradients
   metrics: tuple[Measure, ...] = ()  # further ones, module:function, of outputs and labels
 

@@ -63,7 +63,7 @@ def _out_of_memory(error: Exception) -> str:
   size = f" for {int(wanted[1]) / 2**30:.1f} GiB at once" if wanted else ""
   return (
     f"there is not enough memory{size}: make the model (model.width), data.train_examples,"
-    " evaluation.batch_size, the pictures or --width smaller"
+    " evaluation.batch_size, the images or --width smaller"
   )
 
 

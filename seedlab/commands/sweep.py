@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     dataset = sweeps.sweep(what, runs, _OUT.value, **training)
     with records.readable(_OUT.value):
       print(report.headline(dataset))
-    print(f"The whole picture: seedlab report {shlex.quote(_OUT.value)}")
+    print(f"All of it on one page: seedlab report {shlex.quote(_OUT.value)}")
 
 
 def _own_trainer() -> dict[str, Any]:

@@ -107,7 +107,7 @@ def of_block(
 
   All approximate the gradient of L + (rate alpha / 8) ||grad L||^2. The finite
   differences always look `probe` away from theta along g, whatever alpha, at the
-  same (augmented) pictures; they cost one and two more gradients, `exact` (by a
+  same (augmented) images; they cost one and two more gradients, `exact` (by a
   Hessian-vector product) about one and a half. A gradient of zero has a penalty of
   zero.
 
