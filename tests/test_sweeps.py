@@ -322,7 +322,7 @@ def test_wrong_input_leaves_nothing_behind(tmp_path, options, message):
     ("toy:mak", "did you mean 'make'"),
     ("toy:State", r"toy:State needs the argument 'params'.* must return a seedlab.Trainer"),
     ("toy:EXAMPLES", "toy:EXAMPLES is no function .* must return a seedlab.Trainer"),
-    ("jobs:chatter", "returned a str, not a seedlab.Trainer: .* trains nothing itself"),
+    ("jobs:chatter", "returned a str, not a seedlab.Trainer or a recipe: .* trains nothing itself"),
   ],
 )
 def test_a_trainer_that_is_none_is_named(tmp_path, name, message):
@@ -337,9 +337,9 @@ def test_a_function_that_trains_by_itself_is_told_what_a_function_must_be(tmp_pa
   def trained():
     return 0.9
 
-  with pytest.raises(UserError, match=r"train needs the argument 'key'.* seedlab.Trainer,"):
+  with pytest.raises(UserError, match=r"train needs the argument 'key'.* seedlab.function"):
     seedlab.sweep(train, 3, tmp_path / "s", quiet=True)
-  with pytest.raises(UserError, match=r"trained returned a float, not a seedlab.Trainer: "):
+  with pytest.raises(UserError, match=r"trained returned a float, not a seedlab.Trainer or a"):
     seedlab.sweep(trained, 3, tmp_path / "s", quiet=True)
 
 
