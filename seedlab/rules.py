@@ -130,7 +130,7 @@ def _check_probe(config: Any) -> None:
     (f"optimizer.name={config.optimizer.name!r}", config.optimizer.name != "sgd"),
     ("training.codistillation", training.codistillation > 0),
     ("training.distillation", training.distillation > 0),
-    ("schedule.per_epoch=True", config.schedule.per_epoch),
+    ("schedule.per_epoch=True", config.schedule and config.schedule.per_epoch),
     ("gradient.penalty", config.gradient.penalty > 0),
   ):
     if set_:

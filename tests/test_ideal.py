@@ -183,6 +183,8 @@ def test_a_world_needs_its_own_fields():
   with pytest.raises(UserError, match=r"data.extra='x.npz' is not read by .*'gaussians', but by"):
     on_world(data={"extra": "x.npz"})
   with pytest.raises(UserError, match=r"steps=268,435,456 asks for more examples than the 2\^31"):
+    on_world(training={"steps": 2**28}, evaluation={"every_steps": 2**20})
+  with pytest.raises(UserError, match=r"every_steps=4 evaluates a run of 268,435,456 steps more"):
     on_world(training={"steps": 2**28})
   with pytest.raises(UserError, match=r"train_examples=3,000,000,000 asks for more examples"):
     on_world(data={"world": "real", "train_examples": 3 * 10**9})

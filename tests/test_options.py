@@ -314,6 +314,10 @@ REFUSED = {  # what nobody would read beside it
   "gradient.penalty_probe": ({**PENALTY, "gradient.penalty_form": "exact"}, "finite differences"),
   "gradient.penalty_statistics": (PENALTY, "this network keeps none: leave it at True"),
   "optimizer.learning_rate": ({"optimizer.name": "scale_by_adam"}, "'scale_by_adam' takes none"),
+  "probe.steps": (
+    {**FRESH, "optimizer.name": "scale_by_adam"},
+    "with optimizer.name='scale_by_adam'",
+  ),
   "schedule.hold_steps": ({"schedule.name": "constant"}, "of schedule.name='constant' never does"),
   "schedule.per_epoch": ({"schedule.name": "constant"}, "of schedule.name='constant' never does"),
 }

@@ -15,6 +15,7 @@ from seedlab.training import gradients
 # A segment of full-batch steps computes at least this many blocks, about as many as a minibatch
 # epoch has steps. Nothing is drawn for a segment; it ends to let the engine report and measure.
 _SEGMENT_BLOCKS = 400
+_MOST_EVALUATIONS = 10**6  # of a run: their list is held in memory
 
 
 class Cut(NamedTuple):
@@ -157,6 +158,12 @@ def plan(evaluation: Evaluation, steps: int, epoch_steps: int) -> tuple[int, ...
       )
     return tuple(sorted({*marks, steps}))
   every = evaluation.every_steps or evaluation.every_epochs * epoch_steps
+  if steps / every > _MOST_EVALUATIONS:
+    field = "every_steps" if evaluation.every_steps else "every_epochs"
+    raise UserError(
+      f"evaluation.{field}={getattr(evaluation, field)} evaluates a run of {steps:,} steps more"
+      f" than {_MOST_EVALUATIONS:,} times; set it higher"
+    )
   marks = {round(every * n) for n in range(1, math.ceil(steps / every) + 1)}
   if evaluation.log_dense:
     interval = int(every)
