@@ -3,6 +3,7 @@
 The new names of parts come first, then the other changes, then what the config says already.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -119,14 +120,17 @@ def _same(a: Any, b: Any) -> bool:
 def _set(values: dict[str, Any], field: str, value: Any) -> None:
   """Sets one field, creating its section; the field itself is checked by `parse`."""
   *path, last = field.split(".")
+  if last.endswith("]") and isinstance(value, str):  # another part in its place: augment[1]=cutout
+    entry = functools.reduce(lambda place, name: _inside(place, name, field), [*path, last], values)
+    entry.clear()
+    entry["name"] = value
+    return
   if not path and field not in LISTS:
     if field in SECTIONS:
       raise UserError(f"{field} is a section: give its fields ({field}.NAME=VALUE)")
     near = closest(field, SECTIONS)
     raise UserError(f"{field} is not a field{near}; sections: {', '.join(SECTIONS)}")
-  place: Any = values
-  for name in path:
-    place = _inside(place, name, field)
+  place = functools.reduce(lambda place, name: _inside(place, name, field), path, values)
   place[last] = configs.as_list(field, value) if field in LISTS else value
 
 

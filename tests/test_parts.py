@@ -179,6 +179,8 @@ def test_lists_are_changed_whole_or_by_their_place():
   made = changes.changed(base, {"augment[0].padding": 3})
   assert [one.name for one in made.augment] == ["crop", "flip"]
   assert made.augment[0].get("padding") == 3
+  other = changes.changed(base, {"augment[0]": "cutout", "augment[0].size": 3})
+  assert (other.augment[0].name, other.augment[0].get("size")) == ("cutout", 3)
   assert changes.changed(base, {"augment": None}).augment == ()
   assert changes.changed(base, {"augment": "flip"}).augment[0].name == "flip"
   assert (

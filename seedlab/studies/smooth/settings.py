@@ -159,6 +159,8 @@ def config(scale: str = "laptop", place: str = "movielens", *words: str) -> Conf
     else:
       raise choice_error("word", word, (*ACTIVATIONS, "crossed", *MODIFIERS))
   if "sample" in words and table[place].data.train_examples is None:
+    if place not in _SAMPLED:
+      raise UserError(f"word=sample leaves out some of a set's examples, and {place} has no end")
     changes["data.train_examples"] = _SAMPLED[place]
   return changed(table[place], changes)
 
