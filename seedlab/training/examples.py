@@ -8,7 +8,7 @@
 procedural world. The real world's N examples are the first N of it, so that two runs that
 differ in their world alone share what they can.
 
-Where the pictures come from depends on the data:
+Where the images come from depends on the data:
 
   a pool on the device            looked up by position
   a pool too large for a device   fed by the host, segment by segment
@@ -42,16 +42,16 @@ _LARGEST_ON_DEVICE = 4 * 2**30  # bytes
 _LARGEST_SHARE = 2**30  # bytes of the examples of a real world that is fed
 
 _NUMBERS = 2**31  # of the examples of a world: int32
-_BLOCK = 250  # pictures of a real world drawn at a time
-_BULK = 4096  # pictures hashed at a time
+_BLOCK = 250  # images of a real world drawn at a time
+_BULK = 4096  # images hashed at a time
 
 # Stands for the number of the epoch where augmented training examples are measured.
 MEASURED = 2**32 - 1
 
 _COMING = 500  # examples of an ideal world on which `evaluation.train` measures, by default
 _LANES = 64  # runs whose positions in a pool are remembered between segments
-_STREAMED = 2**28  # bytes of the pictures of a segment, at most, where they are streamed
-_FED_STEPS = 64  # of a segment at most, where each of its pictures comes from the host
+_STREAMED = 2**28  # bytes of the images of a segment, at most, where they are streamed
+_FED_STEPS = 64  # of a segment at most, where each of its images comes from the host
 
 
 class Held(NamedTuple):
@@ -255,7 +255,7 @@ def _real_world(world, noisy, examples, measured):
   def init(keys, data):
     del data
     index = jnp.arange(examples, dtype=jnp.int32)
-    # Block by block: what it takes to draw a picture is many times the picture.
+    # Block by block: what it takes to draw a image is many times the image.
     starts = jnp.arange(0, examples, _BLOCK, dtype=jnp.int32)
     blocks = starts[:, None] + jnp.arange(_BLOCK, dtype=jnp.int32)[None, :]
     drawn = lax.map(lambda block: world.sample(keys.sample, block), blocks)
@@ -288,7 +288,7 @@ def _ideal_world(world, noisy, batch_size, measured):
 def _once(sample, key, index):
   """sample(key, index), computed once.
 
-  XLA:CPU would fuse the drawing of a picture into each of its uses, forward and backward, and
+  XLA:CPU would fuse the drawing of a image into each of its uses, forward and backward, and
   so draw it many times over (6 times as slow for an MLP). What a loop leaves behind is computed
   once; this one has a single round, which XLA cannot know: numbers of examples are not negative.
   """
@@ -333,7 +333,7 @@ def _real_fed(dataset, noisy, examples, measured):
   def positions(seed):
     return np.asarray(orders.subset(_sample_key(seed), pool_size(dataset), examples))
 
-  @functools.lru_cache(maxsize=1)  # pictures are large: those of one run, from segment to segment
+  @functools.lru_cache(maxsize=1)  # images are large: those of one run, from segment to segment
   def chosen(seed):
     index = positions(seed)
     return {
