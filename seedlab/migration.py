@@ -22,11 +22,18 @@ _CHANGES = ("flip", "crop", "crop_padding", "cutout", "world_kwargs")
 
 
 def migrated(manifest: Mapping[str, Any]) -> dict[str, Any]:
-  """The manifest of a store in today's layout; one of an own Trainer has no config, and stays."""
+  """The manifest of a store in today's layout.
+
+  One of an own Trainer has no config, and stays. So does a config that names what this release does
+  not have: it opens and reports, and what would train it says why not.
+  """
   values = manifest.get("config")
   if not values or manifest.get("layout", 1) >= LAYOUT:
     return dict(manifest)
-  return {**manifest, "config": completed(from_layout_1(values))}
+  try:
+    return {**manifest, "config": completed(from_layout_1(values))}
+  except (UserError, KeyError, TypeError, ValueError, AttributeError):
+    return dict(manifest)
 
 
 def completed(values: Mapping[str, Any]) -> dict[str, Any]:

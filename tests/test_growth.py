@@ -233,3 +233,17 @@ def test_a_stream_that_did_not_exist_is_constant(tmp_path):
   assert seedlab.replay(store, 5).exact
   with pytest.raises(UserError, match=r"another experiment: seeds.vary: "):
     sweep(store, 7, seeds={"fixed": 7, "vary": ["init", "poke"]})
+
+
+def test_a_store_of_what_is_gone_still_opens_and_says_why_it_cannot_go_on(golden):
+  store, _ = golden
+  rewrite(store, lambda manifest, _: manifest["config"]["model"].update(name="gone"))
+  assert "moved test accuracy" in " ".join(seedlab_report(store).split())
+  with pytest.raises(UserError, match=r"whose config this version .* does not know"):
+    seedlab.replay(store, 1)
+  rewrite(store, lambda manifest, _: manifest["config"].pop("optimizer"))
+  assert seedlab.open(store).sizes["run"] == 4
+
+
+def seedlab_report(store: pathlib.Path) -> str:
+  return run("report", store).stdout
