@@ -132,7 +132,10 @@ def own_rows(lists=None, **sections):
   [
     {"model": {"norm": "batch", "dropout": 0.2, "towers": 2}, "optimizer": {"name": "adagrad"}},
     {"model": {"gain": "moment"}, "activation": "swish", "training": {"codistillation": 0.5}},
-    {"evaluation": {"trajectory": True, "slices": 3}, "data": {"label_noise": 0.1}},
+    {
+      "evaluation": {"probabilities": False, "trajectory": True, "slices": 3},
+      "data": {"label_noise": 0.1},
+    },
   ],
 )
 def test_what_networks_can_be_trained_with_they_can_on_rows(sections):
@@ -146,11 +149,12 @@ def test_what_networks_can_be_trained_with_they_can_on_rows(sections):
     ({"augment": "flip"}, "augment is for images, and data.name='clicks' has rows; leave it out"),
     ({"data": {"normalisation": "half"}}, "data.normalisation is for images"),
     ({"data": {"chunk": 5}}, "data.chunk=5 says which images are changed alike"),
+    ({"data": {"copies": 2}}, "data.copies=2 would all be the same image"),
     ({"data": {"train_examples": None}}, "train_examples=None does not do for data.name='clicks'"),
     ({"evaluation": {"lists": 3}}, "evaluation.lists=3 is for users and films"),
     (
       {"evaluation": {"train": True, "train_augmented": True}},
-      "evaluation.train_augmented is for images",
+      "train_augmented=True measures augmented images, and none is",
     ),
   ],
 )

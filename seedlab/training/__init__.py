@@ -430,10 +430,7 @@ def _check_examples(config: Config, fields: Sequence[Field]) -> None:
     return
   for field, set_ in (
     ("augment", bool(config.augment)),
-    ("data.copies", config.data.copies is not None),
-    ("data.chunk", config.data.chunk is not None),
     ("data.normalisation", config.data.normalisation != "channels"),
-    ("evaluation.train_augmented", config.evaluation.train_augmented),
   ):
     if set_:
       raise UserError(
