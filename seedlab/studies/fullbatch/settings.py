@@ -194,6 +194,8 @@ def config(scale: str = "laptop", row: str = "strong", *modifiers: str) -> Confi
       raise choice_error("modifier", modifier, MODIFIERS)
     changes |= MODIFIERS[modifier]
   sgd = _scale(scale).sgd
+  if "model.name" in changes and sgd.model.get("depth"):
+    changes["model.depth"] = 2  # the usual one, which networks without this option are silent about
   epochs = changes.get("training.epochs", sgd.training.epochs)
   changes["evaluation.every_epochs"] = -(-epochs // _EVALUATIONS)
   return changed(sgd, changes)
