@@ -175,17 +175,24 @@ def test_refuses(call, message):
 def test_new_examples_by_leaving_out():
   rng = np.random.default_rng(3)
   a = rng.random((6, 30))
+  users = rng.integers(0, 7, 30) * 100
 
   def mean(x):
     return np.mean(
       [np.abs(x[m] - x[j]).mean() for m, j in itertools.combinations(range(len(x)), 2)]
     )
 
-  runs = [math.log(mean(np.delete(a, m, 0))) for m in range(6)]
-  examples = [math.log(mean(np.delete(a, e, 1))) for e in range(30)]
-  found = pairs.new_examples_mean(pairs.l1_rows(a), pairs.example_differences(a))
-  low, high = np.exp(combined(math.log(mean(a)), np.array(runs), np.array(examples)))
-  assert (found.estimate, found.low, found.high) == pytest.approx((mean(a), low, high))
+  def logs(x, clusters):
+    runs = [math.log(mean(np.delete(x, m, 0))) for m in range(6)]
+    return np.array(runs), np.array(
+      [math.log(mean(x[:, clusters != c])) for c in np.unique(clusters)]
+    )
+
+  for clusters in (users, None):
+    chosen = np.arange(30) if clusters is None else clusters
+    found = pairs.new_examples_mean(pairs.l1_rows(a), pairs.example_differences(a), clusters)
+    low, high = np.exp(combined(math.log(mean(a)), *logs(a, chosen)))
+    assert (found.estimate, found.low, found.high) == pytest.approx((mean(a), low, high))
 
 
 def test_new_examples_refuses():
@@ -193,9 +200,9 @@ def test_new_examples_refuses():
   rows, examples = pairs.l1_rows(x), pairs.example_differences(x)
   with pytest.raises(ValueError, match="not of the same pairs"):
     pairs.new_examples_mean(rows, 2 * examples)
-  one = x[:, :1]
-  alone = pairs.new_examples_mean(pairs.l1_rows(one), pairs.example_differences(one))
-  assert math.isnan(alone.low)
+  with pytest.raises(ValueError, match=r"one an example, not \(4,\)"):
+    pairs.new_examples_mean(rows, examples, np.arange(4))
+  assert math.isnan(pairs.new_examples_mean(rows, examples, np.zeros(9)).low)
 
 
 # A world with a known answer: the run with initialisation i and order j predicts

@@ -346,24 +346,33 @@ def pair_ratio(
   return Interval(estimate, math.exp(low), math.exp(high), level, method)
 
 
-def new_examples_mean(rows_R: ArrayLike, examples_E: ArrayLike, level: float = 0.95) -> Interval:
-  """`pair_mean` for new runs on new, independent examples: leaves out runs, and examples.
+def new_examples_mean(
+  rows_R: ArrayLike,
+  examples_E: ArrayLike,
+  clusters_E: ArrayLike | None = None,
+  level: float = 0.95,
+) -> Interval:
+  """`pair_mean` for new runs on new examples: leaves out runs, and examples or clusters of them.
 
-    V = V_runs + V_examples,   each (n-1)/n sum_i (log U_(-i) - mean)²
+    V = V_runs + V_clusters,   each (n-1)/n sum_i (log U_(-i) - mean)²
 
   with Student's t and Satterthwaite's degrees of freedom. What belongs to one run on one
-  example is in both parts, so the interval errs on the long side.
+  example is in both parts, so the interval errs on the long side. Without cluster c of n_c
+  examples, U is the mean over the E - n_c others: clusters may differ in size, and a user's or
+  a day's examples are as good as one draw.
 
   Args:
     rows_R: `l1_rows` or `churn_rows` of the predictions.
     examples_E: mean over pairs of each example: `example_differences`, `example_churn`.
+    clusters_E: int[E], the cluster (such as the user) of each example; examples
+      are independent without it.
   """
-  log, parts = _two_ways(rows_R, examples_E)
+  log, parts = _two_ways(rows_R, examples_E, clusters_E)
   low, high = several_jackknives(log, parts, level)
   return Interval(math.exp(log), math.exp(low), math.exp(high), level, "runs x examples jackknife")
 
 
-def _two_ways(rows_R, examples_E) -> tuple[float, list[np.ndarray]]:
+def _two_ways(rows_R, examples_E, clusters_E) -> tuple[float, list[np.ndarray]]:
   log, without_R = _log_leave_one_out(rows_R)
   values_E = finite_values(examples_E)
   if not np.isclose(values_E.mean(), np.exp(log), rtol=1e-5, atol=1e-12):
@@ -371,12 +380,17 @@ def _two_ways(rows_R, examples_E) -> tuple[float, list[np.ndarray]]:
       f"rows and examples are not of the same pairs: means {np.exp(log):.6g} and"
       f" {values_E.mean():.6g}"
     )
-  if len(values_E) < 2:
+  clusters_E = np.arange(len(values_E)) if clusters_E is None else np.asarray(clusters_E)
+  if clusters_E.shape != values_E.shape:
+    raise ValueError(f"clusters must be one an example, not {clusters_E.shape}")
+  _, place_E, sizes_C = np.unique(clusters_E, return_inverse=True, return_counts=True)
+  sums_C = np.bincount(place_E, weights=values_E)
+  if len(sizes_C) < 2:
     return log, [without_R, np.full(1, math.nan)]
-  without_E = (values_E.sum() - values_E) / (len(values_E) - 1)
-  without_E[without_E < 1e-12 * values_E.mean()] = 0  # rounding: all the others are stable
+  without_C = (values_E.sum() - sums_C) / (len(values_E) - sizes_C)
+  without_C[without_C < 1e-12 * values_E.mean()] = 0  # rounding: all the others are stable
   with np.errstate(divide="ignore"):
-    return log, [without_R, np.log(without_E)]
+    return log, [without_R, np.log(without_C)]
 
 
 def _leave_one_out(rows_R: ArrayLike) -> tuple[float, np.ndarray]:
