@@ -208,8 +208,8 @@ _WRONG = {
   " 'epohcs'": ["--config=misspelt.py"],
   "checked.py: model.width='3' must be of type int, not str": ["--config=checked.py"],
   "model.width='3' must be of type int, not str": ["--config=unchecked.py"],
-  "optimizer.momentum=0.5 was set for optimizer.name='sgd', and 'adam' does not read it; set"
-  " optimizer.momentum back to 'sgd''s default first, or leave it out": [
+  "optimizer.momentum=0.5 was set for optimizer.name='sgd', and 'adam' does not read it; set it"
+  " back too (optimizer.momentum=0.9), or leave it out": [
     "--config=tuned.py",
     "--config.optimizer=adam",
   ],
