@@ -551,7 +551,9 @@ def test_a_training_step_over_betas_and_seeds_is_that_of_each():
 )
 def test_second_moments(name, kwargs, moment):
   places = 6e-5 if name == "smelu" else 2e-6
-  assert second_moment(functools.partial(getattr(activations, name), **kwargs)) == pytest.approx(moment, abs=places)
+  assert second_moment(functools.partial(getattr(activations, name), **kwargs)) == pytest.approx(
+    moment, abs=places
+  )
 
 
 @pytest.mark.parametrize("name", ["smelu", "gelu", "tanhexp", "elu"])
