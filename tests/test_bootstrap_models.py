@@ -345,6 +345,7 @@ def test_every_parameter_has_a_gradient_and_statistics_are_recorded(kind):
     assert all((np.asarray(a) != b).any() for a, b in both)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mlp", "vit"])
 def test_gradients_without_jit_are_the_same(kind):
   _, _, slope = gradient(small(kind)[0], *start(kind))
@@ -695,6 +696,7 @@ def test_first_weights_are_pytorchs():
       assert_uniform(leaf, fan_in)
 
 
+@pytest.mark.slow
 def test_first_weights_that_are_normal():
   wide = first(small("wide", width=16, zero_bias=True)[0])
   grouped = first(small("next", width=16, zero_bias=True)[0])

@@ -376,7 +376,7 @@ def test_slices_of_a_network_begin_at_its_loss():
 # --- exactness
 
 
-@pytest.mark.parametrize("mode", ["loop", "vmap"])
+@pytest.mark.parametrize("mode", ["loop", pytest.param("vmap", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
   "sections",
   [

@@ -55,7 +55,9 @@ def test_clicks_are_measured_as_clicks():
   assert found["test_auc"][0, -1] == pytest.approx((wins > 0).mean() + (wins == 0).mean() / 2)
 
 
-@pytest.mark.parametrize("world, mode", [("real", "loop"), ("ideal", "vmap")])
+@pytest.mark.parametrize(
+  "world, mode", [("real", "loop"), pytest.param("ideal", "vmap", marks=pytest.mark.slow)]
+)
 def test_runs_on_clicks_are_exact(world, mode):
   """Alone or together, however the steps are cut: the same bits."""
   built = training.make_trainer(config(data={"world": world}, evaluation={"train": True}))

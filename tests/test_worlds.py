@@ -84,6 +84,7 @@ def test_the_same_bytes_in_every_batch_lane_loop_and_program(name):
   equal(*loop(keys[1], numbers[:6], 3)[:2], slice(0, 6))
 
 
+@pytest.mark.slow
 def test_operation_by_operation_draws_the_same_glyphs():
   world = world_of("glyphs", image_size=SIDE)
   images, labels = jax.jit(world.sample)(sample_key(0), jnp.arange(COUNT))
