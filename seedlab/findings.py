@@ -53,6 +53,15 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
+class Repeats:
+  """Seeds that were trained more than once: what is not the seed's. Runs are means over repeats."""
+
+  most: int  # repeats of a seed
+  within: Interval  # sd between repeats of one seed: nondeterminism
+  between: Interval  # sd between seeds, the repeats' share taken off
+
+
+@dataclasses.dataclass(frozen=True)
 class Findings:
   """What is known of one metric of one sweep, R completed runs of it."""
 
@@ -65,7 +74,7 @@ class Findings:
   chance: float | None  # what a diverged run counts as; None leaves it out
   failed_R: np.ndarray  # bool[R]: diverged, or not finite
   run_R: np.ndarray  # int64[R]: run numbers
-  planned: int  # runs the store is for
+  design_R: np.ndarray  # int64[planned]: numbers of all runs of the design, ascending, there or not
   planned_n: int | None  # the number recorded before training as the one to judge at
   vary: list[str]  # streams; empty where nothing is known of them
   seeds: dict[str, np.ndarray]  # stream -> uint32[R]
@@ -77,6 +86,9 @@ class Findings:
   seconds: float  # per run and worker; nan where unknown
   record: Mapping[str, Any]  # config (or trainer) as in the manifest; empty for a table
   dataset: xarray.Dataset | None = None  # the store itself; None for a table
+  seeded: bool = True  # False where the rows of a table carry no seeds and were only numbered
+  task: str = ""  # data set or environment, of a table of several
+  repeats: "Repeats | None" = None  # of a table in which seeds were trained more than once
 
   def correct(self, run_R: np.ndarray | None = None) -> np.ndarray | None:
     """bool[R, E]: what the runs (default: those of the first column, ascending) get right.
@@ -91,6 +103,16 @@ class Findings:
     predicted = self.dataset["predicted_label"].transpose("run", "example").values[rows]
     sound = self.dataset["diverged"].values[rows] < 0
     return (predicted == self.label_E.astype(predicted.dtype)) & sound[:, None]
+
+  @property
+  def planned(self) -> int:
+    """How many runs the design has."""
+    return len(self.design_R)
+
+  @property
+  def missing(self) -> int:
+    """Runs of the design of which nothing is known: neither a value nor that they diverged."""
+    return self.planned - self.completed
 
   @property
   def label(self) -> str:
@@ -172,7 +194,7 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
     failed,
     classes,
     (errors_R, errors_E, dataset["label"].values if "label" in dataset else np.zeros(0, np.int64)),
-    planned=len(completed),
+    design_R=np.sort(dataset["run"].values),
     planned_n=kept.get("planned_n"),
     vary=list(kept.get("vary", STREAMS)),
     seeds={stream: dataset[f"seed_{stream}"].values[completed] for stream in STREAMS},
@@ -298,7 +320,7 @@ def _table_findings(name: str, metric: str, run_R: np.ndarray, value_R: np.ndarr
     ~np.isfinite(value_R),
     0,
     (np.zeros(np.isfinite(value_R).sum(), np.int64), nothing, nothing),
-    planned=len(run_R),
+    design_R=run_R,
     planned_n=None,
     vary=[],
     seeds={},
@@ -311,7 +333,7 @@ def _table_findings(name: str, metric: str, run_R: np.ndarray, value_R: np.ndarr
 
 
 def _found(
-  name, metric, run_R, curves, failed, classes, errors, *, planned, steps, said, **known
+  name, metric, run_R, curves, failed, classes, errors, *, steps, said, **known
 ) -> Findings:
   values = curves[:, -1]
   sound = values[~failed]
@@ -362,7 +384,6 @@ def _found(
     chance=chance,
     failed_R=failed,
     run_R=run_R,
-    planned=planned,
     steps=steps,
     curves=scale * curves[~failed],
     label_E=label_E if len(errors_E) else label_E[:0],
