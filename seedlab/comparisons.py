@@ -24,7 +24,7 @@ import pandas as pd
 import scipy.stats
 import xarray
 
-from seedlab import claims, config, findings, records
+from seedlab import claims, config, findings, records, tables
 from seedlab.claims import Claim, Part, Verdict
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
@@ -33,11 +33,12 @@ from seedlab.meanings import Direction
 from seedlab.stats import comparison, crossed, many, planning, sequential
 from seedlab.stats.comparison import Contrast, TwoSweeps
 from seedlab.stats.single import Interval
+from seedlab.tables import Table
 
 LEVEL = 0.95
 _POWER = 0.8
 _PILOT = 5  # runs below which no forecast is made
-Source: TypeAlias = str | os.PathLike | xarray.Dataset | pd.DataFrame
+Source: TypeAlias = str | os.PathLike | xarray.Dataset | pd.DataFrame | Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Comparison:
 
 
 def compare(
-  sources: Sequence[Source] | pd.DataFrame,
+  sources: Sequence[Source] | pd.DataFrame | Table,
   metric: str | None = None,
   *,
   better: Direction | None = None,
@@ -92,13 +93,17 @@ def compare(
   paired: bool | None = None,
   planned_n: int | None = None,
   names: Sequence[str] | None = None,
+  variant: str | None = None,
+  seed: str | None = None,
+  task: str | None = None,
+  at: str | None = None,
 ) -> Comparison:
   """Compares the second and every further sweep with the first.
 
   Args:
-    sources: stores (directories or Datasets), CSV files, or DataFrames with the columns
-      variant, seed and a metric; a table may hold several variants.
-    metric: to judge by; by default the first of the first source.
+    sources: stores (directories or Datasets), or tables: whatever `tables.read` takes; one may
+      hold several variants.
+    metric: to judge by; by default the first of the first store, or a table's only one.
     better: which way the metric is better, "higher" or "lower"; by default as the stores say,
       or, where they do not, as the words of its name tell (docs/statistics.md).
     margin: what counts as a difference worth having, in the unit shown (points for
@@ -106,6 +111,7 @@ def compare(
     paired: overrides the rule that shared run numbers are pairs.
     planned_n: of a table: the number of seeds decided before the first was trained.
     names: of the sources, by default the last parts of their paths.
+    variant, seed, task, at: of tables, as `tables.read` takes them.
 
   Raises UserError for what cannot be compared: fewer than two sweeps, another test set,
   designs that do not fit.
@@ -114,13 +120,14 @@ def compare(
     raise UserError(f"better={better!r} must be higher or lower")
   if margin is not None and not 0 < margin < math.inf:
     raise UserError(f"margin={margin} must be a positive number in the unit of the metric")
-  sources = [sources] if isinstance(sources, pd.DataFrame) else list(sources)
+  sources = [sources] if isinstance(sources, (pd.DataFrame, Table)) else list(sources)
   if names and len(names) != len(sources):
     raise UserError(f"names={','.join(names)} are {len(names)} for {len(sources)} sources")
+  roles = {"variant": variant, "seed": seed, "task": task, "at": at}
   sweeps: list[Findings] = []
   for number, source in enumerate(sources):
     given = metric or (sweeps[0].metric if sweeps else None)
-    sweeps += _read(source, given, names[number] if names else "")
+    sweeps += _read(source, given, names[number] if names else "", roles)
   sweeps = _one_direction(_distinct(sweeps), better)
   if len(sweeps) < 2:
     raise UserError(
@@ -163,13 +170,12 @@ def _ranks(sweeps: Sequence[Findings]) -> many.Ranks | None:
   return many.ranks(values, np.random.default_rng(0), paired, LEVEL, draws)
 
 
-def _read(source: Source, metric: str | None, name: str) -> list[Findings]:
+def _read(source: Source, metric: str | None, name: str, roles: dict[str, Any]) -> list[Findings]:
+  """The sweeps of a source; `roles` are the keyword arguments of `tables.read`."""
   if isinstance(source, xarray.Dataset):
     return [findings.examine(source, metric, name)]
-  if isinstance(source, pd.DataFrame):
-    return findings.examine_table(source, metric)
-  if os.path.isfile(source) or os.fspath(source).endswith(".csv"):
-    return findings.examine_table(findings.read_table(source), metric)
+  if tables.is_table(source):
+    return findings.examine_table(tables.read(source, metric=metric, **roles))
   with records.readable(source):
     return [findings.examine(records.open(source), metric, name or findings.named(source))]
 

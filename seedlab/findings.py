@@ -13,24 +13,24 @@ import dataclasses
 import math
 import os
 import pathlib
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray
 
-from seedlab import meanings, stats
+from seedlab import meanings, records, stats, tables
 from seedlab.config import STREAMS
-from seedlab.errors import UserError, choice_error
+from seedlab.errors import UserError, choice_error, counted
 from seedlab.meanings import chance_level
 from seedlab.stats import pairs
+from seedlab.stats.repeats import components
 from seedlab.stats.single import Interval
+from seedlab.tables import Table
 
 _SIGNS = {"higher": 1, "lower": -1, None: 0}
 _BLOCK = 2**23  # predicted labels held at once
-_LARGEST = 1e100  # of the values of a table
 _RUNS_READ = 100  # for the classes they predict
 MOST_LABELS = 2**30  # more are not gone through a second time for disagreement
 
@@ -148,11 +148,6 @@ class Findings:
     return self if better is None else dataclasses.replace(self, better=_SIGNS[better])
 
 
-def counted(number: int, noun: str) -> str:
-  """The number with its noun in the right form: "1 run", "1,000 runs"."""
-  return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 def stated(dataset: xarray.Dataset, metric: str | None, better: str | None) -> xarray.Dataset:
   """A store whose metric someone says a direction of; None leaves it as it is."""
   if better is None:
@@ -207,120 +202,81 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
   )
 
 
-def read_table(file: str | os.PathLike) -> pd.DataFrame:
-  """A CSV file as a DataFrame; raises UserError for what is none."""
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("error", pd.errors.ParserWarning)
-      # An empty cell or nan alone is missing: "NA" may be a variant, "n/a" is no number.
-      return pd.read_csv(file, index_col=False, keep_default_na=False, na_values=["", "nan", "NaN"])
-  except (OSError, ValueError, pd.errors.ParserWarning) as error:  # its errors are ValueErrors
-    reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
-    raise UserError(
-      f"{str(file)!r} cannot be read as CSV ({reason}); save it as UTF-8 text whose first line"
-      " names the columns, as in variant,seed,accuracy, with as many cells in every row"
-    ) from None
-
-
-def examine_table(frame: pd.DataFrame, metric: str | None = None) -> list[Findings]:
-  """The findings of each variant of a table, in the order in which they first appear.
+def opened(
+  sources: Sequence[str], metric: str | None, say: Callable[[str], None], **roles: str | None
+) -> list[str | Table]:
+  """Paths with those of tables read, each with a line `say`s for what it was taken for.
 
   Args:
-    frame: one row a run: `seed` (a whole number; equal seeds of two variants are a pair),
-      a column a metric, and `variant` where there is more than one. An empty
-      cell or nan is a diverged run.
-    metric: the column to judge by; by default the first that is neither.
-
-  Raises UserError for missing columns, metrics that are not numbers, a seed that repeats.
+    metric: by default that of the first source, so that all are read by one.
+    roles: variant, seed, task and at, as `tables.read` takes them.
   """
-  # Headers as people and pandas write them: blanks around them, an index without a name.
-  frame = frame.rename(columns=lambda name: str(name).strip())
-  frame = frame[[name for name in frame.columns if name and not name.startswith("Unnamed: ")]]
-  names = list(frame.columns)
-  columns = [name for name in names if name not in ("variant", "seed")]
-  if len(set(names)) < len(names):
-    repeated = next(name for name in names if names.count(name) > 1)
-    raise UserError(f"column {repeated!r} occurs more than once; give every column its own name")
-  if "seed" not in frame or not columns or not len(frame):
-    raise UserError(
-      f"columns={', '.join(names)} of {counted(len(frame), 'row')}: a table needs the columns seed"
-      " and a metric, and variant where there is more than one (in small letters, with commas"
-      " between), and a row for each run"
-    )
-  if metric is not None and metric not in columns:
-    raise choice_error("metric", metric, columns)
-  metric = metric or columns[0]
-  values = pd.to_numeric(frame[metric], errors="coerce").to_numpy(np.float64)
-  wrong = np.isnan(values) & frame[metric].notna().to_numpy()
-  if wrong.any():
-    row = int(np.argmax(wrong))
-    hint = "leave the cell empty for a run that diverged"
-    if wrong.all():
-      hint = "name the metric with --metric, and the column of the variants 'variant'"
-    raise UserError(
-      f"{metric}={_cell(frame[metric], row)} in row {row + 1} is not a number; {hint}"
-    )
-  huge = np.isfinite(values) & (abs(values) > _LARGEST)
-  if huge.any():
-    row = int(np.argmax(huge))
-    raise UserError(
-      f"{metric}={_cell(frame[metric], row)} in row {row + 1} is above {_LARGEST:g}: its square"
-      " overflows; rescale the metric"
-    )
-  seeds = _seeds(frame["seed"])
-  found = []
-  variants = pd.Series([""] * len(frame))
-  if "variant" in frame:
-    missing = frame["variant"].isna().to_numpy()
-    if missing.any():
-      raise UserError(f"variant is empty in row {np.argmax(missing) + 1}; name it")
-    variants = frame["variant"].astype(str)
-  for name in dict.fromkeys(variants):
-    rows = (variants == name).to_numpy()
-    run_R = seeds[rows]
-    order = np.argsort(run_R, kind="stable")
-    run_R, value_R = run_R[order], values[rows][order]
-    if len(np.unique(run_R)) < len(run_R):
-      repeated = run_R[np.flatnonzero(np.diff(run_R) == 0)[0]]
-      raise UserError(
-        f"seed={repeated} occurs more than once{f' in variant={name!r}' if name else ''}; give each"
-        " run a row and a number of its own"
-      )
-    found.append(_table_findings(name, metric, run_R, value_R))
+  found: list[str | Table] = []
+  for source in sources:
+    if not tables.is_table(source):
+      found.append(source)
+      if metric is None and pathlib.Path(source, ".zmetadata").exists():
+        metric = next(iter(records.manifest(source).get("metrics", [])), None)
+      continue
+    table = tables.read(source, metric=metric, **roles)
+    metric = metric or table.metric
+    for line in (*table.described, *(f"Note: {warning}." for warning in table.warnings)):
+      say(line)
+    found.append(table)
   return found
 
 
-def _seeds(column: pd.Series) -> np.ndarray:
-  """Whole numbers, int64 or uint64."""
-  if column.dtype.kind in "iu":
-    return column.to_numpy()
-  numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-  whole = np.isfinite(numbers) & (np.floor(numbers) == numbers) & (abs(numbers) < 2**53)
-  if not whole.all():
-    row = int(np.argmin(whole))
-    raise UserError(
-      f"seed={_cell(column, row)} in row {row + 1} is not a whole number below 2^53; number"
-      " the runs"
-    )
-  return numbers.astype(np.int64)
+def examine_table(table: Table) -> list[Findings]:
+  """The findings of each variant on each task of a table, in the order in which they first appear.
+
+  A run without a value is missing: it belongs to the design and not to the runs. A diverged one
+  belongs to both.
+
+  Raises UserError for a variant of which no run has a value.
+  """
+  found = []
+  for (task, name), rows in table.frame.groupby(["task", "variant"], sort=False):
+    rows = rows.sort_values("seed", kind="stable")
+    known = rows[rows["value"].notna() | rows["diverged"]]
+    if not len(known):
+      raise UserError(
+        f"metric={table.metric!r}: {counted(len(rows), 'run')}{f' of {name}' * bool(name)}"
+        f"{f' on {task}' * bool(task)} and no value: all are missing; fill them in, or leave the"
+        " variant out"
+      )
+    one = _table_findings(name, table, known, rows["seed"].to_numpy())
+    if table.repeats is not None:
+      chosen = (table.repeats["task"] == task) & (table.repeats["variant"] == name)
+      one = dataclasses.replace(one, repeats=_repeats(table.repeats[chosen], one.percent))
+    found.append(dataclasses.replace(one, task=task, seeded=table.seeded))
+  return found
 
 
-def _cell(column: pd.Series, row: int) -> str:
-  value = column.iloc[row]
-  return repr(value) if isinstance(value, str) else str(value)
+def _repeats(rows: pd.DataFrame, percent: bool) -> "Repeats | None":
+  """What the repeats of seeds show, in display units; None where no seed repeats."""
+  rows = rows[rows["value"].notna()]
+  most = int(rows["seed"].value_counts().max()) if len(rows) else 0
+  if most < 2:
+    return None
+  scale = 100.0 if percent else 1.0
+  within, between = components(scale * rows["value"].to_numpy(), rows["seed"].to_numpy())
+  return Repeats(most, within, between)
 
 
-def _table_findings(name: str, metric: str, run_R: np.ndarray, value_R: np.ndarray) -> Findings:
+def _table_findings(
+  name: str, table: Table, rows: pd.DataFrame, design_R: np.ndarray
+) -> Findings:
   nothing = np.zeros(0, np.int64)
+  value_R, failed_R = rows["value"].to_numpy(), rows["diverged"].to_numpy()
   return _found(
     name,
-    metric,
-    run_R,
-    value_R[:, None],
-    ~np.isfinite(value_R),
+    table.metric,
+    rows["seed"].to_numpy(),
+    np.where(failed_R, np.inf, value_R)[:, None],
+    failed_R,
     0,
-    (np.zeros(np.isfinite(value_R).sum(), np.int64), nothing, nothing),
-    design_R=run_R,
+    (np.zeros((~failed_R).sum(), np.int64), nothing, nothing),
+    design_R=design_R,
     planned_n=None,
     vary=[],
     seeds={},
