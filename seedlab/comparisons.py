@@ -349,7 +349,8 @@ def _anytime(two: TwoSweeps, level: float) -> Interval:
 
   Of unpaired sweeps the n-th runs are subtracted, as many as the shorter one has.
   """
-  values = sequential.differences(two)
+  shorter = min(len(two.a_R), len(two.b_S))
+  values = two.a_R[:shorter] - two.b_S[:shorter]
   scale = max(abs(two.a_R).max(), abs(two.b_S).max())
   if len(values) < sequential.BURN_IN or np.ptp(values) <= 1e-12 * scale:
     # Nothing to judge by: then the estimate is that of all runs.
