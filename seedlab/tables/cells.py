@@ -16,13 +16,11 @@ import pandas as pd
 from seedlab.errors import UserError, short
 
 MISSING = frozenset(("", "nan", "na", "n/a", "-", "--", "none", "null", "missing", "<na>"))
-DIVERGED = frozenset(
-  "inf +inf -inf infinity +infinity -infinity diverged failed crashed".split()
-)
+DIVERGED = frozenset("inf +inf -inf infinity +infinity -infinity diverged failed crashed".split())
 LARGEST = 1e100  # above it the squares overflow
 _SEEDS = 2**63
 
-Place = Callable[[int], str]  # row -> "row 3 (line 4)"
+Place = Callable[[int], str]  # row -> "line 4"
 
 # Numbers with commas: groups of three digits, a decimal comma, or both ways possible.
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
@@ -91,7 +89,9 @@ def numbers(column: pd.Series, comma: bool = False) -> Numbers:
   read = _separated([cell.removesuffix("%").rstrip() for cell in low], comma)
   value_U = np.array(
     [
-      float(f"{cell}e-2") if sign and "e" not in cell else float(cell) / (100 if sign else 1)
+      float(f"{cell}e-2")
+      if sign and "e" not in cell
+      else float(cell) / (100 if sign else 1)
       if cell
       else math.nan
       for cell, sign in zip(read, signs, strict=True)
@@ -141,6 +141,12 @@ def _separated(cells: list[str], comma: bool) -> list[str]:
   return found
 
 
+def may_be_number(cell: str) -> bool:
+  """Whether a cell that is no number here is one in another way of writing."""
+  bare = cell.lower().removesuffix("%").rstrip()
+  return any(form.fullmatch(bare) for form in (_PLAIN, _EITHER, _COMMA, _GROUPED))
+
+
 def refuse(name: str, column: pd.Series, found: Numbers, place: Place) -> None:
   """Raises UserError for the first cell that is no number, or too large a one."""
   if found.wrong_R.any():
@@ -149,7 +155,7 @@ def refuse(name: str, column: pd.Series, found: Numbers, place: Place) -> None:
     hint = "leave the cell empty for a run of which nothing is known, or write diverged"
     if _EITHER.fullmatch(cell):
       hint = "it may be a decimal comma or one between thousands; write the numbers without it"
-    elif found.wrong_R.any() and _PLAIN.fullmatch(cell.lower()):
+    elif may_be_number(cell):
       hint = "others have a percent sign or a decimal comma; write the column in one way"
     raise UserError(f"{name}={short(cell)!r} in {place(row)} is not a number; {hint}")
   huge = abs(np.nan_to_num(found.value_R)) > LARGEST
@@ -169,7 +175,7 @@ def seeds(name: str, column: pd.Series, place: Place) -> np.ndarray:
   if column.dtype.kind in "iu" and not (column.dtype.kind == "u" and (column >= _SEEDS).any()):
     return column.to_numpy(np.int64)
   codes, unique = pd.factorize(text(column))
-  prefixes = {match[1] for cell in unique if (match := _NUMBERED.fullmatch(cell)) and match[1]}
+  prefixes = {match[1] for cell in unique if (match := _NUMBERED.fullmatch(cell))}
   found = np.zeros(len(unique), np.int64)
   for number, cell in enumerate(unique):
     seed = _seed(cell, prefixes)
@@ -187,7 +193,7 @@ def _seed(cell: str, prefixes: set[str]) -> int | None:
   if _WHOLE.fullmatch(cell):
     return int(cell)
   match = _NUMBERED.fullmatch(cell)
-  if match and len(prefixes) == 1 and match[1] in prefixes:
+  if match and len(prefixes) == 1:
     return int(match[2])
   try:
     value = float(cell)

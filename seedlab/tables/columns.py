@@ -138,8 +138,9 @@ def numeric(frame: pd.DataFrame, comma: bool) -> list[str]:
   found = []
   for name in frame:
     read = cells.numbers(frame[name], comma)
-    numbers = int((~np.isnan(read.value_R)).sum())
-    if numbers and numbers >= int(read.wrong_R.sum()):
+    unclear = sum(map(cells.may_be_number, cells.text(frame[name])[read.wrong_R]))
+    numbers = int((~np.isnan(read.value_R)).sum()) + unclear
+    if numbers and numbers >= int(read.wrong_R.sum()) - unclear:
       found.append(name)
   return found
 
@@ -158,7 +159,11 @@ def metric_of(frame: pd.DataFrame, comma: bool, taken: list[str], said: str | No
   found = numeric(frame[rest], comma)
   bare = [name for name in found if not is_bookkeeping(name) and not is_setting(name)]
   if len(bare) > 1:
-    varied = [name for name in bare if not _is_constant_or_counter(frame[name], comma)]
+    varied = [
+      name
+      for name in bare
+      if meanings.better(name) or not _is_constant_or_counter(frame[name], comma)
+    ]
     bare = varied or bare
   if len(bare) > 1:
     known = [name for name in bare if meanings.better(name)]
@@ -171,7 +176,7 @@ def metric_of(frame: pd.DataFrame, comma: bool, taken: list[str], said: str | No
     )
   if found:
     raise UserError(
-      f"columns {', '.join(found)} look like bookkeeping and no other holds numbers; name the"
+      f"only what looks like bookkeeping or settings holds numbers ({', '.join(found)}); name the"
       f" metric with --metric={found[0]}"
     )
   shown = ", ".join(map(str, frame.columns))

@@ -16,7 +16,8 @@ _GENERIC = frozenset(
   " csv csv_logs lightning_logs output outputs out main data wandb-summary wandb_summary".split()
 )
 _NUMBERED = "_numbered"
-_IGNORED = frozenset(("requirements.txt", "hparams.json", "config.json", "args.json"))
+_SETTINGS = re.compile(r".*(config|hparams|args|params|metadata|settings).*\.json")
+_WORDS = (".txt", ".log")
 
 
 def holds_runs(directory: str | os.PathLike) -> bool:
@@ -59,6 +60,7 @@ def read(directory: str | os.PathLike) -> Rows:
   notes = [note for rows in read_files for note in rows.notes]
   numbered = _NUMBERED in frame and bool((frame[_NUMBERED] != "").any())
   seeded = all(rows.seeded for rows in read_files) and not numbered
+  one_run_a_file = by_hydra or _NUMBERED in frame
   frame = frame.drop(columns=_NUMBERED, errors="ignore")
   return Rows(
     frame,
@@ -67,7 +69,7 @@ def read(directory: str | os.PathLike) -> Rows:
     tuple(marks),
     any(rows.comma for rows in read_files),
     seeded,
-    log=True,
+    log=one_run_a_file or any(rows.log for rows in read_files),
     notes=tuple(dict.fromkeys(notes)),
   )
 
@@ -78,13 +80,17 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
     file
     for file in path.rglob("*")
     if file.suffix.lower() in formats.SUFFIXES
-    and file.name not in _IGNORED
+    and not _SETTINGS.fullmatch(file.name.lower())
     and not any(part.startswith(".") for part in file.relative_to(path).parts)
     and file.is_file()
   ]
   # A script's own log says in words what its table says in numbers.
-  tables = {file.parent for file in found if file.suffix.lower() not in (".txt", ".log")}
-  found = [file for file in found if file.suffix != ".log" or file.parent not in tables]
+  tables = {file.parent for file in found if file.suffix.lower() not in _WORDS}
+  found = [
+    file
+    for file in found
+    if file.suffix.lower() not in _WORDS or (file.parent not in tables and formats.is_log(file))
+  ]
   return sorted(found, key=lambda file: _natural(file.relative_to(path).as_posix()))
 
 
@@ -164,9 +170,7 @@ def _parts(file: pathlib.Path, top: pathlib.Path) -> list[str]:
   return [part for part in parts if part.lower() not in _GENERIC and part]
 
 
-def _numbered(
-  files: list[pathlib.Path], top: pathlib.Path
-) -> list[tuple[str, str | None, bool]]:
+def _numbered(files: list[pathlib.Path], top: pathlib.Path) -> list[tuple[str, str | None, bool]]:
   """Every file a run of the variant that its folder is, numbered by name."""
   parts = [_parts(file, top) for file in files]
   words = [part[0] for part in parts if len(part) == 1 and not names.is_code(part[0])]

@@ -22,8 +22,11 @@ from seedlab.tables import cells, names
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".pq", ".txt", ".log")
 _NAMES = {",": "CSV", ";": "CSV with semicolons", "\t": "TSV"}
+_JSON = (".json", ".jsonl", ".ndjson")
+_DELIMITED = (".csv", ".tsv")
 _SNIFFED = 50  # lines that tell what stands between cells
 _PAIR = re.compile(r"([A-Za-z][\w/.]*):\s*([-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf|-inf)([a-z]*)\b")
+_BARS = re.compile(r"\s*(-{3,}\s*\n\s*)?\|")
 _STEP = re.compile(r"^step:\s*(\d+)(?:/\d+)?\s", re.MULTILINE)
 _TAGGED = re.compile(r"(?:run-)?(.*?)[-_.]?tag-(.+)")
 
@@ -39,7 +42,7 @@ class Rows:
   comma: bool = False  # decimal commas
   seeded: bool = True  # False where the numbers of the runs are no seeds
   metric: str | None = None  # what the one column of values is called elsewhere
-  log: bool = False  # every file holds one run
+  log: bool = False  # a run stands in one file; of two rows at one step the later counts
   notes: tuple[str, ...] = ()
 
   def place(self, row: int) -> str:
@@ -48,7 +51,7 @@ class Rows:
     for file, lines in self.files:
       if first < len(lines):
         where = f" of {file}" if len(self.files) > 1 else ""
-        return f"row {first + 1} (line {lines[first]}){where}"
+        return f"line {lines[first]}{where}"
       first -= len(lines)
     return f"row {row + 1}"
 
@@ -73,16 +76,19 @@ def read(path: str | os.PathLike) -> Rows:
   text = _decoded(path, content)
   if not text.strip():
     raise _unreadable(path, suffix, "it is empty")
-  if suffix in (".json", ".jsonl", ".ndjson") or (suffix not in _delimited and text[0] in "[{"):
+  if suffix in _JSON or (suffix not in _DELIMITED and re.match(r'\s*(\{\s*"|\[\s*\{)', text)):
     return _json(path, text)
-  if re.match(r"\s*(-{3,}\s*\n\s*)?\|", text):
+  if _BARS.match(text):
     return _barred(path, text)
-  if suffix in (".txt", ".log") and _STEP.search(text):
+  if suffix not in _DELIMITED and _STEP.search(text):
     return _steps(path, text)
   return _exported(_csv(path, text), path)
 
 
-_delimited = (".csv", ".tsv")
+def is_log(path: pathlib.Path) -> bool:
+  """Whether a file of words holds a log that is known here."""
+  text = path.read_bytes().decode("utf-8", "replace")
+  return bool(_BARS.match(text) or _STEP.search(text))
 
 
 def _unreadable(path: pathlib.Path, suffix: str, reason: str) -> UserError:
@@ -266,7 +272,7 @@ def _barred(path: pathlib.Path, text: str) -> Rows:
   form = "airbench's log" if airbench else "a table with bars"
   files = ((path.name, lines),)
   # Its runs are numbered; their seeds are not written down.
-  return Rows(frame, path.name, form, files, seeded=not airbench, notes=tuple(notes))
+  return Rows(frame, path.name, form, files, seeded=not airbench, log=airbench, notes=tuple(notes))
 
 
 def _steps(path: pathlib.Path, text: str) -> Rows:

@@ -4,9 +4,7 @@ import re
 from collections.abc import Sequence
 
 _SEED = re.compile(r"(?:(.+?)[-_ .]+)?(?:seed|s)[-_ =]?(\d+)", re.IGNORECASE)
-_NUMBER = re.compile(
-  r"(?:(.+)[-_ .])??(?:(?:version|run|trial|rep)[-_ ]?)?(\d+)", re.IGNORECASE
-)
+_NUMBER = re.compile(r"(?:(.+)[-_ .])??(?:(?:version|run|trial|rep)[-_ ]?)?(\d+)", re.IGNORECASE)
 _CODE = re.compile(r"[0-9a-f-]{8,}|[\d_-]{8,}", re.IGNORECASE)
 
 

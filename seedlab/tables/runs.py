@@ -12,9 +12,7 @@ from seedlab.tables import cells, columns
 from seedlab.tables.columns import Roles
 from seedlab.tables.formats import Rows
 
-_STATES = frozenset(
-  "finished crashed failed killed running preempted preempting pending".split()
-)
+_STATES = frozenset("finished crashed failed killed running preempted preempting pending".split())
 _DIRECTIONS = ("higher", "lower")
 
 
@@ -282,10 +280,14 @@ def _best(
   row_G = np.full(runs, -1)
   row_G[log.run_R[order]] = order  # the best one, of equal ones the first, stays
   if name == roles.metric:
-    return row_G, f"the best {name} of each run", [
-      f"the best of many {name}s is luckier than any one of them: choose the step by another metric"
-      f" (--at=best:METRIC) or by none (--at=last)"
-    ]
+    return (
+      row_G,
+      f"the best {name} of each run",
+      [
+        f"the best of many {name}s is luckier than one of them: choose the step by another metric"
+        f" (--at=best:METRIC) or by none (--at=last)"
+      ],
+    )
   at_step = {
     (run, step): row
     for run, step, row in zip(
@@ -323,7 +325,12 @@ def _at_step(
     shown = ", ".join(f"{step:g}" for step in steps[-5:])
     raise UserError(f"at={at}: no run has a value there; the last steps are {shown}")
   short = int((row_G < 0).sum())
-  return row_G, f"{log.name} {step:g}", [
-    f"{counted(short, 'run')} of {runs:,} {'has' if short == 1 else 'have'} no value at"
-    f" {log.name} {step:g}: missing, unless diverged before"
-  ] * bool(short)
+  return (
+    row_G,
+    f"{log.name} {step:g}",
+    [
+      f"{counted(short, 'run')} of {runs:,} {'has' if short == 1 else 'have'} no value at"
+      f" {log.name} {step:g}: missing, unless diverged before"
+    ]
+    * bool(short),
+  )
