@@ -282,7 +282,7 @@ def _read(source: Source, metric: str | None, name: str, roles: dict[str, Any]) 
   """The sweeps of a source; `roles` are the keyword arguments of `tables.read`."""
   if isinstance(source, xarray.Dataset):
     return [findings.examine(source, metric, name)]
-  if tables.is_table(source):
+  if isinstance(source, (pd.DataFrame, Table)) or tables.is_table(source):
     return findings.examine_table(tables.read(source, metric=metric, **roles))
   with records.readable(source):
     return [findings.examine(records.open(source), metric, name or findings.named(source))]

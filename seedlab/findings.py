@@ -205,7 +205,7 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
 def opened(
   sources: Sequence[str], metric: str | None, say: Callable[[str], None], **roles: str | None
 ) -> list[str | Table]:
-  """Paths with those of tables read, each with a line `say`s for what it was taken for.
+  """Paths with those of tables read, each with what it was taken for handed to `say`.
 
   Args:
     metric: by default that of the first source, so that all are read by one.
@@ -220,8 +220,7 @@ def opened(
       continue
     table = tables.read(source, metric=metric, **roles)
     metric = metric or table.metric
-    for line in (*table.described, *(f"Note: {warning}." for warning in table.warnings)):
-      say(line)
+    say("\n".join(table.said))
     found.append(table)
   return found
 

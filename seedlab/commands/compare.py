@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
   sources = findings.opened(
     argv[1:],
     _METRIC.value,
-    lambda line: print(line, file=sys.stderr),
+    lambda lines: print(lines, file=sys.stderr),
     variant=_VARIANT.value,
     seed=_SEED.value,
     task=_TASK.value,

@@ -82,17 +82,17 @@ def _sweep(place: pathlib.Path, live: bool) -> bool:
 
 
 def _table(place: pathlib.Path) -> None:
-  from seedlab import comparisons, findings, report
+  from seedlab import comparisons, findings, report, tables
 
-  (table,) = findings.opened(
-    [os.fspath(place)],
-    _METRIC.value,
-    lambda line: print(line, file=sys.stderr),
+  table = tables.read(
+    place,
     variant=_VARIANT.value,
     seed=_SEED.value,
+    metric=_METRIC.value,
     task=_TASK.value,
     at=_AT.value,
   )
+  print("\n".join(table.said), file=sys.stderr)
   sweeps = [found.turned(_BETTER.value) for found in findings.examine_table(table)]
   for found in sweeps:
     title = " on ".join(filter(None, (found.name, found.task)))

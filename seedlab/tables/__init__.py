@@ -37,6 +37,11 @@ class Table:
   warnings: tuple[str, ...]  # what a reader must know of it
   repeats: pd.DataFrame | None = None  # the same columns, a row a training, where seeds repeat
 
+  @property
+  def said(self) -> list[str]:
+    """The lines to show before anything is said of the table."""
+    return [*self.described, *(f"Note: {warning}." for warning in self.warnings)]
+
 
 def is_table(source: object) -> bool:
   """Whether a source is read here: a Table, DataFrame, file, or folder of runs; else a store."""
@@ -116,7 +121,7 @@ def _long(
     return rows, None, metric
   name = metric or "value"
   frame, came_from = columns.melted(rows.frame, wide, name)
-  files = ()
+  files: tuple[tuple[str, np.ndarray], ...] = ()
   if len(rows.files) == 1:
     files = ((rows.files[0][0], rows.files[0][1][came_from]),)
   return dataclasses.replace(rows, frame=frame, files=files), wide, name
@@ -145,9 +150,9 @@ def _roles(
   by_role["variant"] = _no_name_of_runs(frame, by_role["variant"], variant)
   rest = frame[[name for name in frame if name not in by_role.values() and name != metric]]
   step = columns.step_of(rest, at)
-  taken = [name for name in (*by_role.values(), step) if name is not None]
-  chosen = columns.metric_of(frame, rows.comma, taken, metric)
-  rest = [name for name in frame if name not in (*taken, chosen)]
+  known = [name for name in (*by_role.values(), step) if name is not None]
+  chosen = columns.metric_of(frame, rows.comma, known, metric)
+  rest = [name for name in frame if name not in (*known, chosen)]
   aside = tuple(name for name in rest if columns.is_bookkeeping(name))
   others = tuple(name for name in rest if name not in aside)
   return Roles(**by_role, step=step, metric=chosen, bookkeeping=aside, others=others)

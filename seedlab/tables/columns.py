@@ -28,7 +28,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
   ),
 }
 # From the finest to the coarsest: a log often has several, and the first is taken.
-STEPS = ("global_step", "step", "iteration", "iter", "timestep", "timesteps", "total_timesteps")
+STEPS: tuple[str, ...] = ("global_step", "step", "iteration", "iter", "timestep", "timesteps", "total_timesteps")
 STEPS += ("env_step", "env_steps", "update", "epoch")
 _NAMES_OF_RUNS = ("name", "run_name")
 _BOOKKEEPING = frozenset(

@@ -181,7 +181,7 @@ def _numbered(files: list[pathlib.Path], top: pathlib.Path) -> list[tuple[str, s
       " files one by one"
     )
   counts: dict[str, int] = {}
-  found = []
+  found: list[tuple[str, str | None, bool]] = []
   for part in parts:
     name = "/".join(part[:-1])
     counts[name] = counts.get(name, -1) + 1

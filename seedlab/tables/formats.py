@@ -260,24 +260,25 @@ def _barred(path: pathlib.Path, text: str) -> Rows:
     rows.append(row)
     lines.append(number)
   frame = _headed(pd.DataFrame(rows[1:], columns=rows[0], dtype=object))
-  lines, notes = np.array(lines[1:], np.int64), []
+  line_R, notes = np.array(lines[1:], np.int64), []
   airbench = {"run", "epoch"} <= set(frame.columns)
   if airbench:
     frame["run"] = frame["run"].replace("", pd.NA).ffill().fillna("").astype(object)
     warm = (frame["run"].str.lower() == "warmup").to_numpy()
-    frame, lines = frame[~warm].reset_index(drop=True), lines[~warm]
+    frame, line_R = frame[~warm].reset_index(drop=True), line_R[~warm]
     notes = ["the warm-up run is left out"] * bool(warm.any())
     last = pd.to_numeric(frame["epoch"], errors="coerce").ffill()
     frame["epoch"] = np.where(frame["epoch"] == "eval", last.astype(str), frame["epoch"])
   form = "airbench's log" if airbench else "a table with bars"
-  files = ((path.name, lines),)
+  files = ((path.name, line_R),)
   # Its runs are numbered; their seeds are not written down.
   return Rows(frame, path.name, form, files, seeded=not airbench, log=airbench, notes=tuple(notes))
 
 
 def _steps(path: pathlib.Path, text: str) -> Rows:
   """Lines such as step:125/1770 val_loss:4.52 train_time:21000ms, whatever stands between them."""
-  rows, lines = [], []
+  rows: list[dict[str, str]] = []
+  lines: list[int] = []
   for number, line in enumerate(text.splitlines(), 1):
     step = _STEP.match(f"{line} ")
     if step:
