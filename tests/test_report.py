@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import xarray
 
-from seedlab import claims, findings, records, report, stats
+from seedlab import claims, findings, records, report, stats, tables
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.report import charts, paper, series
@@ -247,7 +247,8 @@ def test_details_stand_beside_on_request():
   dataset["probability"] = (("run", "example", "class"), probability)
   l1 = pairs.pair_mean(pairs.l1_rows(probability)).estimate
   assert f"(L1), %  {100 * l1:.2f} (" in report.text(dataset, details=True)
-  table = findings.examine_table(pd.DataFrame({"seed": range(9), "score": np.arange(9.0)}))
+  frame = pd.DataFrame({"seed": range(9), "score": np.arange(9.0)})
+  table = findings.examine_table(tables.read(frame))
   assert "median, whatever" in report.table_text(table[0], details=True)
   assert "however often" not in report.table_text(table[0], details=True)  # not within [0, 1]
 

@@ -3,14 +3,18 @@
 import json
 import math
 import pathlib
+import subprocess
+import sys
 import textwrap
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from seedlab import findings, tables
+from seedlab import comparisons, findings, tables
 from seedlab.errors import UserError
+from seedlab.report import words
 from seedlab.stats import repeats
 
 
@@ -772,3 +776,84 @@ def test_a_file_that_is_not_there_and_a_metric_that_nobody_has(file, tmp_path):
     file("variant,seed,m\nA,0,1\nB,0,nan\nB,1,\n"), "2 runs of B and no value: all are missing"
   )
   refused(file("variant,seed,m\nA,0,1\nB,0,inf\n"), "every completed run of B diverged")
+
+
+# In a comparison, a report and at the command line.
+
+
+def command(name: str, *arguments, status: int = 0) -> subprocess.CompletedProcess:
+  done = subprocess.run(
+    [sys.executable, "-m", "seedlab", name, *map(str, arguments)], capture_output=True, text=True
+  )
+  assert done.returncode == status, done.stderr
+  return done
+
+
+def test_a_comparison_takes_any_table(file, tmp_path):
+  rng = np.random.default_rng(0)
+  frame = pd.DataFrame(
+    {
+      "algo": np.repeat(["a", "b"], 12),
+      "number": np.tile(np.arange(12), 2),
+      "acc": rng.normal(0.9, 0.01, 24),
+      "auc": rng.normal(0.9, 0.01, 24),
+    }
+  )
+  options = {"seed": "number"}
+  found = comparisons.compare(frame, "auc", **options)
+  assert [sweep.name for sweep in found.sweeps] == ["a", "b"] and found.pairs[0].two.paired
+  frame.to_parquet(tmp_path / "t.parquet")
+  table = tables.read(frame, metric="auc", **options)
+  for same in (comparisons.compare([tmp_path / "t.parquet"], "auc", **options),
+               comparisons.compare(table), comparisons.compare([table])):  # fmt: skip
+    assert same.pairs[0].fixed == found.pairs[0].fixed
+  # A second table is read by the metric of the first.
+  (tmp_path / "c.csv").write_text("seed,acc,auc\n0,1,.5\n1,2,.6\n2,2,.7\n")
+  lines = []
+  sources = findings.opened([tmp_path / "c.csv"] * 2, "auc", lines.append)
+  assert [one.metric for one in sources] == ["auc", "auc"] and len(lines) == 2
+  assert lines[0].startswith("c.csv: CSV, 3 rows\nvariant: none; seed: seed; metric: auc")
+
+
+def test_repeats_stand_in_the_report_as_their_own_component(file):
+  path = file("seed,m\n0,1\n0,3\n1,6\n1,8\n2,9\n2,9.5\n")
+  (found,) = findings.examine_table(tables.read(path))
+  facts = dict(words.facts(found))
+  within = facts["sd of up to 2 repeats of one seed (not luck of the seed)"]
+  assert within.startswith("1.2 (")  # sqrt((2 + 2 + 1/8) / 3)
+  assert "sd between seeds, the repeats' share taken off" in facts
+
+
+def test_the_command_says_what_it_read_before_anything_else(file, tmp_path):
+  rows = "".join(f"{v};{s};{0.9 + s / 100 + (v == 'b') / 50}\n" for v in "ab" for s in range(5))
+  path = file("kind;seed;acc\n" + rows.replace(".", ","))
+  done = command("compare", path, "--json", "--variant=kind")
+  assert [one["name"] for one in json.loads(done.stdout)["sweeps"]] == ["a", "b"]
+  assert done.stderr.splitlines() == [
+    "t.csv: CSV with semicolons and decimal commas, 10 rows",
+    "variant: kind; seed: seed; metric: acc; task: none; step: none",
+    "2 variants, 5 seeds, 10 runs, 0 missing, 0 diverged, no repeats",
+  ]
+  for number in range(3):
+    file(LIGHTNING.replace("0.66", f"0.6{number}"), f"runs/a/seed{number}/metrics.csv")
+  shown = command("report", tmp_path / "runs", "--metric=test_acc", "--at=last")
+  assert shown.stderr.startswith("runs: 3 files of CSV, 21 rows\n")
+  assert "of 3 seeds" in " ".join(shown.stdout.split())
+  assert (tmp_path / "runs" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_rows_take_four_seconds(tmp_path):
+  rng = np.random.default_rng(0)
+  frame = pd.DataFrame(
+    {
+      "variant": np.repeat(["A", "B"], 50_000),
+      "seed": np.tile(np.arange(50_000), 2),
+      "runtime": rng.random(100_000),
+      "accuracy": rng.normal(0.9, 0.01, 100_000),
+    }
+  )
+  frame.to_csv(tmp_path / "t.csv", index=False)
+  start = time.process_time()
+  found = comparisons.compare([tmp_path / "t.csv"])
+  assert found.pairs[0].two.paired and time.process_time() - start < 4

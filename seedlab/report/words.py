@@ -147,6 +147,7 @@ def facts(found: Findings) -> list[tuple[str, str]]:
   if found.fixed:
     fixed = ", ".join(f"{stream} at {seed}" for stream, seed in found.fixed.items())
     listed.append(("streams held fixed", fixed))
+  listed += _repeats(found)
   return listed + (_inference(found) if found.independent else _crossed(found))
 
 
@@ -371,3 +372,20 @@ def _listed(words: list[str]) -> str:
 def caption(found: Findings) -> str:
   where = f" at step {found.steps[-1]:,}" if len(found.steps) else ""
   return f"{found.label}{' in %' if found.percent else ''}{where}"
+
+
+def _repeats(found: Findings) -> list[tuple[str, str]]:
+  """Seeds that were trained again: what moves a result although the seed is the same."""
+  if found.repeats is None:
+    return []
+  within, between = found.repeats.within, found.repeats.between
+  return [
+    (
+      f"sd of up to {found.repeats.most} repeats of one seed (not luck of the seed)",
+      interval(found, within, within.estimate),
+    ),
+    (
+      "sd between seeds, the repeats' share taken off",
+      interval(found, between, within.estimate),
+    ),
+  ]

@@ -28,8 +28,10 @@ ROLES: Mapping[str, tuple[str, ...]] = {
   ),
 }
 # From the finest to the coarsest: a log often has several, and the first is taken.
-STEPS: tuple[str, ...] = ("global_step", "step", "iteration", "iter", "timestep", "timesteps", "total_timesteps")
-STEPS += ("env_step", "env_steps", "update", "epoch")
+STEPS = (
+  *("global_step", "step", "iteration", "iter", "timestep", "timesteps", "total_timesteps"),
+  *("env_step", "env_steps", "update", "epoch"),
+)
 _NAMES_OF_RUNS = ("name", "run_name")
 _BOOKKEEPING = frozenset(
   "time times timestamp runtime seconds secs sec ms minutes hours duration date datetime created"

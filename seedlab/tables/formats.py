@@ -179,11 +179,12 @@ def _between(text: str) -> str:
 def _json(path: pathlib.Path, text: str) -> Rows:
   """A list of objects, an object of columns, one object, or an object a line."""
   kept: dict[str, Any] = {"parse_float": str, "parse_int": str, "parse_constant": str}
+  lines: list[int] = []
   try:
     found = json.loads(text, **kept)
-    objects, lines, form = _objects(found), [], "JSON"
+    objects, form = _objects(found), "JSON"
   except json.JSONDecodeError as whole:
-    objects, lines, form = [], [], "JSON lines"
+    objects, form = [], "JSON lines"
     for number, line in enumerate(text.splitlines(), 1):
       if not line.strip():
         continue
@@ -246,7 +247,8 @@ def _parquet(path: pathlib.Path) -> Rows:
 
 def _barred(path: pathlib.Path, text: str) -> Rows:
   """A table drawn with bars; airbench leaves out the run where it is that of the line above."""
-  rows, lines = [], []
+  rows: list[list[str]] = []
+  lines: list[int] = []
   for number, line in enumerate(text.splitlines(), 1):
     if not line.strip().startswith("|") or re.fullmatch(r"[|\s:+-]+", line):
       continue
