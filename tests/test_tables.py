@@ -312,6 +312,7 @@ def test_unknown_columns_are_named_with_the_choices(file):
   path = file("seed,m,other\n0,1,2\n")
   refused(path, "metric='mm' is not known; did you mean 'm'.* m, other", metric="mm")
   refused(path, "seed='sed' is not known; did you mean 'seed'", seed="sed")
+  refused(path, "one column is named for two of", seed="m", metric="m")
   refused(path, "at=step:3: the table has no column of steps", metric="m", at="step:3")
 
 
@@ -688,6 +689,44 @@ def test_logs_of_modded_nanogpt(file, tmp_path):
   assert values(tables.read(tmp_path / "logs" / "base" / f"{names[0]}.txt")) == {("", 0): 3.278}
 
 
+def test_runs_that_left_nothing_are_missing(file, tmp_path):
+  for job, seed in enumerate((0, 1, 2)):
+    file(f"- lr=0.1\n- seed={seed}\n", f"multirun/{job}/.hydra/overrides.yaml")
+  file("step,acc\n1,0.5\n", "multirun/0/metrics.csv")
+  file("step,acc\n", "multirun/1/metrics.csv")  # a head and no row
+  table = tables.read(tmp_path / "multirun")
+  assert values(table) == {("", 0): 0.5, ("", 1): "missing", ("", 2): "missing"}
+  assert table.warnings == ("2 runs left no values (1, 2): missing",)
+  file("step,acc\n1,0.5\n", "plain/A/seed0/metrics.csv")
+  (tmp_path / "plain" / "A" / "seed1").mkdir()
+  assert values(tables.read(tmp_path / "plain")) == {("A", 0): 0.5, ("A", 1): "missing"}
+  file(NANOGPT.format(80), "logs/3f2a90b1.txt")
+  file("Traceback\n", "logs/3f2a90b2.txt")
+  (note,) = tables.read(tmp_path / "logs").warnings
+  assert note == "1 text left aside that is no known log (3f2a90b2.txt): a run may be missing"
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("variant,seed,lr,acc\nA,0,.1,1\nA,0,.2,2\n", r"variant and seed .0. differ in lr: say what"),
+    ("variant,lr,acc\nA,.1,1\nA,.1,2\nA,.2,2\n", "rows of variant='A' differ in lr: say --var"),
+    ("optimizer,seed,acc\nadam,0,1\nsgd,1,2\n", r"no variant. differ in optimizer.*variant=none"),
+    ("note,seed,acc\nadam,0,1\nsgd,1,2\nadam,2,1\n", None),
+    ("kind,seed,acc\nadam,0,1\nsgd,1,2\nadam,2,1\n", r"no variant. differ in kind"),
+    ("variant,seed,lr,acc\nA,0,.1,1\nB,0,.2,2\nA,1,.1,1\nB,1,.2,2\n", None),
+    ("variant,seed,correct_count,acc\nA,0,11,1\nA,1,12,2\n", None),
+  ],
+)
+def test_rows_that_differ_in_what_was_chosen_are_no_runs_of_one_kind(file, text, message):
+  if message is None:
+    assert tables.read(file(text), metric="acc").repeats is None
+    return
+  refused(file(text), message, metric="acc")
+  if "no variant" in message:
+    assert len(tables.read(file(text), metric="acc", variant="none").frame) > 1
+
+
 # Repeats of a seed.
 
 
@@ -759,6 +798,8 @@ def test_components_cover():
     ("list.jsonl", b'{"seed": 0, "m": 1}\n[1]\n', "line 2 is not an object"),
     ("none.parquet", b"PAR1 not really", "cannot be read as Parquet .*write it again"),
     ("none.parquet", b"a,b\n1,2\n", "cannot be read as Parquet"),
+    ("no_names.csv", b"A,0,0.5\nA,1,0.6\n", "line 1 holds the number 0.5 among the names"),
+    ("long.csv", b"a,b\n" + b"x" * 200_000 + b",1\n", "field larger than field limit"),
     ("bars.txt", b"| a | b |\n| 1 | 2 |\n| 1 |\n", "Expected 2 fields in line 3, saw 1"),
   ],
 )

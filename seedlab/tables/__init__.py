@@ -143,6 +143,9 @@ def _roles(
     taken.extend([column] if column is not None else [])
     return column
 
+  taken_twice = {name for name in (variant, seed, task, metric) if name in frame.columns}
+  if len(taken_twice) < sum(name in frame.columns for name in (variant, seed, task, metric)):
+    raise UserError("one column is named for two of variant, seed, task and metric; name another")
   # What is said takes its column away from what is only recognised.
   said = {"variant": variant, "seed": seed, "task": task}
   order = sorted(said, key=lambda role: said[role] is None)
@@ -155,7 +158,8 @@ def _roles(
   rest = [name for name in frame if name not in (*known, chosen)]
   aside = tuple(name for name in rest if columns.is_bookkeeping(name))
   others = tuple(name for name in rest if name not in aside)
-  return Roles(**by_role, step=step, metric=chosen, bookkeeping=aside, others=others)
+  unsaid = by_role["variant"] is None and variant is None
+  return Roles(**by_role, step=step, metric=chosen, bookkeeping=aside, others=others, unsaid=unsaid)
 
 
 def _no_name_of_runs(frame: pd.DataFrame, column: str | None, said: str | None) -> str | None:

@@ -37,7 +37,8 @@ _BOOKKEEPING = frozenset(
   "time times timestamp runtime seconds secs sec ms minutes hours duration date datetime created"
   " updated wall walltime version sha commit hash id uuid pid host hostname gpu gpus device memory"
   " mem flops epoch epochs step steps iteration iterations iter iters timestep timesteps index"
-  " repeat rep replicate user notes tags sweep path url file folder state status job name run"
+  " repeat rep replicate user note notes comment comments tags"
+  " sweep path url file folder state status job name run"
   " trial".split()
 )
 _SETTINGS = frozenset(
@@ -59,6 +60,7 @@ class Roles:
   metric: str
   bookkeeping: tuple[str, ...]  # recognised as such
   others: tuple[str, ...]  # neither
+  unsaid: bool = False  # no column is the variant, and nobody said that there is none
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from seedlab.errors import UserError
+from seedlab.errors import UserError, counted
 from seedlab.tables import columns, formats, names
 from seedlab.tables.formats import Rows
 
@@ -40,24 +40,36 @@ def read(directory: str | os.PathLike) -> Rows:
       f"{str(path)!r} holds neither a store nor files of results; name a folder with one file"
       f" ({', '.join(formats.SUFFIXES)}) a run"
     )
+  nothing = _jobs_without_files(path, files)
   read_files = [formats.read(file) for file in files]
+  read_files += [Rows(pd.DataFrame(), job.name, "") for job in nothing]
+  files += [job / "metrics" for job in nothing]
   told = [_told_by_hydra(file, path) for file in files]
   by_hydra = any(one is not None for one in told)
   facts = _with_variant(told) if by_hydra else _told_by_paths(files, path, read_files)
   parts, marks = [], []
   for file, rows, known in zip(files, read_files, facts, strict=True):
     place = file.relative_to(path)
-    frame = rows.frame.astype(object)
+    # A run of which no row is left is there all the same: it is missing.
+    frame = rows.frame.astype(object) if len(rows.frame) else pd.DataFrame(index=[0])
     known = {"folder": place.parent.as_posix(), "file": place.stem, **known}
     added = {name: value for name, value in known.items() if name not in frame}
     parts.append(frame.assign(**added))
     lines = rows.files[0][1] if rows.files else np.arange(1, len(frame) + 1)
+    lines = lines if len(lines) else np.ones(1, np.int64)
     marks.append((place.as_posix(), lines))
   frame = pd.concat(parts, ignore_index=True)
   frame = frame.astype(object).where(frame.notna(), "")
-  forms = list(dict.fromkeys(rows.form for rows in read_files))
-  form = f"{len(files):,} file{'s' * (len(files) != 1)} of {', '.join(forms)}"
-  notes = [note for rows in read_files for note in rows.notes]
+  forms = list(dict.fromkeys(rows.form for rows in read_files if rows.form))
+  form = f"{counted(len(files) - len(nothing), 'file')} of {', '.join(forms)}"
+  notes = [note for rows in read_files for note in rows.notes] + _left_aside(path)
+  silent = [
+    file.parent.relative_to(path).as_posix()
+    for file, rows in zip(files, read_files, strict=True)
+    if not len(rows.frame)
+  ]
+  if silent:
+    notes.append(f"{counted(len(silent), 'run')} left no values ({', '.join(silent[:3])}): missing")
   numbered = _NUMBERED in frame and bool((frame[_NUMBERED] != "").any())
   seeded = all(rows.seeded for rows in read_files) and not numbered
   one_run_a_file = by_hydra or _NUMBERED in frame
@@ -92,6 +104,34 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
     if file.suffix.lower() not in _WORDS or (file.parent not in tables and formats.is_log(file))
   ]
   return sorted(found, key=lambda file: _natural(file.relative_to(path).as_posix()))
+
+
+def _jobs_without_files(path: pathlib.Path, files: list[pathlib.Path]) -> list[pathlib.Path]:
+  """Folders that Hydra or their name says to be of a run, and that hold no results."""
+  used = {folder for file in files for folder in file.parents}
+  jobs = [record.parent.parent for record in path.rglob(".hydra/overrides.yaml")]
+  empty = [
+    folder
+    for folder in path.rglob("*")
+    if folder.is_dir()
+    and not any(part.startswith(".") for part in folder.relative_to(path).parts)
+    and names.split([folder.name])[2]
+  ]
+  found = {job for job in (*jobs, *empty) if job not in used}
+  return sorted(found, key=lambda folder: _natural(folder.relative_to(path).as_posix()))
+
+
+def _left_aside(path: pathlib.Path) -> list[str]:
+  """A note on text that is no known log where other text is: a run may have died before a line."""
+  words = [file for file in path.rglob("*") if file.suffix.lower() in _WORDS and file.is_file()]
+  unknown = [file for file in words if not formats.is_log(file)]
+  if not unknown or len(unknown) == len(words):
+    return []
+  shown = ", ".join(file.relative_to(path).as_posix() for file in unknown[:3])
+  return [
+    f"{counted(len(unknown), 'text')} left aside that is no known log ({shown}): a run may be"
+    " missing"
+  ]
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:

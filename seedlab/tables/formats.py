@@ -122,7 +122,8 @@ def _decoded(path: pathlib.Path, content: bytes) -> str:
 
 def _headed(frame: pd.DataFrame) -> pd.DataFrame:
   """Headers as people and pandas write them: blanks around them, an index without a name."""
-  frame = frame.set_axis([str(name).strip() for name in frame.columns], axis=1)
+  heads = [".".join(map(str, n)) if isinstance(n, tuple) else str(n) for n in frame.columns]
+  frame = frame.set_axis([head.strip() for head in heads], axis=1)
   kept = [name for name in frame.columns if name and not re.fullmatch(r"Unnamed: \d+", name)]
   repeated = next((name for name in kept if kept.count(name) > 1), None)
   if repeated is not None:
@@ -131,7 +132,10 @@ def _headed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _csv(path: pathlib.Path, text: str) -> Rows:
-  between = "\t" if path.suffix.lower() == ".tsv" else _between(text)
+  try:
+    between = "\t" if path.suffix.lower() == ".tsv" else _between(text)
+  except csv.Error as error:
+    raise _unreadable(path, ".csv", str(error)) from None
   reader = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True)
   rows, lines = [], []
   try:
@@ -142,6 +146,9 @@ def _csv(path: pathlib.Path, text: str) -> Rows:
   except csv.Error as error:
     raise _unreadable(path, ".csv", f"line {reader.line_num}: {error}") from None
   head = rows[0]
+  number = next((cell for cell in head if re.fullmatch(r"[+-]?\d*[.]\d+", cell.strip())), None)
+  if number is not None:
+    raise _unreadable(path, ".csv", f"line {lines[0]} holds the number {number} among the names")
   while head and not head[-1].strip() and all(len(row) < len(head) for row in rows[1:]):
     head = head[:-1]
   wide = len(head)

@@ -102,6 +102,8 @@ def _units(metric: str, value_R: np.ndarray) -> list[str]:
   share = meanings.share(metric) is not None
   if not share and (meanings.better(metric) == "lower" or large.min() < 10 * small.max()):
     return []
+  if large.max() < 10 * small.min():
+    return []
   return [
     f"{metric} holds {counted(len(small), 'value')} up to 1 (such as {small[0]:g}) and"
     f" {len(large):,} above (such as {large[0]:g}): if these are fractions and percentages, bring"
@@ -134,7 +136,7 @@ def _steps(rows: Rows, roles: Roles, group_R: np.ndarray) -> _Log | None:
   cells.refuse(roles.step, rows.frame[roles.step], read, rows.place)
   step_R = read.value_R
   known = step_R[~np.isnan(step_R)]
-  if not len(known) or (not rows.log and (known == known[0]).all()):
+  if not len(known) or (not rows.log and (step_R == known[0]).all()):
     return None  # steps of the whole training
   if roles.seed is None and not rows.log and roles.variant is not None:
     several = pd.Series(step_R).groupby(group_R).nunique() > 1
@@ -149,28 +151,30 @@ def _steps(rows: Rows, roles: Roles, group_R: np.ndarray) -> _Log | None:
 
 
 def _no_hidden_settings(rows: Rows, roles: Roles, kept: pd.DataFrame) -> None:
-  """Raises UserError where rows of one variant and seed differ in a column that is left aside."""
-  again = kept.duplicated(["variant", "task", "seed"], keep=False)
-  lone = roles.variant is None
-  if not again.any() and not lone:
-    return
+  """Raises UserError where rows that would count as runs of one kind differ in what was chosen."""
+  alone = roles.unsaid
+  keys = [kept[name] for name in ("variant", "task", "seed")]
   for name in roles.others:
-    written = cells.text(rows.frame[name])
-    if not columns.is_setting(name) and name in columns.numeric(rows.frame[[name]], rows.comma):
-      continue
+    column = rows.frame[name]
+    setting = columns.is_setting(name)
+    if not setting and columns.numeric(rows.frame[[name]], rows.comma):
+      continue  # measured, as the metric is
+    written = pd.Series(cells.text(column))
+    again = written.groupby(keys).nunique() > 1
     if again.any():
-      group = [kept[column] for column in ("variant", "task", "seed")]
-      differ = pd.Series(written).groupby(group).nunique() > 1
-      if differ.any():
-        seed = differ[differ].index[0][2]
-        raise UserError(
-          f"rows of one variant and seed ({seed}) differ in {name}: say what it is with"
-          f" --variant={name} or --task={name}, or leave that column out if they are repeats"
-        )
-    if lone and 1 < len(set(written)) < len(written):
       raise UserError(
-        f"no column is called variant, and the rows differ in {name}: say --variant={name}, or"
-        " --variant=none if it is none"
+        f"rows of one variant and seed ({again[again].index[0][2]}) differ in {name}: say what it"
+        f" is with --variant={name} or --task={name}, or leave that column out if they are repeats"
+      )
+    # A setting that several rows share, as in a grid, tells rows of one variant apart as well.
+    kinds = written.groupby(keys[:2]).agg(["nunique", "size"])
+    apart = (kinds["nunique"] > 1) & (setting | alone)
+    apart &= (kinds["nunique"] < kinds["size"]) | (setting & alone)
+    if apart.any():
+      which = f"variant={apart[apart].index[0][0]!r}" if not alone else "the table (no variant)"
+      raise UserError(
+        f"rows of {which} differ in {name}: say --variant={name} or --task={name} if it tells them"
+        " apart, " + ("--variant=none" if alone else "or leave that column out") + " if not"
       )
 
 
@@ -184,7 +188,7 @@ def _at(
   firsts = pd.Series(log.run_R).drop_duplicates().index.to_numpy()  # of each run, in order
   if chosen == "last":
     row_G = _last(log, written, len(firsts))
-    said, warnings = _last_said(log, row_G, at)
+    said, warnings = _last_said(log, written, row_G, at)
   elif chosen.startswith("best:"):
     row_G, said, warnings = _best(rows, roles, log, written, chosen, kept)
   else:
@@ -233,7 +237,9 @@ def _last(log: _Log, written: np.ndarray, runs: int) -> np.ndarray:
   return row_G
 
 
-def _last_said(log: _Log, row_G: np.ndarray, at: str | None) -> tuple[str, list[str]]:
+def _last_said(
+  log: _Log, written: np.ndarray, row_G: np.ndarray, at: str | None
+) -> tuple[str, list[str]]:
   step_G = log.step_R[row_G[row_G >= 0]]
   step_G = step_G[~np.isnan(step_G)]
   by_default = "" if at else " (the default of --at)"
@@ -244,11 +250,12 @@ def _last_said(log: _Log, row_G: np.ndarray, at: str | None) -> tuple[str, list[
     return f"the last value of each run{by_default}, at {log.name} {high:g}", []
   said = f"the last value of each run{by_default}, at {log.name} {low:g} to {high:g}"
   short = int((step_G < high).sum())
-  return said, [
+  note = (
     f"{counted(short, 'run')} of {len(step_G):,} end{'s' * (short == 1)} before {log.name}"
-    f" {high:g}: values of unlike steps are compared; --at={_flag(log)}:{low:g} takes one that all"
-    " have"
-  ]
+    f" {high:g}: values of unlike steps are compared"
+  )
+  shared = len(np.unique(log.run_R[written & (log.step_R == low)])) == len(step_G)
+  return said, [note + f"; --at={_flag(log)}:{low:g} takes one that all have" * shared]
 
 
 def _flag(log: _Log) -> str:
