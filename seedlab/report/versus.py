@@ -1,4 +1,4 @@
-"""What a comparison says, in words: for the terminal, for a paper (Markdown), for machines."""
+"""What a comparison says, in words: for the terminal, for a paper, for machines."""
 
 import math
 import textwrap
@@ -9,6 +9,8 @@ import numpy as np
 from seedlab.comparisons import LEVEL, Comparison, Pair
 from seedlab.config import STREAMS
 from seedlab.findings import Findings, counted
+from seedlab.report import latex as latex_form
+from seedlab.report import markdown as markdown_form
 from seedlab.report import words
 from seedlab.stats import comparison, planning, sequential
 from seedlab.stats.comparison import TwoSweeps
@@ -353,13 +355,20 @@ def _duration(hours: float) -> str:
 
 def markdown(found: Comparison) -> str:
   """A sentence for each variant and a table, ready for a paper."""
+  return markdown_form.document(*for_paper(found))
+
+
+def latex(found: Comparison) -> str:
+  """The same for LaTeX."""
+  return latex_form.document(*for_paper(found))
+
+
+def for_paper(found: Comparison) -> tuple[list[str], list[tuple[str, ...]]]:
+  """A sentence for each variant, and the rows of a table, the head first."""
   rows = _sweep_rows(found)
   deltas = ["difference (interval)", "-", *(_delta(pair) for pair in found.pairs)]
   table = [(*row, delta) for row, delta in zip(rows, deltas, strict=True)]
-  lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
-  lines.insert(1, "|" + " --- |" * len(table[0]))
-  sentences = [_sentence(pair, found.margin) for pair in found.pairs]
-  return "\n\n".join([*sentences, "\n".join(lines)])
+  return [_sentence(pair, found.margin) for pair in found.pairs], table
 
 
 def _delta(pair: Pair) -> str:
