@@ -39,8 +39,8 @@ _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class Store(xarray.Dataset):
   """An opened store: a Dataset in all, whose `attrs` hold the manifest and yet can be written.
 
-  NetCDF knows no nested attributes and, in its version 3, which needs SciPy alone, no unsigned and
-  no large whole numbers, and version 3 of Zarr knows no byte strings (the digests).
+  NetCDF knows no nested attributes and, in its version 3, which needs SciPy alone, no unsigned, no
+  large and no half-precision numbers; version 3 of Zarr knows no byte strings (the digests).
   """
 
   __slots__ = ()
@@ -49,7 +49,8 @@ class Store(xarray.Dataset):
     """`xarray.Dataset.to_netcdf`, equal values read back by `xarray.open_dataset`.
 
     Attributes that are neither text nor a number (and None, True, False) become JSON text, which
-    `json.loads` turns back. Whole numbers beyond 32 bits become float64.
+    `json.loads` turns back. Whole numbers beyond 32 bits become float64, and half precision
+    becomes single.
 
     Raises UserError for whole numbers that float64 does not hold (beyond 2^53).
     """
@@ -72,13 +73,14 @@ def _netcdf_variable(name: Any, variable: xarray.Variable) -> xarray.Variable:
     values = values.view(f"i{values.itemsize}")
     attributes["_Unsigned"] = "true"  # a convention that xarray, netCDF-Java and others decode
   elif values.dtype.kind in "iu" and (values != values.astype(np.int32)).any():
-    numbers = values.astype(np.float64)
-    if (abs(numbers) > 2**53).any():
+    if ((values > 2**53) | (values < -(2**53))).any():
       raise UserError(
         f"{name} holds whole numbers beyond 2^53, which a NetCDF file of version 3 cannot; use"
         " to_zarr, or drop_vars first"
       )
-    values = numbers
+    values = values.astype(np.float64)
+  elif values.dtype == np.float16:
+    values = values.astype(np.float32)
   return xarray.Variable(variable.dims, values, attributes)
 
 

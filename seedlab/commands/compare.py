@@ -28,11 +28,11 @@ POSITIONAL = ("A", "...")
 
 
 def main(argv: list[str]) -> None:
-  from seedlab import comparisons, report  # after the flags: a mistake answers at once
-
   forms = [f"--{flag.name}" for flag in (_JSON, _MARKDOWN, _LATEX) if flag.value]
   if len(forms) > 1:
     raise UserError(f"{' and '.join(forms)} are {len(forms)} forms of one answer; give one")
+  from seedlab import comparisons, report  # after the flags: a mistake answers at once
+
   found = comparisons.compare(
     argv[1:],
     _METRIC.value,

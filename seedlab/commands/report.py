@@ -36,10 +36,10 @@ POSITIONAL = ("DIR",)
 
 
 def main(argv: list[str]) -> None:
-  from seedlab import findings, records, report  # after the flags: a mistake answers at once
-
   if _LATEX.value and _MARKDOWN.value:
     raise UserError("--markdown and --latex are 2 forms of one answer; give one")
+  from seedlab import findings, records, report  # after the flags: a mistake answers at once
+
   place = pathlib.Path(argv[1])
   if place.is_file():
     tables = findings.examine_table(findings.read_table(place), _METRIC.value)

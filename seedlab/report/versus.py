@@ -16,6 +16,7 @@ from seedlab.stats import comparison, planning, sequential
 from seedlab.stats.comparison import TwoSweeps
 from seedlab.stats.single import Interval
 
+SCHEMA = 1  # of comparison.schema.json; another number where a field changes or goes
 _FEW = 5  # pairs below which a bootstrap of wins says nothing
 _FAR = 1_000_000  # runs beyond which a forecast is only "more than"
 
@@ -386,8 +387,9 @@ def _sentence(pair: Pair, margin: float | None) -> str:
 
 
 def json_values(found: Comparison) -> dict[str, Any]:
-  """Everything as JSON values; differences are variant - baseline in `unit`, nan is null."""
+  """Everything as JSON values (docs/json.md); of the form that comparison.schema.json describes."""
   return {
+    "schema": SCHEMA,
     "metric": found.metric,
     "unit": "%" if found.sweeps[0].percent else found.unit.strip() or None,
     "better": {1: "higher", -1: "lower", 0: None}[found.sweeps[0].better],
