@@ -158,6 +158,10 @@ def test_a_grid_is_one_table_in_either_form():
   assert "\n\\midrule\n4 & 4 & 19.75" in written and "\na\\&b & 4 & 19.75" in written
 
 
+def losses(seed: int, metric: str = "test_loss", **lost) -> xarray.Dataset:
+  return sweep(noisy(seed), metric, **lost)
+
+
 def crossed(seed: int) -> xarray.Dataset:
   """Two initial weights by thirty orders."""
   levels = {"init": np.arange(60) // 30, "order": np.arange(60) % 30}
@@ -177,8 +181,15 @@ COMPARED = {
   "stores": lambda: compare([store(errors()), store(errors(seed=1), diverged=(3,))], margin=1),
   "all diverged": lambda: compare([store(errors()), store(errors(seed=1), diverged=range(60))]),
   "missing": lambda: compare([store(errors()), store(errors(seed=1), missing=(3, 4))]),
-  "crossed": lambda: compare([crossed(0), crossed(1)]),
+  "losses that diverged": lambda: compare([losses(0), losses(1, diverged=(1, 2), missing=(5,))]),
+  "crossed": lambda: compare([crossed(0), crossed(1)], margin=1),
   "of another size": lambda: compare([sweep(noisy(0, 35)), sweep(noisy(1), first=500)]),
+  "a route": lambda: compare([sweep(noisy(n, 40, n / 9), planned_n=10) for n in range(3)]),
+  "looked": lambda: compare(table(A=noisy(0, 20), B=noisy(1, 20, 0.3)), looked=True, margin=2),
+  "sigma": lambda: compare(table(A=noisy(0, 3), B=noisy(1, 3)), sigma=1.0, margin=9),
+  "no direction, diverged": lambda: compare(
+    [losses(0, "score"), losses(1, "score", diverged=(1, 2))]
+  ),
 }  # fmt: skip
 
 
@@ -198,7 +209,7 @@ def test_json_is_of_the_form_that_the_schema_describes(kind):
 @pytest.mark.parametrize("outcome", ["better", "worse", "equal", "open"])
 def test_the_schema_refuses_an_outcome_without_a_direction(outcome):
   values = report.comparison_json(COMPARED["no direction"]())
-  values["comparisons"][0]["outcome"] = outcome
+  values["comparisons"][0] |= {"outcome": outcome, "p_equal": 0.01}
   with pytest.raises(jsonschema.ValidationError, match="unknown direction"):
     validated(values)
   values = report.comparison_json(COMPARED["a plan"]())

@@ -238,9 +238,14 @@ def latex(found: Comparison) -> str:
 
 def for_paper(found: Comparison) -> tuple[list[str], list[tuple[str, ...]]]:
   """A sentence for each variant, and the rows of a table, the head first."""
-  rows = _sweep_rows(found)
-  deltas = ["difference (interval)", "-", *(_delta(pair) for pair in found.pairs)]
-  table = [(*row, delta) for row, delta in zip(rows, deltas, strict=True)]
+  head, *rows = _sweep_rows(found)
+  deltas = {(pair.variant.name, pair.task): _delta(pair) for pair in found.pairs}
+  table = [(*head, "difference (interval)")]
+  for sweep, row in zip(found.sweeps, rows, strict=True):
+    table.append((*row, deltas.get((sweep.name, sweep.task), "-")))
+  if any(sweep.task for sweep in found.sweeps):
+    tasks = ["task", *(sweep.task for sweep in found.sweeps)]
+    table = [(task, *row) for task, row in zip(tasks, table, strict=True)]
   return [_sentence(pair) for pair in found.pairs], table
 
 
