@@ -217,7 +217,7 @@ def test_numbers_as_people_write_them(file, cells, between, expected):
 @pytest.mark.parametrize(
   ("cells", "message"),
   [
-    (["1,234", "1,235"], "acc='1,234' in line 2 is not a number; it may be a decimal"),
+    (["1,234", "1,235"], "acc='1,234' in line 2 is not a number; it may be a decimal sign"),
     (["93.1%", "0.93"], "acc='0.93' in line 3 is not a number; others have a percent"),
     (["0,93", "0.93"], "acc='0.93' in line 3 is not a number; others have .* comma"),
     (["1", "high"], "acc='high' in line 3 is not a number; leave the cell empty"),
@@ -228,6 +228,12 @@ def test_numbers_as_people_write_them(file, cells, between, expected):
 def test_numbers_that_may_mean_two_things_are_refused(file, cells, message):
   rows = "".join(f'{n},"{cell}"\n' for n, cell in enumerate(cells))
   refused(file(f"seed,acc\n{rows}"), message)
+
+
+def test_a_point_in_a_file_of_decimal_commas_may_mean_thousands(file):
+  path = file("seed;other;loss\n0;1,5;3.281\n1;1,6;3.279\n")
+  refused(path, "loss='3.281' in line 2 is not a number; it may be a decimal sign", metric="loss")
+  assert tables.read(path, metric="other").frame["value"].tolist() == [1.5, 1.6]
 
 
 def test_fractions_beside_percentages_are_said(file):

@@ -33,18 +33,22 @@ _LIVE = flags.DEFINE_bool("live", False, "write the page again as runs land, unt
 _FIGURES = flags.DEFINE_string(
   "figures", None, "also write the figures to this directory, as PDF and SVG"
 )
+_MARKDOWN = flags.DEFINE_bool("markdown", False, "print sentences and a table for a paper")
+_LATEX = flags.DEFINE_bool("latex", False, "the same in LaTeX, the table with booktabs")
 _SECONDS = 2.0  # between two looks at a growing store
 
 POSITIONAL = ("DIR",)
 
 
 def main(argv: list[str]) -> None:
-  from seedlab import records, report, tables  # after the flags: a mistake answers at once
+  if _LATEX.value and _MARKDOWN.value:
+    raise UserError("--markdown and --latex are 2 forms of one answer; give one")
+  from seedlab import findings, records, report, tables  # after the flags: a mistake answers at once
 
   place = pathlib.Path(argv[1])
   if not (place / ".zmetadata").exists() and list(place.glob("*/.zmetadata")):
     cells = report.grid_cells(place)
-    print(report.grid_text(cells, _METRIC.value))
+    print(report.grid_text(cells, _METRIC.value, _form()))
     page = report.grid_page(cells, _METRIC.value, better=_BETTER.value)
     _write(page, place / "report.html")
   elif tables.is_table(place):
@@ -53,11 +57,32 @@ def main(argv: list[str]) -> None:
     while _LIVE.value and not _sweep(place, live=True):
       time.sleep(_SECONDS)
     with records.readable(place):
-      print(report.text(_opened(place), _METRIC.value, _DETAILS.value))
+      print(_said([findings.examine(_opened(place), _METRIC.value)]))
       _sweep(place, live=False)
       if _FIGURES.value:
         for path in report.save_figures(_opened(place), _FIGURES.value, _METRIC.value):
-          print(f"figure: {path}")
+          _place(f"figure: {path}")
+
+
+def _form() -> Any:
+  """How to write for a paper; None for a terminal."""
+  return "latex" if _LATEX.value else "markdown" if _MARKDOWN.value else None
+
+
+def _said(found: list) -> str:
+  from seedlab import report
+
+  if _form():
+    return report.paper_tables(found, _form())
+  titles = [" on ".join(filter(None, (one.name, one.task))) for one in found]
+  names = [f"{title}\n" * bool(title) for title in titles]
+  texts = [report.table_text(one, _DETAILS.value) for one in found]
+  return "\n\n".join(map("".join, zip(names, texts, strict=True)))
+
+
+def _place(line: str) -> None:
+  """Where a file is, beside what a paper is to take from the standard output."""
+  print(line, file=sys.stderr if _form() else sys.stdout)
 
 
 def _opened(place: pathlib.Path) -> "xarray.Dataset":
@@ -94,11 +119,11 @@ def _table(place: pathlib.Path) -> None:
   )
   print("\n".join(table.said), file=sys.stderr)
   sweeps = [found.turned(_BETTER.value) for found in findings.examine_table(table)]
-  for found in sweeps:
-    title = " on ".join(filter(None, (found.name, found.task)))
-    print(f"{title}\n" * bool(title) + report.table_text(found, _DETAILS.value) + "\n")
+  print(_said(sweeps) + "\n")
   if len(sweeps) == 1:
     page = report.table_page(sweeps[0], place.name)
+  elif len({sweep.name for sweep in sweeps}) == 1:
+    return  # one variant on several tasks: no page compares them
   else:
     page = report.comparison_page(comparisons.compare(table, better=_BETTER.value), place.name)
   _write(page, place / "report.html" if place.is_dir() else place.with_suffix(".html"))
@@ -111,4 +136,4 @@ def _write(page: str, path: pathlib.Path, quiet: bool = False) -> None:
     raise UserError(f"--page={_PAGE.value!r} must end in .html")
   path = report.write(page, _PAGE.value or path)
   if not quiet:
-    print(f"page: {path}")
+    _place(f"page: {path}")

@@ -130,7 +130,10 @@ def _separated(cells: list[str], comma: bool) -> list[str]:
   )
   found = []
   for cell in cells:
-    if decimal and (_COMMA.fullmatch(cell) or (comma and _GROUPED_POINTS.fullmatch(cell))):
+    points = comma and _GROUPED_POINTS.fullmatch(cell)
+    if points and not with_comma:
+      found.append("")  # 1.234 is 1234 if it is written as the rest of the file
+    elif decimal and (_COMMA.fullmatch(cell) or points):
       found.append(cell.replace(".", "").replace(",", "."))
     elif decimal and with_comma and "." in cell:
       found.append("")  # a decimal point among decimal commas
@@ -153,8 +156,8 @@ def refuse(name: str, column: pd.Series, found: Numbers, place: Place) -> None:
     row = int(np.argmax(found.wrong_R))
     cell = text(column)[row]
     hint = "leave the cell empty for a run of which nothing is known, or write diverged"
-    if _EITHER.fullmatch(cell):
-      hint = "it may be a decimal comma or one between thousands; write the numbers without it"
+    if _EITHER.fullmatch(cell) or _GROUPED_POINTS.fullmatch(cell):
+      hint = "it may be a decimal sign or one between thousands; write the numbers without it"
     elif may_be_number(cell):
       hint = "others have a percent sign or a decimal comma; write the column in one way"
     raise UserError(f"{name}={short(cell)!r} in {place(row)} is not a number; {hint}")

@@ -152,14 +152,14 @@ def _csv(path: pathlib.Path, text: str) -> Rows:
   while head and not head[-1].strip() and all(len(row) < len(head) for row in rows[1:]):
     head = head[:-1]
   wide = len(head)
-  for number, row in enumerate(rows[1:], 1):
+  for place, row in enumerate(rows[1:], 1):
     if len(row) > wide and not any(map(str.strip, row[wide:])):
-      row = rows[number] = row[:wide]
+      row = rows[place] = row[:wide]
     if len(row) != wide:
       raise _unreadable(
         path,
         ".csv",
-        f"Expected {wide} fields in line {lines[number]}, saw {len(row)}"
+        f"Expected {wide} fields in line {lines[place]}, saw {len(row)}"
         + (f"; the first one too many is column {wide + 1}" if len(row) > wide else ""),
       )
   columns = list(zip(*rows[1:], strict=True)) or [()] * wide
