@@ -43,7 +43,8 @@ POSITIONAL = ("DIR",)
 def main(argv: list[str]) -> None:
   if _LATEX.value and _MARKDOWN.value:
     raise UserError("--markdown and --latex are 2 forms of one answer; give one")
-  from seedlab import findings, records, report, tables  # after the flags: a mistake answers at once
+  # After the flags: a mistake answers at once.
+  from seedlab import findings, records, report, tables
 
   place = pathlib.Path(argv[1])
   if not (place / ".zmetadata").exists() and list(place.glob("*/.zmetadata")):
