@@ -23,7 +23,7 @@ import xarray
 
 from seedlab import meanings, stats
 from seedlab.config import STREAMS
-from seedlab.errors import UserError, choice_error
+from seedlab.errors import UserError, choice_error, counted
 from seedlab.meanings import chance_level
 from seedlab.stats import pairs
 from seedlab.stats.single import Interval
@@ -146,11 +146,6 @@ class Findings:
   def turned(self, better: meanings.Direction | None) -> "Findings":
     """The same where someone says which way is better; None leaves it as it is."""
     return self if better is None else dataclasses.replace(self, better=_SIGNS[better])
-
-
-def counted(number: int, noun: str) -> str:
-  """The number with its noun in the right form: "1 run", "1,000 runs"."""
-  return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def stated(dataset: xarray.Dataset, metric: str | None, better: str | None) -> xarray.Dataset:
@@ -471,8 +466,8 @@ def disagreement(dataset: xarray.Dataset) -> Disagreement | None:
   unsaid = max(int(label_E.max()) + 1 - votes_ExK.shape[1], 0)  # classes no run predicts
   votes_ExK = np.pad(votes_ExK, ((0, 0), (0, unsaid)))
   churn = pairs.pair_mean(pairs.churn_rows(labels_RxE, votes_ExK))
-  counted = votes_ExK.astype(np.float64)
-  confusion_KxK = counted.T @ counted / (runs * (runs - 1) * examples)
+  votes = votes_ExK.astype(np.float64)
+  confusion_KxK = votes.T @ votes / (runs * (runs - 1) * examples)
   np.fill_diagonal(confusion_KxK, 0)
   instability_E = pairs.example_churn(votes_ExK)
   probability = _probabilities(dataset, sound)
