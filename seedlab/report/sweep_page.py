@@ -10,7 +10,7 @@ import numpy as np
 import xarray
 
 from seedlab import findings
-from seedlab.findings import Findings
+from seedlab.findings import Findings, counted
 from seedlab.report import charts, words
 from seedlab.report.flips import instability
 from seedlab.report.markup import escape, figures, label_of, page, plain_table, section
@@ -99,7 +99,7 @@ def _sweep_charts(found: Findings, digests: Mapping[int, str]) -> dict[str, Any]
   label = label_of(found)
   mean, sd = words.number(found, s.mean, s.sd), words.number(found, s.sd, s.sd)
   bars = f"The bar spans one standard deviation ({sd}) to either side of the mean"
-  if found.examples:
+  if words.own_share(found):
     own = words.number(found, column.sd, s.sd)
     bars = (
       f"The bars span one standard deviation to either side of the mean: as measured on this test"
@@ -110,14 +110,16 @@ def _sweep_charts(found: Findings, digests: Mapping[int, str]) -> dict[str, Any]
     outside = " Diverged runs stand at chance level among the runs, and not in the histogram."
   elif found.diverged:
     outside = f" Diverged runs are {'at chance level' if found.failed_R.all() else 'not drawn'}."
+  over = counted(s.n, "run") + " that did not diverge" * bool(found.diverged)
+  over += f" of {found.planned:,}" * (s.n < found.planned)
   drawn = {
     "distribution": (
       charts.distribution(found, charts.runs(found, digests), label),
-      f"Histogram of {label} over {s.n:,} runs, from {words.number(found, s.min, s.sd)} to"
+      f"Histogram of {label} over {over}, from {words.number(found, s.min, s.sd)} to"
       f" {words.number(found, s.max, s.sd)}, half of them between"
       f" {words.number(found, s.q25, s.sd)} and {words.number(found, s.q75, s.sd)}; mean {mean},"
       f" sd {sd}.",
-      f"How often each value occurs among {s.n:,} runs, and below each run. {bars}.{outside}",
+      f"How often each value occurs among {over}, and below each run. {bars}.{outside}",
     ),
     "ranked": (
       charts.ranked(found, charts.runs(found, digests), label),
