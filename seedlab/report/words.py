@@ -100,11 +100,12 @@ def _step(found: Findings) -> str:
   return f"{step} (one of {found.examples:,} test examples)" if found.examples else step
 
 
-def share(count: int, n: int) -> str:
+def share(count: int, n: int, noun: str = "") -> str:
   """A count of n independent runs with its exact interval: "3 of 100 (3 %, ... 0.6 to 8.5 %)"."""
   of = resolution.rate(count, n)
   low, high = _percent(of.low), _percent(of.high)
-  return f"{count:,} of {n:,} ({_percent(of.estimate)} %, 95 % interval {low} to {high} %)"
+  of_n = f"{count:,} of {counted(n, noun) if noun else format(n, ',')}"
+  return f"{of_n} ({_percent(of.estimate)} %, 95 % interval {low} to {high} %)"
 
 
 def _percent(fraction: float) -> str:
@@ -126,6 +127,13 @@ def _spoilt(found: Findings) -> str:
   return "runs that lie apart from all others" * bool(_apart(found).collapsed_R.any())
 
 
+def _usual_sd(found: Findings) -> float:
+  """The sd that sets the digits of a value: that of the runs that do not lie apart."""
+  column = found.columns[-1]
+  apart_R = _apart(found).collapsed_R
+  return float(column.values[~apart_R].std(ddof=1)) if apart_R.any() else column.summary.sd
+
+
 def _collapsed(found: Findings) -> list[str]:
   """Says it where runs lie far apart from all the others."""
   if found.failed_R.all() or not _apart(found).collapsed_R.any():
@@ -134,9 +142,9 @@ def _collapsed(found: Findings) -> list[str]:
   n, count = len(apart_R), int(apart_R.sum())
   below = column.values[apart_R].max() < column.values[~apart_R].min()
   worse = found.better == (1 if below else -1)
-  many = share(count, n) if found.independent else f"{count:,} of {n:,}"
+  many = share(count, n, "run") if found.independent else f"{count:,} of {counted(n, 'run')}"
   did = "collapsed" if worse else f"lie{'s' * (count == 1)} apart"
-  median = number(found, column.summary.median, column.values[~apart_R].std())
+  median = number(found, column.summary.median, _usual_sd(found))
   return [
     f"{many} {did}, far {'below' if below else 'above'} all the others: mean and sd follow them,"
     f" and the median ({median}{' %' * found.percent}) and the interquartile mean do not."
@@ -184,10 +192,13 @@ def _split(found: Findings) -> list[str]:
 def _without_diverged(found: Findings) -> list[str]:
   if not found.diverged:
     return []
-  many = share(found.diverged, found.completed) if found.independent else f"{found.diverged:,}"
+  many = f"{found.diverged:,} of {counted(found.completed, 'run')}"
+  if found.independent:
+    many = share(found.diverged, found.completed, "run")
   one = found.diverged == 1
   if found.chance is None:
-    return [f"{many} diverged and {'is' if one else 'are'} lost: no number here has a value of it."]
+    lost = "is lost: it is" if one else "are lost: they are"
+    return [f"{many} diverged and {lost} in no other number here."]
   diverged = f"diverged and count{'s' * one} as chance ({number(found, found.chance, 0)} %)"
   if len(found.columns) == 1:
     return [f"{'This run' if one else 'All of these runs'} {diverged}."]
@@ -208,7 +219,9 @@ def rows(found: Findings) -> list[tuple[str, ...]]:
 def _cells(found: Findings, column: Column) -> dict[str, str]:
   s = column.summary
 
-  def show(value: float, scale: float = s.sd) -> str:
+  usual = _usual_sd(found)
+
+  def show(value: float, scale: float = usual) -> str:
     return number(found, value, scale)
 
   cells = {"runs": f"{s.n:,}"}
@@ -223,8 +236,8 @@ def _cells(found: Findings, column: Column) -> dict[str, str]:
   else:
     cells["mean"] = show(s.mean)
   if s.n > 1:
-    cells["sd"] = show(s.sd)
-    if found.examples:
+    cells["sd"] = show(s.sd, s.sd)
+    if found.examples and s.n > 2:
       cells["distribution-wise sd"] = show(column.sd)
       cells["sd if errors were independent"] = show(math.sqrt(column.independent))
   worst, best = (_some(runs) for runs in ends(found, column))
@@ -266,24 +279,26 @@ def _inference(found: Findings) -> list[tuple[str, str]]:
   listed = [] if found.failed_R.all() else [("collapsed", _seen(found))]
   if s.n < 3 or not s.sem > 0 or found.failed_R.all():
     return listed
-  void = f"not given: {spoilt} make it void"
+  void, scale = f"not given: {spoilt} make it void", s.sem
+  if spoilt:
+    scale = _usual_sd(found) / math.sqrt(s.n)
   middle = single.interquartile_mean(values_R, h=found.grid)
   listed += [
     ("mean, interval that forgives looking again", void if spoilt else _again(found)),
-    ("interquartile mean", interval(found, _within(found, middle), s.sem)),
+    ("interquartile mean", interval(found, _within(found, middle), scale)),
   ]
   if spoilt:
     listed.append(_median(found))
   if not s.gap:
     return listed
-  scale = s.sd / math.sqrt(s.n)
-  spread = void if spoilt else interval(found, single.sd_interval(values_R), scale)
+  sd = single.sd_interval(values_R)
+  spread = void if spoilt else interval(found, sd, s.sd / math.sqrt(s.n))
   listed.append(("sd with its 95 % interval", spread))
   if found.own is not None:
     sds = [math.sqrt(max(x, 0)) for x in (found.own.estimate, found.own.low, found.own.high)]
     own = Interval(*sds, found.own.level, found.own.method)
     listed.append(("distribution-wise sd with its 95 % interval", interval(found, own, s.sd)))
-  k = next((k for k in _SUBSETS if 5 * k <= s.n), None)
+  k = None if spoilt else next((k for k in _SUBSETS if 5 * k <= s.n), None)
   if k:
     gap = single.expected_range(values_R, k)
     listed.append((f"expected gap of {k} new seeds", interval(found, gap, s.sd)))
@@ -334,8 +349,9 @@ def _median(found: Findings) -> tuple[str, str]:
   """Of the first column; on a grid half a step wider to either side."""
   column, half = found.columns[0], found.grid / 2
   of = single.quantile_interval(column.values, 0.5)
-  of = dataclasses.replace(of, low=of.low - half, high=of.high + half)
-  return "median, whatever the distribution", interval(found, of, column.summary.sem)
+  of = _within(found, dataclasses.replace(of, low=of.low - half, high=of.high + half))
+  scale = _usual_sd(found) / math.sqrt(column.summary.n)
+  return "median, whatever the distribution", interval(found, of, scale)
 
 
 def _forecast(found: Findings) -> list[tuple[str, str]]:
@@ -480,7 +496,7 @@ def notes(found: Findings) -> list[str]:
       "Runs share seeds (a crossed design), so they are not independent draws: no standard error"
       " of the mean as if they were is given, and every sd describes these runs alone."
     )
-  elif n > 1:
+  elif column.summary.sem > 0:
     held = ", the fixed streams as they are" if found.fixed else ""
     scope = "this test set" if found.examples else "the same evaluation"
     notes.append(
@@ -492,12 +508,12 @@ def notes(found: Findings) -> list[str]:
         f"The values lie in steps of {_step(found)}. What that hides, a variance of a twelfth of"
         " the squared step, is part of the standard error and of the intervals of the mean."
       )
-  if n > 1 and found.examples:
+  if n > 2 and found.examples:
     notes.append(
       "The distribution-wise sd is what new test examples would show of the spread (unbiased"
       " variance, Jordan, ICLR 2024, theorem 2; an estimate below zero is given as 0)."
     )
-  if 1 < n < 30:
+  if 1 < n < 30 and column.summary.gap:
     notes.append(
       f"Few runs: an sd from {n} is itself uncertain by about"
       f" {100 / math.sqrt(2 * (n - 1)):.0f} % (one standard error, for normal values)."
@@ -514,6 +530,13 @@ def _warning(found: Findings, column: Column) -> str:
   """What the best run is not."""
   s = column.summary
   best = s.max if found.better > 0 else s.min
+  if _spoilt(found):
+    lead = number(found, abs(best - s.median), _usual_sd(found)) + " points" * found.percent
+    return (
+      f"The best run is not the result: picked out of {s.n:,} by its luck, it leads the median by"
+      f" {lead}. Quote the median or the interquartile mean with its interval, and beside it how"
+      f" many of the runs {'diverged' if found.diverged else 'lie apart'}."
+    )
   lead, points = number(found, abs(best - s.mean), s.sd), " points" if found.percent else ""
   said = (
     f"The best run is not the result: picked out of {s.n:,} by its luck, it leads the mean by"
