@@ -10,7 +10,7 @@ import numpy as np
 import xarray
 
 from seedlab import findings
-from seedlab.findings import Findings, counted
+from seedlab.findings import Findings
 from seedlab.report import charts, words
 from seedlab.report.flips import instability
 from seedlab.report.markup import escape, figures, label_of, page, plain_table, section
@@ -110,8 +110,7 @@ def _sweep_charts(found: Findings, digests: Mapping[int, str]) -> dict[str, Any]
     outside = " Diverged runs stand at chance level among the runs, and not in the histogram."
   elif found.diverged:
     outside = f" Diverged runs are {'at chance level' if found.failed_R.all() else 'not drawn'}."
-  over = counted(s.n, "run") + " that did not diverge" * bool(found.diverged)
-  over += f" of {found.planned:,}" * (s.n < found.planned)
+  over = words.runs_told(found, -1)
   drawn = {
     "distribution": (
       charts.distribution(found, charts.runs(found, digests), label),

@@ -66,9 +66,10 @@ def _noun(found: Findings) -> str:
   return "seed" if found.independent else "run"
 
 
-def runs_told(found: Findings) -> str:
-  """The runs behind the first column, in words: "60 seeds", or which of them where some lack."""
-  n, lost = found.columns[0].summary.n, found.diverged and found.chance is None
+def runs_told(found: Findings, number: int = 0) -> str:
+  """The runs behind a column, in words: "60 seeds", or which of them where some lack."""
+  n = found.columns[number].summary.n
+  lost = n < found.completed
   form = ("is" if n == 1 else "are") + " finished"
   which = [form] * bool(found.missing) + ["did not diverge"] * bool(lost)
   if not which:
