@@ -153,20 +153,12 @@ def _collapsed(found: Findings) -> list[str]:
 
 
 def own_share(found: Findings) -> Interval | None:
-  """The share of the variance that is the networks' own; None where nothing narrow is known.
-
-  theta / (theta (E-1) / E + c), theta the distribution-wise variance and c the variance if errors
-  were independent: the limits of theta, put through it. None where they are more than half apart.
-  """
+  """The share of the variance that is the networks' own; None where its interval says nothing."""
   own, column = found.own, found.columns[-1]
   if own is None or column.summary.n < 3 or not column.summary.gap:
     return None
-  theta = np.array([own.estimate, own.low, own.high])
-  raw = theta * (found.examples - 1) / found.examples + column.independent
-  estimate, low, high = np.clip(theta / raw, 0, 1)
-  if not high - low <= _VACUOUS:
-    return None
-  return Interval(float(estimate), float(low), float(high), own.level, own.method)
+  part = single.distribution_wise_share(own, column.independent, found.examples)
+  return part if part.high - part.low <= _VACUOUS else None
 
 
 def _split(found: Findings) -> list[str]:

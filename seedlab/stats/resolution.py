@@ -18,7 +18,7 @@ from seedlab.stats.single import ROUNDING, Interval, finite_values, upper_tail, 
 __all__ = ["Collapse", "collapse", "rate", "step", "variance"]
 
 _NOISE = 1e-6  # of the range: a common step below it is not a grid but rounding
-_FLOAT32 = 2.0**-22  # of the largest value: rounding of differences of two float32
+_FLOAT32 = 2.0**-18  # of the largest value: rounding of multiples of differences of float32
 _DIGITS = 6  # significant digits up to which a number looks printed
 _DISTINCT = 4  # values from which the differences tell a grid by themselves
 SEEN_FROM = 5  # runs below which a collapsed one cannot be told from spread

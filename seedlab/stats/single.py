@@ -197,6 +197,25 @@ def distribution_wise_interval(errors_RxE: ArrayLike, level: float = 0.95) -> In
   return Interval(estimate, float(low), float(high), level, method)
 
 
+def distribution_wise_share(own: Interval, independent: float, examples: int) -> Interval:
+  """Share of the variance over runs that new examples would show too, within [0, 1].
+
+    θ / (θ (E-1)/E + c)
+
+  with θ the distribution-wise variance and c the variance if errors were independent, whose sum
+  below the line is the raw variance over runs: the estimate and the limits of θ put through it.
+  c, a mean over all examples, is taken as known, as in the interval of θ.
+
+  Args:
+    own: θ, as `distribution_wise_interval` gives it.
+    independent: c, from `independent_errors_variance`, in the same unit.
+    examples: E.
+  """
+  theta = np.array([own.estimate, own.low, own.high])
+  part = np.clip(theta / (theta * (examples - 1) / examples + independent), 0, 1)
+  return Interval(*part.tolist(), own.level, own.method)
+
+
 def bands(values_RxE: ArrayLike, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
   """Over runs at each evaluation: quantiles float[len(levels), E] and sd float[E] (ddof = 1).
 
