@@ -19,6 +19,7 @@ WORDS = {True: ("worst", "best"), False: ("lowest", "highest")}
 _SUBSETS = (100, 10, 5)  # k of "k new seeds": the largest of which there are five times as many
 _LOOKS = 100  # at most, of a betting sequence
 _DRAWS = 20_000_000  # normal values drawn to judge the tails
+_FEWEST = 30  # runs: of fewer, the intervals that happen to be narrow enough to tell are often wrong
 _VACUOUS = 0.5  # width from which the interval of a share says nothing
 _SEEN = 0.01  # of the variance: from here on what a grid hides is spoken of
 _LOOSE = 2.0  # limits of an sd further apart forecast nothing: four times as many seeds
@@ -155,7 +156,7 @@ def _collapsed(found: Findings) -> list[str]:
 def own_share(found: Findings) -> Interval | None:
   """The share of the variance that is the networks' own; None where its interval says nothing."""
   own, column = found.own, found.columns[-1]
-  if own is None or column.summary.n < 3 or not column.summary.gap:
+  if own is None or column.summary.n < _FEWEST or not column.summary.gap:
     return None
   part = single.distribution_wise_share(own, column.independent, found.examples)
   return part if part.high - part.low <= _VACUOUS else None
@@ -350,17 +351,14 @@ def _median(found: Findings) -> tuple[str, str]:
 def _forecast(found: Findings) -> list[tuple[str, str]]:
   """How many seeds find a difference of half an sd, of the test that will judge them.
 
-  From the limits of the sd; nothing where these are so far apart that it would say nothing.
+  From the limits of the sd; nothing of few runs, or where these are far apart.
   """
   column = found.columns[0]
   s, of = column.summary, single.sd_interval(column.values)
-  if not (math.isfinite(of.high) and of.high <= _LOOSE * of.low):
+  if s.n < _FEWEST or not of.high <= _LOOSE * of.low:
     return []
-  alpha = 0.05 * route.weight(0)
-  sds = (s.sd, of.low, of.high)
-  each, fewest, most = (
-    planning.runs_for_difference(s.sd / 2, sd, alpha=alpha) for sd in sds
-  )
+  alpha, sds = 0.05 * route.weight(0), (s.sd, of.low, of.high)
+  each, fewest, most = (planning.runs_for_difference(s.sd / 2, sd, alpha=alpha) for sd in sds)
   half = number(found, s.sd / 2, s.sd) + found.unit
   said = f"{each:,} ({fewest:,} to {most:,}), 4 times in 5 by Welch's test at its first look"
   return [(f"seeds a sweep to find a difference of {half}", f"{said} ({100 * alpha:.0f} %)")]
