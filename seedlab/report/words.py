@@ -317,12 +317,14 @@ def _seen(found: Findings) -> str:
 def _again(found: Findings) -> str:
   """The mean with an interval that holds at every look, whichever looks there were.
 
-  A first look at 30 runs or more has the asymptotic sequence, an earlier one the anytime t, which
-  is wider and says something from 4 runs on.
+  Where the first look is known to be at 30 runs or more (a plan, a stopping rule) it is the
+  asymptotic sequence; otherwise the anytime t, which is wider and says something from 4 runs on.
+  Never one and then the other: together they would err too often.
   """
   column = found.columns[0]
   s = column.summary
-  if (found.planned_n or s.n) < sequential.BURN_IN:
+  ruled = found.dataset is not None and found.dataset.attrs.get("stop")
+  if (found.planned_n or (sequential.BURN_IN if ruled else 0)) < sequential.BURN_IN:
     of = sequential.anytime_t(s.mean, s.sem, s.n - 1, 5 * s.n)
   else:
     low, high = sequential.asymptotic_sequence(column.values[np.argsort(column.runs)])
