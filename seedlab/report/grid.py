@@ -4,11 +4,11 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from seedlab import comparisons, findings, records
 from seedlab.meanings import Direction
-from seedlab.report import charts, words
+from seedlab.report import charts, latex, markdown, words
 from seedlab.report.comparison_page import range_words
 from seedlab.report.markup import figures, label_of, page, plain_table, section
 
@@ -75,9 +75,14 @@ def grid_page(
 
 
 def grid_text(
-  cells: Sequence[tuple[Mapping[str, Any], str | os.PathLike]], metric: str | None = None
+  cells: Sequence[tuple[Mapping[str, Any], str | os.PathLike]],
+  metric: str | None = None,
+  form: Literal["latex", "markdown"] | None = None,
 ) -> str:
-  """One table over the cells of a grid: (the cell's field values, its store) in order."""
+  """One table over the cells of a grid, (the cell's field values, its store) in order.
+
+  For a terminal, or in one of the forms for a paper.
+  """
   lacking = False
   rows = [[*cells[0][0], "runs", "mean", "sd", "min", "max", "store"]]
   for values, directory in cells:
@@ -89,9 +94,12 @@ def grid_text(
     ]
     rows.append([*map(str, values.values()), _runs(found), *numbers, os.fspath(directory)])
     lacking |= of.n < found.planned
+  said = [f"{found.label}{', %' * found.percent}", *[_LACKING] * lacking]
+  if form:
+    return {"latex": latex.document, "markdown": markdown.document}[form](said, rows)
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-  return "\n".join([f"{found.label}{', %' * found.percent}", *lines, *[_LACKING] * lacking])
+  return "\n".join([said[0], *lines, *said[1:]])
 
 
 def _runs(found: findings.Findings) -> str:
