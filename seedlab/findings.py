@@ -114,10 +114,12 @@ class Findings:
     share seeds, and for more of them than are gone through a second time.
     """
     runs = np.sort(self.columns[-1].runs)
-    told = self.dataset is not None and self.examples and self.independent
-    if not told or self.failed_R.all() or len(runs) * self.examples > MOST_LABELS:
+    if self.failed_R.all() or len(runs) * self.examples > MOST_LABELS or not self.independent:
       return None
-    of = single.distribution_wise_interval(~self.correct(runs))
+    right = self.correct(runs)
+    if right is None:
+      return None
+    of = single.distribution_wise_interval(~right)
     square = 1e4 if self.percent else 1.0
     numbers = (square * of.estimate, square * of.low, square * of.high)
     return Interval(*numbers, of.level, of.method)

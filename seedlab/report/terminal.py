@@ -48,9 +48,7 @@ def table_text(found: Findings, details: bool = False) -> str:
   table = [
     "  ".join([name.ljust(first), *map(str.rjust, cells, others)]).rstrip() for name, *cells in rows
   ]
-  notes = [
-    _filled(note, "- ", "  ") for note in words.notes(found)
-  ]
+  notes = [_filled(note, "- ", "  ") for note in words.notes(found)]
   effects = [("share of the variance", "alone", "with interactions"), *words.effects(found)]
   effects = [f"{name.ljust(first)}  {own.ljust(22)}  {total}" for name, own, total in effects]
   parts = [
