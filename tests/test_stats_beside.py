@@ -222,6 +222,14 @@ def test_a_few_runs_that_all_win_prove_nothing(n):
     assert math.isnan(order.upper) and order.violation == 0
 
 
+def test_the_limit_of_the_violation_begins_at_five_runs():
+  rng = np.random.default_rng(25)
+  odd, even = np.arange(6) * 2.0 + 1, np.arange(6) * 2.0
+  for a, b in ((odd[:4], even), (odd, even[:4])):
+    assert math.isnan(beside.almost_stochastic_order(unpaired(a, b), rng).upper)
+  assert 0 < beside.almost_stochastic_order(unpaired(odd[:5], even[:5]), rng).upper < 1
+
+
 def test_samples_far_apart_have_no_upper_limit_of_the_violation():
   rng = np.random.default_rng(23)
   order = beside.almost_stochastic_order(unpaired(np.arange(9.0) + 50, np.arange(7.0)), rng)
