@@ -14,11 +14,11 @@ B = np.array([2.8, 2.9, 3.5, 3.0, 2.6, 3.4, 3.1])
 
 
 def paired(a, b):
-  return comparison.align(a, range(len(a)), b, range(len(b)))
+  return comparison.align(a, range(len(a)), b, range(len(b)), True)
 
 
 def unpaired(a, b):
-  return comparison.align(a, range(len(a)), b, range(10**6, 10**6 + len(b)))
+  return comparison.align(a, range(len(a)), b, range(len(b)), False)
 
 
 def covered(found, truth) -> float:

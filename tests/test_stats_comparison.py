@@ -15,11 +15,11 @@ B = np.array([2.8, 2.9, 3.5, 3.0, 2.6, 3.4, 3.1])
 
 
 def paired(a, b):
-  return comparison.align(a, range(len(a)), b, range(len(b)))
+  return comparison.align(a, range(len(a)), b, range(len(b)), True)
 
 
 def unpaired(a, b):
-  return comparison.align(a, range(len(a)), b, range(10**6, 10**6 + len(b)))
+  return comparison.align(a, range(len(a)), b, range(len(b)), False)
 
 
 def within(rate: float, nominal: float, repetitions: int) -> bool:
@@ -31,26 +31,25 @@ def covered(found, truth) -> float:
   return float(np.mean([i.low <= truth <= i.high for i in found]))
 
 
-def test_shared_runs_are_paired_and_the_rest_left_out():
-  two = comparison.align([10, 11, 12, 13], [7, 3, 5, 1], [20, 21, 22], [5, 8, 7])
+def test_pairs_are_the_shared_runs_and_the_rest_is_left_out():
+  two = comparison.align([10, 11, 12, 13], [7, 3, 5, 1], [20, 21, 22], [5, 8, 7], True)
   assert two.paired and two.left_out == 3
   np.testing.assert_array_equal(two.a_R, [12, 10])  # runs 5 and 7
   np.testing.assert_array_equal(two.b_S, [20, 22])
 
 
-def test_without_two_shared_runs_both_sweeps_are_used_whole():
-  two = comparison.align([1, 2, 3], [0, 1, 2], [4, 5], [2, 3])
+def test_unpaired_sweeps_are_used_whole():
+  two = comparison.align([1, 2, 3], [0, 1, 2], [4, 5], [1, 2], False)
   assert not two.paired and (len(two.a_R), len(two.b_S), two.left_out) == (3, 2, 0)
-  assert not comparison.align([1, 2, 3], [0, 1, 2], [4, 5], [1, 2], paired=False).paired
 
 
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (([1, 2], [0, 0], [1], [0]), "run 0 occurs more than once in sweep A"),
-    (([1, 2], [0, 1], [1], [0, 1]), r"sweep B has 1 values but run numbers \(2,\)"),
-    (([1, math.nan], [0, 1], [1], [0]), "1 of 2 values are not finite, first at 1"),
-    (([1, 2], [0, 1], [1], [5], True), "these sweeps share 0"),
+    (([1, 2], [0, 0], [1], [0], False), "run 0 occurs more than once in sweep A"),
+    (([1, 2], [0, 1], [1], [0, 1], False), r"sweep B has 1 values but run numbers \(2,\)"),
+    (([1, math.nan], [0, 1], [1], [0], False), "1 of 2 values are not finite, first at 1"),
+    (([1, 2], [0, 1], [1], [5], True), "paired sweeps share no run number"),
   ],
 )
 def test_align_refuses(arguments, message):
@@ -68,14 +67,14 @@ def test_rounding_is_a_tie():
 
 
 def test_snapped():
-  a, b = comparison.snapped([0.1 + 0.2, 5, 1 + 1e-11], [[0.3], [1.0]])
-  assert a.tolist() == [0.3, 5, 1 + 1e-11] and b.tolist() == [[0.3], [1]]
+  a, b = comparison.snapped([0.1 + 0.2, 5, 1 + 1e-11], [0.3, 1.0])
+  assert a.tolist() == [0.3, 5, 1 + 1e-11] and b.tolist() == [0.3, 1]
   # Of the larger of the two, not of the largest of all: small values beside a large one differ.
-  (small,) = comparison.snapped([1e15, 1.0, 1.0005, -1, -1 - 2e-16, 0, math.inf, -math.inf])
-  assert small.tolist() == [1e15, 1, 1.0005, -1 - 2e-16, -1 - 2e-16, 0, math.inf, -math.inf]
+  values = [1e15, 1.0, 1.0005, -1, -1 - 3e-16, 0, math.inf, -math.inf, math.inf]
+  small, _ = comparison.snapped(values, [])
+  assert small.tolist() == [*values[:3], values[4], *values[4:]]
   chain = 1 + np.array([3, 1, 2]) * 2.0**-52
-  assert comparison.snapped(chain)[0].tolist() == [1 + 2.0**-52] * 3
-  assert comparison.snapped([2.0], [])[1].tolist() == []
+  assert comparison.snapped(chain, [2])[0].tolist() == [1 + 2.0**-52] * 3
 
 
 def test_difference_is_scipys_t_test():

@@ -49,14 +49,16 @@ def ranks(
   Pairs without any spread are not settled. Few runs: resamples without spread make c
   infinite, and every set 1..S.
   """
-  samples = snapped(*[finite_values(v) for v in values])
+  samples = [finite_values(v) for v in values]
   lengths = [len(v) for v in samples]
   if len(samples) < 2 or min(lengths) < 2 or (paired and len(set(lengths)) > 1):
     raise ValueError(f"ranks need two sweeps of two runs, of equal length if paired: {lengths}")
+  level_values, _ = snapped(np.concatenate(samples), [])
+  samples = np.split(level_values, np.cumsum(lengths)[:-1])
   draw = _paired_moments if paired else _separate_moments
   ones = [np.full((1, n), 1 / n) for n in (lengths[:1] if paired else lengths)]
   (mean_S,), (variance_SxS,) = draw(samples, ones)
-  (mean_S,) = snapped(mean_S)  # of the same values in another order
+  mean_S, _ = snapped(mean_S, [])  # of the same values in another order
   weights = [rng.multinomial(n.shape[1], n[0], draws) / n.shape[1] for n in ones]
   mean_DxS, variance_DxSxS = draw(samples, weights)
   gap_SxS = mean_S[:, None] - mean_S
