@@ -1,5 +1,6 @@
 """Other methods for two sweeps: references, hand-worked cases, simulated worlds, too few runs."""
 
+import itertools
 import math
 
 import numpy as np
@@ -271,6 +272,102 @@ def test_mcnemar_is_statsmodels():
   found = beside.mcnemar(right_a, right_b)
   assert (found.only_a, found.only_b) == (121, 59)
   assert found.p_value == pytest.approx(4.4344492637551645e-06)
+
+
+# deep-significance 1.2.8: the examples of its README and notebook. The README's own numbers are
+# those of an earlier version in scenario 2; these were printed with numpy 2.4.6, scipy 1.17.1.
+
+SCENARIOS = {  # number of values, models a and b, comparisons, violation ratios, eps_min
+  1: (5, [(0.9, 0.8)], [(0, 1)], 1, [0.0], [0.22488112073395775]),
+  2: (
+    5,
+    [(0.3, 0.8)] * 3,
+    [(0, 1)] * 3,
+    3,
+    [0.13175869617965277, 0.7792626095356229, 0.0],
+    [0.8067086477167651, 1.0, 0.6313624908474597],
+  ),
+  3: (
+    40,
+    [(0.3, 0.8)] * 3,
+    [(0, 1)] * 3,
+    9,
+    [
+      *(0.06924357141786494, 0.0, 0.4220438818903462, 0.0962831867311346, 0.002682101974305077),
+      *(0.7913773020568421, 0.1982721411577215, 0.03325065290241556, 0.7848923114399753),
+    ],
+    [
+      *(0.3831678636198528, 0.07194780234194881, 0.9152792807128325, 0.5273463008857844),
+      *(0.14946944524461184, 1.0, 0.6099543280369378, 0.22387448804041898, 1.0),
+    ],
+  ),
+}
+MODELS = np.random.RandomState(1234).normal([[0.1], [0.15], [0.2]], 0.8, (3, 5))
+EPISODES_10 = [
+  *(244, 175, 343, 244, 371, 230, 251, 284, 268, 267, 231, 60, 173, 303, 310, 224, 500, 465),
+  *(249, 308),
+]
+EPISODES_20 = [
+  *(194, 250, 213, 162, 203, 337, 76, 170, 208, 207, 290, 212, 232, 217, 175, 207, 179, 209),
+  *(212, 189),
+]
+
+
+def published():
+  """(a, b, comparisons, their violation ratio, their eps_min) of every example."""
+  for number, (n, models_a, models_b, comparisons, violations, limits) in SCENARIOS.items():
+    legacy = np.random.RandomState(1234)
+    a, b = ([legacy.normal(*m, n) for m in models] for models in (models_a, models_b))
+    pairs = list(itertools.product(a, b)) if number == 3 else list(zip(a, b, strict=True))
+    for (x, y), violation, limit in zip(pairs, violations, limits, strict=True):
+      yield x, y, comparisons, violation, limit
+  yield EPISODES_10, EPISODES_20, 1, 0.0017112096112939827, 0.14962125198566753
+  for i, j, violation, limit in (  # scenario 4, multi_aso of three models
+    (0, 1, 0.23831019225385042, 0.92621655),
+    (0, 2, 0.8335914915284122, 1.0),
+    (1, 2, 0.9985128859467497, 1.0),
+    (2, 1, 0.0, 0.73048716),
+    (2, 0, 0.16244159929629826, 0.82081635),
+  ):
+    yield MODELS[i], MODELS[j], 3, violation, limit
+
+
+def on_their_grid(a, b, dt):
+  """Their integral: over t = dt, 2 dt, ... < 1, the first point no violation whatever it is."""
+  t = np.arange(dt, 1, dt)
+  gaps = [np.sort(x)[np.ceil(len(x) * t).astype(int) - 1] for x in (a, b)]
+  gap = gaps[1] - gaps[0]
+  return (np.maximum(gap, 0)[1:] ** 2).sum() / (gap**2).sum()
+
+
+def test_published_examples_of_deep_significance():
+  """Ours is exact; theirs is the same integral on a grid of 0.005, which forgets the extremes.
+
+  Their level for m comparisons is 0.95 + 0.05 / m (0.967 for three; Bonferroni's would be 0.983).
+  """
+  for a, b, comparisons, violation, limit in published():
+    level = 0.95 + 0.05 / comparisons * (comparisons > 1)
+    found = beside.almost_stochastic_order(unpaired(a, b), np.random.default_rng(0), level)
+    assert on_their_grid(a, b, 0.005) == pytest.approx(violation)
+    assert found.violation == pytest.approx(on_their_grid(a, b, 1e-5), abs=1e-4)
+    assert found.violation == pytest.approx(violation, abs=0.035)
+    assert found.upper == pytest.approx(limit, abs=0.055)
+    assert (found.upper < 0.5) == (limit < 0.5) or abs(limit - 0.5) < 0.06
+
+
+def test_one_run_against_one_is_dominance_for_deep_significance():
+  """deepsig 1.2.8: aso([1.0], [0.0]) is 0.0, "A is better"."""
+  found = beside.almost_stochastic_order(unpaired([1], [0]), np.random.default_rng(0))
+  assert math.isnan(found.upper)
+
+
+def test_permutation_test_of_deep_significance():
+  """Its example with seed 1234 and 20,000 draws gives 0.0940 on one side; all signs are exact."""
+  legacy = np.random.RandomState(1234)
+  a, b = legacy.normal(0.8, size=10), legacy.normal(size=10)
+  p = beside.permutation_p(paired(a, b), np.random.default_rng(0))
+  assert p == pytest.approx(2 * 97 / 1024)
+  assert p / 2 == pytest.approx(0.09399530023498825, abs=0.004)
 
 
 @pytest.mark.slow
