@@ -83,7 +83,8 @@ def test_without_a_whole_baseline_nothing_is_an_improvement():
   none = aggregates.aggregate(sweeps(base=[BASE[0], None, BASE[2]], more=[None, *MORE[1:]]))
   assert not none.standings
   assert "base has no runs on task bird" in flat(said.text(none))
-  assert said.markdown(none) and said.json_values(none)["variants"] == []
+  assert "base has no runs" in said.markdown(none) and "base has no runs" in said.latex(none)
+  assert said.json_values(none)["variants"] == []
 
 
 def test_lower_is_better():
@@ -183,10 +184,27 @@ def test_words_for_a_terminal_and_a_paper():
   assert "2 to 4" in row and f"{many.estimates(BASE)['IQM']:.3f} (" in row
   assert "not of other tasks, and is no verdict" in flat(text)
   assert "percentile" not in row and "IQM of more, percentile bootstrap" in said.text(found, True)
-  markdown = said.markdown(found)
-  tables = [line for line in markdown.splitlines() if line.startswith("|")]
-  assert tables[0].startswith("| variant | runs a task | IQM") and "a\\|b\\_c" in tables[2]
-  assert any("P(more better than a\\|b\\_c)" in line for line in tables)
+  table = [line for line in said.markdown(found).splitlines() if line.startswith("|")]
+  assert table[0].startswith("| variant | runs a task | IQM | mean |")
+  assert table[0].endswith("| P(better than a\\|b\\_c) |")
+  assert table[2].startswith("| a\\|b\\_c | 2 to 4 | ") and table[2].endswith(" | - |")
+  assert table[3].startswith("| more |") and "0.85 (" in table[3].split(" | ")[-1]
+  latex = said.latex(found)
+  assert r"\begin{tabular}" in latex and r"b\_c" in latex and r"\bottomrule" in latex
+
+
+def test_a_page_shows_profiles_and_table():
+  found = aggregates.aggregate(sweeps(better="lower", **{"a<b": BASE, "more": MORE}))
+  assert "<h2>Over 3 tasks</h2>" in said.section(found)
+  assert "a&lt;b" in said.section(found) and "a<b" not in said.section(found)
+  plot, instead, caption = said.profiles(found)
+  assert "share of runs below each score, mean over 3 tasks, of a<b, more" in instead
+  assert "95 % limits" in caption
+  drawn = next(r.data_source.data for r in plot.renderers if "low" in r.data_source.data)
+  np.testing.assert_array_equal(drawn["middle"], found.standings[0].profile.share_L)
+  np.testing.assert_array_equal(drawn["high"], found.standings[0].profile.high_L)
+  none = aggregates.aggregate(sweeps(base=[BASE[0], None, BASE[2]], more=[None, *MORE[1:]]))
+  assert said.profiles(none) is None and "table" not in said.section(none)
 
 
 def test_the_same_seed_gives_the_same_and_json_is_whole():

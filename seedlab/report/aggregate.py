@@ -1,12 +1,18 @@
-"""What is said of several tasks: for the terminal, for a paper (Markdown), for machines."""
+"""What is said of several tasks: for the terminal, for a paper, on a page, for machines."""
 
 import math
 import textwrap
 from typing import Any
 
+from bokeh.models.layouts import LayoutDOM
+
 from seedlab.aggregates import Aggregate, Standing
 from seedlab.findings import counted
-from seedlab.report import words
+from seedlab.report import charts, words
+from seedlab.report import latex as tex
+from seedlab.report import markdown as md
+from seedlab.report.markup import escape, plain_table
+from seedlab.report.markup import section as page_section
 from seedlab.stats.many import Estimate
 from seedlab.stats.single import Interval
 
@@ -24,17 +30,58 @@ def text(found: Aggregate, details: bool = False) -> str:
       parts.append(_aligned(_improvement_rows(found)))
     if details:
       parts.append(_aligned(_percentile_rows(found)))
-  notes = "\n".join(_fill(note, "- ") for note in [*found.notes, *_about_gap(found)])
+  notes = "\n".join(_fill(note, "- ") for note in _sentences(found)[1:])
   return "\n\n".join(part for part in [*parts, notes] if part)
 
 
 def markdown(found: Aggregate) -> str:
-  """A sentence, a table of the variants and one of the improvements, ready for a paper."""
-  tables = [rows(found)] if found.standings else []
-  if found.improvements:
-    tables.append([("probability of improvement", "over tasks (95 %)"), *_improvement_rows(found)])
-  notes = " ".join([_scope(found), *found.notes, *_about_gap(found)])
-  return "\n\n".join([_escaped(notes), *map(_markdown_table, tables)])
+  """Sentences and a table with the probability of improvement as its last column, for a paper."""
+  if not found.standings:
+    return "\n\n".join(map(md.paragraph, _sentences(found)))
+  return md.document(_sentences(found), _paper_rows(found))
+
+
+def latex(found: Aggregate) -> str:
+  """The same for LaTeX with booktabs."""
+  if not found.standings:
+    return "\n\n".join(map(tex.escaped, _sentences(found)))
+  return tex.document(_sentences(found), _paper_rows(found))
+
+
+def section(found: Aggregate) -> str:
+  """Of a page: the table, and what it does not say."""
+  notes = "".join(f"<li>{escape(note)}" for note in _sentences(found)[1:])
+  head, *body = _paper_rows(found)
+  table = plain_table(head, body) if body else ""
+  return page_section(
+    f"Over {counted(len(found.tasks), 'task')}",
+    f'<p>{escape(_scope(found))}</p>{table}<div class="card"><ul>{notes}</ul></div>',
+  )
+
+
+def profiles(found: Aggregate) -> tuple[LayoutDOM, str, str] | None:
+  """The performance profiles with pointwise limits: figure, text instead of it, caption.
+
+  None where no variant holds every task.
+  """
+  if not found.standings:
+    return None
+  drawn = []
+  for number, one in enumerate(found.standings):
+    p = one.profile
+    dash = ("solid", "dashed", "dotted")[number // 5 % 3]
+    drawn.append(
+      charts.Line(one.name, number % 5, dash, p.thresholds_L, p.share_L, p.low_L, p.high_L)
+    )
+  kind = "below" if found.better < 0 else "above"
+  label = found.metric.replace("_", " ") + ", %" * found.percent
+  plot = charts.lines(drawn, label, f"share of runs {kind}", x_axis="linear")
+  about = (
+    f"Performance profiles: share of runs {kind} each {label}, mean over"
+    f" {counted(len(found.tasks), 'task')}"
+  )
+  names = ", ".join(one.name for one in found.standings)
+  return plot, f"{about}, of {names}.", f"{about}, with 95 % limits at each threshold."
 
 
 def rows(found: Aggregate) -> list[tuple[str, ...]]:
@@ -94,6 +141,21 @@ def _scope(found: Aggregate) -> str:
     f"Over {counted(len(found.tasks), 'task')} ({tasks}), each weighing the same. It speaks of new"
     " seeds on these tasks, not of other tasks, and is no verdict; 95 % intervals."
   )
+
+
+def _sentences(found: Aggregate) -> list[str]:
+  return [_scope(found), *found.notes, *_about_gap(found)]
+
+
+def _paper_rows(found: Aggregate) -> list[tuple[str, ...]]:
+  """`rows` with P(better than the baseline) as the last column, where there is one."""
+  if not found.improvements:
+    return rows(found)
+  head, *body = rows(found)
+  better = {one.variant: _share(one.probability.interval) for one in found.improvements}
+  kind = "better" if found.better else "higher"
+  title = f"P({kind} than {found.improvements[0].baseline})"
+  return [(*head, title), *((*row, better.get(row[0], "-")) for row in body)]
 
 
 def _about_gap(found: Aggregate) -> list[str]:
@@ -159,16 +221,6 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
 
 def _number(value: float) -> float | None:
   return float(value) if math.isfinite(value) else None
-
-
-def _escaped(cell: str) -> str:
-  return cell.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
-
-
-def _markdown_table(table: list[tuple[str, ...]]) -> str:
-  lines = ["| " + " | ".join(map(_escaped, row)) + " |" for row in table]
-  lines.insert(1, "|" + " --- |" * len(table[0]))
-  return "\n".join(lines)
 
 
 def _aligned(table: list[tuple[str, ...]]) -> str:
