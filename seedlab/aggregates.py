@@ -92,16 +92,18 @@ def aggregate(
   )
   whole = {name: [of[t] for t in tasks] for name, of in found.items() if len(of) == len(tasks)}
   gamma = gamma * (100 if first.percent else 1)
+  draws = _draws(sum(len(x) for of in whole.values() for x in _values(of)))
   thresholds_L = _thresholds(whole)
   standings = tuple(
-    _standing(name, of, gamma, thresholds_L, np.random.default_rng([rng_seed, number]))
+    _standing(name, of, gamma, thresholds_L, np.random.default_rng([rng_seed, number]), draws)
     for number, (name, of) in enumerate(whole.items())
   )
   improvements = []
   for number, name in enumerate(whole):
     if first.name in whole and name != first.name:
       rng = np.random.default_rng([rng_seed, 1, number])
-      probability = many.improvement(_ordered(whole[name]), _ordered(whole[first.name]), rng)
+      scores = _ordered(whole[name]), _ordered(whole[first.name])
+      probability = many.improvement(scores[0], scores[1], rng, draws=draws)
       improvements.append(Improvement(name, first.name, probability))
   return Aggregate(
     metric=first.metric,
@@ -115,6 +117,11 @@ def aggregate(
     left_out=left_out,
     notes=(*_unpaired(left_out, first.name), *_notes(standings, tasks)),
   )
+
+
+def _draws(runs: int) -> int:
+  """Resamples: 2,000, fewer of a large table, whose intervals are narrow anyway."""
+  return min(2000, max(200, 10_000_000 // runs)) if runs else 0
 
 
 def _same_unit(sweeps: Sequence[Findings]) -> None:
@@ -164,11 +171,12 @@ def _standing(
   gamma: float,
   thresholds_L: np.ndarray,
   rng: np.random.Generator,
+  draws: int,
 ) -> Standing:
   values = _values(of)
-  found = many.aggregates(values, rng, gamma)
+  found = many.aggregates(values, rng, gamma, draws=draws)
   sign = -1 if of[0].better < 0 else 1
-  profile = many.performance_profile(_ordered(of), sign * thresholds_L, rng)
+  profile = many.performance_profile(_ordered(of), sign * thresholds_L, rng, draws=draws)
   below = any((x < gamma).any() for x in values)
   return Standing(
     name=name,

@@ -257,6 +257,18 @@ def test_intervals_of_a_mean_have_the_width_of_theory():
   assert (found.percentile.high - found.percentile.low) / 2 == pytest.approx(1.96 * short, rel=0.03)
 
 
+def test_with_many_runs_both_intervals_are_the_same():
+  """Then one set of resamples serves both."""
+  rng = np.random.default_rng(22)
+  scores = rng.normal(size=(3, 150))
+  found = many.aggregates(scores, rng, draws=4000)["mean"]
+  half = 1.96 * math.sqrt(sum(x.var(ddof=1) / 150 for x in scores)) / 3
+  for interval in (found.interval, found.percentile):
+    assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=0.06)
+  better = many.improvement(scores, scores + 0.1, rng)
+  assert better.interval.low == pytest.approx(better.percentile.low, abs=0.005)
+
+
 def test_scores_on_a_grid_widen_the_interval():
   """Each task on the grid 0.01: variance h^2 / 12 beside the runs' own, and alone without it."""
   rng = np.random.default_rng(17)

@@ -117,6 +117,7 @@ def _paired_moments(samples, weights) -> tuple[np.ndarray, np.ndarray]:
 Scores: TypeAlias = Sequence[ArrayLike]
 AGGREGATES = ("mean", "median", "IQM", "optimality gap")
 FEW = 10  # runs of a task below which percentile intervals are known to be too short
+_MANY = 100  # runs of every task from which R - 1 of them differ from R by half a percent in width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,12 +199,13 @@ def aggregates(
   tasks = _tasks(scores)
   statistic = _aggregates(tasks, gamma)
   (estimate_K,) = statistic(_once(tasks))
-  error_K = _resampled(statistic, [tasks], 1, draws, rng).std(0)
+  less_DxK, whole_DxK = _both(statistic, [tasks], draws, rng)
+  error_K = less_DxK.std(0)
   wider, floor, df = _spread(tasks)
   error_K[error_K <= ROUNDING * abs(tasks.score_N).max()] = 0
   error_K = np.maximum(error_K * wider, floor)
   half_K = scipy.stats.t.ppf(upper_tail(level), df) * np.where(error_K > 0, error_K, math.nan)
-  percentiles = _percentiles(estimate_K, _resampled(statistic, [tasks], 0, draws, rng), level)
+  percentiles = _percentiles(estimate_K, whole_DxK, level)
   method = "stratified bootstrap of R - 1 runs, t"
   found = [
     Estimate(Interval(p.estimate, p.estimate - half, p.estimate + half, level, method), p)
@@ -309,11 +311,19 @@ def _resampled(
   """float[D, K]: `statistic`, of _Draws of each pool, in D resamples; nan if a task has one run."""
   if min(tasks.runs_T.min() for tasks in pools) < 2:
     return np.full((draws, statistic(*map(_once, pools)).shape[1]), math.nan)
-  block = max(1, 1_000_000 // sum(len(tasks.score_N) for tasks in pools))
+  block = max(1, 250_000 // sum(len(tasks.score_N) for tasks in pools))
   sizes = [min(block, draws - done) for done in range(0, draws, block)]
   return np.concatenate(
     [statistic(*[_drawn(tasks, less, size, rng) for tasks in pools]) for size in sizes]
   )
+
+
+def _both(statistic, pools, draws: int, rng) -> tuple[np.ndarray, np.ndarray]:
+  """Resamples of R - 1 and of R runs; the same where every task has so many that it is one."""
+  less_DxK = _resampled(statistic, pools, 1, draws, rng)
+  if min(tasks.runs_T.min() for tasks in pools) >= _MANY:
+    return less_DxK, less_DxK
+  return less_DxK, _resampled(statistic, pools, 0, draws, rng)
 
 
 def _percentiles(estimate_K, drawn_DxK, level: float) -> list[Interval]:
@@ -329,13 +339,13 @@ def _percentiles(estimate_K, drawn_DxK, level: float) -> list[Interval]:
 def _shares(statistic, pools, rng, level: float, draws: int) -> list[Estimate]:
   """Of statistics between 0 and 1: quantiles at Φ(t), and never a width of 0."""
   (estimate_K,) = statistic(*map(_once, pools))
-  drawn_DxK = _resampled(statistic, pools, 1, draws, rng)
+  less_DxK, whole_DxK = _both(statistic, pools, draws, rng)
   df = max(1, sum(int((tasks.runs_T - 1).sum()) for tasks in pools))
   upper = scipy.stats.norm.cdf(scipy.stats.t.ppf(upper_tail(level), df))
-  limits_2xK = np.quantile(drawn_DxK, [1 - upper, upper], axis=0)
+  limits_2xK = np.quantile(less_DxK, [1 - upper, upper], axis=0)
   trials = len(pools[0].runs_T) * min(int(tasks.runs_T.min()) for tasks in pools)
   found = []
-  percentiles = _percentiles(estimate_K, _resampled(statistic, pools, 0, draws, rng), level)
+  percentiles = _percentiles(estimate_K, whole_DxK, level)
   for percentile, low, high in zip(percentiles, *limits_2xK, strict=True):
     share, method = percentile.estimate, "stratified bootstrap of R - 1 runs, t tails"
     if high - low <= ROUNDING:
@@ -403,22 +413,24 @@ def _middle_mean(score_N, weight_N, count_DxN) -> np.ndarray:
 def _improvement(x: _Tasks, y: _Tasks) -> Callable[[_Draws, _Draws], np.ndarray]:
   if len(x.runs_T) != len(y.runs_T):
     raise ValueError(f"both need the same tasks, not {len(x.runs_T)} and {len(y.runs_T)}")
-  ends = [(np.split(z.score_N, z.start_T[1:]), z.start_T, z.start_T + z.runs_T) for z in (x, y)]
-  wins = []
-  for a, b in zip(ends[0][0], ends[1][0], strict=True):
-    a, b = snapped(a, b)
-    wins.append((a[:, None] > b) + 0.5 * (a[:, None] == b))
+  samples = [np.split(z.score_N, z.start_T[1:]) for z in (x, y)]
+  places = []  # of each task: order of y, and where each x lies in it, before and after its ties
+  for a_R, b_S in (snapped(*pair) for pair in zip(*samples, strict=True)):
+    order_S = np.argsort(b_S)
+    sides = (np.searchsorted(b_S[order_S], a_R, side) for side in ("left", "right"))
+    places.append((order_S, *sides))
 
   def found(drawn_x: _Draws, drawn_y: _Draws) -> np.ndarray:
     total = 0.0
-    for task, win_RxS in enumerate(wins):
+    for task, (order_S, before_R, after_R) in enumerate(places):
       count_DxR, count_DxS = (
-        drawn.count_DxN[:, start[task] : end[task]]
-        for drawn, (_, start, end) in zip((drawn_x, drawn_y), ends, strict=True)
+        drawn.count_DxN[:, z.start_T[task] : z.start_T[task] + z.runs_T[task]]
+        for drawn, z in ((drawn_x, x), (drawn_y, y))
       )
-      pairs = drawn_x.runs_T[task] * drawn_y.runs_T[task]
-      total = total + ((count_DxR @ win_RxS) * count_DxS).sum(1) / pairs
-    return (total / len(wins))[:, None]
+      beaten = np.pad(count_DxS[:, order_S].cumsum(1), ((0, 0), (1, 0)))
+      won_D = (count_DxR * (beaten[:, before_R] + beaten[:, after_R])).sum(1) / 2
+      total = total + won_D / (drawn_x.runs_T[task] * drawn_y.runs_T[task])
+    return (total / len(places))[:, None]
 
   return found
 
