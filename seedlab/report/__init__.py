@@ -3,11 +3,11 @@
 words    sentences and table cells about one sweep     versus   the same about a comparison
 charts   interactive figures                           markup   what every page is made of
 
-Then a module a page (sweep_page with flips, comparison_page, grid, study_page), `terminal` for text
-and `paper` for figures as files.
+Then a module a page (sweep_page with flips, comparison_page, grid, study_page), `terminal` for
+text, `paper` for figures as files and `audited` for published tables.
 """
 
-from seedlab.report import versus
+from seedlab.report import audited, versus
 from seedlab.report.comparison_page import comparison_page
 from seedlab.report.grid import grid_cells, grid_page, grid_text
 from seedlab.report.markup import write
@@ -18,6 +18,9 @@ from seedlab.report.terminal import headline, plan_text, table_text, text
 
 __all__ = [
   "Table",
+  "audit_json",
+  "audit_markdown",
+  "audit_text",
   "comparison_json",
   "comparison_markdown",
   "comparison_page",
@@ -41,3 +44,6 @@ __all__ = [
 comparison_text = versus.text
 comparison_markdown = versus.markdown
 comparison_json = versus.json_values
+audit_text = audited.text
+audit_markdown = audited.markdown
+audit_json = audited.json_values

@@ -22,7 +22,7 @@ FORECAST_LEVEL = 0.8  # of the interval of a forecast: one time in ten on either
 _DRAWS = 40_000
 _LOPSIDED = 2  # ratio of the numbers of seeds from which Cochran and Cox's t judges
 _SMALL = 10  # if the smaller is below this
-_LEAST = 1e-300  # p-values below it are this
+_LEAST = 1e-12  # p-values of Cochran and Cox's t below it are this
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +95,11 @@ def lead(a: Published, b: Published, level: float = 0.95) -> Lead:
   t = abs(estimate) / error
   if not lopsided:
     p = 2 * float(_tail(t, df))
-  elif critical(_LEAST) <= t:
-    p = 2 * _LEAST
+  elif critical(_LEAST / 2) <= t:
+    p = _LEAST
   else:  # the level at which the critical value is t
-    p = 2 * scipy.optimize.brentq(lambda tail: critical(tail) - t, _LEAST, 0.5, xtol=_LEAST)
+    ends = math.log(_LEAST / 2), math.log(0.5)
+    p = 2 * math.exp(scipy.optimize.brentq(lambda tail: critical(math.exp(tail)) - t, *ends))
   half = critical(1 - upper_tail(level)) * error
   method = "Cochran and Cox's t" if lopsided else "Welch's t"
   return Lead(Interval(estimate, estimate - half, estimate + half, level, method), error, df, p)
@@ -297,3 +298,13 @@ def other_examples(a: float, b: float, examples: int) -> Examples:
   d = abs(a - b)
   differing = (d, a * (1 - b) + b * (1 - a), min(a + b, 2 - a - b))
   return Examples(*(math.sqrt(max(q - d**2, 0.0) / examples) for q in differing))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+  """Holm's (1979) adjusted p-values: rejected at alpha exactly where they are at most alpha."""
+  order = sorted(range(len(p_values)), key=p_values.__getitem__)
+  adjusted, least = [0.0] * len(p_values), 0.0
+  for rank, at in enumerate(order):
+    least = max(least, min(1.0, (len(p_values) - rank) * p_values[at]))
+    adjusted[at] = least
+  return adjusted
