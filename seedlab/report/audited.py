@@ -81,7 +81,7 @@ def headline(found: Audit) -> str:
     return "No bold entry can be judged; why is said below."
   entries = "1 bold entry" if found.family == 1 else f"{found.family} bold entries"
   holm = f" ({100 * ALPHA:g} % for all together, by Holm's correction)" * (found.family > 1)
-  said = f"Of {entries} that can be judged, {best} {'is' if best == 1 else 'are'} shown to be the"
+  said = f"Of {entries} that can be judged, {best} {_are(best)} shown to be the"
   said += f" best of those compared{holm}."
   again = [one.replication.again for one in found.benchmarks if one.replication]
   if len(again) > 1:
@@ -99,11 +99,15 @@ def _row(one: Benchmark) -> tuple[str, ...]:
     again, best = _share(one.replication.again), _share(one.replication.best)
   if one.luck and one.lead:
     expected = number(one.luck.expected, _scale(one))
-    luck = f"{expected} (p {_p(one.luck.p_value)})"
+    luck = f"{expected} ({_p_equals(one.luck.p_value)})"
   return (
-    _name(one), one.winner.method, over, _lead(one), _p(one.p_holm), _VERDICTS[one.verdict],
+    _name(one), one.winner.method, over, _lead(one), _p(one.p_holm), _outcome(one),
     again, best, luck, _seeds_cell(one),
   )  # fmt: skip
+
+
+def _outcome(one: Benchmark) -> str:
+  return _VERDICTS[one.verdict] + ", with --sigma" * (one.assumed and one.verdict != "none")
 
 
 def _name(one: Benchmark) -> str:
@@ -146,7 +150,7 @@ def _notes(found: Audit) -> list[str]:
   """A paragraph for each benchmark, then those on the whole table."""
   notes = []
   for one in found.benchmarks:
-    sentences = [*_verdict(one), *_by_luck(one), *_other_examples(one), *_settle(one), *one.why]
+    sentences = [*_verdict(one), *_by_luck(one), *_settle(one), *one.why, *_other_examples(one)]
     notes.append(f"{_name(one)}: {' '.join(sentences)}")
   few = [one for one in found.benchmarks if one.lead and not one.replication]
   if few:
@@ -159,7 +163,7 @@ def _notes(found: Audit) -> list[str]:
     if best:
       notes.append(
         "The spreads were read as standard deviations over seeds. If they are standard errors,"
-        f" {found.if_sem} of the {best} stand."
+        f" {found.if_sem} instead of {best} of the bold entries {_are(best)} shown to be the best."
       )
   if "ci95" in found.kinds:
     notes.append(
@@ -178,6 +182,7 @@ def _verdict(one: Benchmark) -> list[str]:
   size = f"{estimate.lstrip('-')}{unit}"
   over = one.runner_up.method if one.runner_up else ""
   said = []
+  corrected = ", corrected" if one.p_holm > one.p_value else ""
   if len(one.bold) > 1:
     mark = "are bold" if one.marked else "share the best printed mean"
     said.append(f"{' and '.join(one.bold)} {mark}; judged is {bold} against those that are not.")
@@ -185,14 +190,14 @@ def _verdict(one: Benchmark) -> list[str]:
     return [*said, f"{bold} is bold, but {over} has the better mean, by {size}."]
   said.append(
     f"{bold} leads {over} by {size} ({low} to {high}, {lead.interval.method},"
-    f" p = {_p(lead.p_value)})."
+    f" {_p_equals(lead.p_value)})."
   )
   if one.verdict == "best":
     whom = f"the {others} others" if others > 1 else over
-    said.append(f"It is shown to be better than {whom} (p = {_p(one.p_holm)}).")
+    said.append(f"It is shown to be better than {whom} ({_p_equals(one.p_holm)}{corrected}).")
   elif one.hardest != over:
     said.append(
-      f"Least sure is its lead over {one.hardest} (p = {_p(one.p_value)}), on which the verdict"
+      f"Least sure is its lead over {one.hardest} ({_p_equals(one.p_value)}), on which the verdict"
       " rests: open."
     )
   else:
@@ -268,7 +273,15 @@ def number(value: float, scale: float) -> str:
 
 
 def _p(value: float) -> str:
-  return "-" if math.isnan(value) else f"{value:.2g}" if value >= 1e-4 else "<0.0001"
+  return "-" if math.isnan(value) else f"{value:.2g}" if value >= 1e-4 else "< 0.0001"
+
+
+def _p_equals(value: float) -> str:
+  return f"p = {_p(value)}" if value >= 1e-4 else f"p {_p(value)}"
+
+
+def _are(number: int) -> str:
+  return "is" if number == 1 else "are"
 
 
 def _share(value: float) -> str:
@@ -309,6 +322,7 @@ def _benchmark_json(one: Benchmark) -> dict[str, Any]:
     "methods": one.methods,
     "methods_judged": one.judged,
     "verdict": one.verdict,
+    "rests_on_sigma": one.assumed,
     "lead": _interval_json(lead.interval) if lead else None,
     "lead_p": _finite(lead.p_value) if lead else None,
     "hardest": one.hardest or None,
