@@ -33,7 +33,7 @@ class Benchmark:
 
   name: str
   better: Direction
-  percent: bool  # shares printed in percent: differences are in points
+  percent: bool | None  # of shares: whether printed in percent; None for other metrics
   bold: list[str]  # methods that are bold, the judged one first
   marked: bool  # by the table; otherwise those with the best mean
   winner: Entry
@@ -178,7 +178,7 @@ def _examine(
   judged = {entry.method: means for entry in entries if (means := _published(entry, sign, sigma))}
   winner, runner_up = bold[0], others[0] if others else None
   found = Benchmark(
-    name, better, bool(percent), [entry.method for entry in bold], marked, winner, runner_up,
+    name, better, percent, [entry.method for entry in bold], marked, winner, runner_up,
     len(entries), len(judged), "none", _left_out(ordered, sigma),
   )  # fmt: skip
   if runner_up is None:

@@ -6,12 +6,13 @@ Markdown or LaTeX table, or a DataFrame. Cells stay text until they are read her
 decimals that are printed say how far a number is rounded.
 """
 
+import csv
 import dataclasses
+import io
 import math
 import os
 import pathlib
 import re
-import warnings
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal
@@ -41,7 +42,7 @@ _ROLES = {
   "n": "n seeds n_seeds num_seeds runs n_runs num_runs trials repetitions",
   "test_size": "test_size n_test test_examples num_test test_set_size",
 }
-_PREFIXED = ("mean", *KINDS)  # acc_mean and std_acc are columns, too
+_PREFIXED = ("sem", "ci95", "sd", "mean")  # acc_mean and std_acc are columns, too
 _MISSING = {"", "-", "--", "---", "n/a", "na", "nan", "none", "?", "—", "–"}
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _CELL = re.compile(
@@ -54,7 +55,7 @@ _RULES = re.compile(
   r"\\(?:top|mid|bottom|h)(?:rule|line)|\\c(?:mid)?(?:rule|line)(?:\(\w*\))?\{[^}]*\}"
 )
 _MARKUP = re.compile(
-  r"\\[a-zA-Z]+|\*\*|</?\w+>|\^\{?[*†‡§]+\}?|[*†‡§${}~\\]|(?<!\d)__|__(?!\d)"
+  r"\\[a-zA-Z]+|\*\*|</?\w+>|\^\{?[*†‡§]+\}?|[*†‡§^${}~\\]|(?<!\d)__|__(?!\d)"
 )
 
 
@@ -148,36 +149,18 @@ def _frame(source: str | os.PathLike | pd.DataFrame) -> tuple[pd.DataFrame, list
     text = pathlib.Path(source).read_text("utf-8-sig")
   except (OSError, UnicodeDecodeError) as error:
     reason = error.strerror if isinstance(error, OSError) else f"byte {error.start} is not UTF-8"
-    raise UserError(f"table {str(source)!r} cannot be read: {reason}") from None
+    raise UserError(f"{str(source)!r} cannot be read: {reason}") from None
   suffix = pathlib.Path(source).suffix.lower()
-  if suffix in (".md", ".markdown", ".tex"):
-    numbered = _latex(text) if suffix == ".tex" else _markdown(text)
-    return _rectangle(numbered, str(source))
+  if suffix in (".md", ".markdown"):
+    return _rectangle(_markdown(text), str(source))
+  if suffix == ".tex":
+    return _rectangle(_latex(text), str(source))
+  rows = csv.reader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",", strict=True)
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("error", pd.errors.ParserWarning)
-      frame = pd.read_csv(
-        source,
-        sep="\t" if suffix == ".tsv" else ",",
-        index_col=False,
-        dtype=str,
-        keep_default_na=False,
-        encoding="utf-8-sig",
-        skip_blank_lines=False,
-      )
-  except (OSError, ValueError, pd.errors.ParserWarning) as error:
-    reason = str(error).strip().splitlines()[0]
-    raise UserError(
-      f"table {str(source)!r} cannot be read ({reason}); save it as CSV whose first line names"
-      " the columns, as in benchmark,method,mean,sd,n, with as many cells in every line"
-    ) from None
-  frame = frame[frame.notna().any(axis=1)].rename(columns=_title)  # without blank lines
-  short = frame.index[frame.isna().any(axis=1)]
-  if len(short):
-    raise UserError(
-      f"{str(source)!r}, line {short[0] + 2}: fewer cells than the {frame.shape[1]} headings"
-    )
-  return frame, [f"line {at + 2}" for at in frame.index]
+    numbered = [(rows.line_num, [cell.strip() for cell in row]) for row in rows if any(row)]
+  except csv.Error as error:
+    raise UserError(f"{str(source)!r}, line {rows.line_num}: {error}") from None
+  return _rectangle(numbered, str(source))
 
 
 def _markdown(text: str) -> list[tuple[int, list[str]]]:
@@ -215,7 +198,10 @@ def _rectangle(
   numbered: Sequence[tuple[int, list[str]]], source: str
 ) -> tuple[pd.DataFrame, list[str]]:
   if not numbered:
-    raise UserError(f"table {source!r} holds no table: lines of | cells |, or a tabular")
+    raise UserError(
+      f"{source!r} holds no table: CSV or TSV whose first line names the columns, lines of | cells |"
+      " in .md, a tabular in .tex"
+    )
   (_, head), *rows = numbered
   for number, row in rows:
     if len(row) != len(head):
@@ -237,16 +223,18 @@ def _columns(frame: pd.DataFrame, spread: Kind | None, metric: str | None) -> di
   repeated = sorted({name for name in names if names.count(name) > 1})
   if repeated:
     raise UserError(f"column {repeated[0]!r} occurs more than once; name every column differently")
-  found: dict[str, list[str]] = {}
-  for role, words in _ROLES.items():
-    found[role] = [name for name in names if _plain(name) in words.split()]
-    if not found[role] and role in _PREFIXED:
-      found[role] = [name for name in names if _affixed(_plain(name), words.split())]
+  found = {
+    role: [name for name in names if _plain(name) in words.split()]
+    for role, words in _ROLES.items()
+  }
   if metric in names:
     found["mean"] = [metric]
+  for role in _PREFIXED:
+    if not found[role]:
+      words = _ROLES[role].split()
+      found[role] = [name for name in _untaken(names, found) if _affixed(_plain(name), words)]
   if not found["mean"] and (found["benchmark"] or any(found[kind] for kind in KINDS)):
-    taken = {name for columns in found.values() for name in columns}
-    found["mean"] = [name for name in names if name not in taken and meanings.better(name)]
+    found["mean"] = [name for name in _untaken(names, found) if meanings.better(name)]
   kinds = [kind for kind in (*KINDS, "spread") if found[kind]]
   if spread in kinds and len(kinds) > 1:
     kinds = [spread]  # the table prints several; the user chose
@@ -264,6 +252,11 @@ def _columns(frame: pd.DataFrame, spread: Kind | None, metric: str | None) -> di
         f"several columns may be the {role}: {_list(found[role])}; rename or leave out all but one"
       )
   return {role: columns[0] for role, columns in found.items() if columns}
+
+
+def _untaken(names: Sequence[str], found: dict[str, list[str]]) -> list[str]:
+  taken = {name for columns in found.values() for name in columns}
+  return [name for name in names if name not in taken]
 
 
 def _plain(name: str) -> str:

@@ -102,6 +102,7 @@ def lead(a: Published, b: Published, level: float = 0.95) -> Lead:
     p = 2 * math.exp(scipy.optimize.brentq(lambda tail: critical(math.exp(tail)) - t, *ends))
   half = critical(1 - upper_tail(level)) * error
   method = "Cochran and Cox's t" if lopsided else "Welch's t"
+  method = method if math.isfinite(df) else "normal, sds known"
   return Lead(Interval(estimate, estimate - half, estimate + half, level, method), error, df, p)
 
 
@@ -250,12 +251,15 @@ def seeds_needed(a: Published, b: Published, alpha: float = 0.05, target: float 
 
 
 def _noncentrality(t: float, df: float, below: float) -> float:
-  """δ with P(T(df, δ) <= t) = below."""
+  """δ with P(T(df, δ) <= t) = below; for `below` between 0.05 and 0.95."""
+  if t < 0:
+    return -_noncentrality(-t, df, 1 - below)
   if math.isinf(df):
     return t - float(scipy.stats.norm.ppf(below))
-  reach = 10 + 2 * abs(t)
+  if t > 30:  # the noncentral t fails out there, and only the sds' own luck is left
+    return t * math.sqrt(scipy.stats.chi2.isf(below, df) / df)
   return float(
-    scipy.optimize.brentq(lambda d: scipy.stats.nct.cdf(t, df, d) - below, t - reach, t + reach)
+    scipy.optimize.brentq(lambda d: scipy.stats.nct.cdf(t, df, d) - below, -3, 4 + 3 * t)
   )
 
 
