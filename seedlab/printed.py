@@ -199,8 +199,8 @@ def _rectangle(
 ) -> tuple[pd.DataFrame, list[str]]:
   if not numbered:
     raise UserError(
-      f"{source!r} holds no table: CSV or TSV whose first line names the columns, lines of | cells |"
-      " in .md, a tabular in .tex"
+      f"{source!r} holds no table: CSV or TSV whose first line names the columns, lines of"
+      " | cells | in .md, a tabular in .tex"
     )
   (_, head), *rows = numbered
   for number, row in rows:

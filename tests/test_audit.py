@@ -80,7 +80,7 @@ def test_a_lopsided_lead_is_cochran_and_coxs():
 
 @pytest.mark.parametrize("lead", [0.0, 1e-4, 0.3, 100.0])
 def test_cochran_and_coxs_p_is_found_whatever_the_lead(lead):
-  found = published.lead(Published(lead, 0.0074, 3, 1e-4, 1e-4), Published(0, 0.008, 30, 1e-4, 1e-4))
+  found = published.lead(Published(lead, 0.0074, 3, 0, 1e-4), Published(0, 0.008, 30, 0, 1e-4))
   inside = found.interval.low <= 0
   assert (found.p_value > 0.05) == inside and 0 < found.p_value <= 1
 
@@ -90,9 +90,13 @@ def test_rounding_is_part_of_the_error():
   one = Published(93.1, 0.0, 4, 0.1, 0.1)
   assert one.run_variance == pytest.approx(0.01 / 12)
   assert one.variance == pytest.approx(0.01 / 48 + 0.01 / 12)
-  assert one.df == pytest.approx(3 * 5**2)
-  assert Published(93.1, 0.2, 4).df == 3
-  assert published.lead(one, dataclasses.replace(one, mean=93.0)).p_value > 0.01
+  assert one.df == Published(93.1, 0.2, 4).df == 3
+  beside = published.lead(one, dataclasses.replace(one, mean=93.0))
+  assert beside.p_value == 1 and beside.interval.low <= 0  # 93.051 and 93.049 may be behind them
+  apart = published.lead(one, dataclasses.replace(one, mean=92.7))
+  assert apart.p_value == pytest.approx(2 * scipy.stats.t.sf(0.4 / math.sqrt(2 * one.variance), 6))
+  many = published.lead(Published(93.1, 0.01, 99, 0.1), Published(93.1, 0.01, 99, 0.1))
+  assert many.interval.high == pytest.approx(0.1)
   nothing = published.lead(Published(1.0, 0.0, 3), Published(2.0, 0.0, 3))
   assert math.isnan(nothing.p_value) and math.isnan(nothing.interval.low)
 
@@ -267,14 +271,14 @@ def test_what_is_not_the_best_is_rarely_shown_to_be(k, n):
 
 def test_the_chance_of_replication_is_shrunk_far_enough():
   """Ten equal methods: the runner-up wins the next time in half of all cases."""
-  again, best, naive, shrunk, shrunk_best = replications(10, 5, 0.0, 1.0, 250).mean(axis=1)
+  again, best, naive, shrunk, shrunk_best = replications(10, 5, 0.0, 1.0, 200).mean(axis=1)
   assert again == 0.5 and best == pytest.approx(0.1, abs=0.01)
   assert naive == pytest.approx(0.61, abs=0.02) and shrunk == pytest.approx(0.525, abs=0.015)
   assert shrunk_best < 0.16
 
 
 def lead_coverage(n: int, m: int, sd: float, step: float, repetitions: int) -> float:
-  """%: the interval of a lead holds 0, the truth; sds 1 and `sd`, printed to multiples of `step`."""
+  """%: the interval of a lead holds 0, the truth; sds 1 and `sd`, printed to that step."""
   draw = rng(100 * n + m)
   held = 0
   for _ in range(repetitions):
@@ -303,7 +307,7 @@ def test_coverage_of_leads():
     for sd in (1.0, 3.0):
       found = [lead_coverage(n, m, sd, step, 2000) for step in (0.0, 0.5, 1.0, 2.0)]
       print(f"| {n}, {m} | 1, {sd:g} | " + " | ".join(f"{x:.1f}" for x in found) + " |")
-      assert min(found) > 91
+      assert min(found) > 93
 
 
 @pytest.mark.slow
@@ -528,7 +532,8 @@ def test_the_whole_of_a_table(tmp_path):
   plain = scipy.stats.ttest_ind_from_stats(94.52, 0.17, 5, 94.40, 0.18, 5, equal_var=False).pvalue
   assert ten.lead.p_value == pytest.approx(plain, rel=0.01)  # printed to 0.01: hardly any rounding
   assert hundred.p_holm == pytest.approx(3 * hundred.p_value)
-  assert ten.p_holm == svhn.p_holm == pytest.approx(2 * max(ten.p_value, svhn.p_value), rel=0.5)
+  assert ten.p_holm == pytest.approx(2 * ten.p_value)
+  assert svhn.p_value == svhn.p_holm == 1  # 96.6 and 96.5 may be 96.551 and 96.549
   assert (ten.methods, svhn.methods, svhn.judged) == (5, 5, 4)
   assert ten.replication and svhn.replication is None  # four are fewer than five
   assert svhn.why == ["Base is not judged: no spread is printed."]
@@ -647,7 +652,9 @@ def test_percent_and_fractions():
 def test_decimals_that_are_not_printed_widen_the_interval():
   coarse = audit("method,mean,sd,n\na,94,0,3\nb,93,0,3\n", better="higher").benchmarks[0]
   fine = audit("method,mean,sd,n\na,94.00,0.01,3\nb,93.00,0.01,3\n", better="higher").benchmarks[0]
-  assert coarse.p_value > 0.03 and fine.p_value < 1e-4
+  assert coarse.p_value == 1 and fine.p_value < 1e-4
+  text = report.audit_text(audit("method,mean,sd,n\na,94,0,3\nb,93,0,3\n", better="higher"))
+  assert "rounding alone may have made it" in " ".join(text.split())
   assert coarse.lead.error == pytest.approx(math.sqrt(2 * (1 / 36 + 1 / 12)))
 
 

@@ -201,7 +201,8 @@ def _verdict(one: Benchmark) -> list[str]:
       " rests: open."
     )
   else:
-    said.append("That is open: seeds alone may have made it.")
+    cause = "rounding" if lead.p_value == 1 and lead.interval.estimate > 0 else "seeds"
+    said.append(f"That is open: {cause} alone may have made it.")
   return said
 
 

@@ -19,7 +19,7 @@ from seedlab.stats.single import Interval, upper_tail
 FEWEST_METHODS = 5  # below which the spread between methods says too little to shrink by
 MOST_SEEDS = 100_000  # a side; a forecast beyond is none
 FORECAST_LEVEL = 0.8  # of the interval of a forecast: one time in ten on either side
-_DRAWS = 40_000
+_DRAWS = 10_000
 _LOPSIDED = 2  # ratio of the numbers of seeds from which Cochran and Cox's t judges
 _SMALL = 10  # if the smaller is below this
 _LEAST = 1e-12  # p-values of Cochran and Cox's t below it are this
@@ -51,11 +51,8 @@ class Published:
 
   @property
   def df(self) -> float:
-    """Degrees of freedom of `variance` (Satterthwaite 1946); infinite where the sd is known."""
-    if self.known:
-      return math.inf
-    own = self.run_variance / self.n
-    return (self.n - 1) * ((self.variance / own) ** 2 if own else 1)
+    """Degrees of freedom of `variance`: no more than the runs have, whatever rounding adds."""
+    return math.inf if self.known else self.n - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +71,9 @@ def lead(a: Published, b: Published, level: float = 0.95) -> Lead:
   Welch (1947) with Satterthwaite's degrees of freedom, as `scipy.stats.ttest_ind_from_stats`. If
   the smaller number of seeds is below 10 and the larger at least twice that, Cochran and Cox's
   (1950): the critical value is the mean of both sides' t quantiles, weighted by their squared
-  standard errors. Sheppard's h² / 12 for the rounding of what is printed is part of the error.
+  standard errors. Sheppard's h² / 12 for the rounding of what is printed is part of the error, and
+  a lead that rounding alone can make, half a step on either side, is none: p = 1, and the interval
+  is no shorter than that.
   """
   variances, dfs = (a.variance, b.variance), (a.df, b.df)
   total = sum(variances)
@@ -92,15 +91,17 @@ def lead(a: Published, b: Published, level: float = 0.95) -> Lead:
       return float(_quantile(upper, df))
     return float(sum(v * _quantile(upper, d) for v, d in zip(variances, dfs, strict=True)) / total)
 
-  t = abs(estimate) / error
-  if not lopsided:
+  t, rounding = abs(estimate) / error, (a.step + b.step) / 2
+  if 0 < rounding and abs(estimate) <= rounding * (1 + 1e-9):
+    p = 1.0
+  elif not lopsided:
     p = 2 * float(_tail(t, df))
   elif critical(_LEAST / 2) <= t:
     p = _LEAST
   else:  # the level at which the critical value is t
     ends = math.log(_LEAST / 2), math.log(0.5)
     p = 2 * math.exp(scipy.optimize.brentq(lambda tail: critical(math.exp(tail)) - t, *ends))
-  half = critical(1 - upper_tail(level)) * error
+  half = max(critical(1 - upper_tail(level)) * error, rounding)
   method = "Cochran and Cox's t" if lopsided else "Welch's t"
   method = method if math.isfinite(df) else "normal, sds known"
   return Lead(Interval(estimate, estimate - half, estimate + half, level, method), error, df, p)
