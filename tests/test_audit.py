@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.integrate
+import scipy.special
 import scipy.stats
 
 import seedlab
@@ -105,6 +106,30 @@ def test_a_known_spread_is_normal():
   a, b = Published(1.0, 0.1, 1, known=True), Published(0.8, 0.1, 4, known=True)
   found = published.lead(a, b)
   assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(0.2 / math.sqrt(0.01 + 0.0025)))
+
+
+def test_sds_are_drawn_to_each_other_as_far_as_they_are_alike():
+  """Smyth's (2004) estimate: trigamma(d0 / 2) is what the log variances spread beyond chance."""
+  alike = [Published(0.0, s, n) for s, n in ((1.0, 4), (1.1, 4), (0.9, 10))]
+  drawn, df, one = published.moderated(alike)
+  pooled = math.sqrt((3 * 1.0 + 3 * 1.21 + 9 * 0.81) / 15)
+  assert one and [m.sd for m in drawn] == pytest.approx([pooled] * 3) and (df == 15).all()
+
+  sds = np.array([0.1, 0.3, 1.0, 3.0, 10.0])
+  drawn, df, one = published.moderated([Published(0.0, s, 5) for s in sds])
+  prior = df[0] - 4
+  excess = np.log(sds**2).var(ddof=1) - scipy.special.polygamma(1, 2)
+  assert not one and scipy.special.polygamma(1, prior / 2) == pytest.approx(excess)
+  centre = np.log(sds**2).mean() - scipy.special.digamma(2) + math.log(2)
+  common = math.exp(centre + scipy.special.digamma(prior / 2) - math.log(prior / 2))
+  by_hand = np.sqrt((prior * common + 4 * sds**2) / (prior + 4))
+  assert [m.sd for m in drawn] == pytest.approx(by_hand.tolist())
+
+  known = Published(0.0, 5.0, 1, known=True)
+  drawn, df, _ = published.moderated([*alike, known])
+  assert drawn[3] is known and df[3] == math.inf
+  assert published.moderated([known])[0] == [known]
+  assert published.luck([*alike, known], 0.1, rng()).p_value > 0.5
 
 
 def order_gap(k: int) -> float:
@@ -303,9 +328,9 @@ def test_leads_cover_though_they_are_rounded():
 @pytest.mark.slow
 def test_coverage_of_leads():
   print("\n| seeds | sds | exact | step 0.5 | step 1 | step 2 |\n|" + " --- |" * 6)
-  for n, m in ((3, 3), (5, 5), (10, 10), (3, 5), (3, 10), (3, 30), (5, 30)):
+  for n, m in ((3, 3), (5, 5), (10, 10), (3, 10), (3, 30)):
     for sd in (1.0, 3.0):
-      found = [lead_coverage(n, m, sd, step, 2000) for step in (0.0, 0.5, 1.0, 2.0)]
+      found = [lead_coverage(n, m, sd, step, 1000) for step in (0.0, 0.5, 1.0, 2.0)]
       print(f"| {n}, {m} | 1, {sd:g} | " + " | ".join(f"{x:.1f}" for x in found) + " |")
       assert min(found) > 93
 
@@ -315,9 +340,7 @@ def test_false_best_entries():
   print("\n| methods | seeds | all equal | sds 1 to 4 | two equal | sds 1 to 4 |\n|" + " --- |" * 6)
   for k in (2, 5, 10):
     for n in (3, 5, 10):
-      found = [
-        false_best(k, n, ratio, gap, 20_000) for gap in (0.0, 3.0) for ratio in (1.0, 4.0)
-      ]
+      found = [false_best(k, n, ratio, gap, 20_000) for gap in (0.0, 3.0) for ratio in (1.0, 4.0)]
       print(f"| {k} | {n} | " + " | ".join(f"{x:.1f}" for x in found) + " |")
       assert max(found) < 6.5
 
@@ -326,10 +349,10 @@ def test_false_best_entries():
 def test_calibration_of_replication():
   head = "| methods | seeds | true means differ by | sds | actual | naive | shrunk | best | said |"
   print(f"\n{head}\n|" + " --- |" * 9)
-  for k in (5, 10, 20):
+  for k in (5, 10):
     for n in (3, 10):
-      for between, ratio in ((0, 1), (0, 4), (1, 1), (3, 1), (3, 4)):
-        again, best, *said = replications(k, n, between, ratio, 1500).mean(axis=1)
+      for between, ratio in ((0, 1), (0, 4), (1, 1), (3, 1), (3, 4), (3, 30)):
+        again, best, *said = replications(k, n, between, ratio, 1000).mean(axis=1)
         cells = [again, said[0], said[1], best, said[2]]
         print(f"| {k} | {n} | {between:g} | {ratio:g} | "
               + " | ".join(f"{100 * x:.0f}" for x in cells) + " |")  # fmt: skip
@@ -340,7 +363,7 @@ def test_calibration_of_replication():
 def test_reliability_of_replication():
   """Of leads to which about the same chance is given, how many do win again."""
   print("\n| said | tables | actual |\n| --- | --- | --- |")
-  drawn = [replications(k, n, b, 1.0, 1500) for k in (5, 10) for n in (3, 10) for b in (1, 2, 4)]
+  drawn = [replications(k, n, b, 1.0, 1000) for k in (5, 10) for n in (3, 10) for b in (1, 2, 4)]
   again, _, _, said, _ = np.hstack(drawn)
   for low, high in ((0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 0.97), (0.97, 1.01)):
     some = (said >= low) & (said < high)
@@ -355,7 +378,7 @@ def test_the_p_value_of_luck():
     for n in (3, 10):
       found = []
       for ratio in (1.0, 4.0):
-        _, _, mean, sd = tables(k, n, 0.0, ratio, 1500, k + n)
+        _, _, mean, sd = tables(k, n, 0.0, ratio, 1000, k + n)
         draw, p = rng(2), []
         for means, sds in zip(mean, sd, strict=True):
           methods = [Published(m, s, n) for m, s in zip(means, sds, strict=True)]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.optimize
+import scipy.special
 import scipy.stats
 
 from seedlab.stats.single import Interval, upper_tail
@@ -115,18 +116,36 @@ def _tail(t: float, df: float) -> float:
   return scipy.stats.norm.sf(t) if math.isinf(df) else scipy.stats.t.sf(t, df)
 
 
-def pooled(methods: Sequence[Published]) -> tuple[list[Published], float]:
-  """The methods with one sd, pooled by degrees of freedom, and these; known sds stay.
+def moderated(methods: Sequence[Published]) -> tuple[list[Published], np.ndarray, bool]:
+  """The methods with sds drawn to each other, their degrees of freedom, and whether to one sd.
 
-  Statements about all methods of a benchmark at once rest on it: the sds of three seeds each are
-  too uncertain to weigh methods by. It assumes that methods spread about alike.
+  The sds of three seeds each are too uncertain to weigh methods by; what is said of all methods at
+  once borrows from the others. Variances are taken as drawn around a common one, with prior degrees
+  of freedom d0 from the spread of their logarithms (Smyth 2004, sections 6.2 and 8):
+  (d0 s0² + d s²) / (d0 + d), with d0 + d degrees of freedom, at most those of all methods. Where the
+  spread is no larger than chance, d0 is infinite and all get the pooled sd. Known sds stay.
   """
   free = [m for m in methods if not m.known]
-  df = sum(m.n - 1 for m in free)
-  if not df:
-    return list(methods), math.inf
-  sd = math.sqrt(sum((m.n - 1) * m.run_variance for m in free) / df)
-  return [m if m.known else dataclasses.replace(m, sd=sd, sd_step=0.0) for m in methods], df
+  if not free:
+    return list(methods), np.full(len(methods), math.inf), True
+  d_K = np.array([m.n - 1 for m in free], float)
+  v_K = np.array([m.run_variance for m in free])
+  all_df, common = float(d_K.sum()), float(d_K @ v_K / d_K.sum())
+  prior = math.inf
+  if len(free) > 1 and (v_K > 0).all():
+    e_K = np.log(v_K) - scipy.special.digamma(d_K / 2) + np.log(d_K / 2)
+    excess = e_K.var(ddof=1) - scipy.special.polygamma(1, d_K / 2).mean()
+    if excess > 1e-6:
+      half = scipy.optimize.brentq(lambda x: scipy.special.polygamma(1, x) - excess, 1e-3, 1e7)
+      prior = 2 * half
+      common = float(np.exp(e_K.mean() + scipy.special.digamma(half) - math.log(half)))
+  share_K = np.ones(len(free)) if math.isinf(prior) else prior / (prior + d_K)
+  sd_K = iter(np.sqrt(share_K * common + (1 - share_K) * v_K))
+  df_K = iter(np.minimum(prior + d_K, all_df))
+  drawn = [m if m.known else dataclasses.replace(m, sd=float(next(sd_K)), sd_step=0.0)
+           for m in methods]  # fmt: skip
+  dfs = np.array([math.inf if m.known else next(df_K) for m in methods])
+  return drawn, dfs, math.isinf(prior)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +161,8 @@ def luck(
 ) -> Luck:
   """The lead of the best over the next, if all k methods had the same true mean.
 
-  Draws of k normal means with the pooled sd (`pooled`), whose own uncertainty enters the p-value:
-  Student's ratio, exact for methods of equal spread.
+  Draws of k normal means with `moderated` sds, whose own uncertainty enters the p-value. Where
+  that is the pooled sd, it is Student's ratio, exact for methods of equal spread.
 
   Args:
     methods: all k of the benchmark, at least two.
@@ -153,12 +172,20 @@ def luck(
   """
   if len(methods) <= leaders:
     raise ValueError(f"{leaders} leaders of {len(methods)} methods leave none to lead")
-  alike, df = pooled(methods)
-  drawn = rng.standard_normal((_DRAWS, len(alike))) * [math.sqrt(m.variance) for m in alike]
-  ordered = np.sort(drawn, axis=1)
-  gaps = ordered[:, -1] - ordered[:, -1 - leaders]
-  scale = 1.0 if math.isinf(df) else np.sqrt(rng.chisquare(df, _DRAWS) / df)
-  return Luck(float(gaps.mean()), float((gaps >= printed * scale).mean()))
+  alike, df_K, one = moderated(methods)
+  drawn_DxK = rng.standard_normal((_DRAWS, len(alike))) * [math.sqrt(m.variance) for m in alike]
+  df_K = np.minimum(df_K, 1e9)  # of a known sd: no luck of its own
+  scale_DxK = np.sqrt(rng.chisquare(df_K[:1] if one else df_K, (_DRAWS, 1 if one else len(df_K))))
+  scale_DxK /= np.sqrt(df_K[:1] if one else df_K)
+  expected = _gap(drawn_DxK, leaders).mean()
+  chance = (_gap(drawn_DxK / scale_DxK, leaders) >= printed).mean()
+  return Luck(float(expected), float(chance))
+
+
+def _gap(drawn_DxK: np.ndarray, leaders: int) -> np.ndarray:
+  """Of the best over the one after the leaders, in every draw."""
+  ordered_DxK = np.sort(drawn_DxK, axis=1)
+  return ordered_DxK[:, -1] - ordered_DxK[:, -1 - leaders]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +207,7 @@ def replication(
   printed means and f² of the new ones.
 
   Shrunk: true means are taken as normal with a variance τ² between methods (Paule & Mandel 1982,
-  from the pooled sd, `pooled`); each printed mean moves towards their centre by 1 - w,
+  with `moderated` sds); each printed mean moves towards their centre by 1 - w,
   w = τ² / (τ² + e²), and keeps a variance w e² (Efron & Morris 1973); the centre's own variance
   is shared by all. `best` is the share of draws.
   """
@@ -189,7 +216,7 @@ def replication(
   w, r = methods[winner], methods[runner_up]
   new = (w.run_variance / w.n) + (r.run_variance / r.n)
   naive = scipy.stats.norm.cdf((w.mean - r.mean) / math.sqrt(w.variance + r.variance + new))
-  alike, _ = pooled(methods)
+  alike, _, _ = moderated(methods)
   mean_K = np.array([m.mean for m in alike])
   error2_K = np.array([m.variance for m in alike])
   new2_K = np.array([m.run_variance / m.n for m in alike])
