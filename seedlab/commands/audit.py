@@ -29,7 +29,7 @@ POSITIONAL = ("TABLE",)
 
 
 def main(argv: list[str]) -> None:
-  from seedlab import audits, report  # after the flags: a mistake answers at once
+  from seedlab import audits  # after the flags: a mistake answers at once
 
   if _JSON.value and _MARKDOWN.value:
     raise UserError("--json and --markdown are two forms of one answer; give one")
@@ -42,6 +42,8 @@ def main(argv: list[str]) -> None:
     test_size=_TEST_SIZE.value,
     sigma=_SIGMA.value,
   )
+  from seedlab import report  # after the table, likewise
+
   if _JSON.value:
     print(json.dumps(report.audit_json(found), indent=1))
   elif _MARKDOWN.value:
