@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -682,6 +684,14 @@ def test_decimals_that_are_not_printed_widen_the_interval():
 
 
 # What is said.
+
+
+def test_the_example_of_the_documents(tmp_path):
+  page = (pathlib.Path(__file__).parent.parent / "docs" / "audit.md").read_text()
+  (table,) = re.findall(r"```csv\n(.*?)```", page, re.DOTALL)
+  (said,) = re.findall(r"```text\n(.*?)\n```", page, re.DOTALL)
+  (tmp_path / "fullbatch.csv").write_text(table)
+  assert report.audit_text(seedlab.audit(tmp_path / "fullbatch.csv")) == said
 
 
 def test_text_markdown_and_json_agree(tmp_path):

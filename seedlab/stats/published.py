@@ -122,8 +122,8 @@ def moderated(methods: Sequence[Published]) -> tuple[list[Published], np.ndarray
   The sds of three seeds each are too uncertain to weigh methods by; what is said of all methods at
   once borrows from the others. Variances are taken as drawn around a common one, with prior degrees
   of freedom d0 from the spread of their logarithms (Smyth 2004, sections 6.2 and 8):
-  (d0 s0² + d s²) / (d0 + d), with d0 + d degrees of freedom, at most those of all methods. Where the
-  spread is no larger than chance, d0 is infinite and all get the pooled sd. Known sds stay.
+  (d0 s0² + d s²) / (d0 + d), with d0 + d degrees of freedom, at most those of all methods. Where
+  they spread no more than by chance, d0 is infinite and all get the pooled sd. Known sds stay.
   """
   free = [m for m in methods if not m.known]
   if not free:
