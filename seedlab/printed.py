@@ -125,7 +125,11 @@ def read(
   for field, said in (("n", n), ("test_size", test_size)):
     if said is not None and field in columns:
       raise UserError(f"{field}={said} is said twice: the table has a column {columns[field]!r}")
-  long = "benchmark" in columns or "mean" in columns
+  others = [str(name) for name in frame.columns if name not in columns.values()]
+  long = bool({"benchmark", "spread", *KINDS} & columns.keys()) or metric in frame.columns
+  if not long and others:
+    columns.pop("mean", None)  # "Average" beside other benchmarks is one of them
+  long = long or "mean" in columns
   entries = (_long if long else _wide)(frame, lines, columns, spread)
   entries = [
     dataclasses.replace(e, n=n or e.n, test_size=test_size or e.test_size) for e in entries
@@ -136,8 +140,10 @@ def read(
     arrow = re.search(r"(↑|\\uparrow)|(↓|\\downarrow)", name)
     if arrow:
       better[name] = "higher" if arrow[1] else "lower"
-  metric = columns.get("mean")
-  return Printed(entries, metric, better, _reading(entries, columns, long))
+  reading = _reading(entries, columns, long)
+  if long and others:
+    reading.append(f"Not read: {_list(others)}.")
+  return Printed(entries, columns.get("mean"), better, reading)
 
 
 def _frame(source: str | os.PathLike | pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

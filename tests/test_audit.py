@@ -491,6 +491,19 @@ def test_layouts_and_formats_hold_the_same(tmp_path):
   assert all(other == seen[0] for other in seen[1:])
 
 
+def test_which_columns_are_benchmarks():
+  wide = frame("Model,x,y,Average\na,1,2,1.5\nb,2,3,2.5")
+  assert {e.benchmark for e in printed.read(wide).entries} == {"x", "y", "Average"}
+  named = printed.read(wide, metric="y")
+  assert [e.mean for e in named.entries] == [2, 3] and named.reading[-1] == (
+    "Not read: 'x', 'Average'."
+  )
+  long = frame("task,model,accuracy,std,seeds,venue\nx,a,.9,.1,3,v")
+  read = printed.read(long)
+  assert (read.metric, read.reading[-1]) == ("accuracy", "Not read: 'venue'.")
+  assert [e.mean for e in printed.read(frame("method,score\na,1")).entries] == [1]
+
+
 @pytest.mark.parametrize(
   ("text", "options", "message"),
   [
