@@ -11,6 +11,10 @@ class UserError(ValueError):
   """The user's input is wrong: one line with field, value and remedy; exit status 2."""
 
 
+class NotComparable(UserError):
+  """The sweeps measure different things, so that no verdict between them would mean anything."""
+
+
 def choice_error(field: str, value: Any, choices: Iterable[str]) -> UserError:
   """The error for a value outside a list, with the closest choice when there is one."""
   choices = sorted(choices)

@@ -136,8 +136,8 @@ def anytime_t(
 
     log B = -log(1 + r) / 2 + (nu + 1) / 2 [ log1p(t² / nu) - log1p(t² / (nu (1 + r))) ]
 
-  is the likelihood ratio of "the effect, in sds, is drawn from N(0, r / n)" against "no effect", the
-  sd unknown (Rouder et al. 2009; its behaviour under looking again: Hendriksen, de Heide &
+  is the likelihood ratio of an effect that is drawn, in sds, from N(0, r / n) against none, the sd
+  unknown (Rouder et al. 2009; its behaviour under looking again: Hendriksen, de Heide &
   Grünwald 2021). Among normal values it exceeds 1 / alpha at any look with probability at most
   alpha. The interval holds the values whose B stays below 1 / alpha; it is infinite where so
   few runs exclude nothing.
