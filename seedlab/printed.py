@@ -43,7 +43,7 @@ _ROLES = {
   "test_size": "test_size n_test test_examples num_test test_set_size",
 }
 _PREFIXED = ("sem", "ci95", "sd", "mean")  # acc_mean and std_acc are columns, too
-_MISSING = {"", "-", "--", "---", "n/a", "na", "nan", "none", "?", "—", "–"}
+_MISSING = {"", "-", "--", "---", "n/a", "na", "nan", "none", "?", "\N{EM DASH}", "\N{EN DASH}"}
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _CELL = re.compile(
   rf"({_NUMBER})\s*(%)?\s*(?:[±_]\s*({_NUMBER})\s*%?|\(\s*±?\s*({_NUMBER})\s*%?\s*\))?\s*(%)?"
@@ -245,9 +245,10 @@ def _columns(frame: pd.DataFrame, spread: Kind | None, metric: str | None) -> di
   if spread in kinds and len(kinds) > 1:
     kinds = [spread]  # the table prints several; the user chose
   if len(kinds) > 1 or any(len(found[kind]) > 1 for kind in kinds):
+    several = _list([name for kind in kinds for name in found[kind]])
     raise UserError(
-      f"several columns may be the spread: {_list(sum((found[k] for k in kinds), []))}; say which"
-      " with --spread=sd, sem or ci95, or leave one column out"
+      f"several columns may be the spread: {several}; say which with --spread=sd, sem or ci95, or"
+      " leave one column out"
     )
   for kind in KINDS:
     if kind not in kinds:
@@ -339,7 +340,7 @@ _WHICH = (
 def _cell(text: str, where: str, spread: Kind | None) -> Entry | None:
   """An entry with what a cell says, mean ± spread; None where it is empty."""
   bold = bool(_BOLD.search(text))
-  plain = re.sub(r"\\pm(?![a-zA-Z])|\+/-|\+-|&plusmn;", "±", text.replace("−", "-"))
+  plain = re.sub(r"\\pm(?![a-zA-Z])|\+/-|\+-|&plusmn;", "±", text.replace("\N{MINUS SIGN}", "-"))
   plain = plain.replace(r"\%", "%")
   plain = _MARKUP.sub(" ", plain)
   plain = re.sub(r"_\s*±", "±", plain).strip()

@@ -5,8 +5,8 @@ charts   interactive figures                           markup   what every page 
 
 latex, markdown   sentences and a table in these forms, for a paper
 
-Then a module a page (sweep_page with flips, comparison_page, grid, study_page), `terminal` for text,
-`paper` for figures as files and tables of a sweep, `audited` for published tables.
+Then a module a page (sweep_page with flips, comparison_page, grid, study_page), `terminal` for
+text, `paper` for figures as files and tables of a sweep, `audited` for published tables.
 """
 
 from seedlab.report import audited, versus

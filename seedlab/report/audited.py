@@ -7,6 +7,7 @@ from typing import Any
 from seedlab.audits import ALPHA, Audit, Benchmark
 from seedlab.findings import counted
 from seedlab.printed import KINDS
+from seedlab.report import markdown as forms
 from seedlab.stats.published import FEWEST_METHODS, MOST_SEEDS, Examples, Seeds
 from seedlab.stats.single import Interval
 
@@ -45,12 +46,11 @@ def text(found: Audit) -> str:
 
 
 def markdown(found: Audit) -> str:
-  """The same as a Markdown table and paragraphs."""
+  """The same in Markdown: what was read, the rows as a table, the rest as a list."""
   rows = [_HEAD, *(_row(one) for one in found.benchmarks)]
-  lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-  lines.insert(1, "|" + " --- |" * len(_HEAD))
-  notes = [f"* {note}" for note in (*_notes(found), *CANNOT)]
-  return "\n\n".join([" ".join(_read(found)), headline(found), "\n".join(lines), "\n".join(notes)])
+  table = forms.document([" ".join(_read(found)), headline(found)], rows)
+  notes = [f"* {forms.escaped(note)}" for note in (*_notes(found), *CANNOT)]
+  return "\n\n".join([table, "\n".join(notes)])
 
 
 def _read(found: Audit) -> list[str]:
