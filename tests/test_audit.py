@@ -196,6 +196,22 @@ def test_replication_by_hand():
     published.replication(methods[:4], 0, 1, rng())
 
 
+def test_replication_with_unequal_numbers_of_seeds():
+  """By the matrix: what is not kept of a mean is the centre's, whose error all of them share."""
+  n, means = np.array([2, 20, 5, 5, 5]), np.array([1.0, 0.9, 0.5, 0.4, 0.2])
+  methods = [Published(m, 0.5, int(k)) for m, k in zip(means, n, strict=True)]
+  found = published.replication(methods, 0, 1, rng())
+  error2, between2 = 0.25 / n, found.between_sd**2
+  kept, weight = between2 / (between2 + error2), 1 / (between2 + error2)
+  mean = kept * means + (1 - kept) * (weight @ means / weight.sum())
+  covariance = np.diag(kept * error2 + error2) + np.outer(1 - kept, 1 - kept) / weight.sum()
+  contrast = np.array([1, -1, 0, 0, 0])
+  z = contrast @ mean / math.sqrt(contrast @ covariance @ contrast)
+  assert found.again == pytest.approx(scipy.stats.norm.cdf(z), rel=1e-9)
+  drawn = rng(1).multivariate_normal(mean, covariance, 100_000)
+  assert found.best == pytest.approx((drawn.argmax(1) == 0).mean(), abs=0.015)
+
+
 def test_seeds_needed_have_the_power_that_is_promised():
   """Simulated: Welch's test with that many seeds a side finds the lead four times in five."""
   a, b = Published(0.6, 0.3, 5), Published(0.3, 0.4, 5)
