@@ -198,7 +198,7 @@ def test_replication_by_hand():
 
 def test_replication_with_unequal_numbers_of_seeds():
   """By the matrix: what is not kept of a mean is the centre's, whose error all of them share."""
-  n, means = np.array([2, 20, 5, 5, 5]), np.array([1.0, 0.9, 0.5, 0.4, 0.2])
+  n, means = np.array([40, 2, 2, 2, 2]), np.array([1.2, 0.95, 0.8, 0.75, 0.5])
   methods = [Published(m, 0.5, int(k)) for m, k in zip(means, n, strict=True)]
   found = published.replication(methods, 0, 1, rng())
   error2, between2 = 0.25 / n, found.between_sd**2
@@ -227,6 +227,9 @@ def test_seeds_needed_say_nothing_where_there_is_nothing():
   a = Published(1.0, 0.5, 9)
   none = published.seeds_needed(a, a)
   assert none.estimate == none.high == math.inf and none.low < 100
+  behind = published.seeds_needed(Published(0.9, 0.5, 9), a)  # it may be ahead in truth
+  ahead = published.seeds_needed(a, Published(0.9, 0.5, 9))
+  assert behind.estimate == math.inf and ahead.low < behind.low < math.inf
   large = published.seeds_needed(Published(30.0, 0.5, 9), a)
   assert large.estimate == 2 and large.high < 4
   assert math.isnan(published.seeds_needed(Published(1, 0, 3), Published(0, 0, 3)).estimate)
