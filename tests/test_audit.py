@@ -368,7 +368,10 @@ def test_false_best_entries():
 
 @pytest.mark.slow
 def test_calibration_of_replication():
-  head = "| methods | seeds | true means differ by | sds | actual | naive | shrunk | best | said |"
+  head = (
+    "| methods | seeds | true means differ by | sds 1 to | again: actual | naive | shrunk"
+    " | best of all: actual | shrunk |"
+  )
   print(f"\n{head}\n|" + " --- |" * 9)
   for k in (5, 10):
     for n in (3, 10):
