@@ -18,6 +18,7 @@ __all__ = [
   "Recipe",
   "Trainer",
   "UserError",
+  "audit",
   "compare",
   "from_train_step",
   "function",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+  from seedlab.audits import audit
   from seedlab.comparisons import compare
   from seedlab.config import Config
   from seedlab.errors import UserError
@@ -46,6 +48,7 @@ else:
     "Recipe": "recipe",
     "Trainer": "trainer",
     "UserError": "errors",
+    "audit": "audits",
     "compare": "comparisons",
     "from_train_step": "recipe",
     "function": "recipe",
