@@ -22,6 +22,7 @@ __all__ = [
   "from_train_step",
   "function",
   "grid",
+  "judge",
   "open",
   "plan",
   "replay",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
   from seedlab.grids import grid
   from seedlab.recipe import Recipe, from_train_step, function, supervised
   from seedlab.records import open
+  from seedlab.referee import judge
   from seedlab.replaying import replay
   from seedlab.sweeps import plan, sweep
   from seedlab.trainer import Metric, Trainer
@@ -50,6 +52,7 @@ else:
     "from_train_step": "recipe",
     "function": "recipe",
     "grid": "grids",
+    "judge": "referee",
     "open": "records",
     "plan": "sweeps",
     "replay": "replaying",

@@ -27,7 +27,7 @@ import xarray
 from seedlab import claims, config, findings, records
 from seedlab.claims import Claim, Part, Verdict
 from seedlab.config import STREAMS
-from seedlab.errors import UserError
+from seedlab.errors import NotComparable, UserError
 from seedlab.findings import Findings, counted
 from seedlab.meanings import Direction
 from seedlab.stats import comparison, crossed, many, planning, sequential
@@ -206,7 +206,7 @@ def _same_test_set(sweeps: list[Findings]) -> None:
   first = sweeps[0]
   for sweep in sweeps[1:]:
     if sweep.percent != first.percent:
-      raise UserError(
+      raise NotComparable(
         f"metric={first.metric!r}: {first.name} has fractions and {sweep.name} other numbers; bring"
         " them to one unit"
       )
@@ -216,7 +216,7 @@ def _same_test_set(sweeps: list[Findings]) -> None:
     if differ or not records.same_evaluation_set(first.dataset, sweep.dataset):
       sizes = " and ".join(f"{len(labels):,}" for labels in sets)
       sizes = f" ({sizes} examples)" if min(map(len, sets)) else ""
-      raise UserError(
+      raise NotComparable(
         f"{first.name} and {sweep.name} were evaluated on different test sets{sizes}: a"
         " difference between them would not be one of the methods; evaluate both on one set"
       )
@@ -316,7 +316,7 @@ def _crossed_values(baseline: Findings, variant: Findings) -> tuple[np.ndarray, 
   """Of the variant and of the baseline, over the same levels of the same streams."""
   if baseline.independent or variant.independent:
     joint, design = (baseline, variant) if baseline.independent else (variant, baseline)
-    raise UserError(
+    raise NotComparable(
       f"{design.name} is a crossed design and {joint.name} has independent runs: their means carry"
       " other luck; compare two of one kind"
     )
@@ -337,7 +337,7 @@ def _crossed_values(baseline: Findings, variant: Findings) -> tuple[np.ndarray, 
     arrays.append(array)
     levels.append({stream: values.tolist() for stream, values in found.items()})
   if levels[0] != levels[1]:
-    raise UserError(
+    raise NotComparable(
       f"{baseline.name} and {variant.name} are crossed designs over other levels; a crossed sweep"
       " is compared only with one over the same streams and levels"
     )

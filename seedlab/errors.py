@@ -11,6 +11,14 @@ class UserError(ValueError):
   """The user's input is wrong: one line with field, value and remedy; exit status 2."""
 
 
+class NotComparable(UserError):
+  """Both sides are right in themselves, but no difference between them would be the methods'."""
+
+
+class AllDiverged(UserError):
+  """There are runs, and every one of them diverged."""
+
+
 def choice_error(field: str, value: Any, choices: Iterable[str]) -> UserError:
   """The error for a value outside a list, with the closest choice when there is one."""
   choices = sorted(choices)
