@@ -1,42 +1,35 @@
 """Is B better than A? Two or more sweeps (or variants of a table) judged on one metric.
 
-The first is the baseline; every other one is compared with it. What carries the
-verdict is chosen by design, never by outcome:
-
-  difference   paired t on shared run numbers, else Welch's t, if the number of runs was
-               recorded before training (planned_n) and is what the sweep holds;
-               otherwise the anytime-valid interval, which forgives looking again
-  crossed      both sweeps over the same levels: the jackknife over levels
-
-Everything else (the other interval, P(better), sensitivity to diverged runs,
-`details`) stands beside it and carries none. Where nobody knows whether a higher or a
-lower value is better, nothing is judged.
+The first is the baseline; every other one is compared with it, on each task by itself where there
+are several. What carries the verdict is chosen by design, never by outcome (`seedlab.judging`);
+everything else (the other intervals, P(better), rates of divergence, sensitivity to diverged runs)
+stands beside it and carries none. Where nobody knows whether a higher or a lower value is better,
+nothing is judged.
 """
 
 import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 import xarray
 
-from seedlab import claims, config, findings, records
-from seedlab.claims import Claim, Part, Verdict
+from seedlab import config, findings, judging, records
 from seedlab.config import STREAMS
 from seedlab.errors import NotComparable, UserError
 from seedlab.findings import Findings, counted
+from seedlab.judging import Evidence, Rules, Verdict
 from seedlab.meanings import Direction
-from seedlab.stats import comparison, crossed, many, planning, sequential
-from seedlab.stats.comparison import Contrast, TwoSweeps
+from seedlab.stats import comparison, crossed, many, resolution, route, sequential
+from seedlab.stats import forecast as forecasts
+from seedlab.stats.comparison import Contrast, Spread, TwoSweeps
 from seedlab.stats.single import Interval
 
-LEVEL = 0.95
-_POWER = 0.8
-_PILOT = 5  # runs below which no forecast is made
+LEVEL = 1 - judging.ALPHA
 Source: TypeAlias = str | os.PathLike | xarray.Dataset | pd.DataFrame
 
 
@@ -46,41 +39,73 @@ class Pair:
 
   baseline: Findings
   variant: Findings
-  two: TwoSweeps  # the variant is its A
-  judged_by: Literal["anytime", "fixed", "crossed"]
-  verdicts: list[Verdict]  # of "better", then with a margin "equal" and "not worse"; or none
-  judged: Interval  # what carries them, at the level they were judged at
-  fixed: Contrast | Interval  # t (or the crossed design's) at 95 %
-  anytime: Interval | None  # at 95 %; None before the first look, or for a crossed design
+  verdict: Verdict
+  looks: list[Evidence]  # those reached, the latest last
+  two: TwoSweeps  # all runs that have a number; the variant is its A
+  fixed: Contrast | Interval  # of the means at this number of runs, at 95 %, whatever judges
+  anytime: Contrast | None  # of the means, at 95 %; None where it is infinite, or crossed
   better: Contrast | None  # P(variant better than baseline); higher, if the direction is unknown
   without_diverged: Contrast | None
-  more: int | None  # further runs a sweep that would settle it, if nothing else changes
-  notes: tuple[str, ...]
+  diverged_p: float  # Fisher's exact test of equal rates of divergence; nan if no run diverged
+  forecast: forecasts.Forecast | None
+  grows: str  # whose runs the forecast adds; "" for pairs, which grow together
+  rules: Rules  # by which it was judged
 
   @property
   def sign(self) -> int:
     return -1 if self.baseline.better < 0 else 1
 
   @property
-  def settled(self) -> str:
+  def task(self) -> str:
+    return self.variant.task
+
+  @property
+  def settled(self) -> judging.Outcome:
     """better, worse, equal or open; "unknown direction" where nothing can be judged."""
-    if not self.verdicts:
-      return "unknown direction"
-    first = self.verdicts[0].outcome
-    if first != "open":
-      return "better" if first == "shown" else "worse"
-    return "equal" if any(v.outcome == "shown" for v in self.verdicts[1:2]) else "open"
+    return self.verdict.outcome
+
+  @property
+  def judged(self) -> Interval:
+    """What carries the verdict: an interval of the difference, or of P(better) (`by_ranks`)."""
+    return self.verdict.judged
+
+  @property
+  def judged_by(self) -> judging.Kind:
+    return self.verdict.evidence.kind
+
+  @property
+  def by_ranks(self) -> bool:
+    return self.verdict.evidence.by_ranks
+
+  @property
+  def level(self) -> float:
+    """1 less the error rate that this variant's verdict was given at, looks included."""
+    return self.verdict.level
+
+  @property
+  def p_value(self) -> float:
+    """Of no difference, over all looks, before the family's correction."""
+    return min(look.p_value for look in self.looks)
+
+  @property
+  def p_equal(self) -> float:
+    """Of a difference of the margin or more; 1 without a margin."""
+    return min(look.p_equal for look in self.looks)
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
   metric: str
   unit: str
-  margin: float | None
+  rules: Rules
   sweeps: list[Findings]
   pairs: list[Pair]
   differences: list[tuple[str, list[Any]]]  # config field -> its value in each sweep
   ranks: many.Ranks | None  # of three or more sweeps of independent runs, if a direction is known
+
+  @property
+  def margin(self) -> float | None:
+    return self.rules.margin
 
 
 def compare(
@@ -91,63 +116,143 @@ def compare(
   margin: float | None = None,
   paired: bool | None = None,
   planned_n: int | None = None,
+  looked: bool = False,
+  sigma: float | None = None,
+  floor: Source | None = None,
   names: Sequence[str] | None = None,
 ) -> Comparison:
   """Compares the second and every further sweep with the first.
 
   Args:
-    sources: stores (directories or Datasets), CSV files, or DataFrames with the columns
-      variant, seed and a metric; a table may hold several variants.
+    sources: stores (directories or Datasets), tables (files) or DataFrames; a table may hold
+      several variants.
     metric: to judge by; by default the first of the first source.
     better: which way the metric is better, "higher" or "lower"; by default as the stores say,
       or, where they do not, as the words of its name tell (docs/statistics.md).
     margin: what counts as a difference worth having, in the unit shown (points for
-      fractions); allows the verdicts "equal" and "not worse".
-    paired: overrides the rule that shared run numbers are pairs.
-    planned_n: of a table: the number of seeds decided before the first was trained.
+      fractions); allows the verdict "equal".
+    paired: True: equal seeds are pairs, whatever else the designs hold; False: no pairs. By default
+      runs are pairs where both designs have the same set of seeds.
+    planned_n: of a table that grew: its number of runs when it was first looked at. By default
+      a table is judged as finished, with the seeds fixed beforehand; a store knows its plan.
+    looked: seeds were added until it looked good: judged by an interval that forgives that.
+    sigma: the sd of a run, where it is known, in the unit shown.
+    floor: a sweep or table from which to learn that sd, with its uncertainty.
     names: of the sources, by default the last parts of their paths.
 
-  Raises UserError for what cannot be compared: fewer than two sweeps, another test set,
-  designs that do not fit.
+  Raises UserError for what is wrong, NotComparable for sweeps on different test sets, in different
+  units, or of designs that do not fit.
   """
-  if better not in (None, "higher", "lower"):
-    raise UserError(f"better={better!r} must be higher or lower")
-  if margin is not None and not 0 < margin < math.inf:
-    raise UserError(f"margin={margin} must be a positive number in the unit of the metric")
   sources = [sources] if isinstance(sources, pd.DataFrame) else list(sources)
-  if names and len(names) != len(sources):
-    raise UserError(f"names={','.join(names)} are {len(names)} for {len(sources)} sources")
+  _check(sources, better, margin, names, planned_n, looked)
   sweeps: list[Findings] = []
   for number, source in enumerate(sources):
     given = metric or (sweeps[0].metric if sweeps else None)
     sweeps += _read(source, given, names[number] if names else "")
   sweeps = _one_direction(_distinct(sweeps), better)
+  if planned_n is not None:
+    sweeps = _with_plan(sweeps, planned_n)
+  matched = _matched(sweeps)
+  rules = Rules(margin, paired, looked, _spread(sigma, floor, sweeps[0].metric))
+  _same_test_set(sweeps)
+  looks = [_evidence(*two, _on_grid(rules, two)) for two in matched]
+  verdicts = judging.verdicts(looks, sweeps[0].better, margin)
+  return Comparison(
+    metric=sweeps[0].metric,
+    unit=sweeps[0].unit,
+    rules=rules,
+    sweeps=sweeps,
+    pairs=[
+      _pair(*two, reached, verdict, _on_grid(rules, two))
+      for two, reached, verdict in zip(matched, looks, verdicts, strict=True)
+    ],
+    differences=differing([sweep.record for sweep in sweeps]),
+    ranks=_ranks(sweeps),
+  )
+
+
+def _check(sources, better, margin, names, planned_n, looked: bool) -> None:
+  if better not in (None, "higher", "lower"):
+    raise UserError(f"better={better!r} must be higher or lower")
+  if margin is not None and not 0 < margin < math.inf:
+    raise UserError(f"margin={margin} must be a positive number in the unit of the metric")
+  if names and len(names) != len(sources):
+    raise UserError(f"names={','.join(names)} are {len(names)} for {len(sources)} sources")
+  if planned_n is not None and planned_n < 2:
+    raise UserError(f"planned_n={planned_n} must be at least 2")
+  if planned_n is not None and looked:
+    raise UserError(
+      f"planned_n={planned_n} and looked exclude each other: seeds that were added until it looked"
+      " good followed no plan; give one"
+    )
+
+
+def _with_plan(sweeps: list[Findings], planned_n: int) -> list[Findings]:
+  recorded = [sweep.name for sweep in sweeps if sweep.record]
+  if recorded:
+    raise UserError(
+      f"planned_n={planned_n} is for tables; {recorded[0]!r} is a store, whose plan was recorded"
+      " before training: leave it out"
+    )
+  return [dataclasses.replace(sweep, planned_n=planned_n) for sweep in sweeps]
+
+
+def _matched(sweeps: list[Findings]) -> list[tuple[Findings, Findings]]:
+  """(baseline, variant) of every further sweep, on the task of both."""
   if len(sweeps) < 2:
     raise UserError(
       f"{counted(len(sweeps), 'sweep')} to compare; give two stores, or a table of two variants"
     )
-  if planned_n is not None:
-    if planned_n < 2:
-      raise UserError(f"planned_n={planned_n} must be at least 2")
-    recorded = [sweep.name for sweep in sweeps if sweep.record]
-    if recorded:
-      raise UserError(
-        f"planned_n={planned_n} is for tables; {recorded[0]!r} is a store, which records its own"
-        " before training (seedlab sweep --planned_n)"
+  base = {sweep.task: sweep for sweep in sweeps if sweep.name == sweeps[0].name}
+  pairs = []
+  for sweep in sweeps:
+    if sweep.name == sweeps[0].name:
+      continue
+    if sweep.task not in base:
+      raise NotComparable(
+        f"task={sweep.task!r}: {sweep.name} has it and {sweeps[0].name}, the baseline, does not;"
+        " leave it out of the table, or run both on it"
       )
-    sweeps = [dataclasses.replace(sweep, planned_n=planned_n) for sweep in sweeps]
-  _same_test_set(sweeps)
-  judged = [_judgement(sweeps[0], variant, margin, paired) for variant in sweeps[1:]]
-  outcomes = _verdicts(judged, margin)
-  return Comparison(
-    metric=sweeps[0].metric,
-    unit=sweeps[0].unit,
-    margin=margin,
-    sweeps=sweeps,
-    pairs=[_pair(one, verdicts, margin) for one, verdicts in zip(judged, outcomes, strict=True)],
-    differences=differing([sweep.record for sweep in sweeps]),
-    ranks=_ranks(sweeps),
-  )
+    pairs.append((base[sweep.task], sweep))
+  if not pairs:
+    raise UserError(
+      f"{sweeps[0].name!r} is the only variant; a comparison needs two stores, or a table of two"
+      " variants"
+    )
+  return pairs
+
+
+def _spread(sigma: float | None, floor: Source | None, metric: str) -> Spread | None:
+  """What is known of the sd of a run."""
+  if sigma is not None and floor is not None:
+    raise UserError(f"sigma={sigma} and floor={floor} are two noise floors; give one")
+  if sigma is not None:
+    if not 0 < sigma < math.inf:
+      raise UserError(f"sigma={sigma} must be a positive number in the unit of the metric")
+    return Spread(sigma, math.inf)
+  if floor is None:
+    return None
+  found = _read(floor, metric, "")
+  if len(found) != 1:
+    names = ", ".join(one.name for one in found)
+    raise UserError(f"floor={floor} holds {len(found)} sweeps ({names}); it must be of one alone")
+  (one,) = found
+  values = one.columns[-1].values
+  if not one.independent or len(values) < 3 or not np.ptp(values) > 0:
+    raise UserError(
+      f"floor={floor} has {counted(len(values), 'run')} of {one.label} to learn a spread from; it"
+      " needs at least 3 independent ones that differ"
+    )
+  return Spread(float(values.std(ddof=1)), len(values) - 1)
+
+
+def _on_grid(rules: Rules, two: tuple[Findings, Findings]) -> Rules:
+  """The rules with the step of the grid that the values of both lie on, in display units."""
+  scale = 100.0 if two[0].percent else 1.0
+  examples = {sweep.examples for sweep in two}
+  values = np.concatenate([sweep.columns[0].values for sweep in two]) / scale
+  known = examples.pop() if len(examples) == 1 and two[0].percent else 0
+  return dataclasses.replace(rules, step=scale * resolution.step(values, known))
 
 
 def _ranks(sweeps: Sequence[Findings]) -> many.Ranks | None:
@@ -155,7 +260,8 @@ def _ranks(sweeps: Sequence[Findings]) -> many.Ranks | None:
   used = [_used(sweep) for sweep in sweeps]
   few = min(len(values_R) for values_R, _ in used) < 2
   known = sweeps[0].better and all(sweep.independent for sweep in sweeps)
-  if len(sweeps) < 3 or few or not known:
+  whole = all(np.isfinite(judging.outcomes(sweep)).all() for sweep in sweeps)
+  if len(sweeps) < 3 or few or not known or not whole or sweeps[0].task:
     return None
   paired = all(np.array_equal(run_R, used[0][1]) for _, run_R in used[1:])
   draws = 2000 if max(len(values_R) for values_R, _ in used) <= 2000 else 400
@@ -179,7 +285,7 @@ def _distinct(sweeps: list[Findings]) -> list[Findings]:
   found: list[Findings] = []
   for number, sweep in enumerate(sweeps):
     name = sweep.name or chr(ord("A") + number % 26)
-    taken = {other.name for other in found}
+    taken = {other.name for other in found if other.task == sweep.task}
     if name in taken:
       name = next(
         f"{name} ({n})" for n in range(2, len(sweeps) + 2) if f"{name} ({n})" not in taken
@@ -222,87 +328,22 @@ def _same_test_set(sweeps: list[Findings]) -> None:
       )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Judgement:
-  """How a pair will be judged: an interval of variant - baseline for each level."""
-
-  baseline: Findings
-  variant: Findings
-  two: TwoSweeps
-  by: Literal["anytime", "fixed", "crossed"]
-  grids: tuple[np.ndarray, ...]  # the difference over a crossed design
-  notes: tuple[str, ...]
-
-  def interval(self, level: float) -> Interval:
-    if self.by == "crossed":
-      return crossed.mean(self.grids[0], level)
-    if self.by == "fixed":
-      return _interval(comparison.difference(self.two, level))
-    return _anytime(self.two, level)
-
-
-def _judgement(
-  baseline: Findings, variant: Findings, margin: float | None, paired: bool | None
-) -> _Judgement:
-  if not (baseline.independent and variant.independent):
-    if paired is False:
-      raise UserError("paired=False: crossed sweeps are compared level by level; leave it out")
-    a, b = _crossed_values(baseline, variant)
-    two = TwoSweeps(a.ravel(), b.ravel(), True, 0)
-    return _Judgement(baseline, variant, two, "crossed", (a - b,), ())
-  runs = [_used(sweep) for sweep in (variant, baseline)]
-  notes = _unknown_examples(baseline, variant)
-  if variant.vary != baseline.vary:
-    notes.append(
-      f"{baseline.name} varied {_streams(baseline)}, {variant.name} {_streams(variant)}: their"
-      " spreads do not measure the same luck."
+def _evidence(baseline: Findings, variant: Findings, rules: Rules) -> list[Evidence]:
+  """Every look at the pair that was reached, the latest last."""
+  if baseline.independent and variant.independent:
+    return judging.evidence(baseline, variant, rules)
+  for name, given in (("paired", rules.paired is False), ("looked", rules.looked)):
+    if given:
+      raise UserError(
+        f"{name}={getattr(rules, name)}: crossed sweeps are compared level by level, as they are"
+        " finished; leave it out"
+      )
+  if rules.spread:
+    raise UserError(
+      "sigma and floor are no help here: crossed sweeps are compared level by level, by their own"
+      " spread; leave them out"
     )
-  try:
-    two = comparison.align(*runs[0], *runs[1], paired)
-  except ValueError as error:
-    raise UserError(f"paired={paired}: {error}") from None
-  planned = [sweep.planned_n for sweep in (baseline, variant)]
-  complete = all(_as_planned(sweep) for sweep in (baseline, variant))
-  as_planned = complete and (not two.paired or len(two.a_R) == planned[0] == planned[1])
-  if two.left_out:
-    have, are = ("has", "is") if two.left_out == 1 else ("have", "are")
-    notes.append(
-      f"{counted(two.left_out, 'run')} {have} no partner with the same number and {are} not used."
-    )
-  if not as_planned and any(planned):
-    plans = ", ".join(
-      f"{sweep.name} planned {sweep.planned_n or 'nothing'} and holds {sweep.completed:,}"
-      for sweep in (baseline, variant)
-    )
-    used = f"; used: {counted(len(two.a_R), 'pair')}" if two.paired else ""
-    notes.append(f"Not judged at the planned number of runs: {plans}{used}.")
-  shorter = min(len(two.a_R), len(two.b_S))
-  if not (two.paired or as_planned) and len(two.a_R) != len(two.b_S):
-    notes.append(
-      f"The anytime-valid interval rests on the first {counted(shorter, 'run')} of each."
-    )
-  if (baseline.diverged or variant.diverged) and baseline.chance != variant.chance:
-    notes.append("Diverged runs count as chance level in one sweep and are left out of the other.")
-  return _Judgement(baseline, variant, two, "fixed" if as_planned else "anytime", (), tuple(notes))
-
-
-def _unknown_examples(baseline: Findings, variant: Findings) -> list[str]:
-  """A note if a store does not say on which examples it was evaluated."""
-  unknown = [
-    sweep.name
-    for sweep in (baseline, variant)
-    if sweep.dataset is not None and sweep.dataset.attrs.get("evaluation_digest") is None
-  ]
-  if not unknown:
-    return []
-  return [
-    f"It is not known whether {baseline.name} and {variant.name} were evaluated on the same"
-    f" examples: {' and '.join(unknown)} did not record which (Trainer.evaluated_on)."
-  ]
-
-
-def _as_planned(sweep: Findings) -> bool:
-  return sweep.planned_n is not None and sweep.completed == sweep.planned == sweep.planned_n
+  return [judging.crossed_evidence(*_crossed_values(baseline, variant), rules.margin)]
 
 
 def _used(sweep: Findings) -> tuple[np.ndarray, np.ndarray]:
@@ -344,116 +385,50 @@ def _crossed_values(baseline: Findings, variant: Findings) -> tuple[np.ndarray, 
   return arrays[0], arrays[1]
 
 
-def _anytime(two: TwoSweeps, level: float) -> Interval:
-  """The last interval of the confidence sequence of the differences; infinite before the first.
-
-  Of unpaired sweeps the n-th runs are subtracted, as many as the shorter one has.
-  """
-  values = sequential.differences(two)
-  scale = max(abs(two.a_R).max(), abs(two.b_S).max())
-  if len(values) < sequential.BURN_IN or np.ptp(values) <= 1e-12 * scale:
-    # Nothing to judge by: then the estimate is that of all runs.
-    estimate = two.a_R.mean() - two.b_S.mean()
-    return Interval(float(estimate), -math.inf, math.inf, level, "anytime-valid")
-  low, high = sequential.asymptotic_sequence(values, level)
-  return Interval(float(values.mean()), float(low[-1]), float(high[-1]), level, "anytime-valid")
-
-
-def _interval(contrast: Contrast) -> Interval:
-  return Interval(contrast.estimate, contrast.low, contrast.high, contrast.level, contrast.method)
-
-
-def _claims(pair: _Judgement, margin: float | None) -> list[Claim]:
-  """What may be concluded, in terms of an interval of "better by"."""
-  name, base = pair.variant.name, pair.baseline.name
-  what = f"mean {pair.baseline.label}, {name} against {base}, better by{pair.baseline.unit}"
-  made = [Claim("better", f"{name} is better than {base}", (Part(what, "lo > x", (0.0,)),))]
-  if margin:
-    within = Part(what, "within [a, b]", (-margin, margin))
-    not_worse = Part(what, "lo > x", (-margin,))
-    made += [
-      Claim("equal", f"{name} equals {base} within {margin:g}", (within,)),
-      Claim("not worse", f"{name} is not worse than {base} by {margin:g}", (not_worse,)),
-    ]
-  return [dataclasses.replace(claim, family="comparison") for claim in made]
-
-
-def _verdicts(judged: list[_Judgement], margin: float | None) -> list[list[Verdict]]:
-  """Of each pair; the claims "better" of several variants are corrected together (Holm).
-
-  What one pair's interval says besides (equal, not worse) follows from the same interval
-  and needs no further correction.
-  """
-  if not judged[0].baseline.better:
-    return [[] for _ in judged]
-  first = [
-    dataclasses.replace(_claims(one, margin)[0], id=str(number))
-    for number, one in enumerate(judged)
-  ]
-  evidence = {str(number): _evidence(one) for number, one in enumerate(judged)}
-  main = claims.judge_family(first, evidence, {}, "laptop")
-  found = []
-  for one, verdict in zip(judged, main, strict=True):
-    made = _claims(one, margin)
-    others = [
-      Verdict(
-        c, claims.judge(verdict.evidence, c, True, verdict.level), verdict.level, verdict.evidence
-      )
-      for c in made[1:]
-    ]
-    found.append([dataclasses.replace(verdict, claim=made[0]), *others])
-  return found
-
-
-def _evidence(one: _Judgement):
-  """Level -> the interval of "better by"."""
-  return lambda level: [_oriented(one.interval(level), one.baseline)]
-
-
-def _oriented(interval: Interval, of: Findings) -> Interval:
-  """Turned so that positive is better."""
-  if of.better >= 0:
-    return interval
-  return dataclasses.replace(
-    interval, estimate=-interval.estimate, low=-interval.high, high=-interval.low
-  )
-
-
-def _pair(one: _Judgement, verdicts: list[Verdict], margin: float | None) -> Pair:
-  level = verdicts[0].level if verdicts else LEVEL
-  crossed_design = one.by == "crossed"
-  two = one.two
-  fixed = one.interval(LEVEL) if crossed_design else comparison.difference(two, LEVEL)
-  anytime = None if crossed_design else _anytime(two, LEVEL)
-  if anytime and not math.isfinite(anytime.low):
-    anytime = None
-  better = None if crossed_design else comparison.probability_better(_turned(one), LEVEL)
-  settled = not verdicts or any(verdict.outcome != "open" for verdict in verdicts[:2])
+def _pair(
+  baseline: Findings, variant: Findings, looks: list[Evidence], verdict: Verdict, rules: Rules
+) -> Pair:
+  crossed_design = verdict.evidence.kind == "crossed"
+  two, fixed, anytime, better = looks[-1].two, None, None, None
+  if not crossed_design:
+    two = judging.all_numbers(baseline, variant, rules.paired)
+    fixed = comparison.difference(two, LEVEL, rules.step, rules.spread)
+    anytime = comparison.anytime_difference(two, LEVEL, rules.step, rules.spread)
+    better = comparison.probability_better(turned(two, baseline.better), LEVEL)
+  forecast, grows = None, ""
+  if verdict.outcome == "open":
+    forecast, grows = _forecast(baseline, variant, looks, verdict, rules)
   return Pair(
-    baseline=one.baseline,
-    variant=one.variant,
+    baseline=baseline,
+    variant=variant,
+    verdict=verdict,
+    looks=looks,
     two=two,
-    judged_by=one.by,
-    verdicts=verdicts,
-    judged=one.interval(level),
-    fixed=fixed,
-    anytime=anytime,
+    fixed=fixed or looks[-1].interval(LEVEL),
+    anytime=anytime if anytime and math.isfinite(anytime.low) else None,
     better=better,
-    without_diverged=None if crossed_design else _without_diverged(one),
-    more=None if settled or crossed_design else _more(one, margin, level),
-    notes=one.notes,
+    without_diverged=None if crossed_design else _without_diverged(baseline, variant, two),
+    diverged_p=_diverged_p(baseline, variant),
+    forecast=forecast,
+    grows=grows,
+    rules=rules,
   )
 
 
-def _turned(one: _Judgement) -> TwoSweeps:
+def turned(two: TwoSweeps, better: int) -> TwoSweeps:
   """Higher is better, as `stats.comparison` takes it."""
-  if one.baseline.better >= 0:
-    return one.two
-  return dataclasses.replace(one.two, a_R=-one.two.a_R, b_S=-one.two.b_S)
+  return two if better >= 0 else dataclasses.replace(two, a_R=-two.a_R, b_S=-two.b_S)
 
 
-def _without_diverged(one: _Judgement) -> Contrast | None:
-  sweeps = (one.variant, one.baseline)
+def _diverged_p(baseline: Findings, variant: Findings) -> float:
+  if not (baseline.diverged or variant.diverged):
+    return math.nan
+  table = [[one.diverged, one.completed - one.diverged] for one in (baseline, variant)]
+  return float(scipy.stats.fisher_exact(table).pvalue)
+
+
+def _without_diverged(baseline: Findings, variant: Findings, two: TwoSweeps) -> Contrast | None:
+  sweeps = (variant, baseline)
   if not any(len(sweep.columns) > 1 for sweep in sweeps):
     return None
   if any(sweep.failed_R.all() for sweep in sweeps):
@@ -463,46 +438,47 @@ def _without_diverged(one: _Judgement) -> Contrast | None:
   if any(len(column.values) < 2 for column in columns):
     return None
   try:
-    two = comparison.align(*values[0], *values[1], one.two.paired)
+    kept = comparison.align(*values[0], *values[1], two.paired)
   except ValueError:  # no pair is left
     return None
-  return comparison.difference(two, LEVEL)
+  return comparison.difference(kept, LEVEL)
 
 
-def _more(one: _Judgement, margin: float | None, level: float) -> int | None:
-  """Further runs a sweep after which the interval settles it four times in five.
-
-  If the difference and the sds are those seen so far, by the anytime-valid interval: runs
-  beyond a planned number are judged by it. With a margin: settles it or shows the two
-  equal, whichever takes fewer. None where more than planning.MOST_RUNS are needed.
-  """
-  two = one.two
-  n = min(len(two.a_R), len(two.b_S))
-  if n < _PILOT:
-    return None
-  difference = abs(comparison.difference(two).estimate)
-  if two.paired:
-    sd = (two.a_R - two.b_S).std(ddof=1)
+def _forecast(
+  baseline: Findings, variant: Findings, looks: list[Evidence], verdict: Verdict, rules: Rules
+) -> tuple[forecasts.Forecast | None, str]:
+  """Of the next looks by the procedure that will judge, and the name of the sweep that grows."""
+  latest = looks[-1]
+  two, alpha, grows = latest.two, 1 - verdict.level, ""
+  if latest.by_ranks or latest.kind == "crossed" or not min(len(two.a_R), len(two.b_S)):
+    return None, ""
+  growing: forecasts.Arm
+  other: forecasts.Arm | None
+  if two.paired and rules.spread is None:
+    growing, other = forecasts.of_pairs(two), None
   else:
-    sd = math.sqrt(two.a_R.var(ddof=1) + two.b_S.var(ddof=1))
-  goals = [difference] + ([margin - difference] if margin and margin > difference else [])
-  needed = [_runs_to_settle(goal, float(sd), level) for goal in goals]
-  found = [runs for runs in needed if runs is not None]
-  return max(min(found) - n, 1) if found else None
+    growing, other = forecasts.of_sweep(two.a_R), forecasts.of_sweep(two.b_S)
+    grows = variant.name
+    if other.variance / other.n > growing.variance / growing.n:
+      growing, other, grows = other, growing, baseline.name
+  if latest.kind == "looked":
+    alphas = _anytime_alphas(growing, other, alpha)
+  else:
+    past = 1 + (len(looks) > 1) * round(math.log2(0.2 / latest.weight))
+    alphas = [alpha * route.weight(past + k) for k in range(12)]
+  found = forecasts.forecast(growing, other, alphas, rules.margin, rules.step, rules.spread)
+  return found, grows
 
 
-def _runs_to_settle(distance: float, sd: float, level: float) -> int | None:
-  """Runs (pairs) until the limit nearer to the edge, `distance` away, is clear of it."""
-  if not distance > 0 or not sd > 0:
-    return None
-  slack = float(scipy.stats.norm.ppf(_POWER))
-  n = sequential.BURN_IN
-  while n < planning.MOST_RUNS:
-    margin = sequential.mixture_margin(n, 1 - level, sequential.TARGET)
-    if (float(margin) + slack / math.sqrt(n)) * sd <= distance:
-      return n
-    n = math.ceil(n * 1.05)
-  return None
+def _anytime_alphas(grows: forecasts.Arm, other: forecasts.Arm | None, alpha: float) -> list[float]:
+  """Error rates of t tests that are as strict as the anytime t at 2, 4, ... times the runs."""
+  alphas = []
+  for n in (grows.n << k for k in range(1, 13)):
+    df = n - 1 if other is None else n + other.n - 2
+    information = 5 * n if other is None else 10 / (1 / n + 1 / other.n)
+    half = sequential.anytime_t(0.0, 1.0, df, information, 1 - alpha).high
+    alphas.append(float(2 * scipy.stats.t.sf(half, df)))
+  return alphas
 
 
 def differing(recorded: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
@@ -519,7 +495,3 @@ def differing(recorded: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any
 def _values(record: Mapping[str, Any]) -> dict[str, Any]:
   values = record.get("config") or record.get("trainer") or {}
   return {name: value for name, value in values.items() if name != "seeds"}
-
-
-def _streams(sweep: Findings) -> str:
-  return ", ".join(sweep.vary) if sweep.vary else "something unknown"

@@ -12,7 +12,7 @@ class UserError(ValueError):
 
 
 class NotComparable(UserError):
-  """Both sides are right in themselves, but no difference between them would be the methods'."""
+  """The sweeps measure different things, so that no verdict between them would mean anything."""
 
 
 class AllDiverged(UserError):

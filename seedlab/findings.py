@@ -74,7 +74,7 @@ class Findings:
   chance: float | None  # what a diverged run counts as; None leaves it out
   failed_R: np.ndarray  # bool[R]: diverged, or not finite
   run_R: np.ndarray  # int64[R]: run numbers
-  design_R: np.ndarray  # int64[planned]: numbers of all runs of the design, ascending, there or not
+  design_R: np.ndarray  # int64[planned]: all runs of the design in the order they were added
   planned_n: int | None  # the number recorded before training as the one to judge at
   vary: list[str]  # streams; empty where nothing is known of them
   seeds: dict[str, np.ndarray]  # stream -> uint32[R]
@@ -194,7 +194,7 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
     failed,
     classes,
     (errors_R, errors_E, dataset["label"].values if "label" in dataset else np.zeros(0, np.int64)),
-    design_R=np.sort(dataset["run"].values),
+    design_R=dataset["run"].values,
     planned_n=kept.get("planned_n"),
     vary=list(kept.get("vary", STREAMS)),
     seeds={stream: dataset[f"seed_{stream}"].values[completed] for stream in STREAMS},

@@ -31,12 +31,12 @@ def comparison_page(found: Comparison, title: str | None = None) -> str:
         f"Differences of {len(shared):,} pairs of runs with the same seed, ascending.",
         f"{pair.variant.name} - {pair.baseline.name}, seed by seed.",
       )
-  verdicts = [versus.verdict(pair, found.margin) for pair in found.pairs]
+  verdicts = [versus.verdict(pair) for pair in found.pairs]
   head, *rows = versus.sweep_table(found)
   sections = []
   for pair, sentences in zip(found.pairs, verdicts, strict=True):
     listed = "".join(
-      f"<dt>{escape(name)}<dd>{escape(value)}" for name, value in versus.facts(pair, found.margin)
+      f"<dt>{escape(name)}<dd>{escape(value)}" for name, value in versus.facts(pair)
     )
     notes = "".join(f"<li>{escape(note)}" for note in versus.notes(pair))
     sections.append(

@@ -5,25 +5,34 @@ import textwrap
 from typing import Any
 
 import numpy as np
+import scipy.stats
 
-from seedlab.comparisons import LEVEL, Comparison, Pair
+from seedlab.comparisons import LEVEL, Comparison, Pair, turned
 from seedlab.config import STREAMS
-from seedlab.findings import Findings, counted
+from seedlab.findings import Findings
 from seedlab.report import words
-from seedlab.stats import comparison, planning, sequential
-from seedlab.stats.comparison import TwoSweeps
+from seedlab.report.caveats import notes
+from seedlab.report.verdict import (
+  difference,
+  level_text,
+  limits,
+  outlook,
+  scale,
+  share_text,
+  verdict,
+)
+from seedlab.stats import comparison, planning
 from seedlab.stats.single import Interval
 
 _FEW = 5  # pairs below which a bootstrap of wins says nothing
-_FAR = 1_000_000  # runs beyond which a forecast is only "more than"
 
 
 def text(found: Comparison, details: bool = False) -> str:
   """One screen: what differs, the sweeps, then for every variant difference, P(better), verdict."""
   parts = [_lines(_differing(found)), _aligned(_sweep_rows(found))]
   for pair in found.pairs:
-    lines = [_fill(" ".join(verdict(pair, found.margin)))]
-    beside = [*facts(pair, found.margin), *(on_request(pair) if details else [])]
+    lines = [_fill(" ".join(verdict(pair)))]
+    beside = [*facts(pair), *(on_request(pair) if details else [])]
     lines += ["  " + line for line in _aligned(beside).splitlines()]
     lines += [_fill(note, "- ") for note in notes(pair)]
     parts.append("\n".join(lines))
@@ -55,8 +64,10 @@ def _sweep_rows(found: Comparison) -> list[tuple[str, ...]]:
     column = sweep.columns[0]
     s = column.summary
     show = [words.number(sweep, value, s.sd) for value in (s.mean, s.sd, column.sd, s.min, s.max)]
-    diverged = f" ({sweep.diverged} diverged)" * bool(sweep.diverged)
-    rows.append((sweep.name, f"{s.n:,}{diverged}", *show, _varied(sweep)))
+    apart = [f"{sweep.diverged:,} diverged" * bool(sweep.diverged),
+             f"{sweep.missing:,} missing" * bool(sweep.missing)]  # fmt: skip
+    apart = ", ".join(reason for reason in apart if reason)
+    rows.append((sweep.name, f"{s.n:,}{f' ({apart})' * bool(apart)}", *show, _varied(sweep)))
   unknown = [at for at, blank in ((7, "?"), (4, "-")) if all(row[at] == blank for row in rows[1:])]
   for at in unknown:
     rows = [row[:at] + row[at + 1 :] for row in rows]
@@ -68,202 +79,96 @@ def _sweep_rows(found: Comparison) -> list[tuple[str, ...]]:
   return rows
 
 
-def verdict(pair: Pair, margin: float | None) -> list[str]:
-  """The verdict in plain sentences: what is concluded, on what it rests, what would settle it."""
-  name, base = pair.variant.name, pair.baseline.name
-  shown = difference(pair, pair.judged)
-  interval = f"{_level(pair.judged)} interval {limits(pair, pair.judged)}"
-  settled = pair.settled
-  if settled == "unknown direction":
-    return _unjudged(pair)
-  if settled in ("better", "worse"):
-    by = words.number(pair.baseline, abs(pair.judged.estimate), _scale(pair)) + pair.baseline.unit
-    first = f"{name} is {settled} than {base} by {by} ({interval} of the difference)."
-  elif settled == "equal":
-    first = (
-      f"{name} and {base} are equal within {margin:g}{pair.baseline.unit}: they differ by {shown}"
-      f" ({interval})."
-    )
-  elif math.isfinite(pair.judged.low):
-    first = f"Open whether {name} is better than {base}: they differ by {shown} ({interval})."
-  else:
-    first = f"Open whether {name} is better than {base}: {_no_interval(pair)}"
-  not_worse = next((v for v in pair.verdicts if v.claim.id == "not worse"), None)
-  also = []
-  if not_worse and not_worse.outcome == "shown" and settled == "open":
-    also = [f"It is not worse by {margin:g}{pair.baseline.unit} or more."]
-  if margin and settled in ("better", "worse"):
-    near = min(abs(pair.judged.low), abs(pair.judged.high))
-    unit = f"{margin:g}{pair.baseline.unit}"
-    also = [
-      f"That is more than {unit}." if near > margin else f"Not shown to be by more than {unit}."
-    ]
-  rests = [_assumptions(pair)] if math.isfinite(pair.judged.low) else []
-  return [first, *also, *rests, *_outlook(pair, margin)]
-
-
-def _unjudged(pair: Pair) -> list[str]:
-  """Of a metric without a direction: the difference, why it is not judged, and the remedy."""
-  of = pair.baseline
-  interval = ""
-  if math.isfinite(pair.judged.low):
-    interval = f" ({_level(pair.judged)} interval {limits(pair, pair.judged)})"
-  rests = [_assumptions(pair)] if interval else []
-  return [
-    f"Not judged: whether a higher or a lower {of.label} is better is not known;"
-    " --better=higher or --better=lower says it.",
-    f"The mean of {pair.variant.name} less that of {of.name} is"
-    f" {difference(pair, pair.judged)}{interval}.",
-    *rests,
-  ]
-
-
 def _varied(sweep: Findings) -> str:
   if set(sweep.vary) == set(STREAMS):
     return "all streams"
   return ", ".join(sweep.vary) or "?"
 
 
-def _no_interval(pair: Pair) -> str:
-  n = min(len(pair.two.a_R), len(pair.two.b_S))
-  if pair.judged_by == "anytime" and n < sequential.BURN_IN:
-    number = counted(n, "pair" if pair.two.paired else "run")
-    return (
-      f"{number} {'is' if n == 1 else 'are'} fewer than the {sequential.BURN_IN} from which an"
-      " interval that forgives looking again speaks, and the fixed-n interval judges only where the"
-      " number of seeds was decided before training (--planned_n)."
-    )
-  if n > 1 and pair.two.paired and (pair.two.a_R == pair.two.b_S).all():
-    return (
-      "every run has the same value in both. These are the same runs, or what differs between them"
-      " changes nothing."
-    )
-  if n > 1:
-    return (
-      f"they differ by {difference(pair, pair.judged)} in every run alike, which leaves no spread"
-      " to judge by; check that the seed is used."
-    )
-  return "one run has no spread to judge a difference by."
-
-
-def _assumptions(pair: Pair) -> str:
-  kind = {
-    "anytime": "valid however often one looks",
-    "fixed": "at the number of runs that was "
-    + ("recorded before training" if pair.baseline.record else "decided beforehand, as stated"),
-    "crossed": "jackknife over the levels of the crossed design",
-  }[pair.judged_by]
-  if pair.judged_by == "crossed":
-    runs = f"{counted(len(pair.two.a_R), 'pair')} of runs"
-  elif pair.two.paired:
-    runs = f"{counted(len(pair.two.a_R), 'pair')} with the same seed"
-  else:
-    runs = f"{len(pair.two.a_R):,} and {len(pair.two.b_S):,} independent runs"
-  where = "on this test set" if pair.baseline.examples else "under the same evaluation"
-  shared = (
-    "" if pair.judged.level == LEVEL else "; wider than 95 % since several are compared (Holm)"
-  )
-  return f"It speaks of the means over new seeds {where}; from {runs}; {kind}{shared}."
-
-
-def _outlook(pair: Pair, margin: float | None) -> list[str]:
-  if pair.settled != "open" or pair.judged_by == "crossed":
-    return []
-  if pair.more is None:
-    if min(len(pair.two.a_R), len(pair.two.b_S)) < _FEW:
-      return ["Too few runs to say how many more would settle it."]
-    if math.isnan(pair.fixed.low):  # no spread: said already
-      return []
-    hint = "" if margin else "; a --margin says which differences you care about"
-    return [f"No number of seeds that can be trained would settle it if that is the truth{hint}."]
-  if pair.more > _FAR:
-    hint = "" if margin else "; a --margin says which differences you care about"
-    return [f"More than {_FAR:,} further seeds a sweep would be needed{hint}."]
-  hours = [
-    planning.hours(pair.more, sweep.seconds)
-    for sweep in (pair.baseline, pair.variant)
-    if not math.isnan(sweep.seconds)
-  ]
-  cost = f" ({_duration(sum(hours))} on one worker)" if len(hours) == 2 else ""
-  return [
-    "If the difference and the spread are what they seem, about"
-    f" {counted(pair.more, 'more seed')} a sweep{cost} would settle it four times in five."
-  ]
-
-
-def facts(pair: Pair, margin: float | None) -> list[tuple[str, str]]:
+def facts(pair: Pair) -> list[tuple[str, str]]:
   """Numbers beside the verdict; the interval that carries it is marked."""
-  listed = []
-  fixed = Interval(
-    pair.fixed.estimate, pair.fixed.low, pair.fixed.high, pair.fixed.level, pair.fixed.method
-  )
-  mark = {True: " <- judges", False: ""}
+  mark = " <- judges" if pair.settled != "unknown direction" else ""
   if pair.judged_by == "crossed":
-    listed.append(("difference, over new levels", _cell(pair, fixed) + mark[True]))
-  else:
-    anytime = pair.judged if pair.judged_by == "anytime" else pair.anytime
-    if pair.anytime and anytime:
-      value = _cell(pair, anytime) + mark[pair.judged_by == "anytime"]
-      listed.append((f"difference, anytime-valid {_level(anytime)}", value))
-    else:
-      value = f"from {sequential.BURN_IN} runs on"
-      listed.append(("difference, anytime-valid 95 %", value))
-    fixed = pair.judged if pair.judged_by == "fixed" else fixed
-    p = f", p = {pair.fixed.p_value:.2g}" if not math.isnan(pair.fixed.p_value) else ""
-    value = _cell(pair, fixed) + p + mark[pair.judged_by == "fixed"]
-    listed.append((f"difference, {fixed.method} at fixed n {_level(fixed)}", value))
-  if pair.better:
-    b = pair.better
-    listed.append(
-      (
-        f"P({pair.variant.name} {'better' if pair.baseline.better else 'higher'})",
-        f"{b.estimate:.2f} ({b.low:.2f} to {b.high:.2f}), {b.method}",
-      )
-    )
-    rule = comparison.bouthillier(_turned(pair), np.random.default_rng(0))
-    if rule.pairs >= _FEW and pair.baseline.better:
-      conclusion = rule.conclusion.replace("A is better", f"{pair.variant.name} is better")
-      limits_text = f"{rule.low:.2f} to {rule.high:.2f}, meaningful above 0.75"
-      name = f"Bouthillier's rule, no verdict, for {pair.variant.name}"
-      listed.append((name, f"{conclusion} ({limits_text})"))
+    return [("difference, over new levels", _cell(pair, pair.judged) + mark)]
+  listed = []
+  if not pair.by_ranks:
+    name = {"fixed": "as fixed beforehand", "route": "at this look", "looked": "looked at often"}
+    label = f"difference, {pair.judged.method} {name[pair.judged_by]} {level_text(pair.judged)}"
+    listed.append((label, _cell(pair, pair.judged) + _p(pair.p_value) + mark))
+  left = ", of the runs that are left" * pair.by_ranks
+  fixed = (f"difference, {pair.fixed.method} at fixed n {level_text(pair.fixed)}{left}",
+           _cell(pair, pair.fixed) + _p(getattr(pair.fixed, "p_value", math.nan)))  # fmt: skip
+  if pair.by_ranks or pair.judged_by != "fixed" or pair.judged.level != pair.fixed.level:
+    listed.append(fixed)
+  if pair.anytime and pair.judged_by != "looked" and not pair.by_ranks:
+    name = f"difference, anytime t {level_text(pair.anytime)}"
+    listed.append((name, _cell(pair, pair.anytime)))
+  listed += _wins(pair, mark)
   detectable = _detectable(pair)
   if detectable:
-    listed.append(("found 4 times in 5 at this n (t test)", detectable))
-  if margin and pair.better and math.isfinite(pair.fixed.low):
-    test = comparison.equivalence(pair.two, margin)
-    listed.append((f"equal within {margin:g} (TOST, fixed n)", f"p = {test.p_value:.2g}"))
+    listed.append(("found 4 times in 5 by this test", detectable))
+  if pair.rules.margin and not pair.by_ranks:
+    name = f"equal within {pair.rules.margin:g} (two one-sided tests)"
+    listed.append((name, f"p = {pair.p_equal:.2g}"))
   if pair.without_diverged:
-    w = pair.without_diverged
-    interval = Interval(w.estimate, w.low, w.high, w.level, w.method)
-    listed.append(("difference without diverged runs", _cell(pair, interval)))
+    listed.append(("difference without diverged runs", _cell(pair, pair.without_diverged)))
+  if not math.isnan(pair.diverged_p):
+    shares = " against ".join(map(share_text, (pair.variant, pair.baseline)))
+    listed.append(("diverged", f"{shares}{_p(pair.diverged_p)} (Fisher)"))
+  return listed
+
+
+def _p(p_value: float) -> str:
+  return "" if math.isnan(p_value) else f", p = {p_value:.2g}"
+
+
+def _wins(pair: Pair, mark: str) -> list[tuple[str, str]]:
+  """How often the variant wins, and Bouthillier's rule on that."""
+  name = f"P({pair.variant.name} {'better' if pair.baseline.better else 'higher'})"
+  if pair.by_ranks and mark:
+    b = pair.judged
+    shown = "-" if math.isnan(b.estimate) else f"{b.estimate:.2f} ({b.low:.2f} to {b.high:.2f})"
+    return [(f"{name}, worst case {level_text(b)}", shown + _p(pair.p_value) + mark)]
+  b = pair.better
+  if b is None or pair.by_ranks:
+    return []
+  listed = [(name, f"{b.estimate:.2f} ({b.low:.2f} to {b.high:.2f}), {b.method}")]
+  rule = comparison.bouthillier(turned(pair.two, pair.baseline.better), np.random.default_rng(0))
+  if rule.pairs >= _FEW and pair.baseline.better:
+    conclusion = rule.conclusion.replace("A is better", f"{pair.variant.name} is better")
+    limits_text = f"{rule.low:.2f} to {rule.high:.2f}, meaningful above 0.75"
+    name = f"Bouthillier's rule, no verdict, for {pair.variant.name}"
+    listed.append((name, f"{conclusion} ({limits_text})"))
   return listed
 
 
 def _detectable(pair: Pair) -> str:
-  """The smallest difference that so many runs would find, from the spread seen."""
-  two = pair.two
-  if pair.judged_by == "crossed" or min(len(two.a_R), len(two.b_S)) < 3:
-    return ""
-  if two.paired:
-    n, sd = len(two.a_R), float((two.a_R - two.b_S).std(ddof=1))
-  else:
-    n = min(len(two.a_R), len(two.b_S))
-    sd = math.sqrt((two.a_R.var(ddof=1) + two.b_S.var(ddof=1)) / 2)
-  if not sd > 0:
-    return ""
-  found = planning.detectable_difference(n, sd, two.paired)
-  return f"a difference of {words.number(pair.baseline, found, _scale(pair))}{pair.baseline.unit}"
+  """The difference that the test which judges finds in four of five such comparisons.
 
-
-def notes(pair: Pair) -> list[str]:
-  return list(pair.notes)
+  Its interval is that of the spread, which is estimated too.
+  """
+  latest = pair.looks[-1]
+  if latest.kind not in ("fixed", "route") or latest.by_ranks:
+    return ""
+  found = comparison.mean_difference(latest.two, pair.rules.step, pair.rules.spread)
+  if math.isnan(found.error) or found.df < 2 or found.parts:
+    return ""
+  alpha = (1 - pair.level) * latest.weight
+  size = found.error * planning.detectable_shift(found.df, alpha)
+  unit, digits = pair.baseline.unit, scale(pair)
+  shown = f"a difference of {words.number(pair.baseline, size, digits)}{unit}"
+  if math.isinf(found.df):
+    return shown
+  low, high = (size * math.sqrt(found.df / scipy.stats.chi2.ppf(q, found.df)) for q in (0.9, 0.1))
+  ends = [words.number(pair.baseline, end, digits) for end in (low, high)]
+  return f"{shown} ({ends[0]} to {ends[1]}, as uncertain as the spread)"
 
 
 def on_request(pair: Pair) -> list[tuple[str, str]]:
   """Other methods, for who wants them, without a verdict; drawn from fixed seeds."""
   if pair.judged_by == "crossed":
     return []
-  two = _turned(pair)
+  two = turned(pair.two, pair.baseline.better)
   singles = _single_runs(pair)
   if singles:
     return singles
@@ -278,7 +183,7 @@ def on_request(pair: Pair) -> list[tuple[str, str]]:
     ("ratio of sds", f"{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"),
   ]
   if pair.baseline.better:
-    order = comparison.almost_stochastic_order(_turned(pair), np.random.default_rng(2))
+    order = comparison.almost_stochastic_order(two, np.random.default_rng(2))
     shown = f"{order.upper:.2f} (violation {order.violation:.2f})"
     listed.append(("almost stochastic order, eps_min", shown))
   return [*listed, *_new_examples(pair)]
@@ -312,43 +217,10 @@ def _new_examples(pair: Pair) -> list[tuple[str, str]]:
   return [("new seeds and new examples", f"{_cell(pair, scaled)}, multibootstrap")]
 
 
-def difference(pair: Pair, interval: Interval) -> str:
-  """Its size, signed as variant - baseline, with the unit."""
-  number = words.number(pair.baseline, interval.estimate, _scale(pair))
-  sign = "+" * (interval.estimate > 0)
-  return f"{sign}{number}{pair.baseline.unit}"
-
-
-def limits(pair: Pair, interval: Interval) -> str:
-  show = [
-    words.number(pair.baseline, value, _scale(pair)) for value in (interval.low, interval.high)
-  ]
-  return f"{show[0]} to {show[1]}"
-
-
 def _cell(pair: Pair, interval: Interval) -> str:
   if not math.isfinite(interval.low):
     return f"{difference(pair, interval)} (no interval)"
   return f"{difference(pair, interval)} ({limits(pair, interval)})"
-
-
-def _scale(pair: Pair) -> float:
-  """The uncertainty of the difference, which sets the digits."""
-  if math.isfinite(pair.fixed.low):
-    return (pair.fixed.high - pair.fixed.low) / 4
-  return pair.baseline.columns[0].summary.sd
-
-
-def _turned(pair: Pair) -> TwoSweeps:
-  if pair.baseline.better >= 0:
-    return pair.two
-  return TwoSweeps(-pair.two.a_R, -pair.two.b_S, pair.two.paired, pair.two.left_out)
-
-
-def _duration(hours: float) -> str:
-  if hours < 1:
-    return f"{60 * hours:.2g} minutes"
-  return f"{hours:.2g} hours"
 
 
 def markdown(found: Comparison) -> str:
@@ -358,22 +230,18 @@ def markdown(found: Comparison) -> str:
   table = [(*row, delta) for row, delta in zip(rows, deltas, strict=True)]
   lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
   lines.insert(1, "|" + " --- |" * len(table[0]))
-  sentences = [_sentence(pair, found.margin) for pair in found.pairs]
+  sentences = [_sentence(pair) for pair in found.pairs]
   return "\n\n".join([*sentences, "\n".join(lines)])
 
 
 def _delta(pair: Pair) -> str:
-  return _cell(pair, pair.judged).replace("(", f"({_level(pair.judged)}: ", 1)
+  return _cell(pair, pair.judged).replace("(", f"({level_text(pair.judged)}: ", 1)
 
 
-def _level(interval: Interval) -> str:
-  return f"{100 * interval.level:.4g} %"
-
-
-def _sentence(pair: Pair, margin: float | None) -> str:
+def _sentence(pair: Pair) -> str:
   """The verdict without what would settle it, which is no matter of a paper."""
-  outlook = _outlook(pair, margin)
-  return " ".join(sentence for sentence in verdict(pair, margin) if sentence not in outlook)
+  later = outlook(pair)
+  return " ".join(sentence for sentence in verdict(pair) if sentence not in later)
 
 
 def json_values(found: Comparison) -> dict[str, Any]:
@@ -383,6 +251,7 @@ def json_values(found: Comparison) -> dict[str, Any]:
     "unit": "%" if found.sweeps[0].percent else found.unit.strip() or None,
     "better": {1: "higher", -1: "lower", 0: None}[found.sweeps[0].better],
     "margin": found.margin,
+    "sigma": found.rules.spread and found.rules.spread.sd,
     "config_differences": dict(found.differences),
     "sweeps": [_sweep_json(sweep) for sweep in found.sweeps],
     "ranks": found.ranks
@@ -400,8 +269,11 @@ def _sweep_json(sweep: Findings) -> dict[str, Any]:
   s = column.summary
   return {
     "name": sweep.name,
+    "task": sweep.task or None,
     "runs": s.n,
+    "planned": sweep.planned,
     "diverged": sweep.diverged,
+    "missing": sweep.missing,
     "planned_n": sweep.planned_n,
     "varied": sweep.vary,
     **{key: _number(getattr(s, key)) for key in ("mean", "sd", "min", "median", "max")},
@@ -413,22 +285,44 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
   return {
     "variant": pair.variant.name,
     "baseline": pair.baseline.name,
+    "task": pair.task or None,
     "outcome": pair.settled,
     "judged_by": pair.judged_by,
+    "by_ranks": pair.by_ranks,
     "paired": pair.two.paired,
-    "pairs": len(pair.two.a_R) if pair.two.paired else None,
-    "judged": _interval_json(pair.judged),
+    "runs": len(pair.two.a_R),
+    "baseline_runs": len(pair.two.b_S),
+    "p_value": _number(pair.p_value),
+    "p_equal": _number(pair.p_equal) if pair.rules.margin else None,
+    "level": _number(pair.level),
+    "looks": [
+      {"runs": len(look.two.a_R), "baseline_runs": len(look.two.b_S), "weight": look.weight}
+      for look in pair.looks
+    ],
+    "judged": _interval_json(pair.judged) | {"of": "P(better)" if pair.by_ranks else "difference"},
     "fixed_n": _interval_json(pair.fixed)
     | {"p_value": _number(getattr(pair.fixed, "p_value", math.nan))},
     "anytime": _interval_json(pair.anytime) if pair.anytime else None,
-    "probability_better": _interval_json(pair.better) if pair.better and pair.verdicts else None,
+    "probability_better": _interval_json(pair.better)
+    if pair.better and pair.baseline.better and not pair.by_ranks
+    else None,
     "without_diverged": _interval_json(pair.without_diverged) if pair.without_diverged else None,
-    "more_runs_a_sweep": pair.more,
-    "verdicts": {
-      v.claim.id: {"sentence": v.claim.sentence, "outcome": v.outcome, "level": _number(v.level)}
-      for v in pair.verdicts
-    },
-    "notes": list(pair.notes),
+    "diverged_p": _number(pair.diverged_p),
+    "forecast": _forecast_json(pair),
+    "sentence": " ".join(verdict(pair)),
+    "notes": notes(pair),
+  }
+
+
+def _forecast_json(pair: Pair) -> dict[str, Any] | None:
+  found = pair.forecast
+  if found is None:
+    return None
+  return {
+    "grows": pair.grows or None,
+    "next_runs": found.next_runs,
+    "probability": list(found.probability) if found.probability else None,
+    "enough": list(found.enough) if found.enough else None,
   }
 
 

@@ -13,10 +13,12 @@ import dataclasses
 import math
 
 import numpy as np
+import scipy.optimize
 import scipy.special
 import scipy.stats
 from numpy.typing import ArrayLike
 
+from seedlab.stats import sequential
 from seedlab.stats.single import (
   Interval,
   finite_values,
@@ -25,6 +27,9 @@ from seedlab.stats.single import (
   several_jackknives,
   upper_tail,
 )
+
+ANYTIME_FROM = 5  # runs of each of two independent sweeps before the anytime t speaks
+_ROUNDING = 1e-12  # of the largest value: values nearer to each other are equal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,30 +54,54 @@ class Contrast:
   method: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Spread:
+  """What is known of the sd of a single run from elsewhere, in the unit of the values."""
+
+  sd: float
+  df: float  # infinite where it is stated as known; of a floor learnt from n runs n - 1
+
+
 def align(
   values_R: ArrayLike,
   runs_R: ArrayLike,
   values_S: ArrayLike,
   runs_S: ArrayLike,
-  paired: bool | None = None,
+  paired: bool,
 ) -> TwoSweeps:
-  """Pairs sweep A, float[R] with run numbers int[R], with sweep B, float[S] and int[S].
+  """Sweep A, float[R] with run numbers int[R], beside sweep B, float[S] and int[S].
 
-  By design, never by outcome: with two or more shared run numbers the comparison is
-  paired and rests on the intersection, in ascending order; otherwise both sweeps are
-  used whole. `paired` overrides this, for sweeps whose equal numbers mean nothing, or
-  where the few shared ones would waste the others: decide it before looking.
-
-  Values that are not finite and run numbers that repeat raise ValueError.
+  Paired: the runs that both have, in ascending order. Whether runs with one number are pairs is
+  decided by the design, before values are read: by the caller. Values that differ by rounding
+  alone become equal (`snapped`). Values that are not finite and run numbers that repeat raise
+  ValueError, as do pairs of which there are none.
   """
   a_R, runs_a = _numbered(values_R, runs_R, "A")
   b_S, runs_b = _numbered(values_S, runs_S, "B")
-  shared, at_a, at_b = np.intersect1d(runs_a, runs_b, assume_unique=True, return_indices=True)
-  if paired and len(shared) < 2:
-    raise ValueError(f"paired needs two shared run numbers; these sweeps share {len(shared)}")
-  if paired is False or len(shared) < 2:
+  a_R, b_S = snapped(a_R, b_S)
+  if not paired:
     return TwoSweeps(a_R, b_S, False, 0)
+  shared, at_a, at_b = np.intersect1d(runs_a, runs_b, assume_unique=True, return_indices=True)
+  if not len(shared):
+    raise ValueError("paired sweeps share no run number")
   return TwoSweeps(a_R[at_a], b_S[at_b], True, len(a_R) + len(b_S) - 2 * len(shared))
+
+
+def snapped(a_R: ArrayLike, b_S: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+  """The same values, those equal that lie within 1e-12 of the largest from their neighbour.
+
+  0.1 + 0.2 and 0.3 are one number, and neither wins against the other. Infinite values stay.
+  """
+  a_R, b_S = np.asarray(a_R, np.float64), np.asarray(b_S, np.float64)
+  levels, which = np.unique(np.concatenate([a_R, b_S]), return_inverse=True)
+  finite = levels[np.isfinite(levels)]
+  if len(finite) > 1:
+    with np.errstate(invalid="ignore"):  # inf - inf
+      new = ~(np.diff(levels) <= _ROUNDING * abs(finite).max())
+    groups = np.concatenate([[0], np.cumsum(new)])
+    levels = levels[np.searchsorted(groups, groups)]  # the lowest of each group
+  values = levels[which]
+  return values[: len(a_R)], values[len(a_R) :]
 
 
 def _numbered(values_R, runs_R, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -85,23 +114,113 @@ def _numbered(values_R, runs_R, name: str) -> tuple[np.ndarray, np.ndarray]:
   return values_R, runs_R
 
 
-def difference(two: TwoSweeps, level: float = 0.95) -> Contrast:
-  """mean A - mean B, two-sided, in the unit of the values.
+@dataclasses.dataclass(frozen=True)
+class MeanDifference:
+  """mean A - mean B with all that a t test of it needs; `error` is nan without spread."""
 
-  Paired: Student's t on the differences d_i = a_i - b_i, sd(d) / sqrt(n), n - 1 degrees of
-  freedom. Otherwise Welch's t (1947), sqrt(s_A^2/R + s_B^2/S) with Satterthwaite's degrees
-  of freedom. Exact for normal differences (paired), else approximate.
+  estimate: float
+  error: float
+  df: float
+  method: str
+  parts: tuple[tuple[float, int], ...] = ()  # Cochran-Cox: (share of error^2, df) of each sweep
 
-  Where a sweep has one run, or nothing varies, there is no interval and no p (nan):
-  without spread a difference cannot be judged, however large.
+  def critical(self, tail: float) -> float:
+    """t that is exceeded with probability `tail` on one side."""
+    if not self.parts:
+      return float(scipy.stats.t.isf(tail, self.df))
+    return float(sum(share * scipy.stats.t.isf(tail, df) for share, df in self.parts))
+
+  def tail(self, t: float) -> float:
+    """Probability of exceeding t on one side; inverts `critical`."""
+    if not self.parts or math.isnan(t):
+      return float(scipy.stats.t.sf(t, self.df))
+    if t < 0:
+      return 1 - self.tail(-t)
+    ends = [float(scipy.stats.t.sf(t, df)) for _, df in self.parts]
+    low, high = min(ends), max(ends)
+    if high - low <= 1e-12 * high or low <= 0:
+      return high
+    root = scipy.optimize.brentq(
+      lambda log_tail: self.critical(math.exp(log_tail)) - t,
+      math.log(low) - 1e-6,
+      math.log(high) + 1e-6,
+    )
+    return math.exp(root)
+
+
+def mean_difference(
+  two: TwoSweeps, step: float = 0.0, spread: Spread | None = None
+) -> MeanDifference:
+  """mean A - mean B, its standard error and degrees of freedom.
+
+  Paired: sd of the differences over sqrt(n), n - 1 degrees of freedom (Student). Otherwise
+  sqrt(v_A + v_B), v = s^2 / n, with Satterthwaite's (Welch 1947). Where the smaller sweep has fewer
+  than 10 runs and the other at least twice as many, Welch's test errs in up to 8 %; then the
+  critical value is Cochran & Cox's (1950), (v_A t_A + v_B t_B) / (v_A + v_B). With a `spread`
+  known from elsewhere runs are not paired: s^2 is the mean of its variance and of both sweeps',
+  weighted by degrees of freedom, one sd for both (its own alone where it is stated as known).
+
+  Every s^2 has step^2 / 12 added, the variance of rounding to the grid that values lie on.
+  Where a sweep has one run and no spread is known, or nothing varies and no grid is seen, the
+  error is nan: without spread a difference cannot be judged, however large.
   """
-  estimate, error, df, method = _t_parts(two)
-  half = scipy.stats.t.ppf(upper_tail(level), df) * error
-  p = 2 * scipy.stats.t.sf(abs(estimate / error), df)
-  return _contrast(estimate, estimate - half, estimate + half, p, level, method)
+  a, b = two.a_R, two.b_S
+  scale = max(abs(a).max(), abs(b).max())
+  estimate = float(a.mean() - b.mean())
+  if spread:
+    return _with_spread(two, estimate, scale, step, spread)
+  if two.paired:
+    variance = _variance(a - b, scale, step)
+    error = math.sqrt(variance / len(a)) or math.nan
+    return MeanDifference(estimate, error, max(len(a) - 1, 1), "paired t")
+  parts = np.array([_variance(x, scale, step) / len(x) for x in (a, b)])
+  total = parts.sum()
+  if not total > 0:  # nan or 0
+    return MeanDifference(estimate, math.nan, 1, "Welch t")
+  below = [len(a) - 1, len(b) - 1]
+  if min(len(a), len(b)) < 10 and 2 * min(len(a), len(b)) <= max(len(a), len(b)):
+    shares = tuple((float(part / total), df) for part, df in zip(parts, below, strict=True))
+    return MeanDifference(estimate, math.sqrt(total), min(below), "Cochran-Cox t", shares)
+  df = float(total**2 / (parts**2 / below).sum())
+  return MeanDifference(estimate, math.sqrt(total), df, "Welch t")
 
 
-def equivalence(two: TwoSweeps, margin: float, alpha: float = 0.05) -> Contrast:
+def _with_spread(two, estimate, scale, step, spread: Spread) -> MeanDifference:
+  sizes = np.array([len(two.a_R), len(two.b_S)])
+  if math.isinf(spread.df):
+    variance, df, method = spread.sd**2, math.inf, f"known sd {spread.sd:g}"
+  else:
+    variances = [
+      _variance(x, scale, step) if len(x) > 1 else 0.0 for x in (two.a_R, two.b_S)
+    ]
+    df = spread.df + sizes.sum() - 2
+    learnt = spread.df * (spread.sd**2 + step**2 / 12)
+    variance, method = (learnt + (sizes - 1) @ variances) / df, "t with the floor's spread"
+  error = math.sqrt(variance * (1 / sizes).sum())
+  return MeanDifference(estimate, error or math.nan, df, method)
+
+
+def difference(
+  two: TwoSweeps, level: float = 0.95, step: float = 0.0, spread: Spread | None = None
+) -> Contrast:
+  """mean A - mean B, two-sided, in the unit of the values; see `mean_difference`.
+
+  Exact for normal differences (paired, or a known spread), else approximate. nan limits and p
+  where there is no spread to judge by.
+  """
+  m = mean_difference(two, step, spread)
+  half = m.critical(1 - upper_tail(level)) * m.error
+  p = min(1.0, 2 * m.tail(abs(m.estimate / m.error))) if m.error > 0 else math.nan
+  return _contrast(m.estimate, m.estimate - half, m.estimate + half, p, level, m.method)
+
+
+def equivalence(
+  two: TwoSweeps,
+  margin: float,
+  alpha: float = 0.05,
+  step: float = 0.0,
+  spread: Spread | None = None,
+) -> Contrast:
   """Two one-sided t tests (Schuirmann 1987): is |mean A - mean B| below the margin?
 
   p is the larger of the one-sided p-values of "difference <= -margin" and "difference
@@ -110,32 +229,41 @@ def equivalence(two: TwoSweeps, margin: float, alpha: float = 0.05) -> Contrast:
   one, nothing is equal. Errors, assumptions and nan as in `difference`.
   """
   _check_margin(margin)
-  estimate, error, df, method = _t_parts(two)
-  half = scipy.stats.t.isf(_check_alpha(alpha), df) * error
-  p = scipy.stats.t.sf((margin - abs(estimate)) / error, df)
-  method = f"two one-sided tests, margin {margin:g}, {method}"
-  return _contrast(estimate, estimate - half, estimate + half, p, 1 - 2 * alpha, method)
+  m = mean_difference(two, step, spread)
+  half = m.critical(_check_alpha(alpha)) * m.error
+  p = m.tail((margin - abs(m.estimate)) / m.error) if m.error > 0 else math.nan
+  method = f"two one-sided tests, margin {margin:g}, {m.method}"
+  return _contrast(m.estimate, m.estimate - half, m.estimate + half, p, 1 - 2 * alpha, method)
 
 
-def _t_parts(two: TwoSweeps) -> tuple[float, float, float, str]:
-  """Difference of means, its standard error (nan without spread), degrees of freedom, method."""
-  a, b = two.a_R, two.b_S
-  if two.paired:
-    d = a - b
-    error = _sd(d, max(abs(a).max(), abs(b).max())) / math.sqrt(len(d))
-    return d.mean(), error or math.nan, len(d) - 1, "paired t"
-  scale = max(abs(a).max(), abs(b).max())
-  parts = np.array([_sd(x, scale) ** 2 / len(x) for x in (a, b)])
-  error = math.sqrt(parts.sum()) or math.nan
-  below = np.maximum([len(a) - 1, len(b) - 1], 1)  # a single run is nan already
-  return a.mean() - b.mean(), error, error**4 / (parts**2 / below).sum() if error else 1, "Welch t"
+def anytime_difference(
+  two: TwoSweeps, level: float = 0.95, step: float = 0.0, spread: Spread | None = None
+) -> Contrast:
+  """mean A - mean B with an interval and p that hold however often one looked (`anytime_t`).
+
+  Two independent sweeps need five runs each, pairs four; below, the limits are infinite. For normal
+  values: skewed candidates beside a large baseline err in up to 14 %.
+  """
+  m = mean_difference(two, step, spread)
+  pairs = two.paired and spread is None
+  information = (
+    5 * len(two.a_R) if pairs else 10 / (1 / len(two.a_R) + 1 / len(two.b_S))
+  )
+  few = not pairs and min(len(two.a_R), len(two.b_S)) < ANYTIME_FROM
+  method = "anytime t" + f", {m.method}" * (m.method not in ("paired t", "Welch t"))
+  if math.isnan(m.error) or few:
+    return _contrast(m.estimate, -math.inf, math.inf, 1.0, level, method)
+  limits = sequential.anytime_t(m.estimate, m.error, m.df, information, level)
+  p = sequential.anytime_p(m.estimate / m.error, m.df, information)
+  return _contrast(m.estimate, limits.low, limits.high, p, level, method)
 
 
-def _sd(x: np.ndarray, scale: float) -> float:
-  """sd (ddof = 1); nan for one value, 0 where the values differ by rounding alone."""
+def _variance(x: np.ndarray, scale: float, step: float) -> float:
+  """s^2 + step^2 / 12; nan for one value, s^2 = 0 where values differ by rounding alone."""
   if len(x) < 2:
     return math.nan
-  return float(x.std(ddof=1)) if np.ptp(x) > 1e-12 * scale else 0.0
+  own = float(x.var(ddof=1)) if np.ptp(x) > _ROUNDING * scale else 0.0
+  return own + step**2 / 12
 
 
 def _contrast(estimate, low, high, p_value, level, method) -> Contrast:
@@ -306,7 +434,8 @@ def bootstrap_difference(
   Resamples pairs, or each sweep alone. Too short for few runs (see the table of
   coverages): `difference` is the interval to quote. nan below 2 runs and without spread.
   """
-  estimate, error, _, _ = _t_parts(two)
+  found = mean_difference(two)
+  estimate, error = found.estimate, found.error
   method = f"BCa bootstrap, {'pairs' if two.paired else 'each sweep'}"
   upper_tail(level)
   if math.isnan(error):

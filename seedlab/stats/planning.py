@@ -32,8 +32,17 @@ def power(
   if runs < 2:
     raise ValueError(f"runs must be at least 2, not {runs}")
   df = runs - 1 if paired else 2 * runs - 2
-  shift = abs(difference) / sd * math.sqrt(runs if paired else runs / 2)
-  critical = scipy.stats.t.isf(alpha / 2, df)
+  return t_power(abs(difference) / sd * math.sqrt(runs if paired else runs / 2), df, alpha)
+
+
+def t_power(shift: float, df: float, alpha: float = 0.05) -> float:
+  """P(|T| > t(1 - α/2, df)), T of the noncentral t with shift δ >= 0 and df, which may be infinite.
+
+  That is the chance that a two-sided t test finds a difference of δ standard errors.
+  """
+  critical = float(scipy.stats.t.isf(alpha / 2, df))
+  if math.isinf(df):
+    return float(scipy.stats.norm.sf(critical - shift) + scipy.stats.norm.sf(critical + shift))
   if shift > 500:  # the noncentral t fails out there, and only the sd's own luck is left
     return float(scipy.stats.chi2.cdf(df * (shift / critical) ** 2, df))
   found = scipy.stats.nct.sf(critical, df, shift)
@@ -52,20 +61,16 @@ def runs_for_difference(
   return _fewest(lambda n: power(n, difference, sd, paired, alpha) >= target)
 
 
-def detectable_difference(
-  runs: int, sd: float, paired: bool = False, target: float = 0.8, alpha: float = 0.05
-) -> float:
-  """Smallest difference of means found with chance `target` by `runs` per sweep; inverts `power`.
+def detectable_shift(df: float, alpha: float = 0.05, target: float = 0.8) -> float:
+  """The true t, difference over its standard error, that a two-sided t test finds with `target`.
 
-  In the unit of sd, which is that of `power`.
+  By the noncentral t with df degrees of freedom, which may be infinite (normal).
   """
-  _check(alpha, target, sd=sd)
+  _check(alpha, target)
   high = 1.0
-  while power(runs, high, 1.0, paired, alpha) < target:
+  while t_power(high, df, alpha) < target:
     high *= 2
-  return sd * float(
-    scipy.optimize.brentq(lambda d: power(runs, d, 1.0, paired, alpha) - target, 0, high)
-  )
+  return float(scipy.optimize.brentq(lambda shift: t_power(shift, df, alpha) - target, 0.0, high))
 
 
 def hours(runs: int, seconds_per_run: float) -> float:

@@ -22,8 +22,7 @@ import scipy.stats
 from numpy.typing import ArrayLike
 
 from seedlab.errors import UserError
-from seedlab.stats.comparison import TwoSweeps
-from seedlab.stats.single import finite_values, upper_tail
+from seedlab.stats.single import Interval, finite_values, upper_tail
 
 BURN_IN = 30  # runs before the first look
 EVERY = 10  # runs between looks
@@ -128,16 +127,50 @@ def betting_sequence(
   return Intervals(np.where(crossed_R, np.nan, low_R), np.where(crossed_R, np.nan, high_R))
 
 
-def differences(two: TwoSweeps) -> np.ndarray:
-  """A - B of two aligned sweeps, for a confidence sequence: float[number of pairs].
+def anytime_t(
+  estimate: float, error: float, df: float, information: float, level: float = 0.95
+) -> Interval:
+  """Interval of a mean, or difference of means, that holds however often one looks, from few runs.
 
-  Of paired sweeps the differences on shared runs. Of independent ones the n-th run
-  of B is subtracted from the n-th of A, which gives independent draws of the same
-  mean difference, as many as the shorter sweep has; their values must be in the
-  order of the run numbers (any order that does not depend on the values will do).
+  The t test's mixture: with t = estimate / error, nu = df and r = `information` (below),
+
+    log B = -log(1 + r) / 2 + (nu + 1) / 2 [ log1p(t² / nu) - log1p(t² / (nu (1 + r))) ]
+
+  is the likelihood ratio of an effect that is drawn, in sds, from N(0, r / n) against none, the sd
+  unknown (Rouder et al. 2009; its behaviour under looking again: Hendriksen, de Heide &
+  Grünwald 2021). Among normal values it exceeds 1 / alpha at any look with probability at most
+  alpha. The interval holds the values whose B stays below 1 / alpha; it is infinite where so
+  few runs exclude nothing.
+
+  Args:
+    estimate, error, df: as a t test takes them; df may be infinite for a known sd.
+    information: r. Of n values of one sweep, or pairs, 5 n; of two independent sweeps
+      10 n m / (n + m) (asymptotic: Satterthwaite's df stand in for nu).
   """
-  shorter = min(len(two.a_R), len(two.b_S))
-  return two.a_R[:shorter] - two.b_S[:shorter]
+  half = error * math.sqrt(_largest_square(df, information, 2 * (1 - upper_tail(level))))
+  return Interval(estimate, estimate - half, estimate + half, level, "anytime t")
+
+
+def anytime_p(t: float, df: float, information: float) -> float:
+  """Smallest alpha at which the interval of `anytime_t` leaves out 0: min(1, 1 / B)."""
+  r = information
+  if math.isinf(df):
+    log_b = -math.log1p(r) / 2 + t**2 / 2 * r / (1 + r)
+  else:
+    grown = math.log1p(t**2 / df) - math.log1p(t**2 / (df * (1 + r)))
+    log_b = -math.log1p(r) / 2 + (df + 1) / 2 * grown
+  return math.exp(min(-log_b, 0.0))
+
+
+def _largest_square(df: float, r: float, alpha: float) -> float:
+  """t² at which B reaches 1 / alpha."""
+  needed = math.log1p(r) - 2 * math.log(alpha)
+  if math.isinf(df):
+    return needed * (1 + r) / r
+  exponent = needed / (df + 1)
+  if exponent >= math.log1p(r):
+    return math.inf
+  return df * math.expm1(exponent) / -math.expm1(exponent - math.log1p(r))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,116 @@
+"""What has to be kept in mind beside a verdict: sentences about a pair of sweeps."""
+
+import math
+
+import scipy.stats
+
+from seedlab.comparisons import Pair
+from seedlab.findings import Findings, counted
+from seedlab.judging import Evidence
+from seedlab.stats import resolution
+from seedlab.stats.comparison import Spread, TwoSweeps
+
+
+def notes(pair: Pair) -> list[str]:
+  """In the order in which they matter."""
+  baseline, variant, latest = pair.baseline, pair.variant, pair.looks[-1]
+  if latest.kind == "crossed":
+    return []
+  notes = _unknown_examples(baseline, variant)
+  if variant.vary != baseline.vary:
+    notes.append(
+      f"{baseline.name} varied {_streams(baseline)}, {variant.name} {_streams(variant)}: their"
+      " spreads do not measure the same luck."
+    )
+  if pair.two.left_out:
+    have, are = ("has", "is") if pair.two.left_out == 1 else ("have", "are")
+    notes.append(
+      f"{counted(pair.two.left_out, 'run')} {have} no partner with the same seed and {are} not"
+      " used."
+    )
+  notes += _not_yet_looked_at(latest, pair.two)
+  if (baseline.diverged or variant.diverged) and baseline.chance != variant.chance:
+    notes.append("Diverged runs count as chance level in one sweep and as lost in the other.")
+  for sweep in (variant, baseline):
+    notes += _collapsed(sweep, pair.rules.step)
+  if pair.rules.spread and math.isfinite(pair.rules.spread.df):
+    notes += _other_spread(baseline, variant, pair.rules.spread)
+  if latest.kind == "looked" and not pair.two.paired:
+    notes.append(
+      "Whoever looks again and again at skewed values of few new runs beside many of a baseline"
+      " errs more often than 5 times in 100 (in simulations up to 14)."
+    )
+  return notes
+
+
+def _not_yet_looked_at(latest: Evidence, two: TwoSweeps) -> list[str]:
+  """Runs beyond the last doubling wait for the next."""
+  waiting = len(two.a_R) + len(two.b_S) - len(latest.two.a_R) - len(latest.two.b_S)
+  if latest.kind != "route" or latest.by_ranks or waiting <= 0:
+    return []
+  seen = f"{len(latest.two.a_R):,}"
+  if two.paired:
+    kind, waiting = "pair", waiting // 2
+    seen += " pairs"
+  else:
+    kind = "run"
+    seen += f" and {len(latest.two.b_S):,} runs"
+  are = "is" if waiting == 1 else "are"
+  return [
+    f"The latest look is at {seen}; {counted(waiting, 'further ' + kind)} {are} looked at when the"
+    " number has doubled."
+  ]
+
+
+def _collapsed(sweep: Findings, step: float) -> list[str]:
+  """What collapsed runs make of a statement on means."""
+  column = sweep.columns[-1]
+  seen = resolution.collapse(column.values, step)
+  count = int(seen.collapsed_R.sum())
+  if not count:
+    return []
+  low, high = 100 * seen.rate.low, 100 * seen.rate.high
+  return [
+    f"{counted(count, 'run')} of {sweep.name} lie{'s' * (count == 1)} far from all its others"
+    f" ({100 * seen.rate.estimate:.2g} % collapsed, 95 % interval {low:.2g} to {high:.2g} %). Its"
+    " mean is decided by how often that happens, and so rarely seen cannot be estimated well: look"
+    " at medians, P(better) and that rate too."
+  ]
+
+
+def _other_spread(baseline: Findings, variant: Findings, spread: Spread) -> list[str]:
+  """Where the runs' own spread contradicts the floor (F test at 1 %)."""
+  own = [sweep.columns[0].values for sweep in (variant, baseline)]
+  df = sum(len(x) - 1 for x in own)
+  variance = sum(float(((x - x.mean()) ** 2).sum()) for x in own) / max(df, 1)
+  if df < 2 or not variance > 0:
+    return []
+  ratio = variance / spread.sd**2
+  p = 2 * min(
+    scipy.stats.f.sf(ratio, df, spread.df), scipy.stats.f.cdf(ratio, df, spread.df)
+  )  # fmt: skip
+  if p > 0.01:
+    return []
+  return [
+    f"The runs' own sd is {math.sqrt(ratio):.2g} times the floor's, which chance does not explain"
+    f" (F test, p = {p:.2g}): the floor is not that of these runs; judge without it."
+  ]
+
+
+def _unknown_examples(baseline: Findings, variant: Findings) -> list[str]:
+  """A note if a store does not say on which examples it was evaluated."""
+  unknown = [
+    sweep.name
+    for sweep in (baseline, variant)
+    if sweep.dataset is not None and sweep.dataset.attrs.get("evaluation_digest") is None
+  ]
+  if not unknown:
+    return []
+  return [
+    f"It is not known whether {baseline.name} and {variant.name} were evaluated on the same"
+    f" examples: {' and '.join(unknown)} did not record which (Trainer.evaluated_on)."
+  ]
+
+
+def _streams(sweep: Findings) -> str:
+  return ", ".join(sweep.vary) if sweep.vary else "something unknown"
