@@ -19,17 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from seedlab import comparisons, session
+from seedlab import comparisons, report, session
 from seedlab import ledger as ledgers
 from seedlab.comparisons import Pair, Source
 from seedlab.errors import AllDiverged, NotComparable, UserError
 from seedlab.findings import Findings, counted
 from seedlab.ledger import Entry, Ledger
 from seedlab.meanings import Direction
+from seedlab.report import verdict
 from seedlab.session import Runs, Session
 from seedlab.stats import resolution
 from seedlab.stats import target as targets
-from seedlab.stats.proposals import GUARD, LEAD, MOST, SCREEN, Floor, Mode
+from seedlab.stats.comparison import Spread
+from seedlab.stats.proposals import GUARD, LEAD, MOST, SCREEN, Mode
 
 # Exit statuses of `seedlab judge`; of several candidates the first of BEST_FIRST that occurs.
 STATUS = {
@@ -37,7 +39,6 @@ STATUS = {
   "not comparable": 13, "dropped": 14,
 }  # fmt: skip
 BEST_FIRST = (0, 11, 12, 14, 10, 13)
-_HOPELESS = 0.1  # chance of the next look below which waiting for it is not worth it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,12 +124,11 @@ def judge(
     raise UserError(f"names={','.join(names)} are {len(names)} for {len(sources)} sources")
   if ledger is not None:
     _refuse({"target": target, **compared_alone}, "with a ledger")
-    known = _known(sigma, floor, said)
-    return _in_session(sources, said, ledger, (proposals, mode, known), digest)
+    return _in_session(sources, said, ledger, (proposals, mode, sigma, floor), digest)
   _refuse(session_alone, "without a ledger")
   if target is not None:
     _refuse(compared_alone, "with a target")
-    return _against_target(sources, said, target, _known(sigma, floor, said))
+    return _against_target(sources, said, target, (sigma, floor))
   options = {**said, **compared_alone, "sigma": sigma, "floor": floor}
   return _compared(sources, {field: value for field, value in options.items() if value is not None})
 
@@ -192,12 +192,12 @@ def _runs(sweep: Findings, digest: str | None) -> Runs:
 class _Known:
   """What is known of the spread, and from where."""
 
-  floor: Floor
+  spread: Spread
   source: str
 
   @property
   def text(self) -> str:
-    df, sd = self.floor.df, f"an sd of {self.floor.sd:.4g}"
+    df, sd = self.spread.df, f"an sd of {self.spread.sd:.4g}"
     if math.isinf(df):
       return f"This rests on {sd}, taken as known: if it is wrong, so is the verdict."
     if not df:
@@ -208,26 +208,16 @@ class _Known:
     )
 
 
-def _known(sigma: float | None, floor: Source | None, said: Mapping[str, Any]) -> _Known | None:
-  if sigma is not None and floor is not None:
-    raise UserError(f"sigma={sigma:g} and floor both say what the spread is; give one")
-  if sigma is not None:
-    if not 0 < sigma < math.inf:
-      raise UserError(f"sigma={sigma} must be a positive number in the unit of the metric")
-    return _Known(Floor(sigma, math.inf), "sigma")
-  if floor is None:
-    return None
+def _known(sigma: float | None, floor: Source | None, metric: str) -> _Known | None:
   if isinstance(floor, str) and floor == "own":
-    return _Known(Floor(0.0, 0), "own")
-  groups = [list(_sound(found).values()) for found in _sweeps(floor, {**said, "names": None}, 0)]
-  groups = [values for values in groups if len(values) > 1]
-  df = sum(len(values) - 1 for values in groups)
-  if not df:
-    raise UserError(f"floor={_name(floor)!r} has no two runs of one method; give more of them")
-  squares = sum(resolution.variance(values) * (len(values) - 1) for values in groups)
-  if not squares:
-    raise UserError(f"floor={_name(floor)!r} holds equal values, so no spread; give other runs")
-  return _Known(Floor(math.sqrt(squares / df), df), _name(floor))
+    if sigma is not None:
+      raise UserError(f"sigma={sigma:g} and floor='own' both say what the spread is; give one")
+    return _Known(Spread(0.0, 0), "own")
+  found = comparisons._spread(sigma, floor, metric)
+  if found is None:
+    return None
+  named = isinstance(floor, str | os.PathLike)
+  return _Known(found, "sigma" if floor is None else _name(floor) if named else "a table")
 
 
 # Two sides.
@@ -245,13 +235,19 @@ def _compared(sources: list[Source], options: Mapping[str, Any]) -> Verdicts:
     found = None
     if len(rest) > 1:
       found = comparisons.compare([sources[n] for n in rest], **_named(options, *rest[1:]))
-  judgements = [_of_pair(pair) for pair in found.pairs] if found else []
-  names = options.get("names") or {n: _name(source) for n, source in enumerate(sources)}
+  judgements = []
+  if found:
+    rows = report.comparison_json(found)["comparisons"]
+    numbers = [{k: v for k, v in row.items() if k != "sentence"} for row in rows]
+    judgements = [_of_pair(*one) for one in zip(found.pairs, numbers, strict=True)]
+  names = options.get("names")
   for number, reason in sorted(reasons.items()):
-    out = Judgement(names[number], "not comparable", f"{reason}.", "", {})
+    name = names[number] if names else _name(sources[number])
+    out = Judgement(name, "not comparable", f"{reason}.", "", {})
     judgements.insert(number - 1, out)
   if not found:
-    return Verdicts(options.get("metric", ""), names[0], judgements)
+    baseline = names[0] if names else _name(sources[0])
+    return Verdicts(options.get("metric", ""), baseline, judgements)
   return Verdicts(found.metric, found.sweeps[0].name, judgements)
 
 
@@ -272,77 +268,30 @@ def _named(options: Mapping[str, Any], *numbers: int) -> dict[str, Any]:
   return {**options, "names": [names[n] for n in (0, *numbers)]} if names else dict(options)
 
 
-def _of_pair(pair: Pair) -> Judgement:
+def _of_pair(pair: Pair, numbers: Mapping[str, Any]) -> Judgement:
   """What a comparison says of a variant."""
-  base, name = _directed(pair.baseline).name, pair.variant.name
-  interval, unit = pair.judged, pair.baseline.unit
-  by = pair.sign * interval.estimate
-  low, high = sorted((pair.sign * interval.low, pair.sign * interval.high))
-  limits = "too few runs for an interval"
-  if math.isfinite(low) and math.isfinite(high):
-    limits = f"{100 * interval.level:.4g} % interval {low:.4g} to {high:.4g}"
-  sentence = {
-    "better": f"{name} is better than {base}",
-    "worse": f"{name} is worse than {base}",
-    "equal": f"{name} equals {base} within the margin",
-    "open": f"Whether {name} is better than {base} is open",
-  }[pair.settled]
-  p_value = getattr(pair, "p_value", math.nan)
-  p_text = f", p = {p_value:.2g}" if math.isfinite(p_value) else ""
-  more = "worse" if by < 0 else "better"
-  runs = f"{counted(len(pair.two.a_R), 'run')} against {len(pair.two.b_S):,}"
-  numbers = {
-    "baseline_runs": len(pair.two.b_S), "candidate_runs": len(pair.two.a_R),
-    "paired": pair.two.paired, "better_by": by, "low": low, "high": high, "level": interval.level,
-    "p_value": p_value, "judged_by": pair.judged_by, "notes": list(pair.notes),
-  }  # fmt: skip
-  return Judgement(
-    name,
-    pair.settled,
-    f"{sentence}: {abs(by):.4g}{unit} {more} ({limits}{p_text}; {runs}).",
-    _outlook(pair) if pair.settled == "open" else "",
-    numbers,
-  )
-
-
-def _outlook(pair: Pair) -> str:
-  """Further seeds of which side, and whether to hope, of a pair that is open."""
-  said = []
-  forecast = getattr(pair, "forecast", None)
-  if forecast is not None:
-    said.append(forecast.text)
-    if forecast.probability is not None and forecast.probability < _HOPELESS:
-      said.append("Stop hoping: the next look hardly settles it.")
-  elif getattr(pair, "more", None):
-    more = counted(pair.more or 0, "further run")
-    said.append(f"{more} of each would settle it if nothing changed.")
-  two = pair.two
-  if two.paired:
-    said.append("Further seeds are needed of both sides, the same ones.")
-  elif min(len(two.a_R), len(two.b_S)) > 1:
-    parts = [resolution.variance(values) / len(values) for values in (two.a_R, two.b_S)]
-    if sum(parts) > 0:
-      larger = int(np.argmax(parts))
-      said.append(
-        f"{100 * parts[larger] / sum(parts):.0f} % of the uncertainty (squared standard error) is"
-        f" that of the {counted(len((two.a_R, two.b_S)[larger]), 'run')} of"
-        f" {(pair.variant.name, pair.baseline.name)[larger]}: its further seeds help most."
-      )
-  return " ".join(said)
+  _directed(pair.baseline)
+  sentences, advice = verdict.verdict(pair), verdict.outlook(pair)
+  said = " ".join(sentences[: len(sentences) - len(advice)])
+  return Judgement(pair.variant.name, pair.settled, said, " ".join(advice), numbers)
 
 
 # A target.
 
 
 def _against_target(
-  sources: list[Source], said: Mapping[str, Any], target: float, known: _Known | None
+  sources: list[Source],
+  said: Mapping[str, Any],
+  target: float,
+  spread: tuple[float | None, Source | None],
 ) -> Verdicts:
   if not math.isfinite(target):
     raise UserError(f"target={target} must be a number in the unit of the metric")
-  if known and not known.floor.df:
-    raise UserError("floor='own' is for a ledger; a target is judged by its own runs anyway")
   sweeps = [sweep for n, source in enumerate(sources) for sweep in _sweeps(source, said, n)]
-  df, gaps = known.floor.df if known else 0, []
+  known = _known(*spread, sweeps[0].metric)
+  if known and not known.spread.df:
+    raise UserError("floor='own' is for a ledger; a target is judged by its own runs anyway")
+  df, gaps = known.spread.df if known else 0, []
   for n in sorted({sweep.planned for sweep in sweeps}):
     gap = targets.gap(n, df)
     much = f"{gap:.2g} sd" if math.isfinite(gap) else "no distance at all"
@@ -362,7 +311,7 @@ def _of_target(sweep: Findings, target: float, known: _Known | None) -> Judgemen
   if lost and sweep.percent:
     values = np.append(values, [0.0 if sign > 0 else 100.0] * lost)
   found = targets.beyond(
-    sign * values, sign * target, known.floor if known else None, resolution.step(values)
+    sign * values, sign * target, known.spread if known else None, resolution.step(values)
   )
   numbers = {
     "target": target, "runs": n, "missing": sweep.missing, "diverged": sweep.diverged,
@@ -382,7 +331,7 @@ def _of_target(sweep: Findings, target: float, known: _Known | None) -> Judgemen
     return said("open", f"Withheld whether {claim}: {reason} others", "Train the missing runs.")
   if lost:
     note += f" {missing}: counted as {'0' if sign > 0 else '100'} %, the worst there is."
-  mean = f"mean {sign * found.mean:.6g}{unit}"
+  mean = f"mean {sign * found.mean:.6g}{unit}, sd {found.sd:.3g}"
   if math.isnan(found.p_value):
     advice = "Train more seeds, or say what is known of the spread (sigma or floor)."
     return said("open", f"Open whether {claim}: {mean}, and nothing is known of its spread", advice)
@@ -398,7 +347,7 @@ def _target_advice(found: targets.TargetTest, n: int, target: float, known: _Kno
   distance = (found.mean - target) / found.sd
   if distance <= 0:
     return "The mean is on the wrong side: further seeds of the same are no remedy."
-  needed = targets.fewest_runs(distance, known.floor.df if known else 0)
+  needed = targets.fewest_runs(distance, known.spread.df if known else 0)
   if needed is None:
     return "The mean is so near to the target that 200 fresh runs would not show it: stop."
   few = "" if n >= 5 or known else f" (which {counted(n, 'run')} tell only roughly)"
@@ -415,7 +364,7 @@ def _in_session(
   sources: list[Source],
   said: Mapping[str, Any],
   path: str | os.PathLike,
-  declared: tuple[int | None, Mode | None, _Known | None],
+  declared: tuple[int | None, Mode | None, float | None, Source | None],
   digest: str | None,
 ) -> Verdicts:
   first, *variants = _sweeps(sources[0], said, 0)
@@ -424,19 +373,18 @@ def _in_session(
   for number, source in enumerate(sources[1:], 1):
     candidates += _candidates(first, source, said, number, digest)
   proposed = [runs for runs in candidates if isinstance(runs, Runs)]
-  n, mode, known = declared
-  floor, learnt_from = (known.floor, known.source) if known else (None, "")
+  n, mode, sigma, source = declared
+  known = _known(sigma, source, first.metric)
+  floor, learnt_from = (known.spread, known.source) if known else (None, "")
   asked = session.declared(first, n, mode, floor, learnt_from)
   with ledgers.opened(path) as book:
-    if book.entries:
-      session.same_session(book.entries[0], asked)
-    else:
-      book.append(session.opening(asked))
-    state = session.so_far(book.entries)
+    opening = book.entries[0] if book.entries else session.opening(asked)
+    session.same_session(opening, asked)
+    state = session.so_far(book.entries or [opening])
     if not proposed or not all(session.recorded(state, runs) for runs in proposed):
       given = session.baseline(state, _runs(first, None))
-      if given:
-        book.append(given)
+      for entry in ([] if book.entries else [opening]) + ([given] if given else []):
+        book.append(entry)
     judgements = [one if isinstance(one, Judgement) else _propose(book, one) for one in candidates]
     state = session.so_far(book.entries)
   return Verdicts(

@@ -18,7 +18,8 @@ from seedlab.errors import UserError
 from seedlab.findings import Findings, counted
 from seedlab.ledger import Entry
 from seedlab.stats import proposals
-from seedlab.stats.proposals import MOST, SCREEN, Floor
+from seedlab.stats.comparison import Spread
+from seedlab.stats.proposals import MOST, SCREEN
 
 PROPOSALS = 1000  # of a session, unless it declares another number
 FRESH = 30  # seeds recommended for a baseline
@@ -56,9 +57,9 @@ class Session:
     return len(self.last)
 
   @property
-  def floor(self) -> Floor | None:
+  def floor(self) -> Spread | None:
     known = self.opening["floor"]
-    return known and Floor(known["sd"], math.inf if known["df"] is None else known["df"])
+    return known and Spread(known["sd"], math.inf if known["df"] is None else known["df"])
 
   @property
   def next_level(self) -> float:
@@ -68,7 +69,7 @@ class Session:
 
 
 def declared(
-  first: Findings, n: int | None, mode: str | None, floor: Floor | None, floor_from: str
+  first: Findings, n: int | None, mode: str | None, floor: Spread | None, floor_from: str
 ) -> dict[str, Any]:
   """Fields of a session's opening, as a call declares them; None where it says nothing.
 

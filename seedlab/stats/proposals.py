@@ -6,7 +6,7 @@ beforehand how many proposals N it may make, and each is judged at its own small
   screen   three seeds; dropped unless their mean leads by more than half a baseline sd
   judge    once, with 4 to 12 seeds (those three among them); kept if the exact rank test has
            p <= level and Welch's t test p <= 5 level; if the spread is known, or learnt from
-           other runs (Floor), if the one test with that spread has p <= level
+           other runs (a floor), if the one test with that spread has p <= level
 
 Nothing is kept by the screen, so the levels bound the chance of any false keep by their sum,
 whatever the proposals have in common (the baseline) and however later ones depend on earlier ones.
@@ -28,6 +28,7 @@ import scipy.stats
 from numpy.typing import ArrayLike
 
 from seedlab.stats import resolution
+from seedlab.stats.comparison import Spread, snapped
 
 Mode = Literal["strict", "fdr"]
 ALPHA = 0.05  # strict: chance of any false keep; fdr: share of false keeps among the keeps
@@ -39,15 +40,7 @@ LARGEST_BASELINE = 2000  # runs for which the exact rank test takes a second
 _FIRST, _NEXT = 0.8, 0.2  # share of ALPHA for the first N proposals; of each later N, of the rest
 _ROUNDING = 1e-12  # of the largest value: values nearer to each other are equal
 _DRAWS = 4000  # simulated proposals behind a power: two standard errors are at most 1.6 points
-_SEARCHED = 200  # largest baseline that `fewest_baseline` tries
-
-
-@dataclasses.dataclass(frozen=True)
-class Floor:
-  """What is known of the spread beforehand: an sd with its degrees of freedom, inf if certain."""
-
-  sd: float
-  df: float
+_SEARCHED = 100  # largest baseline that `fewest_baseline` tries
 
 
 def level(j: int, proposals: int, mode: Mode = "strict", keeps: int = 0) -> float:
@@ -68,21 +61,21 @@ def level(j: int, proposals: int, mode: Mode = "strict", keeps: int = 0) -> floa
   return ALPHA * _FIRST * _NEXT**block / proposals
 
 
-def rank_test(candidate_R: ArrayLike, baseline_S: ArrayLike, h: float = 0.0) -> float:
+def rank_test(candidate_R: ArrayLike, baseline_S: ArrayLike) -> float:
   """P(rank sum of the candidate at least the one seen), given the values seen and their ties.
 
   The one-sided test of Wilcoxon (1945) and Mann & Whitney (1947), conditional on ties: the rank
   sum over all C(R + S, R) ways to call R of the R + S runs the candidate's, each as likely, by
   dynamic programming over doubled mid-ranks. Exact if both have the same distribution, coarse
   grids and infinite values (-inf: lost; inf: won) included. Values that differ by rounding alone
-  (by less than h / 2 on a grid of step h) are ties. O((R + S)^2 min(R, S)^2) steps.
+  (`comparison.snapped`) are ties. O((R + S)^2 min(R, S)^2) steps.
   """
   candidate_R, baseline_S = np.asarray(candidate_R, float), np.asarray(baseline_S, float)
   n, m = len(candidate_R), len(baseline_S)
-  pooled = np.concatenate([candidate_R, baseline_S])
+  pooled = np.concatenate(snapped(candidate_R, baseline_S))
   if not n or not m or np.isnan(pooled).any():
     raise ValueError(f"need values of both, none of them nan; got {n} and {m}")
-  doubled = np.rint(2 * scipy.stats.rankdata(_levels(pooled, h))).astype(np.int64)
+  doubled = np.rint(2 * scipy.stats.rankdata(pooled)).astype(np.int64)
   # The smaller group is counted: high ranks of the one are low ranks of the other.
   if n <= m:
     chosen, short_N = slice(0, n), doubled.max() - doubled
@@ -90,18 +83,6 @@ def rank_test(candidate_R: ArrayLike, baseline_S: ArrayLike, h: float = 0.0) -> 
     chosen, short_N = slice(n, None), doubled - doubled.min()
   seen = int(short_N[chosen].sum())
   return min(1.0, float(_subsets(short_N, min(n, m), seen).sum()) / math.comb(n + m, n))
-
-
-def _levels(values_N: np.ndarray, h: float) -> np.ndarray:
-  """int[N]: numbers in the order of the values, equal where these are but for rounding."""
-  order = np.argsort(values_N, kind="stable")
-  finite = values_N[np.isfinite(values_N)]
-  nearest = max(h / 2, _ROUNDING * abs(finite).max()) if len(finite) else 0.0
-  with np.errstate(invalid="ignore"):  # two infinite values are equal
-    apart = np.diff(values_N[order]) > nearest
-  levels = np.zeros(len(values_N), np.int64)
-  levels[order[1:]] = np.cumsum(apart)
-  return levels
 
 
 def _subsets(weight_N: np.ndarray, size: int, most: int) -> np.ndarray:
@@ -144,7 +125,7 @@ def welch_test(candidate_R: ArrayLike, baseline_S: ArrayLike, h: float = 0.0) ->
 
 
 def floor_test(
-  candidate_R: ArrayLike, baseline_S: ArrayLike, floor: Floor, h: float = 0.0
+  candidate_R: ArrayLike, baseline_S: ArrayLike, floor: Spread, h: float = 0.0
 ) -> np.ndarray:
   """One-sided p of the t test with one variance for all, pooled by degrees of freedom.
 
@@ -174,7 +155,7 @@ def _squares(values: np.ndarray) -> np.ndarray:
   return np.where(spread, ((values - values.mean(-1, keepdims=True)) ** 2).sum(-1), 0.0)
 
 
-def _pooled(groups: list[np.ndarray], floor: Floor) -> np.ndarray:
+def _pooled(groups: list[np.ndarray], floor: Spread) -> np.ndarray:
   if math.isinf(floor.df):
     return np.asarray(floor.sd, float) ** 2
   below = sum(group.shape[-1] - 1 for group in groups)
@@ -182,7 +163,7 @@ def _pooled(groups: list[np.ndarray], floor: Floor) -> np.ndarray:
   return (floor.df * np.asarray(floor.sd) ** 2 + squares) / (floor.df + below)
 
 
-def passes(candidate_R: ArrayLike, baseline_S: ArrayLike, floor: Floor | None, h: float = 0.0):
+def passes(candidate_R: ArrayLike, baseline_S: ArrayLike, floor: Spread | None, h: float = 0.0):
   """The screen: whether the mean of the seeds leads by more than half a baseline sd.
 
   The sd is that of the baseline, pooled with what is known beforehand. Over the last axis.
@@ -209,7 +190,7 @@ class Evidence:
 
 
 def evidence(
-  candidate_R: ArrayLike, baseline_S: ArrayLike, floor: Floor | None = None, h: float = 0.0
+  candidate_R: ArrayLike, baseline_S: ArrayLike, floor: Spread | None = None, h: float = 0.0
 ) -> Evidence:
   """Of a proposal whose lost seeds, and a baseline whose diverged runs, are -inf.
 
@@ -224,7 +205,7 @@ def evidence(
     return Evidence(None, float(floor_test(sound_R, sound_S, floor, h)) if whole else 1.0)
   enough = len(sound_R) > 1 and len(sound_S) > 1
   guard = float(welch_test(sound_R, sound_S, h)) if enough else 1.0
-  return Evidence(rank_test(candidate_R, baseline_S, h), guard)
+  return Evidence(rank_test(candidate_R, baseline_S), guard)
 
 
 def grid(candidate_R: ArrayLike, baseline_S: ArrayLike) -> float:
@@ -259,15 +240,14 @@ def power(
   floor = None
   if df is not None:
     sds = np.sqrt(rng.chisquare(df, _DRAWS) / df) if 0 < df < math.inf else np.ones(_DRAWS)
-    floor = Floor(sds, df)  # type: ignore[arg-type]
+    floor = Spread(sds, df)  # type: ignore[arg-type]
   kept = passes(candidate_R[:, :SCREEN], baseline_S, floor)
   if floor:
     kept &= floor_test(candidate_R, baseline_S, floor) <= level
   else:
     won = sum((candidate_R[:, i : i + 1] > baseline_S).sum(1) for i in range(seeds))
-    kept &= (rank_tails(seeds, baseline)[won] <= level) & (
-      welch_test(candidate_R, baseline_S) <= GUARD * level
-    )
+    kept &= rank_tails(seeds, baseline)[won] <= level
+    kept[kept] = welch_test(candidate_R[kept], baseline_S[kept]) <= GUARD * level
   return float(kept.mean())
 
 
@@ -275,7 +255,7 @@ def power(
 def fewest_baseline(
   gain: float, level: float, df: float | None = None, seeds: int = MOST, target: float = 0.8
 ) -> int | None:
-  """Fewest baseline runs with `power` at least `target`; None if 200 are not enough."""
+  """Fewest baseline runs (to about one) with `power` at least `target`; None if 100 are not enough."""
   low, high = 1, _SEARCHED
   if power(high, gain, level, df, seeds) < target:
     return None

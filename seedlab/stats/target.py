@@ -11,7 +11,7 @@ import scipy.stats
 from numpy.typing import ArrayLike
 
 from seedlab.stats import resolution
-from seedlab.stats.proposals import Floor
+from seedlab.stats.comparison import Spread
 from seedlab.stats.single import finite_values
 
 ALPHA = 0.01
@@ -30,7 +30,7 @@ class TargetTest:
 
 
 def beyond(
-  values_R: ArrayLike, target: float, floor: Floor | None = None, h: float = 0.0
+  values_R: ArrayLike, target: float, floor: Spread | None = None, h: float = 0.0
 ) -> TargetTest:
   """One-sample t test (Student 1908) of mean > target, one-sided.
 
@@ -44,7 +44,7 @@ def beyond(
     h: step of the grid of the values (`resolution.step`).
   """
   values_R = finite_values(values_R)
-  n, floor = len(values_R), floor or Floor(0.0, 0)
+  n, floor = len(values_R), floor or Spread(0.0, 0)
   df = floor.df + n - 1
   own = resolution.variance(values_R) if n > 1 else 0.0
   if math.isinf(df):
