@@ -8,6 +8,7 @@ nothing is judged.
 """
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -47,8 +48,6 @@ class Pair:
   better: Contrast | None  # P(variant better than baseline); higher, if the direction is unknown
   without_diverged: Contrast | None
   diverged_p: float  # Fisher's exact test of equal rates of divergence; nan if no run diverged
-  forecast: forecasts.Forecast | None
-  grows: str  # whose runs the forecast adds; "" for pairs, which grow together
   rules: Rules  # by which it was judged
 
   @property
@@ -91,6 +90,32 @@ class Pair:
   def p_equal(self) -> float:
     """Of a difference of the margin or more; 1 without a margin."""
     return min(look.p_equal for look in self.looks)
+
+  @property
+  def arms(self) -> tuple[forecasts.Arm, forecasts.Arm | None]:
+    """What grows, and what stays: the differences of pairs alone, or of two sweeps that first of
+    which more runs help most."""
+    two = self.looks[-1].two
+    if two.paired and self.rules.spread is None:
+      return forecasts.of_pairs(two), None
+    a, b = forecasts.of_sweep(two.a_R), forecasts.of_sweep(two.b_S)
+    return (b, a) if self.grows == self.baseline.name else (a, b)
+
+  @property
+  def grows(self) -> str:
+    """Whose runs the forecast adds; "" for pairs, which grow together."""
+    two = self.looks[-1].two
+    if two.paired and self.rules.spread is None:
+      return ""
+    errors = [x.var(ddof=1) / len(x) if len(x) > 1 else math.inf for x in (two.a_R, two.b_S)]
+    return (self.baseline if errors[1] > errors[0] else self.variant).name
+
+  @functools.cached_property
+  def forecast(self) -> forecasts.Forecast | None:
+    """Of an open verdict on means: what the next look will say."""
+    latest = self.looks[-1]
+    silent = latest.by_ranks or latest.kind == "crossed" or self.settled != "open"
+    return None if silent else _forecast(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -395,9 +420,6 @@ def _pair(
     fixed = comparison.difference(two, LEVEL, rules.step, rules.spread)
     anytime = comparison.anytime_difference(two, LEVEL, rules.step, rules.spread)
     better = comparison.probability_better(turned(two, baseline.better), LEVEL)
-  forecast, grows = None, ""
-  if verdict.outcome == "open":
-    forecast, grows = _forecast(baseline, variant, looks, verdict, rules)
   return Pair(
     baseline=baseline,
     variant=variant,
@@ -409,8 +431,6 @@ def _pair(
     better=better,
     without_diverged=None if crossed_design else _without_diverged(baseline, variant, two),
     diverged_p=_diverged_p(baseline, variant),
-    forecast=forecast,
-    grows=grows,
     rules=rules,
   )
 
@@ -444,30 +464,17 @@ def _without_diverged(baseline: Findings, variant: Findings, two: TwoSweeps) -> 
   return comparison.difference(kept, LEVEL)
 
 
-def _forecast(
-  baseline: Findings, variant: Findings, looks: list[Evidence], verdict: Verdict, rules: Rules
-) -> tuple[forecasts.Forecast | None, str]:
-  """Of the next looks by the procedure that will judge, and the name of the sweep that grows."""
-  latest = looks[-1]
-  two, alpha, grows = latest.two, 1 - verdict.level, ""
-  if latest.by_ranks or latest.kind == "crossed" or not min(len(two.a_R), len(two.b_S)):
-    return None, ""
-  growing: forecasts.Arm
-  other: forecasts.Arm | None
-  if two.paired and rules.spread is None:
-    growing, other = forecasts.of_pairs(two), None
-  else:
-    growing, other = forecasts.of_sweep(two.a_R), forecasts.of_sweep(two.b_S)
-    grows = variant.name
-    if other.variance / other.n > growing.variance / growing.n:
-      growing, other, grows = other, growing, baseline.name
+def _forecast(pair: Pair) -> forecasts.Forecast | None:
+  """Of the next looks by the procedure that will judge."""
+  latest, alpha = pair.looks[-1], 1 - pair.level
+  growing, other = pair.arms
   if latest.kind == "looked":
     alphas = _anytime_alphas(growing, other, alpha)
   else:
-    past = 1 + (len(looks) > 1) * round(math.log2(0.2 / latest.weight))
+    past = 1 + (len(pair.looks) > 1) * round(math.log2(0.2 / latest.weight))
     alphas = [alpha * route.weight(past + k) for k in range(12)]
-  found = forecasts.forecast(growing, other, alphas, rules.margin, rules.step, rules.spread)
-  return found, grows
+  rules = pair.rules
+  return forecasts.forecast(growing, other, alphas, rules.margin, rules.step, rules.spread)
 
 
 def _anytime_alphas(grows: forecasts.Arm, other: forecasts.Arm | None, alpha: float) -> list[float]:

@@ -161,8 +161,8 @@ def mean_difference(
   weighted by degrees of freedom, one sd for both (its own alone where it is stated as known).
 
   Every s^2 has step^2 / 12 added, the variance of rounding to the grid that values lie on.
-  Where a sweep has one run and no spread is known, or nothing varies and no grid is seen, the
-  error is nan: without spread a difference cannot be judged, however large.
+  Where a sweep has one run and no spread is known, or where nothing varies at all, the error is
+  nan: without spread a difference cannot be judged, however large.
   """
   a, b = two.a_R, two.b_S
   scale = max(abs(a).max(), abs(b).max())
@@ -170,13 +170,14 @@ def mean_difference(
   if spread:
     return _with_spread(two, estimate, scale, step, spread)
   if two.paired:
-    variance = _variance(a - b, scale, step)
-    error = math.sqrt(variance / len(a)) or math.nan
+    own = _variance(a - b, scale)
+    error = math.sqrt((own + step**2 / 12) / len(a)) if own else math.nan
     return MeanDifference(estimate, error, max(len(a) - 1, 1), "paired t")
-  parts = np.array([_variance(x, scale, step) / len(x) for x in (a, b)])
-  total = parts.sum()
-  if not total > 0:  # nan or 0
+  own = np.array([_variance(x, scale) for x in (a, b)])
+  if not own.sum() > 0:  # nan or 0
     return MeanDifference(estimate, math.nan, 1, "Welch t")
+  parts = (own + step**2 / 12) / [len(a), len(b)]
+  total = parts.sum()
   below = [len(a) - 1, len(b) - 1]
   if min(len(a), len(b)) < 10 and 2 * min(len(a), len(b)) <= max(len(a), len(b)):
     shares = tuple((float(part / total), df) for part, df in zip(parts, below, strict=True))
@@ -190,12 +191,10 @@ def _with_spread(two, estimate, scale, step, spread: Spread) -> MeanDifference:
   if math.isinf(spread.df):
     variance, df, method = spread.sd**2, math.inf, f"known sd {spread.sd:g}"
   else:
-    variances = [
-      _variance(x, scale, step) if len(x) > 1 else 0.0 for x in (two.a_R, two.b_S)
-    ]
-    df = spread.df + sizes.sum() - 2
-    learnt = spread.df * (spread.sd**2 + step**2 / 12)
-    variance, method = (learnt + (sizes - 1) @ variances) / df, "t with the floor's spread"
+    variances = [_variance(x, scale) if len(x) > 1 else 0.0 for x in (two.a_R, two.b_S)]
+    df = float(spread.df + sizes.sum() - 2)
+    pooled = (spread.df * spread.sd**2 + (sizes - 1) @ variances) / df
+    variance, method = pooled + step**2 / 12, "t with the floor's spread"
   error = math.sqrt(variance * (1 / sizes).sum())
   return MeanDifference(estimate, error or math.nan, df, method)
 
@@ -258,12 +257,11 @@ def anytime_difference(
   return _contrast(m.estimate, limits.low, limits.high, p, level, method)
 
 
-def _variance(x: np.ndarray, scale: float, step: float) -> float:
-  """s^2 + step^2 / 12; nan for one value, s^2 = 0 where values differ by rounding alone."""
+def _variance(x: np.ndarray, scale: float) -> float:
+  """s^2 (ddof = 1); nan for one value, 0 where values differ by rounding alone."""
   if len(x) < 2:
     return math.nan
-  own = float(x.var(ddof=1)) if np.ptp(x) > _ROUNDING * scale else 0.0
-  return own + step**2 / 12
+  return float(x.var(ddof=1)) if np.ptp(x) > _ROUNDING * scale else 0.0
 
 
 def _contrast(estimate, low, high, p_value, level, method) -> Contrast:

@@ -15,8 +15,8 @@ import scipy.stats
 from seedlab.stats.comparison import Spread, TwoSweeps
 
 _PILOT = 5  # runs (pairs) below which nothing can be forecast
-_TRUTHS = 300  # drawn effects and spreads
-_FUTURES = 200  # drawn further runs, of each truth
+_TRUTHS = 120  # drawn effects and spreads
+_FUTURES = 50  # drawn further runs, of each truth
 _DOUBLINGS = 12  # looked ahead
 _POWER = 0.8
 _MIDDLE = (0.1, 0.9)  # of the truths
@@ -81,7 +81,6 @@ def forecast(
   rng = np.random.default_rng(seed)
   truths = [_truths(arm, step, spread, rng) for arm in arms]
   settled_KxT = np.zeros((min(_DOUBLINGS, len(alphas)), _TRUTHS))
-  before = np.zeros((_TRUTHS, _FUTURES), bool)
   for k in range(len(settled_KxT)):
     n = grows.n << (k + 1)
     future = _future(grows, n, *truths[0], rng)
@@ -90,8 +89,8 @@ def forecast(
       means.append(np.full_like(future[0], other.mean))
       variances.append(np.full_like(future[0], other.variance))
       sizes.append(other.n)
-    before = _settles(means, variances, sizes, alphas[k], margin, step, spread)
-    settled_KxT[k] = before.mean(1)
+    settled = _settles(means, variances, sizes, alphas[k], margin, step, spread)
+    settled_KxT[k] = settled.mean(1)
   return _summary(grows.n, settled_KxT)
 
 
