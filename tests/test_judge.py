@@ -104,7 +104,7 @@ def test_wrong_input_is_no_outcome(tmp_path, base):
 
 def test_frames_and_the_name_at_the_top():
   frame = pd.DataFrame(
-    {"variant": ["a"] * 5 + ["b"] * 5, "seed": [*range(5)] * 2, "loss": [*range(10)]}
+    {"variant": ["a"] * 5 + ["b"] * 5, "seed": [*range(5)] * 2, "loss": [1, 2, 4, 3, 2, 8, 7, 9, 9, 6]}
   )
   found = seedlab.judge(frame)
   assert (only(found).name, only(found).outcome) == ("b", "worse")
@@ -350,6 +350,7 @@ def test_floors_of_a_session(tmp_path, base, book):
 
 
 def test_the_command(tmp_path, base, book):
+  """Each is a process that takes seconds to start; so few of them."""
   null = candidate(tmp_path, "null", -0.01, 3)
   done = command(base, null, f"--ledger={book}", "--json")
   answer = json.loads(done.stdout)
@@ -358,10 +359,7 @@ def test_the_command(tmp_path, base, book):
   assert answer["ledger"]["head"] == ledger.read(book)[1]
   done = command(base, null, f"--ledger={book}")
   assert done.returncode == 14 and ledger.read(book)[1] in done.stdout
-  done = command(base, "--target=3.3")
-  assert done.returncode == 0 and done.stdout.startswith("base is below 3.3")
-  done = command(base)
-  assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout
+  assert "is dropped: after 3 seeds" in done.stdout and "24 runs" in done.stdout
 
 
 def test_two_processes_that_judge_at_once(tmp_path, base, book):

@@ -275,7 +275,7 @@ def test_the_tables():
     assert rate <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
   print("\n| mode fdr: share of real gains | baseline | FDR, % | found, % |")
   print("| --- | --- | --- | --- |")
-  for share in (0, 0.01, 0.1, 0.5):
+  for share in (0, 0.01, 0.1):
     for baseline in (10, 30):
       rate, found = fdr(baseline, 1000, share, seed=7)
       print(f"| {share:g} | {baseline} | {100 * rate:.1f} | {100 * found:.0f} |")

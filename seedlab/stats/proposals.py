@@ -255,7 +255,7 @@ def power(
 def fewest_baseline(
   gain: float, level: float, df: float | None = None, seeds: int = MOST, target: float = 0.8
 ) -> int | None:
-  """Fewest baseline runs (to about one) with `power` at least `target`; None if 100 are not enough."""
+  """Fewest baseline runs, to about one, with `power` at least `target`; None if 100 have less."""
   low, high = 1, _SEARCHED
   if power(high, gain, level, df, seeds) < target:
     return None
