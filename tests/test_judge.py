@@ -1,5 +1,6 @@
 """The referee: what it says, with which exit status, and what a session of proposals refuses."""
 
+import itertools
 import json
 import math
 import pathlib
@@ -13,6 +14,7 @@ import pytest
 import seedlab
 from seedlab import comparisons, ledger, referee
 from seedlab.errors import NotComparable, UserError
+from tests.test_readme import blocks
 
 BASE = np.random.default_rng(0).normal(3.28, 0.01, 24)
 
@@ -103,9 +105,8 @@ def test_wrong_input_is_no_outcome(tmp_path, base):
 
 
 def test_frames_and_the_name_at_the_top():
-  frame = pd.DataFrame(
-    {"variant": ["a"] * 5 + ["b"] * 5, "seed": [*range(5)] * 2, "loss": [1, 2, 4, 3, 2, 8, 7, 9, 9, 6]}
-  )
+  losses = [1, 2, 4, 3, 2, 8, 7, 9, 9, 6]
+  frame = pd.DataFrame({"variant": [*"aaaaabbbbb"], "seed": [*range(5)] * 2, "loss": losses})
   found = seedlab.judge(frame)
   assert (only(found).name, only(found).outcome) == ("b", "worse")
 
@@ -360,6 +361,20 @@ def test_the_command(tmp_path, base, book):
   done = command(base, null, f"--ledger={book}")
   assert done.returncode == 14 and ledger.read(book)[1] in done.stdout
   assert "is dropped: after 3 seeds" in done.stdout and "24 runs" in done.stdout
+
+
+def test_the_loop_of_the_page_runs(tmp_path):
+  """docs/referee.md: it finds gains, keeps nothing that is none, and its ledger is whole."""
+  (code,) = blocks("docs/referee.md")
+  (tmp_path / "loop.py").write_text(code)
+  done = subprocess.run([sys.executable, "loop.py"], cwd=tmp_path, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  said = done.stdout.splitlines()
+  assert said[0].startswith("With a baseline of 24 runs") and len(said) == 32
+  session = ledger.read(tmp_path / "session.jsonl")
+  kept = [int(e["name"].split()[-1]) for e in session[0] if e.get("decision") == "kept"]
+  assert kept and all(a < b <= 300 for a, b in itertools.pairwise([32, *kept]))
+  assert said[-1] == f"best {kept[-1]} ledger {session[1]}"
 
 
 def test_two_processes_that_judge_at_once(tmp_path, base, book):

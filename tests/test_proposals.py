@@ -213,7 +213,7 @@ def test_power_is_that_of_the_noncentral_t():
 
 
 def test_a_gain_of_two_sds_is_found():
-  """What the issue asks of 12 seeds at 4e-5."""
+  """With 12 seeds, in a session of 1,000 proposals (docs/referee.md)."""
   assert proposals.power(24, 2.0, LEVEL) > 0.78
   assert proposals.fewest_baseline(2.0, LEVEL) <= 26
   assert 19 <= proposals.fewest_baseline(2.0, LEVEL, 0) <= 24
@@ -250,7 +250,7 @@ def test_target_with_a_floor_and_resolution():
 
 
 def test_the_gap_that_a_target_needs():
-  """Issue: 5.2 sd with three runs, 2.0 with a floor of 20 runs; and by simulation."""
+  """5.2 sd with three runs, 2.0 with a floor of 20 runs; and by simulation."""
   assert target.gap(3) == pytest.approx(5.17, abs=0.01)
   assert target.gap(3, 19) == pytest.approx(1.96, abs=0.01)
   assert target.gap(1) == math.inf
