@@ -23,6 +23,7 @@ __all__ = [
   "from_train_step",
   "function",
   "grid",
+  "judge",
   "open",
   "plan",
   "replay",
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
   from seedlab.grids import grid
   from seedlab.recipe import Recipe, from_train_step, function, supervised
   from seedlab.records import open
+  from seedlab.referee import judge
   from seedlab.replaying import replay
   from seedlab.sweeps import plan, sweep
   from seedlab.trainer import Metric, Trainer
@@ -53,6 +55,7 @@ else:
     "from_train_step": "recipe",
     "function": "recipe",
     "grid": "grids",
+    "judge": "referee",
     "open": "records",
     "plan": "sweeps",
     "replay": "replaying",

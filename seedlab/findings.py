@@ -23,7 +23,7 @@ import xarray
 
 from seedlab import meanings, records, stats, tables
 from seedlab.config import STREAMS
-from seedlab.errors import UserError, choice_error, counted
+from seedlab.errors import AllDiverged, UserError, choice_error, counted
 from seedlab.meanings import chance_level
 from seedlab.stats import pairs, resolution, single
 from seedlab.stats.repeats import components
@@ -320,7 +320,7 @@ def _found(
   chance = chance_level(metric, classes) if known_chance else None
   chance = chance if chance is None else scale * chance
   if chance is None and not len(sound):
-    raise UserError(
+    raise AllDiverged(
       f"metric={metric!r}: every completed run{f' of {name}' * bool(name)} diverged; the store is"
       " whole"
     )
