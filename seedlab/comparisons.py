@@ -169,7 +169,8 @@ def compare(
   units, or of designs that do not fit.
   """
   sources = [sources] if isinstance(sources, pd.DataFrame) else list(sources)
-  _check(sources, better, margin, names, planned_n, looked)
+  _check(sources, better, margin, names)
+  _check_plan(planned_n, looked, sigma is not None or floor is not None)
   sweeps: list[Findings] = []
   for number, source in enumerate(sources):
     given = metric or (sweeps[0].metric if sweeps else None)
@@ -196,15 +197,19 @@ def compare(
   )
 
 
-def _check(sources, better, margin, names, planned_n, looked: bool) -> None:
+def _check(sources, better, margin, names) -> None:
   if better not in (None, "higher", "lower"):
     raise UserError(f"better={better!r} must be higher or lower")
   if margin is not None and not 0 < margin < math.inf:
     raise UserError(f"margin={margin} must be a positive number in the unit of the metric")
   if names and len(names) != len(sources):
     raise UserError(f"names={','.join(names)} are {len(names)} for {len(sources)} sources")
-  if planned_n is not None and planned_n < 2:
-    raise UserError(f"planned_n={planned_n} must be at least 2")
+
+
+def _check_plan(planned_n: int | None, looked: bool, spread_known: bool) -> None:
+  least = 1 if spread_known else 2
+  if planned_n is not None and planned_n < least:
+    raise UserError(f"planned_n={planned_n} must be at least {least}")
   if planned_n is not None and looked:
     raise UserError(
       f"planned_n={planned_n} and looked exclude each other: seeds that were added until it looked"

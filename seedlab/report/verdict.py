@@ -84,14 +84,19 @@ def _by_ranks(pair: Pair) -> list[str]:
 
 
 def _missing(pair: Pair) -> int:
-  return pair.variant.missing + pair.baseline.missing
+  return sum(_planned(sweep) - sweep.completed for sweep in (pair.variant, pair.baseline))
+
+
+def _planned(sweep: Findings) -> int:
+  """Runs that there should be, those of a plan that are not even in the table included."""
+  return max(sweep.planned, sweep.planned_n or 0)
 
 
 def _who_is_left(pair: Pair) -> str:
   """How many of the runs that there should be have a number, and what their means are worth."""
   of_each = []
   for sweep in (pair.variant, pair.baseline):
-    planned = max(sweep.planned, sweep.planned_n or 0)
+    planned = _planned(sweep)
     lost = 0 if sweep.chance is not None else sweep.diverged
     missing = planned - sweep.completed
     if not (lost or missing):

@@ -71,7 +71,7 @@ def plateau_of(one: Spread) -> int:
 
 
 def spread_kept(one: Spread, level: float) -> Interval:
-  two = comparison.align(one.last, one.runs, one.accuracy[:, plateau_of(one)], one.runs)
+  two = comparison.align(one.last, one.runs, one.accuracy[:, plateau_of(one)], one.runs, True)
   return comparison.sd_ratio(two, level)
 
 
@@ -82,7 +82,7 @@ def effects_of_design(datasets, level: float) -> dict[str, Interval]:
   for choice in settings.DESIGN:
     other = spread(datasets[f"digits/{choice}"])
     contrast = comparison.difference(
-      comparison.align(other.last, other.runs, base.last, base.runs), level
+      comparison.align(other.last, other.runs, base.last, base.runs, True), level
     )
     found[choice] = Interval(contrast.estimate, contrast.low, contrast.high, level, contrast.method)
   return found
