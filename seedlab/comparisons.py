@@ -254,8 +254,9 @@ def _matched(sweeps: list[Findings]) -> list[tuple[Findings, Findings]]:
 
 def _spread(sigma: float | None, floor: Source | None, metric: str) -> Spread | None:
   """What is known of the sd of a run."""
+  named = floor if isinstance(floor, str | os.PathLike) else "(a table or store)"
   if sigma is not None and floor is not None:
-    raise UserError(f"sigma={sigma} and floor={floor} are two noise floors; give one")
+    raise UserError(f"sigma={sigma} and floor={named} are two noise floors; give one")
   if sigma is not None:
     if not 0 < sigma < math.inf:
       raise UserError(f"sigma={sigma} must be a positive number in the unit of the metric")
@@ -265,12 +266,12 @@ def _spread(sigma: float | None, floor: Source | None, metric: str) -> Spread | 
   found = _read(floor, metric, "")
   if len(found) != 1:
     names = ", ".join(one.name for one in found)
-    raise UserError(f"floor={floor} holds {len(found)} sweeps ({names}); it must be of one alone")
+    raise UserError(f"floor={named} holds {len(found)} sweeps ({names}); it must be of one alone")
   (one,) = found
   values = one.columns[-1].values
   if not one.independent or len(values) < 3 or not np.ptp(values) > 0:
     raise UserError(
-      f"floor={floor} has {counted(len(values), 'run')} of {one.label} to learn a spread from; it"
+      f"floor={named} has {counted(len(values), 'run')} of {one.label} to learn a spread from; it"
       " needs at least 3 independent ones that differ"
     )
   return Spread(float(values.std(ddof=1)), len(values) - 1)

@@ -159,7 +159,9 @@ def test_values_equal_up_to_rounding_are_equal_and_a_huge_one_moves_no_other():
   assert comparison.probability_better(two).estimate == 0.5
 
 
-@pytest.mark.parametrize(("runs", "halves"), [(3, math.inf), (4, 6.9), (5, 5.3), (10, 4.0), (30, 3.6)])
+@pytest.mark.parametrize(
+  ("runs", "halves"), [(3, math.inf), (4, 6.9), (5, 5.3), (10, 4.0), (30, 3.6)]
+)
 def test_anytime_intervals_of_pairs_in_standard_errors(runs, halves):
   values = np.random.default_rng(runs).normal(size=runs)
   found = comparison.anytime_difference(paired(values, np.zeros(runs)))
