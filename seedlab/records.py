@@ -36,11 +36,66 @@ _NO_PART = {".lock", checkpoints.NAME}  # what may lie in the directory before t
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def open(directory: str | os.PathLike) -> xarray.Dataset:  # `seedlab.open`
+class Store(xarray.Dataset):
+  """An opened store: a Dataset in all, whose `attrs` hold the manifest and yet can be written.
+
+  NetCDF knows no nested attributes and, in its version 3, which needs SciPy alone, no unsigned, no
+  large and no half-precision numbers; version 3 of Zarr knows no byte strings (the digests).
+  """
+
+  __slots__ = ()
+
+  def to_netcdf(self, *arguments: Any, **options: Any) -> Any:
+    """`xarray.Dataset.to_netcdf`, equal values read back by `xarray.open_dataset`.
+
+    Attributes that are neither text nor a number (and None, True, False) become JSON text, which
+    `json.loads` turns back. Whole numbers beyond 32 bits become float64, and half precision
+    becomes single.
+
+    Raises UserError for whole numbers that float64 does not hold (beyond 2^53).
+    """
+    data = {name: _netcdf_variable(name, self.variables[name]) for name in self.data_vars}
+    coords = {name: _netcdf_variable(name, self.variables[name]) for name in self.coords}
+    attributes = {name: _netcdf_attribute(value) for name, value in self.attrs.items()}
+    plain = xarray.Dataset(data, coords, attributes)
+    return plain.to_netcdf(*arguments, **options)
+
+  def to_zarr(self, *arguments: Any, **options: Any) -> Any:
+    """`xarray.Dataset.to_zarr`; a new store is of Zarr's format 2 unless `zarr_format` says."""
+    if options.get("mode") in (None, "w", "w-") and not {"append_dim", "region"} & set(options):
+      options.setdefault("zarr_format", 2)
+    return super().to_zarr(*arguments, **options)
+
+
+def _netcdf_variable(name: Any, variable: xarray.Variable) -> xarray.Variable:
+  values, attributes = variable.values, dict(variable.attrs)
+  if values.dtype.kind == "u" and values.itemsize < 8:
+    values = values.view(f"i{values.itemsize}")
+    attributes["_Unsigned"] = "true"  # a convention that xarray, netCDF-Java and others decode
+  elif values.dtype.kind in "iu" and (values != values.astype(np.int32)).any():
+    if ((values > 2**53) | (values < -(2**53))).any():
+      raise UserError(
+        f"{name} holds whole numbers beyond 2^53, which a NetCDF file of version 3 cannot; use"
+        " to_zarr, or drop_vars first"
+      )
+    values = values.astype(np.float64)
+  elif values.dtype == np.float16:
+    values = values.astype(np.float32)
+  return xarray.Variable(variable.dims, values, attributes)
+
+
+def _netcdf_attribute(value: Any) -> Any:
+  if isinstance(value, str | float) or (type(value) is int and abs(value) < 2**31):
+    return value
+  return json.dumps(value)
+
+
+def open(directory: str | os.PathLike) -> Store:  # `seedlab.open`
   """The sweep in `directory` as a Dataset: variables by run, the manifest in `attrs`.
 
   The manifest is as this release would have written it (`migration.migrated`). A stream that did
-  not exist when the store was made is a constant coordinate.
+  not exist when the store was made is a constant coordinate. `to_netcdf` and `to_zarr` write it
+  elsewhere (`Store`).
 
   Raises UserError if a part of it is missing or unreadable.
   """
@@ -51,13 +106,16 @@ def open(directory: str | os.PathLike) -> xarray.Dataset:  # `seedlab.open`
     lost = _lost(path, attributes, dataset["completed"].values)
     dataset.attrs = migration.migrated(dataset.attrs)
     dataset = dataset.assign_coords(_later_streams(attributes, dataset.sizes["run"]))
+  for variable in dataset.variables.values():
+    for codec in ("compressors", "filters", "shards"):  # of format 2, which format 3 refuses
+      variable.encoding.pop(codec, None)
   if lost:
     name, rows = next(iter(lost.items()))
     raise UserError(
       f"{str(path)!r} is damaged: {name} of {len(rows)} completed runs is missing, from run"
       f" {dataset['run'].values[rows[0]]} on; the sweep's command again trains them again"
     )
-  return dataset
+  return Store(dataset.data_vars, dataset.coords, dataset.attrs)
 
 
 def streams_of(attributes: Mapping[str, Any]) -> tuple[str, ...]:

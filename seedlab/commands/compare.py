@@ -21,16 +21,18 @@ _PLANNED = flags.DEFINE_integer("planned_n", None, "of a CSV: seeds decided befo
 _DETAILS = flags.DEFINE_bool("details", False, "other methods beside, without a verdict")
 _JSON = flags.DEFINE_bool("json", False, "print JSON")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "print sentences and a table for a paper")
+_LATEX = flags.DEFINE_bool("latex", False, "the same in LaTeX, the table with booktabs")
 _PAGE = flags.DEFINE_string("page", None, "write the comparison as a page to FILE.html")
 
 POSITIONAL = ("A", "...")
 
 
 def main(argv: list[str]) -> None:
+  forms = [f"--{flag.name}" for flag in (_JSON, _MARKDOWN, _LATEX) if flag.value]
+  if len(forms) > 1:
+    raise UserError(f"{' and '.join(forms)} are {len(forms)} forms of one answer; give one")
   from seedlab import comparisons, report  # after the flags: a mistake answers at once
 
-  if _JSON.value and _MARKDOWN.value:
-    raise UserError("--json and --markdown are two forms of one answer; give one")
   found = comparisons.compare(
     argv[1:],
     _METRIC.value,
@@ -43,6 +45,8 @@ def main(argv: list[str]) -> None:
     print(json.dumps(report.comparison_json(found), indent=1))
   elif _MARKDOWN.value:
     print(report.comparison_markdown(found))
+  elif _LATEX.value:
+    print(report.comparison_latex(found))
   else:
     print(report.comparison_text(found, _DETAILS.value))
   if _PAGE.value:

@@ -6,6 +6,7 @@ DIR/report.html, or FILE.html beside FILE.csv.
 
 import os
 import pathlib
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,16 @@ _LIVE = flags.DEFINE_bool("live", False, "write the page again as runs land, unt
 _FIGURES = flags.DEFINE_string(
   "figures", None, "also write the figures to this directory, as PDF and SVG"
 )
+_MARKDOWN = flags.DEFINE_bool("markdown", False, "print sentences and a table for a paper")
+_LATEX = flags.DEFINE_bool("latex", False, "the same in LaTeX, the table with booktabs")
 _SECONDS = 2.0  # between two looks at a growing store
 
 POSITIONAL = ("DIR",)
 
 
 def main(argv: list[str]) -> None:
+  if _LATEX.value and _MARKDOWN.value:
+    raise UserError("--markdown and --latex are 2 forms of one answer; give one")
   from seedlab import findings, records, report  # after the flags: a mistake answers at once
 
   place = pathlib.Path(argv[1])
@@ -41,18 +46,38 @@ def main(argv: list[str]) -> None:
     _table([found.turned(_BETTER.value) for found in tables], place)
   elif not (place / ".zmetadata").exists() and list(place.glob("*/.zmetadata")):
     cells = report.grid_cells(place)
-    print(report.grid_text(cells, _METRIC.value))
+    print(report.grid_text(cells, _METRIC.value, _form()))
     page = report.grid_page(cells, _METRIC.value, better=_BETTER.value)
     _write(page, place / "report.html")
   else:
     while _LIVE.value and not _sweep(place, live=True):
       time.sleep(_SECONDS)
     with records.readable(place):
-      print(report.text(_opened(place), _METRIC.value, _DETAILS.value))
+      print(_said([findings.examine(_opened(place), _METRIC.value)]))
       _sweep(place, live=False)
       if _FIGURES.value:
         for path in report.save_figures(_opened(place), _FIGURES.value, _METRIC.value):
-          print(f"figure: {path}")
+          _place(f"figure: {path}")
+
+
+def _form() -> Any:
+  """How to write for a paper; None for a terminal."""
+  return "latex" if _LATEX.value else "markdown" if _MARKDOWN.value else None
+
+
+def _said(found: list) -> str:
+  from seedlab import report
+
+  if _form():
+    return report.paper_tables(found, _form())
+  names = [f"{one.name}\n" * bool(one.name) for one in found]
+  texts = [report.table_text(one, _DETAILS.value) for one in found]
+  return "\n\n".join(map("".join, zip(names, texts, strict=True)))
+
+
+def _place(line: str) -> None:
+  """Where a file is, beside what a paper is to take from the standard output."""
+  print(line, file=sys.stderr if _form() else sys.stdout)
 
 
 def _opened(place: pathlib.Path) -> "xarray.Dataset":
@@ -79,8 +104,7 @@ def _sweep(place: pathlib.Path, live: bool) -> bool:
 def _table(tables: list, place: pathlib.Path) -> None:
   from seedlab import comparisons, findings, report
 
-  for found in tables:
-    print(f"{found.name}\n" * bool(found.name) + report.table_text(found, _DETAILS.value) + "\n")
+  print(_said(tables) + "\n")
   if len(tables) == 1:
     page = report.table_page(tables[0], place.name)
   else:
@@ -97,4 +121,4 @@ def _write(page: str, path: pathlib.Path, quiet: bool = False) -> None:
     raise UserError(f"--page={_PAGE.value!r} must end in .html")
   path = report.write(page, _PAGE.value or path)
   if not quiet:
-    print(f"page: {path}")
+    _place(f"page: {path}")

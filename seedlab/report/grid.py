@@ -4,11 +4,11 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from seedlab import comparisons, findings, records
 from seedlab.meanings import Direction
-from seedlab.report import charts, words
+from seedlab.report import charts, latex, markdown, words
 from seedlab.report.comparison_page import range_words
 from seedlab.report.markup import figures, label_of, page, plain_table, section
 
@@ -69,9 +69,14 @@ def grid_page(
 
 
 def grid_text(
-  cells: Sequence[tuple[Mapping[str, Any], str | os.PathLike]], metric: str | None = None
+  cells: Sequence[tuple[Mapping[str, Any], str | os.PathLike]],
+  metric: str | None = None,
+  form: Literal["latex", "markdown"] | None = None,
 ) -> str:
-  """One table over the cells of a grid: (the cell's field values, its store) in order."""
+  """One table over the cells of a grid, (the cell's field values, its store) in order.
+
+  For a terminal, or in one of the forms for a paper.
+  """
   rows = [[*cells[0][0], "runs", "mean", "sd", "min", "max", "store"]]
   for values, directory in cells:
     found = findings.examine(records.open(directory), metric)
@@ -81,9 +86,12 @@ def grid_text(
       for number in (of.mean, of.sd, of.min, of.max)
     ]
     rows.append([*map(str, values.values()), str(of.n), *numbers, os.fspath(directory)])
+  title = f"{found.label}{', %' * found.percent}"
+  if form:
+    return {"latex": latex.document, "markdown": markdown.document}[form]([title], rows)
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-  return "\n".join([f"{found.label}{', %' * found.percent}", *lines])
+  return "\n".join([title, *lines])
 
 
 def grid_cells(directory: str | os.PathLike) -> list[tuple[dict[str, Any], pathlib.Path]]:

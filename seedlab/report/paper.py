@@ -1,8 +1,11 @@
-"""Figures of a sweep for a paper, as files."""
+"""What a sweep gives a paper: figures as files, sentences with a table."""
 
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Literal
 
+import matplotlib
 import numpy as np
 import xarray
 from matplotlib.figure import Figure
@@ -10,7 +13,9 @@ from matplotlib.figure import Figure
 from seedlab import figures, findings
 from seedlab.errors import UserError
 from seedlab.findings import Findings
-from seedlab.report import series, words
+from seedlab.report import latex, markdown, series, words
+
+_FONTS = {"pdf.fonttype": 42}  # TrueType, embedded: publishers refuse matplotlib's Type 3
 
 
 def save_figures(
@@ -24,10 +29,22 @@ def save_figures(
     for name, figure in figures_of(findings.examine(dataset, metric)).items():
       for kind in ("pdf", "svg"):
         written.append(folder / f"{name}.{kind}")
-        figure.savefig(written[-1], metadata={"CreationDate" if kind == "pdf" else "Date": None})
+        with matplotlib.rc_context(_FONTS):
+          figure.savefig(written[-1], metadata={"CreationDate" if kind == "pdf" else "Date": None})
   except OSError as error:
     raise UserError(f"figures={str(folder)!r} cannot be written ({error.strerror})") from None
   return written
+
+
+def tables(found: Sequence[Findings], form: Literal["latex", "markdown"]) -> str:
+  """The headline of each and a table, in one of the forms."""
+  document = {"latex": latex.document, "markdown": markdown.document}[form]
+  written = []
+  for one in found:
+    name = f"{one.name}: {words.caption(one)}" if one.name else words.caption(one)
+    head = (name, *(column.name or "value" for column in one.columns))
+    written.append(document(words.headline(one), [head, *words.rows(one)]))
+  return "\n\n".join(written)
 
 
 def figures_of(found: Findings) -> dict[str, Figure]:

@@ -1,4 +1,4 @@
-"""What a comparison says, in words: for the terminal, for a paper (Markdown), for machines."""
+"""What a comparison says, in words: for the terminal, for a paper, for machines."""
 
 import math
 import textwrap
@@ -10,6 +10,8 @@ import scipy.stats
 from seedlab.comparisons import LEVEL, Comparison, Pair, turned
 from seedlab.config import STREAMS
 from seedlab.findings import Findings
+from seedlab.report import latex as latex_form
+from seedlab.report import markdown as markdown_form
 from seedlab.report import words
 from seedlab.report.caveats import notes
 from seedlab.report.verdict import (
@@ -24,6 +26,7 @@ from seedlab.report.verdict import (
 from seedlab.stats import comparison, planning
 from seedlab.stats.single import Interval
 
+SCHEMA = 1  # of comparison.schema.json; another number where a field changes or goes
 _FEW = 5  # pairs below which a bootstrap of wins says nothing
 
 
@@ -225,13 +228,25 @@ def _cell(pair: Pair, interval: Interval) -> str:
 
 def markdown(found: Comparison) -> str:
   """A sentence for each variant and a table, ready for a paper."""
-  rows = _sweep_rows(found)
-  deltas = ["difference (interval)", "-", *(_delta(pair) for pair in found.pairs)]
-  table = [(*row, delta) for row, delta in zip(rows, deltas, strict=True)]
-  lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
-  lines.insert(1, "|" + " --- |" * len(table[0]))
-  sentences = [_sentence(pair) for pair in found.pairs]
-  return "\n\n".join([*sentences, "\n".join(lines)])
+  return markdown_form.document(*for_paper(found))
+
+
+def latex(found: Comparison) -> str:
+  """The same for LaTeX."""
+  return latex_form.document(*for_paper(found))
+
+
+def for_paper(found: Comparison) -> tuple[list[str], list[tuple[str, ...]]]:
+  """A sentence for each variant, and the rows of a table, the head first."""
+  head, *rows = _sweep_rows(found)
+  deltas = {(pair.variant.name, pair.task): _delta(pair) for pair in found.pairs}
+  table = [(*head, "difference (interval)")]
+  for sweep, row in zip(found.sweeps, rows, strict=True):
+    table.append((*row, deltas.get((sweep.name, sweep.task), "-")))
+  if any(sweep.task for sweep in found.sweeps):
+    tasks = ["task", *(sweep.task for sweep in found.sweeps)]
+    table = [(task, *row) for task, row in zip(tasks, table, strict=True)]
+  return [_sentence(pair) for pair in found.pairs], table
 
 
 def _delta(pair: Pair) -> str:
@@ -245,8 +260,9 @@ def _sentence(pair: Pair) -> str:
 
 
 def json_values(found: Comparison) -> dict[str, Any]:
-  """Everything as JSON values; differences are variant - baseline in `unit`, nan is null."""
+  """Everything as JSON values (docs/json.md); of the form that comparison.schema.json describes."""
   return {
+    "schema": SCHEMA,
     "metric": found.metric,
     "unit": "%" if found.sweeps[0].percent else found.unit.strip() or None,
     "better": {1: "higher", -1: "lower", 0: None}[found.sweeps[0].better],

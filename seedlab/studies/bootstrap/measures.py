@@ -35,7 +35,7 @@ def mean_gap(values: np.ndarray, level: float) -> Interval:
 
 def t_interval(a: np.ndarray, b: np.ndarray, level: float) -> Interval:
   runs = np.arange(len(a))
-  found = comparison.difference(comparison.align(a, runs, b, runs, True), level)
+  found = comparison.difference(comparison.align(a, runs, b, runs, paired=True), level)
   return Interval(found.estimate, found.low, found.high, level, found.method)
 
 

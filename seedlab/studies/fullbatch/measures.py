@@ -12,8 +12,8 @@ from seedlab.stats.single import Interval
 def difference(a: xarray.Dataset, b: xarray.Dataset, level: float, metric="test_accuracy"):
   """Mean a - mean b over shared seeds, as an Interval in display units."""
   columns = [findings.examine(dataset, metric).columns[0] for dataset in (a, b)]
-  first, second = columns
-  two = comparison.align(first.values, first.runs, second.values, second.runs, True)
+  one, other = columns
+  two = comparison.align(one.values, one.runs, other.values, other.runs, paired=True)
   found = comparison.difference(two, level)
   return Interval(found.estimate, found.low, found.high, level, found.method)
 
