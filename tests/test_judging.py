@@ -10,10 +10,10 @@ import pytest
 import scipy.stats
 from test_comparisons import limits, noisy, only, sweep, table, with_p, words
 
-from seedlab import judging, report
+from seedlab import comparisons, judging, report
 from seedlab.comparisons import compare
 from seedlab.errors import UserError
-from seedlab.stats import comparison, route
+from seedlab.stats import comparison, route, sequential
 from seedlab.stats import forecast as forecasts
 
 
@@ -418,3 +418,58 @@ def test_numbers_of_one_are_singular():
   one = compare(table(A=[1.5], B=noisy(0, 2)))
   for each in (found, one, compare(table(A=[1.5], B=[2.25]))):
     assert not re.search(r"(?<![\d,.])1 (runs|pairs|seeds)\b", words(each))
+
+
+# What earlier tests did not notice when the code was broken on purpose.
+
+
+def test_a_missing_run_of_the_baseline_speaks_against_the_verdict_too():
+  a = noisy(0, 20)
+  b = a - 1 + 0.1 * noisy(1, 20)
+  pair = only(sweep(a, planned_n=20, missing=(0, 4)), sweep(b, planned_n=20))
+  assert pair.p_value == pytest.approx(scipy.stats.binomtest(18, 20).pvalue / 0.8)
+
+
+def test_pairs_of_two_plans_are_looked_at_from_the_smaller():
+  pair = only(sweep(noisy(0, 5), planned_n=5), sweep(noisy(1, 10), planned_n=10), paired=True)
+  assert [len(look.two.a_R) for look in pair.looks] == [5] and not pair.by_ranks
+
+
+def test_a_finished_baseline_does_not_take_part_in_the_doublings():
+  pair = only(table(A=noisy(0, 80), B=noisy(1, 20)), planned_n=10)
+  assert [(len(look.two.a_R), len(look.two.b_S)) for look in pair.looks] == [(10, 80), (20, 80)]
+  assert [look.weight for look in pair.looks] == pytest.approx([0.8, 0.1])
+
+
+def test_forecasts_count_the_looks_that_were_made():
+  pair = only(table(A=np.zeros(20), B=with_p(2, 0.02, 20)), planned_n=10)
+  alphas = [0.05 * route.weight(2 + k) for k in range(12)]
+  assert len(pair.looks) == 2 and pair.settled == "open"
+  assert pair.forecast == forecasts.forecast(*pair.arms, alphas, None, pair.rules.step)
+
+
+def test_the_forecast_of_a_known_spread_by_hand():
+  """Of 20 runs, ten there with mean 0.5: mean 0.5, variance (1/10 + 1/10) / 4 of theirs."""
+  known = comparison.Spread(1.0, math.inf)
+  found = forecasts.forecast(forecasts.Arm(10, 0.5, 1.0), None, [0.005], spread=known)
+  needed = scipy.stats.norm.isf(0.0025) / math.sqrt(20)
+  assert found.probability[0] == pytest.approx(
+    scipy.stats.norm.sf((needed - 0.5) / math.sqrt(0.05)), abs=0.04
+  )
+  arm = forecasts.Arm(10, 0.5, 0.01)
+  _, variance = forecasts._truths(arm, 6.0, None, np.random.default_rng(0))
+  expected = 3.01 * 9 / scipy.stats.chi2.median(9)  # 6^2 / 12 more than the runs show
+  assert np.median(variance) == pytest.approx(expected, rel=0.25)
+
+
+def test_forecasts_of_the_anytime_t_are_as_strict_as_it_is():
+  alphas = comparisons._anytime_alphas(forecasts.Arm(10, 0.0, 1.0), None, 0.05)
+  half = sequential.anytime_t(0.0, 1.0, 19, 5 * 20, 0.95).high
+  assert alphas[0] == pytest.approx(2 * scipy.stats.t.sf(half, 19))
+
+
+def test_four_pairs_with_a_known_spread_are_two_sweeps_of_too_few():
+  two = comparison.TwoSweeps(noisy(0, 4) + 9, noisy(1, 4), True, 0)
+  known = comparison.Spread(1.0, math.inf)
+  assert math.isinf(comparison.anytime_difference(two, spread=known).low)
+  assert math.isfinite(comparison.anytime_difference(two).low)
