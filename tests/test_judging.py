@@ -436,7 +436,7 @@ def test_pairs_of_two_plans_are_looked_at_from_the_smaller():
 
 
 def test_a_finished_baseline_does_not_take_part_in_the_doublings():
-  pair = only(table(A=noisy(0, 80), B=noisy(1, 20)), planned_n=10)
+  pair = only(table(A=noisy(0, 80), B=noisy(1, 20)), planned_n=10, paired=False)
   assert [(len(look.two.a_R), len(look.two.b_S)) for look in pair.looks] == [(10, 80), (20, 80)]
   assert [look.weight for look in pair.looks] == pytest.approx([0.8, 0.1])
 
