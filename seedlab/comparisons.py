@@ -20,7 +20,8 @@ import pandas as pd
 import scipy.stats
 import xarray
 
-from seedlab import config, findings, judging, records, tables
+from seedlab import aggregates, config, findings, judging, records, tables
+from seedlab.aggregates import Aggregate
 from seedlab.config import STREAMS
 from seedlab.errors import NotComparable, UserError
 from seedlab.findings import Findings, counted
@@ -105,10 +106,16 @@ class Pair:
 
   @property
   def grows(self) -> str:
-    """Whose runs the forecast adds; "" for pairs, which grow together."""
+    """Whose runs the forecast adds; "" for pairs, which grow together.
+
+    Of two independent sweeps the one whose mean is known less well; beside a table's baseline,
+    which counts as finished, the variant.
+    """
     two = self.looks[-1].two
     if two.paired and self.rules.spread is None:
       return ""
+    if self.baseline.dataset is None:
+      return self.variant.name
     errors = [x.var(ddof=1) / len(x) if len(x) > 1 else math.inf for x in (two.a_R, two.b_S)]
     return (self.baseline if errors[1] > errors[0] else self.variant).name
 
@@ -129,6 +136,7 @@ class Comparison:
   pairs: list[Pair]
   differences: list[tuple[str, list[Any]]]  # config field -> its value in each sweep
   ranks: many.Ranks | None  # of three or more sweeps of independent runs, if a direction is known
+  aggregate: Aggregate | None  # over tasks, where there are several
 
   @property
   def margin(self) -> float | None:
@@ -188,7 +196,8 @@ def compare(
     sweeps = _with_plan(sweeps, planned_n)
   matched = _matched(sweeps)
   rules = Rules(margin, paired, looked, spread_of(sigma, floor, sweeps[0].metric, **roles))
-  _same_test_set(sweeps)
+  for two in matched:
+    same_test_set(*two)
   looks = [_evidence(*two, _on_grid(rules, two)) for two in matched]
   verdicts = judging.verdicts(looks, sweeps[0].better, margin)
   return Comparison(
@@ -202,6 +211,7 @@ def compare(
     ],
     differences=differing([sweep.record for sweep in sweeps]),
     ranks=_ranks(sweeps),
+    aggregate=aggregates.aggregate(sweeps),
   )
 
 
@@ -246,12 +256,12 @@ def _matched(sweeps: list[Findings]) -> list[tuple[Findings, Findings]]:
   for sweep in sweeps:
     if sweep.name == sweeps[0].name:
       continue
-    if sweep.task not in base:
-      raise NotComparable(
-        f"task={sweep.task!r}: {sweep.name} has it and {sweeps[0].name}, the baseline, does not;"
-        " leave it out of the table, or run both on it"
-      )
-    pairs.append((base[sweep.task], sweep))
+    if sweep.task in base:  # the aggregates name what the baseline lacks
+      pairs.append((base[sweep.task], sweep))
+  if not pairs and len({sweep.name for sweep in sweeps}) > 1:
+    raise NotComparable(
+      f"{sweeps[0].name}, the baseline, and the other variants share no task; run them on the same"
+    )
   if not pairs:
     raise UserError(
       f"{sweeps[0].name!r} is the only variant; a comparison needs two stores, or a table of two"
@@ -317,10 +327,11 @@ def read(
   if isinstance(source, xarray.Dataset):
     return [findings.examine(source, metric, name)]
   if isinstance(source, (pd.DataFrame, Table)) or tables.is_table(source):
-    found = findings.examine_table(tables.read(source, metric=metric, **roles))
+    table = tables.read(source, metric=metric, **roles)
+    found = findings.examine_table(table)
     unnamed = {one.name for one in found} == {""}  # one variant, perhaps on several tasks
-    if unnamed and not name and isinstance(source, str | os.PathLike):
-      name = pathlib.Path(source).stem
+    if unnamed and not name and not isinstance(source, pd.DataFrame):
+      name = pathlib.Path(table.name).stem
     return [dataclasses.replace(one, name=name) for one in found] if unnamed and name else found
   with records.readable(source):
     return [findings.examine(records.open(source), metric, name or findings.named(source))]
@@ -354,24 +365,22 @@ def _one_direction(sweeps: list[Findings], better: Direction | None) -> list[Fin
   return [dataclasses.replace(sweep, better=direction) for sweep in sweeps]
 
 
-def _same_test_set(sweeps: list[Findings]) -> None:
-  first = sweeps[0]
-  for sweep in sweeps[1:]:
-    if sweep.percent != first.percent:
-      raise NotComparable(
-        f"metric={first.metric!r}: {first.name} has fractions and {sweep.name} other numbers; bring"
-        " them to one unit"
-      )
-    sets = (first.test_label_E, sweep.test_label_E)
-    differ = min(map(len, sets)) and not np.array_equal(*sets)
-    # Labels may agree by chance, as those of one test set at two sizes of its images do.
-    if differ or not records.same_evaluation_set(first.dataset, sweep.dataset):
-      sizes = " and ".join(f"{len(labels):,}" for labels in sets)
-      sizes = f" ({sizes} examples)" if min(map(len, sets)) else ""
-      raise NotComparable(
-        f"{first.name} and {sweep.name} were evaluated on different test sets{sizes}: a"
-        " difference between them would not be one of the methods; evaluate both on one set"
-      )
+def same_test_set(first: Findings, sweep: Findings) -> None:
+  if sweep.percent != first.percent:
+    raise NotComparable(
+      f"metric={first.metric!r}: {first.name} has fractions and {sweep.name} other numbers; bring"
+      " them to one unit"
+    )
+  sets = (first.test_label_E, sweep.test_label_E)
+  differ = min(map(len, sets)) and not np.array_equal(*sets)
+  # Labels may agree by chance, as those of one test set at two sizes of its images do.
+  if differ or not records.same_evaluation_set(first.dataset, sweep.dataset):
+    sizes = " and ".join(f"{len(labels):,}" for labels in sets)
+    sizes = f" ({sizes} examples)" if min(map(len, sets)) else ""
+    raise NotComparable(
+      f"{first.name} and {sweep.name} were evaluated on different test sets{sizes}: a"
+      " difference between them would not be one of the methods; evaluate both on one set"
+    )
 
 
 def _evidence(baseline: Findings, variant: Findings, rules: Rules) -> list[Evidence]:

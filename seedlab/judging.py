@@ -23,11 +23,12 @@ import scipy.stats
 
 from seedlab.errors import UserError
 from seedlab.findings import Findings, counted
-from seedlab.stats import comparison, crossed, route
+from seedlab.stats import comparison, crossed, proposals, route
 from seedlab.stats.comparison import Contrast, Spread, TwoSweeps
 from seedlab.stats.single import Interval
 
 ALPHA = 0.05  # of all verdicts of a comparison together
+_EXACT = 60  # runs of both up to which the rank sum test counts all arrangements
 Kind = Literal["fixed", "route", "looked", "crossed"]
 Outcome = Literal["better", "worse", "equal", "open", "unknown direction"]
 
@@ -86,7 +87,8 @@ def is_paired(baseline: Findings, variant: Findings, paired: bool | None) -> boo
 
 
 def _planned(sweep: Findings) -> list[int]:
-  return sweep.design_R[: sweep.planned_n].tolist()
+  """The runs that the design names: of a store its plan, of a table all its seeds."""
+  return sweep.design_R[: sweep.planned_n if sweep.dataset is not None else None].tolist()
 
 
 def outcomes(sweep: Findings) -> np.ndarray:
@@ -108,6 +110,15 @@ def all_numbers(baseline: Findings, variant: Findings, paired: bool | None) -> T
     return two
   there = sum(int(np.isfinite(outcomes(sweep)).sum()) for sweep in (baseline, variant))
   return dataclasses.replace(two, left_out=there - 2 * len(two.a_R))
+
+
+def paired_runs(baseline: Findings, variant: Findings) -> np.ndarray:
+  """The run numbers of the pairs of `all_numbers`, in its order."""
+  numbers = [
+    set(sweep.design_R[np.isfinite(outcomes(sweep)[: sweep.planned])].tolist())
+    for sweep in (baseline, variant)
+  ]
+  return np.array([run for run in variant.design_R.tolist() if run in numbers[0] & numbers[1]])
 
 
 def _design(
@@ -235,9 +246,9 @@ def _by_ranks(kind: Kind, a, b, two, paired: bool, weight: float, better: int) -
 def better_by_ranks(a, b, paired: bool, missing: int, level: float) -> Contrast:
   """P(A better), where missing runs speak for A (`missing` 1) or against it (-1).
 
-  Higher is better, -inf a run that diverged. Two independent sweeps must pass two tests, since
-  each has its weakness: Brunner & Munzel's is too sure of few runs, the rank sum test takes a
-  difference of spreads for one of ranks. p is the larger.
+  Higher is better, -inf a run that diverged. Of two independent sweeps p is that of the rank sum
+  test, whose null hypothesis is one distribution for both; the limits of P(A better) are Brunner
+  & Munzel's, wider for few runs.
   """
   if not min(len(a), len(b)):
     return Contrast(math.nan, 0.0, 1.0, math.nan, level, "ranks")
@@ -247,8 +258,12 @@ def better_by_ranks(a, b, paired: bool, missing: int, level: float) -> Contrast:
   found = comparison.probability_better(two, level)
   if paired or not len(np.unique(np.concatenate([a, b]))) > 1:
     return found
-  ranks = scipy.stats.mannwhitneyu(two.a_R, two.b_S, method="asymptotic")
-  return dataclasses.replace(found, p_value=max(found.p_value, float(ranks.pvalue)))
+  if len(a) + len(b) <= _EXACT:
+    one_sided = (proposals.rank_test(two.a_R, two.b_S), proposals.rank_test(two.b_S, two.a_R))
+    p_value = min(1.0, 2 * min(one_sided))
+  else:
+    p_value = float(scipy.stats.mannwhitneyu(two.a_R, two.b_S, method="asymptotic").pvalue)
+  return dataclasses.replace(found, p_value=p_value)
 
 
 def crossed_evidence(a: np.ndarray, b: np.ndarray, margin: float | None) -> Evidence:

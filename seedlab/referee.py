@@ -398,7 +398,8 @@ def _candidates(
 ) -> list[Runs | Judgement]:
   try:
     sweeps = _sweeps(source, said, number)
-    comparisons._same_test_set([first, *sweeps])
+    for sweep in sweeps:
+      comparisons.same_test_set(first, sweep)
   except AllDiverged:
     names = said.get("names")
     return [Runs(names[number] if names else _name(source), [], [], digest)]

@@ -28,8 +28,12 @@ def _of_means(pair: Pair) -> str:
   shown = difference(pair, pair.judged)
   interval = f"{level_text(pair.judged)} interval {limits(pair, pair.judged)}"
   if pair.settled in ("better", "worse"):
-    by = words.number(of, abs(pair.judged.estimate), scale(pair)) + of.unit
-    return f"{name} is {pair.settled} than {base}{on} by {by} ({interval} of the difference)."
+    sizes = sorted(abs(end) for end in (pair.judged.low, pair.judged.high))
+    by, low, high = (words.number(of, x, scale(pair)) for x in (abs(pair.judged.estimate), *sizes))
+    return (
+      f"{name} is {pair.settled} than {base}{on} by {by}{of.unit} ({level_text(pair.judged)}"
+      f" interval {low} to {high})."
+    )
   if pair.settled == "equal":
     return (
       f"{name} and {base} are equal{on} within {pair.rules.margin:g}{of.unit}: they differ by"
@@ -78,7 +82,7 @@ def _by_ranks(pair: Pair) -> list[str]:
   else:
     first = (
       f"{name} is {pair.settled} than {base}{on}: a new run of it is better than one of {base} with"
-      f" probability {share.estimate:.2f} ({interval}{holds})."
+      f" probability {share.estimate:.2f} (p = {pair.p_value:.2g}{holds})."
     )
   return [first, _who_is_left(pair), *([_assumptions(pair)] if math.isfinite(share.low) else [])]
 
