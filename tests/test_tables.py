@@ -632,6 +632,8 @@ def test_folders_that_tell_nothing_or_too_much_are_refused(file, tmp_path):
 
 
 AIRBENCH = """
+  Files already downloaded and verified
+  | a bar that is none |
   ---------------------------------------------------------------------------------------
   |  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |
   ---------------------------------------------------------------------------------------
@@ -671,6 +673,9 @@ NANOGPT = """
       code = f.read() # read the code of this file ASAP, for logging
   ====================================================================================
   Running Python 3.12.7 (main, Oct 16 2024) compiled for CUDA 12.6
+  +-----------------------------------------------------------------------------+
+  | NVIDIA-SMI 550.90.07    Driver Version: 550.90.07    CUDA Version: 12.6     |
+  +-----------------------------------------------------------------------------+
   step:0/1770 val_loss:10.8258 train_time:0ms step_avg:nanms
   step:1/1770 train_time:241ms step_avg:240.90ms
   step:125/1770 val_loss:4.6390 train_time:17400ms step_avg:139.20ms
