@@ -396,6 +396,17 @@ def test_a_column_for_each_seed(file):
   refused(file("method,seed0,seed1\nA,1,2\nB,3,high\n"), "value='high' in line 3")
 
 
+def test_seeds_in_rows_are_not_looked_for_in_columns(file):
+  path = file("seed,0010,10\n5,1,2\n6,3,4\n")
+  expected = {("0010", 5): 1, ("0010", 6): 3, ("10", 5): 2, ("10", 6): 4}
+  assert values(tables.read(path)) == expected  # two variants
+  refused(file("seed,0,1,2\n5,1,2,3\n6,1,2,3\n"), "columns 0, 1, 2 could each be the metric")
+  path = file("method,r1,rl\nA,0.4,0.2\nB,0.5,0.1\n")  # ROUGE
+  refused(path, "r1, rl could each be the metric")
+  path = file("variant,seed,x,y\nA,5,1,2\n")
+  refused(path, "variant=columns: the table has a column variant besides", variant="columns")
+
+
 def test_a_column_for_each_variant(file):
   path = file("seed,adam,sgd\n0,90.5,91\n1,90.1,92\n2,,91.5\n")
   table = tables.read(path)

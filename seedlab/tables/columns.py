@@ -46,7 +46,7 @@ _SETTINGS = frozenset(
   " num count optimizer schedule scheduler warmup batch".split()
 )
 _NONE, _COLUMNS = "none", "columns"  # of --variant: there is none; every column is one
-_SEED_COLUMN = re.compile(r"(seed|run|trial|s|r)?[ _.-]?(\d+)", re.IGNORECASE)
+_SEED_COLUMN = re.compile(r"(seed|run|trial|s)?[ _.-]?(\d+)", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +214,8 @@ def wide(
   numbered = {name: _SEED_COLUMN.fullmatch(name) for name in frame}
   matches = {name: match for name, match in numbered.items() if match}
   prefixes = {(match[1] or "").lower() for match in matches.values()}
-  if len(matches) > 1 and len(prefixes) == 1 and seed is None:
+  by_seed = len(matches) > 1 and len(prefixes) == 1 and seed is None
+  if by_seed and named(frame, "seed", None) is None:
     names = tuple(match[2] for match in matches.values())
     return Wide(tuple(matches), "seed", names, prefixes <= {"seed", "s"})
   told = variant == _COLUMNS and _COLUMNS not in frame
@@ -244,6 +245,10 @@ def _alike(frame: pd.DataFrame, comma: bool, found: tuple[str, ...], seed: str |
 def melted(frame: pd.DataFrame, how: Wide, metric: str) -> tuple[pd.DataFrame, np.ndarray]:
   """The wide table with a row for each value, and the row each came from; columns stay together."""
   others = [name for name in frame if name not in how.columns]
+  if how.by in others:
+    raise UserError(
+      f"{how.by}=columns: the table has a column {how.by} besides; name that one, or leave it out"
+    )
   rows = np.tile(np.arange(len(frame)), len(how.columns))
   found = frame[others].iloc[rows].reset_index(drop=True)
   found[how.by] = np.repeat(np.array(how.names, object), len(frame))
