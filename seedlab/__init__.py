@@ -18,10 +18,12 @@ __all__ = [
   "Recipe",
   "Trainer",
   "UserError",
+  "audit",
   "compare",
   "from_train_step",
   "function",
   "grid",
+  "judge",
   "open",
   "plan",
   "replay",
@@ -30,12 +32,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+  from seedlab.audits import audit
   from seedlab.comparisons import compare
   from seedlab.config import Config
   from seedlab.errors import UserError
   from seedlab.grids import grid
   from seedlab.recipe import Recipe, from_train_step, function, supervised
   from seedlab.records import open
+  from seedlab.referee import judge
   from seedlab.replaying import replay
   from seedlab.sweeps import plan, sweep
   from seedlab.trainer import Metric, Trainer
@@ -46,10 +50,12 @@ else:
     "Recipe": "recipe",
     "Trainer": "trainer",
     "UserError": "errors",
+    "audit": "audits",
     "compare": "comparisons",
     "from_train_step": "recipe",
     "function": "recipe",
     "grid": "grids",
+    "judge": "referee",
     "open": "records",
     "plan": "sweeps",
     "replay": "replaying",

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import math
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -180,12 +181,12 @@ def compare(
   sweeps: list[Findings] = []
   for number, source in enumerate(sources):
     given = metric or (sweeps[0].metric if sweeps else None)
-    sweeps += _read(source, given, names[number] if names else "", roles)
+    sweeps += read(source, given, names[number] if names else "", **roles)
   sweeps = _one_direction(_distinct(sweeps), better)
   if planned_n is not None:
     sweeps = _with_plan(sweeps, planned_n)
   matched = _matched(sweeps)
-  rules = Rules(margin, paired, looked, _spread(sigma, floor, sweeps[0].metric, roles))
+  rules = Rules(margin, paired, looked, spread_of(sigma, floor, sweeps[0].metric, **roles))
   _same_test_set(sweeps)
   looks = [_evidence(*two, _on_grid(rules, two)) for two in matched]
   verdicts = judging.verdicts(looks, sweeps[0].better, margin)
@@ -254,8 +255,8 @@ def _matched(sweeps: list[Findings]) -> list[tuple[Findings, Findings]]:
   return pairs
 
 
-def _spread(
-  sigma: float | None, floor: Source | None, metric: str, roles: dict[str, Any]
+def spread_of(
+  sigma: float | None, floor: Source | None, metric: str, **roles: Any
 ) -> Spread | None:
   """What is known of the sd of a run."""
   if sigma is not None and floor is not None:
@@ -266,7 +267,7 @@ def _spread(
     return Spread(sigma, math.inf)
   if floor is None:
     return None
-  found = _read(floor, metric, "", roles)
+  found = read(floor, metric, **roles)
   if len(found) != 1:
     names = ", ".join(one.name for one in found)
     raise UserError(f"floor={floor} holds {len(found)} sweeps ({names}); it must be of one alone")
@@ -303,12 +304,18 @@ def _ranks(sweeps: Sequence[Findings]) -> many.Ranks | None:
   return many.ranks(values, np.random.default_rng(0), paired, LEVEL, draws)
 
 
-def _read(source: Source, metric: str | None, name: str, roles: dict[str, Any]) -> list[Findings]:
+def read(
+  source: Source, metric: str | None = None, name: str = "", **roles: Any
+) -> list[Findings]:
   """The sweeps of a source; `roles` are the keyword arguments of `tables.read`."""
   if isinstance(source, xarray.Dataset):
     return [findings.examine(source, metric, name)]
   if isinstance(source, (pd.DataFrame, Table)) or tables.is_table(source):
-    return findings.examine_table(tables.read(source, metric=metric, **roles))
+    found = findings.examine_table(tables.read(source, metric=metric, **roles))
+    unnamed = {one.name for one in found} == {""}  # one variant, perhaps on several tasks
+    if unnamed and not name and isinstance(source, str | os.PathLike):
+      name = pathlib.Path(source).stem
+    return [dataclasses.replace(one, name=name) for one in found] if unnamed and name else found
   with records.readable(source):
     return [findings.examine(records.open(source), metric, name or findings.named(source))]
 

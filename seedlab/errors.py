@@ -15,6 +15,10 @@ class NotComparable(UserError):
   """The sweeps measure different things, so that no verdict between them would mean anything."""
 
 
+class AllDiverged(UserError):
+  """There are runs, and every one of them diverged."""
+
+
 def choice_error(field: str, value: Any, choices: Iterable[str]) -> UserError:
   """The error for a value outside a list, with the closest choice when there is one."""
   choices = sorted(choices)

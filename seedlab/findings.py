@@ -10,6 +10,7 @@ is left out. What is better, and what is a fraction, a store says of its metrics
 """
 
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -22,9 +23,9 @@ import xarray
 
 from seedlab import meanings, records, stats, tables
 from seedlab.config import STREAMS
-from seedlab.errors import UserError, choice_error, counted
+from seedlab.errors import AllDiverged, UserError, choice_error, counted
 from seedlab.meanings import chance_level
-from seedlab.stats import pairs
+from seedlab.stats import pairs, resolution, single
 from seedlab.stats.repeats import components
 from seedlab.stats.single import Interval
 from seedlab.tables import Table
@@ -89,6 +90,7 @@ class Findings:
   seeded: bool = True  # False where the rows of a table carry no seeds and were only numbered
   task: str = ""  # data set or environment, of a table of several
   repeats: "Repeats | None" = None  # of a table in which seeds were trained more than once
+  grid: float = 0.0  # step that the values lie on, in display units; 0 where none is known
 
   def correct(self, run_R: np.ndarray | None = None) -> np.ndarray | None:
     """bool[R, E]: what the runs (default: those of the first column, ascending) get right.
@@ -103,6 +105,24 @@ class Findings:
     predicted = self.dataset["predicted_label"].transpose("run", "example").values[rows]
     sound = self.dataset["diverged"].values[rows] < 0
     return (predicted == self.label_E.astype(predicted.dtype)) & sound[:, None]
+
+  @functools.cached_property
+  def own(self) -> Interval | None:
+    """The distribution-wise variance with its interval, in display units squared.
+
+    Of the runs that did not diverge; None without predictions behind the metric, for runs that
+    share seeds, and for more of them than are gone through a second time.
+    """
+    runs = np.sort(self.columns[-1].runs)
+    if self.failed_R.all() or len(runs) * self.examples > MOST_LABELS or not self.independent:
+      return None
+    right = self.correct(runs)
+    if right is None:
+      return None
+    of = single.distribution_wise_interval(~right)
+    square = 1e4 if self.percent else 1.0
+    numbers = (square * of.estimate, square * of.low, square * of.high)
+    return Interval(*numbers, of.level, of.method)
 
   @property
   def planned(self) -> int:
@@ -300,7 +320,7 @@ def _found(
   chance = chance_level(metric, classes) if known_chance else None
   chance = chance if chance is None else scale * chance
   if chance is None and not len(sound):
-    raise UserError(
+    raise AllDiverged(
       f"metric={metric!r}: every completed run{f' of {name}' * bool(name)} diverged; the store is"
       " whole"
     )
@@ -309,6 +329,8 @@ def _found(
   error = errors_R / max(len(errors_E), 1)
   if not any(np.allclose(error, hard, rtol=0, atol=1e-5) for hard in (sound, 1 - sound)):
     errors_E = errors_E[:0]  # the predicted labels are not what this metric measures
+
+  grid = scale * resolution.step(sound, len(errors_E)) if len(sound) else 0.0
 
   def column(title: str, chosen: np.ndarray) -> Column:
     numbers = np.where(failed, chance, scale * values)[chosen].astype(np.float64)
@@ -319,7 +341,7 @@ def _found(
       totals_E, squares_E = errors_E + added * wrong, errors_E + added * wrong**2
       variance = stats.distribution_wise_variance(totals_R, totals_E, squares_E)
       independent = stats.independent_errors_variance(totals_E, len(totals_R), squares_E)
-    summary = stats.summary(numbers)
+    summary = stats.summary(numbers, grid)
     return Column(
       title, run_R[chosen], numbers, summary, variance * scale**2, independent * scale**2
     )
@@ -343,6 +365,7 @@ def _found(
     curves=scale * curves[~failed],
     label_E=label_E if len(errors_E) else label_E[:0],
     test_label_E=label_E,
+    grid=grid,
     **known,
   )
 
@@ -426,8 +449,8 @@ def disagreement(dataset: xarray.Dataset) -> Disagreement | None:
   unsaid = max(int(label_E.max()) + 1 - votes_ExK.shape[1], 0)  # classes no run predicts
   votes_ExK = np.pad(votes_ExK, ((0, 0), (0, unsaid)))
   churn = pairs.pair_mean(pairs.churn_rows(labels_RxE, votes_ExK))
-  counted = votes_ExK.astype(np.float64)
-  confusion_KxK = counted.T @ counted / (runs * (runs - 1) * examples)
+  votes = votes_ExK.astype(np.float64)
+  confusion_KxK = votes.T @ votes / (runs * (runs - 1) * examples)
   np.fill_diagonal(confusion_KxK, 0)
   instability_E = pairs.example_churn(votes_ExK)
   probability = _probabilities(dataset, sound)

@@ -44,7 +44,7 @@ def store(tmp_path_factory):
 
 def test_the_same_command_again_has_nothing_to_do(store):
   done = run("sweep", DIGITS, "--runs=12", f"--out={store}")
-  assert "already has all 12 runs" in done.stderr
+  assert "already holds 12 runs, all finished" in done.stderr
 
 
 def test_report_prints_a_table_and_writes_a_page(store):

@@ -1,0 +1,489 @@
+"""The referee: one word and one sentence on each candidate, for machines and for people.
+
+Three ways to judge, by what is asked:
+
+  two sides    the comparison of `seedlab.compare`: better, worse, equal or open
+  a target     is the mean beyond a number, at p < 0.01 (`stats.target`): met, missed or open
+  a ledger     a session of proposals with one error budget (`session`, `stats.proposals`): kept,
+               dropped, or open until the further seeds are there
+
+What cannot be compared (other test sets, other designs) is "not comparable", with the reason.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from seedlab import comparisons, report, session
+from seedlab import ledger as ledgers
+from seedlab.comparisons import Pair, Source
+from seedlab.errors import AllDiverged, NotComparable, UserError
+from seedlab.findings import Findings, counted
+from seedlab.ledger import Entry, Ledger
+from seedlab.meanings import Direction
+from seedlab.report import verdict
+from seedlab.session import Runs, Session
+from seedlab.stats import resolution
+from seedlab.stats import target as targets
+from seedlab.stats.comparison import Spread
+from seedlab.stats.proposals import GUARD, LEAD, MOST, SCREEN, Mode
+
+# Exit statuses of `seedlab judge`; of several candidates the first of BEST_FIRST that occurs.
+STATUS = {
+  "better": 0, "kept": 0, "met": 0, "worse": 10, "missed": 10, "equal": 11, "open": 12,
+  "not comparable": 13, "dropped": 14,
+}  # fmt: skip
+BEST_FIRST = (0, 11, 12, 14, 10, 13)
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+  """What is said of one candidate."""
+
+  name: str
+  outcome: str  # one of STATUS
+  sentence: str
+  advice: str  # how many further seeds of which side, or that none help; "" where nothing is left
+  numbers: Mapping[str, Any]  # what it rests on, as it goes into JSON
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdicts:
+  """The judgements of all candidates, in the order given."""
+
+  metric: str
+  baseline: str
+  judgements: list[Judgement]
+  beforehand: str = ""  # what can be found at all, in words
+  ledger: Mapping[str, Any] | None = None  # of a session: path, head, proposals, keeps, ...
+
+  @property
+  def status(self) -> int:
+    """The exit status: that of the best outcome among the candidates; 0 if there is none."""
+    found = {STATUS[judgement.outcome] for judgement in self.judgements}
+    return next((status for status in BEST_FIRST if status in found), 0)
+
+
+def judge(
+  baseline: Source,
+  candidates: Source | Sequence[Source] = (),
+  *,
+  metric: str | None = None,
+  better: Direction | None = None,
+  target: float | None = None,
+  margin: float | None = None,
+  sigma: float | None = None,
+  floor: Source | None = None,
+  ledger: str | os.PathLike | None = None,
+  proposals: int | None = None,
+  mode: Mode | None = None,
+  looked: bool = False,
+  paired: bool | None = None,
+  planned_n: int | None = None,
+  digest: str | None = None,
+  names: Sequence[str] | None = None,
+  **columns: Any,
+) -> Verdicts:
+  """Judges candidates against a baseline, or all of them against a target.
+
+  Args:
+    baseline: a store, a table file or a DataFrame, as `seedlab.compare` takes them; a table may
+      hold the candidates as further variants.
+    candidates: one or several.
+    metric, better, margin, paired, planned_n, names: as in `seedlab.compare`.
+    target: a number in the unit shown (percent for fractions); then every source, the first too,
+      is judged against it.
+    sigma: the sd of one run where it is known, in the unit shown.
+    floor: other runs (a store or table) to learn it from; with a ledger also "own": baseline and
+      candidate spread alike, and one sd is computed from both.
+    ledger: file of a session of proposals; made if there is none.
+    proposals: with a ledger: how many may come; 1,000 unless said when it is made.
+    mode: with a ledger: "strict" (5 % chance of any false keep; the default) or "fdr" (5 % of
+      the keeps are false).
+    looked: seeds were added until it looked good.
+    digest: with a ledger: of the candidate's code; a candidate of the same name and another
+      digest is another proposal.
+    columns: variant, seed, at and task of tables, as in `seedlab.compare`.
+
+  Raises UserError for wrong input; what is right and cannot be compared is an outcome.
+  """
+  if isinstance(candidates, str | os.PathLike) or not isinstance(candidates, Sequence):
+    candidates = [candidates]
+  sources = [baseline, *candidates]
+  said = {"metric": metric, "better": better, "names": names, **columns}
+  session_alone = {"proposals": proposals, "mode": mode, "digest": digest}
+  compared_alone = {
+    "margin": margin, "paired": paired, "planned_n": planned_n, "looked": looked or None
+  }  # fmt: skip
+  if names and len(names) != len(sources):
+    raise UserError(f"names={','.join(names)} are {len(names)} for {len(sources)} sources")
+  if ledger is not None:
+    _refuse({"target": target, **compared_alone}, "with a ledger")
+    return _in_session(sources, said, ledger, (proposals, mode, sigma, floor), digest)
+  _refuse(session_alone, "without a ledger")
+  if target is not None:
+    _refuse(compared_alone, "with a target")
+    return _against_target(sources, said, target, (sigma, floor))
+  options = {**said, **compared_alone, "sigma": sigma, "floor": floor}
+  return _compared(sources, {field: value for field, value in options.items() if value is not None})
+
+
+def _refuse(given: Mapping[str, Any], where: str) -> None:
+  for field, value in given.items():
+    if value is not None:
+      raise UserError(f"{field}={value} has no meaning {where}; leave it out")
+
+
+# What is given.
+
+
+def _sweeps(source: Source, said: Mapping[str, Any], number: int) -> list[Findings]:
+  """One or several of a source, with names that stay the same from call to call."""
+  names = said.get("names")
+  roles = {role: said.get(role) for role in ("variant", "seed", "task", "at")}
+  found = comparisons.read(source, said.get("metric"), names[number] if names else "", **roles)
+  if len(found) == 1 and (names or not found[0].name):
+    name = names[number] if names else _name(source)
+    found = [dataclasses.replace(found[0], name=name)]
+  return [_directed(sweep.turned(said.get("better"))) for sweep in found]
+
+
+def _directed(sweep: Findings) -> Findings:
+  if not sweep.better:
+    raise UserError(
+      f"metric={sweep.metric!r}: whether a higher or a lower value is better is not known;"
+      " say it with better=higher or better=lower"
+    )
+  return sweep
+
+
+def _name(source: Any) -> str:
+  """Of a file or directory its name without the ending."""
+  if not isinstance(source, str | os.PathLike):
+    raise UserError("a table without a column variant has no name; name it with names=")
+  path = pathlib.Path(os.path.abspath(source))
+  return path.name if path.is_dir() else path.stem
+
+
+def _sound(sweep: Findings) -> dict[int, float]:
+  """Run number -> value in display units, of the runs that did not diverge."""
+  column, failed = sweep.columns[-1], set(sweep.run_R[sweep.failed_R].tolist())
+  values = zip(column.runs.tolist(), column.values.tolist(), strict=True)
+  return {run: value for run, value in sorted(values) if run not in failed}
+
+
+def _runs(sweep: Findings, digest: str | None) -> Runs:
+  """As a ledger holds them."""
+  if not sweep.seeded:
+    raise UserError(
+      f"{sweep.name!r} has no seeds, and a ledger holds the seed of every run; add a column seed"
+    )
+  found: dict[int, float | str | None] = dict.fromkeys(sweep.design_R.tolist())
+  found.update(dict.fromkeys(sweep.run_R[sweep.failed_R].tolist(), "diverged"))
+  found.update(_sound(sweep))
+  return Runs(sweep.name, sorted(found), [found[seed] for seed in sorted(found)], digest)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Known:
+  """What is known of the spread, and from where."""
+
+  spread: Spread
+  source: str
+
+  @property
+  def text(self) -> str:
+    df, sd = self.spread.df, f"an sd of {self.spread.sd:.4g}"
+    if math.isinf(df):
+      return f"This rests on {sd}, taken as known: if it is wrong, so is the verdict."
+    if not df:
+      return "This rests on normal values and on baseline and candidate spreading alike."
+    return (
+      f"This rests on {sd} ({df:g} degrees of freedom) learnt from {self.source}, and on these runs"
+      " spreading like those: if they do not, the verdict is wrong."
+    )
+
+
+def _known(sigma: float | None, floor: Source | None, metric: str) -> _Known | None:
+  if isinstance(floor, str) and floor == "own":
+    if sigma is not None:
+      raise UserError(f"sigma={sigma:g} and floor='own' both say what the spread is; give one")
+    return _Known(Spread(0.0, 0), "own")
+  found = comparisons.spread_of(sigma, floor, metric)
+  if found is None:
+    return None
+  named = isinstance(floor, str | os.PathLike)
+  return _Known(found, "sigma" if floor is None else _name(floor) if named else "a table")
+
+
+# Two sides.
+
+
+def _compared(sources: list[Source], options: Mapping[str, Any]) -> Verdicts:
+  reasons: dict[int, str] = {}
+  try:
+    found = comparisons.compare(sources, **options)
+  except NotComparable as error:
+    reasons = _reasons(sources, options)
+    if not reasons:  # each with the baseline, but not all together
+      raise UserError(str(error)) from None
+    rest = [n for n in range(len(sources)) if n not in reasons]
+    found = None
+    if len(rest) > 1:
+      found = comparisons.compare([sources[n] for n in rest], **_named(options, *rest[1:]))
+  judgements = []
+  if found:
+    rows = report.comparison_json(found)["comparisons"]
+    numbers = [{k: v for k, v in row.items() if k != "sentence"} for row in rows]
+    judgements = [_of_pair(*one) for one in zip(found.pairs, numbers, strict=True)]
+  names = options.get("names")
+  for number, reason in sorted(reasons.items()):
+    name = names[number] if names else _name(sources[number])
+    out = Judgement(name, "not comparable", f"{reason}.", "", {})
+    judgements.insert(number - 1, out)
+  if not found:
+    baseline = names[0] if names else _name(sources[0])
+    return Verdicts(options.get("metric", ""), baseline, judgements)
+  return Verdicts(found.metric, found.sweeps[0].name, judgements)
+
+
+def _reasons(sources: list[Source], options: Mapping[str, Any]) -> dict[int, str]:
+  """Why which candidates cannot be compared with the baseline, by their place."""
+  reasons = {}
+  for number, source in enumerate(sources[1:], 1):
+    try:
+      comparisons.compare([sources[0], source], **_named(options, number))
+    except NotComparable as reason:
+      reasons[number] = str(reason)
+  return reasons
+
+
+def _named(options: Mapping[str, Any], *numbers: int) -> dict[str, Any]:
+  """The options for the baseline and these sources alone."""
+  names = options.get("names")
+  return {**options, "names": [names[n] for n in (0, *numbers)]} if names else dict(options)
+
+
+def _of_pair(pair: Pair, numbers: Mapping[str, Any]) -> Judgement:
+  """What a comparison says of a variant."""
+  _directed(pair.baseline)
+  sentences, advice = verdict.verdict(pair), verdict.outlook(pair)
+  said = " ".join(sentences[: len(sentences) - len(advice)])
+  return Judgement(pair.variant.name, pair.settled, said, " ".join(advice), numbers)
+
+
+# A target.
+
+
+def _against_target(
+  sources: list[Source],
+  said: Mapping[str, Any],
+  target: float,
+  spread: tuple[float | None, Source | None],
+) -> Verdicts:
+  if not math.isfinite(target):
+    raise UserError(f"target={target} must be a number in the unit of the metric")
+  sweeps = [sweep for n, source in enumerate(sources) for sweep in _sweeps(source, said, n)]
+  known = _known(*spread, sweeps[0].metric)
+  if known and not known.spread.df:
+    raise UserError("floor='own' is for a ledger; a target is judged by its own runs anyway")
+  df, gaps = known.spread.df if known else 0, []
+  for n in sorted({sweep.planned for sweep in sweeps}):
+    gap = targets.gap(n, df)
+    much = f"{gap:.2g} sd" if math.isfinite(gap) else "no distance at all"
+    gaps.append(f"{much} with {counted(n, 'run')}")
+  beforehand = (
+    f"A mean beyond the target is shown to be so in 80 % if it is beyond it by {', '.join(gaps)}."
+  )
+  judgements = [_of_target(sweep, target, known) for sweep in sweeps]
+  return Verdicts(sweeps[0].metric, "", judgements, beforehand)
+
+
+def _of_target(sweep: Findings, target: float, known: _Known | None) -> Judgement:
+  sign, n = sweep.better, sweep.planned
+  values = np.array(list(_sound(sweep).values()))
+  lost = n - len(values)
+  missing = f"{sweep.diverged} diverged, {sweep.missing} missing"
+  if lost and sweep.percent:
+    values = np.append(values, [0.0 if sign > 0 else 100.0] * lost)
+  found = targets.beyond(
+    sign * values, sign * target, known.spread if known else None, resolution.step(values)
+  )
+  numbers = {
+    "target": target, "runs": n, "missing": sweep.missing, "diverged": sweep.diverged,
+    "mean": sign * found.mean, "sd": found.sd, "df": found.df, "p_value": found.p_value,
+    "bound": sign * found.bound, "level": targets.ALPHA,
+  }  # fmt: skip
+  unit = " %" if sweep.percent else ""
+  claim = f"{sweep.name} is {'above' if sign > 0 else 'below'} {target:g}{unit} in the mean"
+  at = f"at p < {targets.ALPHA:g} over these {counted(n, 'run')}"
+  note = f" {known.text}" if known else ""
+
+  def said(outcome: str, sentence: str, advice: str = "") -> Judgement:
+    return Judgement(sweep.name, outcome, f"{sentence}.{note}", advice, numbers)
+
+  if lost and not sweep.percent:
+    reason = f"{missing}, and as a {sweep.label} may be as bad as one likes, they may outweigh all"
+    return said("open", f"Withheld whether {claim}: {reason} others", "Train the missing runs.")
+  if lost:
+    note += f" {missing}: counted as {'0' if sign > 0 else '100'} %, the worst there is."
+  mean = f"mean {sign * found.mean:.6g}{unit}, sd {found.sd:.3g}"
+  if math.isnan(found.p_value):
+    advice = "Train more seeds, or say what is known of the spread (sigma or floor)."
+    return said("open", f"Open whether {claim}: {mean}, and nothing is known of its spread", advice)
+  if found.p_value < targets.ALPHA:
+    return said("met", f"{claim} {at} ({mean}, p = {found.p_value:.2g})")
+  if found.p_below < targets.ALPHA:
+    return said("missed", f"Not so {at} that {claim} ({mean}, p = {found.p_below:.2g})")
+  advice = _target_advice(found, n, sign * target, known)
+  return said("open", f"Not shown {at} that {claim} ({mean}, p = {found.p_value:.2g})", advice)
+
+
+def _target_advice(found: targets.TargetTest, n: int, target: float, known: _Known | None) -> str:
+  distance = (found.mean - target) / found.sd
+  if distance <= 0:
+    return "The mean is on the wrong side: further seeds of the same are no remedy."
+  needed = targets.fewest_runs(distance, known.spread.df if known else 0)
+  if needed is None:
+    return "The mean is so near to the target that 200 fresh runs would not show it: stop."
+  few = "" if n >= 5 or known else f" (which {counted(n, 'run')} tell only roughly)"
+  return (
+    f"If mean and sd are what they seem{few}, {counted(max(needed, n), 'fresh run')} would show it"
+    " in 80 %. Choose the number first; adding runs until it is shown proves nothing."
+  )
+
+
+# A session of proposals.
+
+
+def _in_session(
+  sources: list[Source],
+  said: Mapping[str, Any],
+  path: str | os.PathLike,
+  declared: tuple[int | None, Mode | None, float | None, Source | None],
+  digest: str | None,
+) -> Verdicts:
+  first, *variants = _sweeps(sources[0], said, 0)
+  said = {**said, "metric": first.metric}
+  candidates: list[Runs | Judgement] = [_runs(sweep, digest) for sweep in variants]
+  for number, source in enumerate(sources[1:], 1):
+    candidates += _candidates(first, source, said, number, digest)
+  proposed = [runs for runs in candidates if isinstance(runs, Runs)]
+  n, mode, sigma, source = declared
+  known = _known(sigma, source, first.metric)
+  floor, learnt_from = (known.spread, known.source) if known else (None, "")
+  asked = session.declared(first, n, mode, floor, learnt_from)
+  with ledgers.opened(path) as book:
+    opening = book.entries[0] if book.entries else session.opening(asked)
+    session.same_session(opening, asked)
+    state = session.so_far(book.entries or [opening])
+    if not proposed or not all(session.recorded(state, runs) for runs in proposed):
+      given = session.baseline(state, _runs(first, None))
+      for entry in ([] if book.entries else [opening]) + ([given] if given else []):
+        book.append(entry)
+    judgements = [one if isinstance(one, Judgement) else _propose(book, one) for one in candidates]
+    state = session.so_far(book.entries)
+  return Verdicts(
+    first.metric, first.name, judgements, _beforehand(state), _of_session(state, book)
+  )
+
+
+def _candidates(
+  first: Findings, source: Source, said: Mapping[str, Any], number: int, digest: str | None
+) -> list[Runs | Judgement]:
+  try:
+    sweeps = _sweeps(source, said, number)
+    comparisons._same_test_set([first, *sweeps])
+  except AllDiverged:
+    names = said.get("names")
+    return [Runs(names[number] if names else _name(source), [], [], digest)]
+  except NotComparable as error:
+    return [Judgement(_name(source), "not comparable", f"{error}.", "", {})]
+  return [_runs(sweep, digest) for sweep in sweeps]
+
+
+def _propose(book: Ledger, runs: Runs) -> Judgement:
+  """Judges a proposal and writes it down, unless that was done before."""
+  state = session.so_far(book.entries)
+  entry = session.recorded(state, runs)
+  if not entry:
+    if state.winner:  # kept in this very call
+      reason = session.needs_fresh(state.winner)
+      return Judgement(runs.name, "open", f"{runs.name} was not judged.", f"First {reason}.", {})
+    entry = session.proposal(state, runs)
+    book.append(entry)
+  return _of_entry(entry, state)
+
+
+def _of_entry(entry: Entry, state: Session) -> Judgement:
+  name, decision, n = entry["name"], entry["decision"], len(entry["seeds"])
+  lost = sum(not isinstance(value, float) for value in entry["values"])
+  what = "looks promising" if decision == "promising" else f"is {decision}"
+  what = f"Proposal {entry['j']}, {name}, {what}"
+  if not n:
+    why = "all its runs diverged"
+  elif entry["stage"] == 1:
+    beats = "exceeds" if decision == "promising" else "does not exceed"
+    why = (
+      f"after {SCREEN} seeds; its lead over {entry['against']} {beats} {LEAD:g} sd of the baseline"
+    )
+  else:
+    tests = [f"p = {entry['p_mean']:.2g} at level {entry['level']:.2g}"]
+    if entry["p_rank"] is not None:
+      tests = [
+        f"exact rank test p = {entry['p_rank']:.2g} at level {entry['level']:.2g}",
+        f"Welch's t test p = {entry['p_mean']:.2g} at {GUARD * entry['level']:.2g}",
+      ]
+    why = f"{counted(n, 'seed')} against {entry['against']}; {', '.join(tests)}"
+  note = f" {counted(lost, 'seed')} of it diverged or {'is' if lost == 1 else 'are'} missing, and" \
+         " counted as the worst." if lost else ""  # fmt: skip
+  if entry["stage"] == 2 and state.floor:
+    note += f" {_Known(state.floor, state.opening['floor']['from']).text}"
+  outcome = "open" if decision == "promising" else decision
+  return Judgement(name, outcome, f"{what}: {why}.{note}", _next(entry), dict(entry))
+
+
+def _next(entry: Entry) -> str:
+  """What to do now."""
+  if entry["decision"] == "promising":
+    more = counted(MOST - len(entry["seeds"]), "further seed")
+    return f"Train {more} and give all {MOST} at once: it is judged once."
+  if entry["decision"] == "kept":
+    return f"Train it from {session.FRESH} fresh seeds and give these runs as the new baseline."
+  return "It is decided; no further seeds of it."
+
+
+def _beforehand(state: Session) -> str:
+  """What the next proposal can expect of the baseline."""
+  if state.winner:
+    return ""
+  seen = session.prospect(state)
+  if seen is None:
+    return "No proposal is left in this session."
+  enough = {
+    None: "no number of baseline runs makes it 80 %: learn the spread (floor)",
+    True: f"{seen.enough} baseline runs would make it 80 %",
+    False: "",
+  }[None if seen.enough is None else seen.enough > seen.baseline]
+  return (
+    f"With a baseline of {counted(seen.baseline, 'run')} a gain of {session.GAIN:g} sd is found by"
+    f" {MOST} seeds in about {100 * seen.found:.0f} % at level {seen.level:.2g}"
+    + (f"; {enough}." if enough else ".")
+  )
+
+
+def _of_session(state: Session, book: Ledger) -> dict[str, Any]:
+  opening, seen = state.opening, session.prospect(state)
+  return {
+    "path": book.path, "head": book.head,
+    "mode": opening["mode"], "proposals": opening["proposals"],
+    "made": state.made, "keeps": state.keeps, "next_level": state.next_level,
+    "needs_fresh_baseline": state.winner is not None,
+    "baseline_runs": len(state.baseline["seeds"]) if state.baseline else 0,
+    "found_2_sd": seen and seen.found, "baseline_for_80": seen and seen.enough,
+  }  # fmt: skip
