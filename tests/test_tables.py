@@ -72,6 +72,7 @@ PLAIN = """
     ("t.csv", "variant,seed,acc\nA,0,93.08%\nA,1,93.5 %\nB,0,94%\nB,1,94.12%\n"),
     ("t.csv", ",variant,seed,acc,\n0,A,0,.9308,\n1,A,1,.935,\n2,B,0,.94,\n3,B,1,.9412,\n"),
     ("t.csv", "Unnamed: 0,variant,seed,acc\n0,A,0,.9308\n1,A,1,.935\n2,B,0,.94\n3,B,1,.9412\n"),
+    ("t.csv", "# by hand\n#{}\n" + textwrap.dedent(PLAIN).lstrip()),
     ("t.txt", PLAIN.replace(",", " | ").replace("\n  ", " |\n  | ").strip() + " |"),
     (
       "t.jsonl",
@@ -291,6 +292,9 @@ def test_columns_are_recognised_by_name_or_named(file, head, options, expected):
       "variant,seed,runtime,epoch\na,0,1.5,4\nb,1,3.5,2\n",
       "only what looks like bookkeeping .*runtime",
     ),
+    ("method,acc\na,93.1 ± 0.2\nb,93.4 ± 0.1\n", "cells with ± are means of runs"),
+    ("variant,seed,state,acc\na,0,CA,1\na,0,NY,2\n", "differ in state: say what it is"),
+    ("variant,seed,acc\na,0,93.1 \\%\n", "none holds the numbers of a metric"),
     ("variant,seed\nA,0\n", "columns=variant, seed of 1 row: none holds the numbers of a metric"),
     ("variant,seed,m\n", "columns=variant, seed, m of 0 rows: a table needs"),
     ("variant,seed,m\nA,0,1\n,1,2\n", "variant is empty in line 3; name the variant"),
@@ -494,6 +498,8 @@ def test_the_value_of_a_run_is_at_a_step_that_is_said(file):
     **{("A", 0): 0.6, ("A", 1): "missing", ("A", 2): "missing", ("A", 3): "diverged"}
   }
   assert "3 runs of 4 have no value at step 300" in third.warnings[0]
+  alone = tables.read(file("variant,seed,epoch,acc\nA,0,10,.5\nA,1,12,.6\n", "one.csv"))
+  assert alone.warnings[0].endswith("values of unlike steps are compared")  # no step is shared
   # Rows in another order are the same log.
   lines = textwrap.dedent(LOG).strip().splitlines()
   turned = file("\n".join([lines[0], *lines[:0:-1]]), "turned.csv")
@@ -504,6 +510,13 @@ def test_the_best_step_must_hold_the_metric_too(file):
   path = file("variant,seed,step,val_loss,test_acc\nA,0,1,0.5,\nA,0,2,0.7,0.9\n")
   refused(path, "variant='A', seed=0 has no test_acc at step=1, where", metric="test_acc",
           at="best:val_loss")  # fmt: skip
+
+
+def test_rows_of_other_metrics_at_one_step_are_no_repeats(file):
+  path = file("seed,step,loss,acc\n0,1,.5,\n0,1,,.6\n1,1,.4,\n1,1,,\n2,1,.4,\n2,1,,.8\n")
+  table = tables.read(path, metric="acc")
+  assert values(table) == {("", 0): 0.6, ("", 1): "missing", ("", 2): 0.8}
+  assert "no repeats" not in table.described[2] and table.frame["value"].isna().sum() == 1
 
 
 def test_two_rows_at_one_step_are_asked(file):

@@ -156,7 +156,9 @@ def _roles(
   known = [name for name in (*by_role.values(), step) if name is not None]
   chosen = columns.metric_of(frame, rows.comma, known, metric)
   rest = [name for name in frame if name not in (*known, chosen)]
-  aside = tuple(name for name in rest if columns.is_bookkeeping(name))
+  aside = tuple(
+    name for name in rest if columns.is_bookkeeping(name) or columns.is_state(frame[name])
+  )
   others = tuple(name for name in rest if name not in aside)
   unsaid = by_role["variant"] is None and variant is None
   return Roles(**by_role, step=step, metric=chosen, bookkeeping=aside, others=others, unsaid=unsaid)

@@ -38,13 +38,14 @@ _BOOKKEEPING = frozenset(
   " updated wall walltime version sha commit hash id uuid pid host hostname gpu gpus device memory"
   " mem flops epoch epochs step steps iteration iterations iter iters timestep timesteps index"
   " repeat rep replicate user note notes comment comments tags"
-  " sweep path url file folder state status job name run"
+  " sweep path url file folder job name run"
   " trial".split()
 )
 _SETTINGS = frozenset(
   "lr momentum wd decay size width depth layers hidden dropout temperature rate params parameters"
   " num count optimizer schedule scheduler warmup batch".split()
 )
+_STATES = frozenset("finished crashed failed killed running preempted preempting pending".split())
 _NONE, _COLUMNS = "none", "columns"  # of --variant: there is none; every column is one
 _SEED_COLUMN = re.compile(r"(seed|run|trial|s)?[ _.-]?(\d+)", re.IGNORECASE)
 
@@ -129,6 +130,13 @@ def is_bookkeeping(name: str) -> bool:
   return name.startswith("_") or (bool(words & _BOOKKEEPING) and not outcome)
 
 
+def is_state(column: pd.Series) -> bool:
+  """Whether a column holds what Weights & Biases says of a run: finished, crashed, running, ..."""
+  return (
+    key(str(column.name)) == "state" and {cell.lower() for cell in cells.text(column)} <= _STATES
+  )
+
+
 def is_setting(name: str) -> bool:
   """Whether a name says that its values were chosen and not measured."""
   words = set(meanings.words(name))
@@ -184,6 +192,11 @@ def metric_of(frame: pd.DataFrame, comma: bool, taken: list[str], said: str | No
       f" metric with --metric={found[0]}"
     )
   shown = ", ".join(map(str, frame.columns))
+  if any("±" in cell for name in rest for cell in set(cells.text(frame[name]))):
+    raise UserError(
+      f"columns={shown}: the cells with ± are means of runs, and none holds the number of a single"
+      " run; give a table with a row for each run (seedlab audit takes published means)"
+    )
   raise UserError(
     f"columns={shown} of {len(frame):,} row{'s' * (len(frame) != 1)}: none holds the numbers of a"
     " metric; a table has a column variant, a column seed and one of numbers, and a row for each"

@@ -133,6 +133,8 @@ def _headed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _csv(path: pathlib.Path, text: str) -> Rows:
+  # What stands in front of the names, such as the first line of a Monitor's file.
+  text = re.sub(r"\A(?:#[ {].*\n)+", lambda match: "\n" * match[0].count("\n"), text)
   try:
     between = "\t" if path.suffix.lower() == ".tsv" else _between(text)
   except csv.Error as error:
