@@ -34,6 +34,7 @@ def values(table: tables.Table) -> dict[tuple[str, int], float | str]:
   """(variant, seed) -> value, "diverged" or "missing"; a task stands in front of it."""
   found = {}
   for row in table.frame.itertuples():
+    assert math.isnan(row.value) or not row.diverged
     value = "diverged" if row.diverged else "missing" if math.isnan(row.value) else row.value
     found[(*filter(None, [row.task]), row.variant, row.seed)] = value
   return found
