@@ -176,7 +176,8 @@ def compare(
   units, or of designs that do not fit.
   """
   sources = [sources] if isinstance(sources, (pd.DataFrame, Table)) else list(sources)
-  _check(sources, better, margin, names, planned_n, looked)
+  _check(sources, better, margin, names)
+  _check_plan(planned_n, looked, sigma is not None or floor is not None)
   roles = {"variant": variant, "seed": seed, "task": task, "at": at}
   sweeps: list[Findings] = []
   for number, source in enumerate(sources):
@@ -204,15 +205,19 @@ def compare(
   )
 
 
-def _check(sources, better, margin, names, planned_n, looked: bool) -> None:
+def _check(sources, better, margin, names) -> None:
   if better not in (None, "higher", "lower"):
     raise UserError(f"better={better!r} must be higher or lower")
   if margin is not None and not 0 < margin < math.inf:
     raise UserError(f"margin={margin} must be a positive number in the unit of the metric")
   if names and len(names) != len(sources):
     raise UserError(f"names={','.join(names)} are {len(names)} for {len(sources)} sources")
-  if planned_n is not None and planned_n < 2:
-    raise UserError(f"planned_n={planned_n} must be at least 2")
+
+
+def _check_plan(planned_n: int | None, looked: bool, spread_known: bool) -> None:
+  least = 1 if spread_known else 2
+  if planned_n is not None and planned_n < least:
+    raise UserError(f"planned_n={planned_n} must be at least {least}")
   if planned_n is not None and looked:
     raise UserError(
       f"planned_n={planned_n} and looked exclude each other: seeds that were added until it looked"
@@ -259,8 +264,9 @@ def spread_of(
   sigma: float | None, floor: Source | None, metric: str, **roles: Any
 ) -> Spread | None:
   """What is known of the sd of a run."""
+  named = floor if isinstance(floor, str | os.PathLike) else "(a table or store)"
   if sigma is not None and floor is not None:
-    raise UserError(f"sigma={sigma} and floor={floor} are two noise floors; give one")
+    raise UserError(f"sigma={sigma} and floor={named} are two noise floors; give one")
   if sigma is not None:
     if not 0 < sigma < math.inf:
       raise UserError(f"sigma={sigma} must be a positive number in the unit of the metric")
@@ -270,12 +276,12 @@ def spread_of(
   found = read(floor, metric, **roles)
   if len(found) != 1:
     names = ", ".join(one.name for one in found)
-    raise UserError(f"floor={floor} holds {len(found)} sweeps ({names}); it must be of one alone")
+    raise UserError(f"floor={named} holds {len(found)} sweeps ({names}); it must be of one alone")
   (one,) = found
   values = one.columns[-1].values
   if not one.independent or len(values) < 3 or not np.ptp(values) > 0:
     raise UserError(
-      f"floor={floor} has {counted(len(values), 'run')} of {one.label} to learn a spread from; it"
+      f"floor={named} has {counted(len(values), 'run')} of {one.label} to learn a spread from; it"
       " needs at least 3 independent ones that differ"
     )
   return Spread(float(values.std(ddof=1)), len(values) - 1)

@@ -61,7 +61,7 @@ class Verdict:
   outcome: Outcome
   evidence: Evidence  # the look that settled it, else the latest
   level: float  # 1 less the share of the error rate that this variant was judged at
-  judged: Interval  # at that level, or P(better) where ranks were judged
+  judged: Interval  # at that level (equal: 1 - 2 alpha), or P(better) where ranks were judged
 
 
 def is_paired(baseline: Findings, variant: Findings, paired: bool | None) -> bool:
@@ -91,10 +91,10 @@ def _planned(sweep: Findings) -> list[int]:
 
 def outcomes(sweep: Findings) -> np.ndarray:
   """float[planned] in the order of the design: a diverged run without a number is the worst
-  infinity, one of which nothing is known nan; so is a diverged run if the direction is unknown."""
+  infinity (the negative one if the direction is unknown), one of which nothing is known nan."""
   column = sweep.columns[0]
   found = dict(zip(column.runs.tolist(), column.values.tolist(), strict=True))
-  lost = -math.inf * sweep.better if sweep.better else math.nan
+  lost = -math.inf * (sweep.better or 1)
   found = dict.fromkeys(sweep.run_R.tolist(), lost) | found
   values = [found.get(run, math.nan) for run in sweep.design_R.tolist()]
   unknown = max((sweep.planned_n or 0) - len(values), 0)  # planned, and not even in the table
@@ -103,7 +103,11 @@ def outcomes(sweep: Findings) -> np.ndarray:
 
 def all_numbers(baseline: Findings, variant: Findings, paired: bool | None) -> TwoSweeps:
   """Every run of both that has a number, those that no look has reached included."""
-  return with_numbers(*_design(baseline, variant, paired))
+  two = with_numbers(*_design(baseline, variant, paired))
+  if not two.paired:
+    return two
+  there = sum(int(np.isfinite(outcomes(sweep)).sum()) for sweep in (baseline, variant))
+  return dataclasses.replace(two, left_out=there - 2 * len(two.a_R))
 
 
 def _design(
@@ -130,8 +134,7 @@ def evidence(baseline: Findings, variant: Findings, rules: Rules) -> list[Eviden
   if paired:
     planned_a = planned_b = min(planned_a, planned_b, len(a))
   planned_a, planned_b = (_first(plan, rules.spread) for plan in (planned_a, planned_b))
-  there_a, there_b = (max(_prefix(x, s), plan) for x, s, plan in (
-    (a, variant, planned_a), (b, baseline, planned_b)))  # fmt: skip
+  there_a, there_b = max(_prefix(a), planned_a), max(_prefix(b), planned_b)
   if paired:
     both = min(there_a, there_b)
     reached = route.looks(planned_a, both, both, both)
@@ -154,11 +157,9 @@ def _stopped(sweep: Findings) -> bool:
   return sweep.dataset is not None and sweep.planned_n is None
 
 
-def _prefix(values_D: np.ndarray, sweep: Findings) -> int:
+def _prefix(values_D: np.ndarray) -> int:
   """Runs of the design before the first that has not been trained."""
   absent = np.isnan(values_D)
-  if not sweep.better:  # lost runs are nan too
-    absent &= ~np.isin(sweep.design_R[: len(values_D)], sweep.run_R)
   return int(np.argmax(absent)) if absent.any() else len(values_D)
 
 
@@ -212,6 +213,9 @@ def with_numbers(a: np.ndarray, b: np.ndarray, paired: bool) -> TwoSweeps:
 
 
 def _by_ranks(kind: Kind, a, b, two, paired: bool, weight: float, better: int) -> Evidence:
+  if kind == "looked" or not better:  # no rank test here forgives looking again
+    silent = Interval(math.nan, -math.inf, math.inf, 1 - ALPHA, "ranks")
+    return Evidence(kind, True, two, weight, 1.0, 1.0, lambda level: silent)
   a, b = better * a, better * b  # higher is better, and a lost run -inf
 
   def interval(level: float) -> Interval:
@@ -222,9 +226,6 @@ def _by_ranks(kind: Kind, a, b, two, paired: bool, weight: float, better: int) -
     known = better_by_ranks(a[there_a], b[there_b], paired, 1, level)
     return Interval(known.estimate, low.low, high.high, low.level, low.method)
 
-  if kind == "looked" or not better:  # no rank test here forgives looking again
-    silent = Interval(math.nan, -math.inf, math.inf, 1 - ALPHA, "ranks")
-    return Evidence(kind, True, two, weight, 1.0, 1.0, lambda level: silent)
   against, favouring = (better_by_ranks(a, b, paired, side, 1 - ALPHA) for side in (-1, 1))
   p_better = against.p_value if against.estimate > 0.5 else 1.0
   p_worse = favouring.p_value if favouring.estimate < 0.5 else 1.0
@@ -305,7 +306,7 @@ def verdicts(
   judged = []
   for found, (p, p_equal), alpha in zip(looks, p_values, levels, strict=True):
     outcome: Outcome = "open"
-    shown = found[-1]
+    shown, level = found[-1], 1 - alpha
     if not better:
       outcome = "unknown direction"
     elif p <= alpha:
@@ -313,7 +314,8 @@ def verdicts(
       outcome = "better" if _sign(shown, better) > 0 else "worse"
     elif p_equal <= alpha:
       shown, outcome = min(found, key=lambda e: e.p_equal), "equal"
-    judged.append(Verdict(outcome, shown, 1 - alpha, shown.interval(1 - alpha)))
+      level = 1 - 2 * alpha  # of the interval that two one-sided tests find inside the margin
+    judged.append(Verdict(outcome, shown, 1 - alpha, shown.interval(level)))
   return judged
 
 

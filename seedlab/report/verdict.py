@@ -84,14 +84,19 @@ def _by_ranks(pair: Pair) -> list[str]:
 
 
 def _missing(pair: Pair) -> int:
-  return pair.variant.missing + pair.baseline.missing
+  return sum(_planned(sweep) - sweep.completed for sweep in (pair.variant, pair.baseline))
+
+
+def _planned(sweep: Findings) -> int:
+  """Runs that there should be, those of a plan that are not even in the table included."""
+  return max(sweep.planned, sweep.planned_n or 0)
 
 
 def _who_is_left(pair: Pair) -> str:
   """How many of the runs that there should be have a number, and what their means are worth."""
   of_each = []
   for sweep in (pair.variant, pair.baseline):
-    planned = max(sweep.planned, sweep.planned_n or 0)
+    planned = _planned(sweep)
     lost = 0 if sweep.chance is not None else sweep.diverged
     missing = planned - sweep.completed
     if not (lost or missing):
@@ -178,17 +183,18 @@ def _when(pair: Pair) -> str:
   evidence = pair.verdict.evidence
   two = evidence.two
   sizes = (len(two.a_R),) if two.paired else (len(two.a_R), len(two.b_S))
-  numbers = " and ".join(f"{n:,}" for n in dict.fromkeys(sizes))
+  *others, last = dict.fromkeys(sizes)
+  numbers = " and ".join([*(f"{n:,}" for n in others), counted(last, "seed")])
   if evidence.kind == "crossed":
     return "by the jackknife over the levels of the crossed design"
   if evidence.kind == "looked":
     return "valid, for values without rare collapses, however often seeds were added and looked at"
   if evidence.kind == "fixed":
-    return f"with the {numbers} seeds fixed beforehand"
+    return f"with the {numbers} fixed beforehand"
   budget = f"{100 * (1 - LEVEL) * evidence.weight:.2g} of the {100 * (1 - LEVEL):.2g} % error"
   if evidence is pair.looks[0]:
-    return f"looked at as planned, with {numbers} seeds ({budget} that all looks share)"
-  return f"looked at again with {numbers} seeds, after a doubling ({budget} that all looks share)"
+    return f"looked at as planned, with {numbers} ({budget} that all looks share)"
+  return f"looked at again with {numbers}, after a doubling ({budget} that all looks share)"
 
 
 def outlook(pair: Pair) -> list[str]:
