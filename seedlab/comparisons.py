@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import math
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -317,10 +316,10 @@ def read(
   if isinstance(source, xarray.Dataset):
     return [findings.examine(source, metric, name)]
   if isinstance(source, (pd.DataFrame, Table)) or tables.is_table(source):
-    found = findings.examine_table(tables.read(source, metric=metric, **roles))
+    table = tables.read(source, metric=metric, **roles)
+    found = findings.examine_table(table)
     unnamed = {one.name for one in found} == {""}  # one variant, perhaps on several tasks
-    if unnamed and not name and isinstance(source, str | os.PathLike):
-      name = pathlib.Path(source).stem
+    name = name or table.name
     return [dataclasses.replace(one, name=name) for one in found] if unnamed and name else found
   with records.readable(source):
     return [findings.examine(records.open(source), metric, name or findings.named(source))]

@@ -797,6 +797,9 @@ def test_components_by_hand_and_against_the_textbook():
   assert within.estimate == pytest.approx(math.sqrt(2))
   assert between.estimate == pytest.approx(math.sqrt(11.5))
   assert between.high > 100  # one degree of freedom
+  # One and three: MSW = 8 / 2, the harmonic mean of 1 and 3 is 1.5, (1.5 * 12.5 - 4) / 1.5.
+  _, uneven = repeats.components([1, 4, 6, 8], [0, 1, 1, 1])
+  assert uneven.estimate == pytest.approx(math.sqrt(12.5 - 4 / 1.5))
   # Equal means: nothing is the seed's, and the estimate is cut at 0.
   _, none = repeats.components([1, 3, 1, 3], [0, 0, 1, 1])
   assert (none.estimate, none.low) == (0, 0)
@@ -890,6 +893,17 @@ def test_a_comparison_takes_any_table(file, tmp_path):
   sources = findings.opened([tmp_path / "c.csv"] * 2, "auc", lines.append)
   assert [one.metric for one in sources] == ["auc", "auc"] and len(lines) == 2
   assert lines[0].startswith("c.csv: CSV, 3 rows\nvariant: none; seed: seed; metric: auc")
+
+
+def test_a_table_of_one_variant_is_called_by_its_file(file, tmp_path):
+  first = file("seed,acc\n0,.5\n1,.6\n", "base.v1.csv")
+  second = file("seed,acc\n0,.5\n1,.6\n", "runs.2/A/metrics.csv").parent.parent
+  sources = findings.opened([first, second], None, lambda lines: None)
+  names = [sweep.name for sweep in comparisons.compare(sources).sweeps]
+  assert names == [one.name for one in comparisons.compare([first, second]).sweeps]
+  assert names == ["base.v1", "A"]
+  assert tables.read(first).name == "base.v1" and tables.read(second).name == "runs.2"
+  assert tables.read(pd.read_csv(first)).name == ""
 
 
 def test_repeats_stand_in_the_report_as_their_own_component(file):
