@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import math
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -330,8 +329,7 @@ def read(
     table = tables.read(source, metric=metric, **roles)
     found = findings.examine_table(table)
     unnamed = {one.name for one in found} == {""}  # one variant, perhaps on several tasks
-    if unnamed and not name and not isinstance(source, pd.DataFrame):
-      name = pathlib.Path(table.name).stem
+    name = name or table.name
     return [dataclasses.replace(one, name=name) for one in found] if unnamed and name else found
   with records.readable(source):
     return [findings.examine(records.open(source), metric, name or findings.named(source))]

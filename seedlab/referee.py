@@ -32,6 +32,7 @@ from seedlab.stats import resolution
 from seedlab.stats import target as targets
 from seedlab.stats.comparison import Spread
 from seedlab.stats.proposals import GUARD, LEAD, MOST, SCREEN, Mode
+from seedlab.tables import Table
 
 # Exit statuses of `seedlab judge`; of several candidates the first of BEST_FIRST that occurs.
 STATUS = {
@@ -164,6 +165,8 @@ def _directed(sweep: Findings) -> Findings:
 
 def _name(source: Any) -> str:
   """Of a file or directory its name without the ending."""
+  if isinstance(source, Table) and source.name:
+    return source.name
   if not isinstance(source, str | os.PathLike):
     raise UserError("a table without a column variant has no name; name it with names=")
   path = pathlib.Path(os.path.abspath(source))

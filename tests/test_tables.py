@@ -34,6 +34,7 @@ def values(table: tables.Table) -> dict[tuple[str, int], float | str]:
   """(variant, seed) -> value, "diverged" or "missing"; a task stands in front of it."""
   found = {}
   for row in table.frame.itertuples():
+    assert math.isnan(row.value) or not row.diverged
     value = "diverged" if row.diverged else "missing" if math.isnan(row.value) else row.value
     found[(*filter(None, [row.task]), row.variant, row.seed)] = value
   return found
@@ -72,6 +73,7 @@ PLAIN = """
     ("t.csv", "variant,seed,acc\nA,0,93.08%\nA,1,93.5 %\nB,0,94%\nB,1,94.12%\n"),
     ("t.csv", ",variant,seed,acc,\n0,A,0,.9308,\n1,A,1,.935,\n2,B,0,.94,\n3,B,1,.9412,\n"),
     ("t.csv", "Unnamed: 0,variant,seed,acc\n0,A,0,.9308\n1,A,1,.935\n2,B,0,.94\n3,B,1,.9412\n"),
+    ("t.csv", "# by hand\n#{}\n" + textwrap.dedent(PLAIN).lstrip()),
     ("t.txt", PLAIN.replace(",", " | ").replace("\n  ", " |\n  | ").strip() + " |"),
     (
       "t.jsonl",
@@ -291,6 +293,9 @@ def test_columns_are_recognised_by_name_or_named(file, head, options, expected):
       "variant,seed,runtime,epoch\na,0,1.5,4\nb,1,3.5,2\n",
       "only what looks like bookkeeping .*runtime",
     ),
+    ("method,acc\na,93.1 ± 0.2\nb,93.4 ± 0.1\n", "cells with ± are means of runs"),
+    ("variant,seed,state,acc\na,0,CA,1\na,0,NY,2\n", "differ in state: say what it is"),
+    ("variant,seed,acc\na,0,93.1 \\%\n", "none holds the numbers of a metric"),
     ("variant,seed\nA,0\n", "columns=variant, seed of 1 row: none holds the numbers of a metric"),
     ("variant,seed,m\n", "columns=variant, seed, m of 0 rows: a table needs"),
     ("variant,seed,m\nA,0,1\n,1,2\n", "variant is empty in line 3; name the variant"),
@@ -396,6 +401,17 @@ def test_a_column_for_each_seed(file):
   refused(file("method,seed0,seed1\nA,1,2\nB,3,high\n"), "value='high' in line 3")
 
 
+def test_seeds_in_rows_are_not_looked_for_in_columns(file):
+  path = file("seed,0010,10\n5,1,2\n6,3,4\n")
+  expected = {("0010", 5): 1, ("0010", 6): 3, ("10", 5): 2, ("10", 6): 4}
+  assert values(tables.read(path)) == expected  # two variants
+  refused(file("seed,0,1,2\n5,1,2,3\n6,1,2,3\n"), "columns 0, 1, 2 could each be the metric")
+  path = file("method,r1,rl\nA,0.4,0.2\nB,0.5,0.1\n")  # ROUGE
+  refused(path, "r1, rl could each be the metric")
+  path = file("variant,seed,x,y\nA,5,1,2\n")
+  refused(path, "variant=columns: the table has a column variant besides", variant="columns")
+
+
 def test_a_column_for_each_variant(file):
   path = file("seed,adam,sgd\n0,90.5,91\n1,90.1,92\n2,,91.5\n")
   table = tables.read(path)
@@ -483,6 +499,8 @@ def test_the_value_of_a_run_is_at_a_step_that_is_said(file):
     **{("A", 0): 0.6, ("A", 1): "missing", ("A", 2): "missing", ("A", 3): "diverged"}
   }
   assert "3 runs of 4 have no value at step 300" in third.warnings[0]
+  alone = tables.read(file("variant,seed,epoch,acc\nA,0,10,.5\nA,1,12,.6\n", "one.csv"))
+  assert alone.warnings[0].endswith("values of unlike steps are compared")  # no step is shared
   # Rows in another order are the same log.
   lines = textwrap.dedent(LOG).strip().splitlines()
   turned = file("\n".join([lines[0], *lines[:0:-1]]), "turned.csv")
@@ -493,6 +511,13 @@ def test_the_best_step_must_hold_the_metric_too(file):
   path = file("variant,seed,step,val_loss,test_acc\nA,0,1,0.5,\nA,0,2,0.7,0.9\n")
   refused(path, "variant='A', seed=0 has no test_acc at step=1, where", metric="test_acc",
           at="best:val_loss")  # fmt: skip
+
+
+def test_rows_of_other_metrics_at_one_step_are_no_repeats(file):
+  path = file("seed,step,loss,acc\n0,1,.5,\n0,1,,.6\n1,1,.4,\n1,1,,\n2,1,.4,\n2,1,,.8\n")
+  table = tables.read(path, metric="acc")
+  assert values(table) == {("", 0): 0.6, ("", 1): "missing", ("", 2): 0.8}
+  assert "no repeats" not in table.described[2] and table.frame["value"].isna().sum() == 1
 
 
 def test_two_rows_at_one_step_are_asked(file):
@@ -632,6 +657,8 @@ def test_folders_that_tell_nothing_or_too_much_are_refused(file, tmp_path):
 
 
 AIRBENCH = """
+  Files already downloaded and verified
+  | a bar that is none |
   ---------------------------------------------------------------------------------------
   |  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |
   ---------------------------------------------------------------------------------------
@@ -671,6 +698,9 @@ NANOGPT = """
       code = f.read() # read the code of this file ASAP, for logging
   ====================================================================================
   Running Python 3.12.7 (main, Oct 16 2024) compiled for CUDA 12.6
+  +-----------------------------------------------------------------------------+
+  | NVIDIA-SMI 550.90.07    Driver Version: 550.90.07    CUDA Version: 12.6     |
+  +-----------------------------------------------------------------------------+
   step:0/1770 val_loss:10.8258 train_time:0ms step_avg:nanms
   step:1/1770 train_time:241ms step_avg:240.90ms
   step:125/1770 val_loss:4.6390 train_time:17400ms step_avg:139.20ms
@@ -767,6 +797,9 @@ def test_components_by_hand_and_against_the_textbook():
   assert within.estimate == pytest.approx(math.sqrt(2))
   assert between.estimate == pytest.approx(math.sqrt(11.5))
   assert between.high > 100  # one degree of freedom
+  # One and three: MSW = 8 / 2, the harmonic mean of 1 and 3 is 1.5, (1.5 * 12.5 - 4) / 1.5.
+  _, uneven = repeats.components([1, 4, 6, 8], [0, 1, 1, 1])
+  assert uneven.estimate == pytest.approx(math.sqrt(12.5 - 4 / 1.5))
   # Equal means: nothing is the seed's, and the estimate is cut at 0.
   _, none = repeats.components([1, 3, 1, 3], [0, 0, 1, 1])
   assert (none.estimate, none.low) == (0, 0)
@@ -860,6 +893,17 @@ def test_a_comparison_takes_any_table(file, tmp_path):
   sources = findings.opened([tmp_path / "c.csv"] * 2, "auc", lines.append)
   assert [one.metric for one in sources] == ["auc", "auc"] and len(lines) == 2
   assert lines[0].startswith("c.csv: CSV, 3 rows\nvariant: none; seed: seed; metric: auc")
+
+
+def test_a_table_of_one_variant_is_called_by_its_file(file, tmp_path):
+  first = file("seed,acc\n0,.5\n1,.6\n", "base.v1.csv")
+  second = file("seed,acc\n0,.5\n1,.6\n", "runs.2/A/metrics.csv").parent.parent
+  sources = findings.opened([first, second], None, lambda lines: None)
+  names = [sweep.name for sweep in comparisons.compare(sources).sweeps]
+  assert names == [one.name for one in comparisons.compare([first, second]).sweeps]
+  assert names == ["base.v1", "A"]
+  assert tables.read(first).name == "base.v1" and tables.read(second).name == "runs.2"
+  assert tables.read(pd.read_csv(first)).name == ""
 
 
 def test_repeats_stand_in_the_report_as_their_own_component(file):

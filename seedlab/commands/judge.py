@@ -11,6 +11,7 @@ comparable; 14 dropped (with --ledger); of several candidates that of the best, 
 
 import json
 import math
+import sys
 from typing import Any
 
 from absl import flags
@@ -46,12 +47,15 @@ POSITIONAL = ("BASELINE", "...")
 
 
 def main(argv: list[str]) -> int:
-  from seedlab import referee  # after the flags: a mistake answers at once
+  from seedlab import findings, referee  # after the flags: a mistake answers at once
 
   columns = {"variant": _VARIANT.value, "seed": _SEED.value, "at": _AT.value}
+  baseline, *candidates = findings.opened(
+    argv[1:], _METRIC.value, lambda lines: print(lines, file=sys.stderr), **columns
+  )
   found = referee.judge(
-    argv[1],
-    argv[2:],
+    baseline,
+    candidates,
     metric=_METRIC.value,
     better=_BETTER.value,
     target=_TARGET.value,

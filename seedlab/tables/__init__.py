@@ -28,7 +28,7 @@ _SHOWN = 8  # names of columns in a line
 class Table:
   """The results of runs, whatever they were read from."""
 
-  name: str  # of the file or folder
+  name: str  # of the file, without its ending, or of the folder; "" for a DataFrame
   # A row a run: variant, seed (int64), task, value (float64, nan: none), diverged (bool).
   frame: pd.DataFrame
   metric: str
@@ -78,11 +78,12 @@ def read(
   if isinstance(source, Table):
     return source
   if isinstance(source, pd.DataFrame):
-    rows = formats.from_frame(source)
+    name, rows = "", formats.from_frame(source)
   elif pathlib.Path(source).is_dir():
     rows = folders.read(source)
+    name = rows.name
   else:
-    rows = formats.read(source)
+    name, rows = pathlib.Path(source).stem, formats.read(source)
   height = len(rows.frame)
   _not_empty(rows)
   rows, wide, chosen = _long(rows, variant, seed, metric)
@@ -100,7 +101,7 @@ def read(
   if found.percent:
     notes.append(f"{roles.metric} is written with percent signs and read as fractions")
   seeded = found.seeded and (wide is None or wide.seeded)
-  return Table(rows.name, frame, roles.metric, seeded, lines, tuple(notes), repeats)
+  return Table(name, frame, roles.metric, seeded, lines, tuple(notes), repeats)
 
 
 def _not_empty(rows: Rows) -> None:
@@ -156,7 +157,9 @@ def _roles(
   known = [name for name in (*by_role.values(), step) if name is not None]
   chosen = columns.metric_of(frame, rows.comma, known, metric)
   rest = [name for name in frame if name not in (*known, chosen)]
-  aside = tuple(name for name in rest if columns.is_bookkeeping(name))
+  aside = tuple(
+    name for name in rest if columns.is_bookkeeping(name) or columns.is_state(frame[name])
+  )
   others = tuple(name for name in rest if name not in aside)
   unsaid = by_role["variant"] is None and variant is None
   return Roles(**by_role, step=step, metric=chosen, bookkeeping=aside, others=others, unsaid=unsaid)

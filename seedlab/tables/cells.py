@@ -87,15 +87,12 @@ def numbers(column: pd.Series, comma: bool = False) -> Numbers:
   low = [cell.lower().replace("\u2212", "-").replace("\u00a0", " ") for cell in unique]
   signs = [cell.endswith("%") for cell in low]
   read = _separated([cell.removesuffix("%").rstrip() for cell in low], comma)
+  # The exponent and not a division: 93.08% is the number that 0.9308 is.
+  shifted = [
+    cell + "e-2" * (sign and "e" not in cell) for cell, sign in zip(read, signs, strict=True)
+  ]
   value_U = np.array(
-    [
-      float(f"{cell}e-2")
-      if sign and "e" not in cell
-      else float(cell) / (100 if sign else 1)
-      if cell
-      else math.nan
-      for cell, sign in zip(read, signs, strict=True)
-    ]
+    [float(cell) if known else math.nan for cell, known in zip(shifted, read, strict=True)]
   )
   known = [bool(cell) for cell in read]
   diverged_U = np.array([cell in DIVERGED for cell in low])

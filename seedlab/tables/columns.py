@@ -38,15 +38,16 @@ _BOOKKEEPING = frozenset(
   " updated wall walltime version sha commit hash id uuid pid host hostname gpu gpus device memory"
   " mem flops epoch epochs step steps iteration iterations iter iters timestep timesteps index"
   " repeat rep replicate user note notes comment comments tags"
-  " sweep path url file folder state status job name run"
+  " sweep path url file folder job name run"
   " trial".split()
 )
 _SETTINGS = frozenset(
   "lr momentum wd decay size width depth layers hidden dropout temperature rate params parameters"
   " num count optimizer schedule scheduler warmup batch".split()
 )
+_STATES = frozenset("finished crashed failed killed running preempted preempting pending".split())
 _NONE, _COLUMNS = "none", "columns"  # of --variant: there is none; every column is one
-_SEED_COLUMN = re.compile(r"(seed|run|trial|s|r)?[ _.-]?(\d+)", re.IGNORECASE)
+_SEED_COLUMN = re.compile(r"(seed|run|trial|s)?[ _.-]?(\d+)", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +130,13 @@ def is_bookkeeping(name: str) -> bool:
   return name.startswith("_") or (bool(words & _BOOKKEEPING) and not outcome)
 
 
+def is_state(column: pd.Series) -> bool:
+  """Whether a column holds what Weights & Biases says of a run: finished, crashed, running, ..."""
+  return (
+    key(str(column.name)) == "state" and {cell.lower() for cell in cells.text(column)} <= _STATES
+  )
+
+
 def is_setting(name: str) -> bool:
   """Whether a name says that its values were chosen and not measured."""
   words = set(meanings.words(name))
@@ -184,6 +192,11 @@ def metric_of(frame: pd.DataFrame, comma: bool, taken: list[str], said: str | No
       f" metric with --metric={found[0]}"
     )
   shown = ", ".join(map(str, frame.columns))
+  if any("±" in cell for name in rest for cell in set(cells.text(frame[name]))):
+    raise UserError(
+      f"columns={shown}: the cells with ± are means of runs, and none holds the number of a single"
+      " run; give a table with a row for each run (seedlab audit takes published means)"
+    )
   raise UserError(
     f"columns={shown} of {len(frame):,} row{'s' * (len(frame) != 1)}: none holds the numbers of a"
     " metric; a table has a column variant, a column seed and one of numbers, and a row for each"
@@ -214,7 +227,8 @@ def wide(
   numbered = {name: _SEED_COLUMN.fullmatch(name) for name in frame}
   matches = {name: match for name, match in numbered.items() if match}
   prefixes = {(match[1] or "").lower() for match in matches.values()}
-  if len(matches) > 1 and len(prefixes) == 1 and seed is None:
+  by_seed = len(matches) > 1 and len(prefixes) == 1 and seed is None
+  if by_seed and named(frame, "seed", None) is None:
     names = tuple(match[2] for match in matches.values())
     return Wide(tuple(matches), "seed", names, prefixes <= {"seed", "s"})
   told = variant == _COLUMNS and _COLUMNS not in frame
@@ -244,6 +258,10 @@ def _alike(frame: pd.DataFrame, comma: bool, found: tuple[str, ...], seed: str |
 def melted(frame: pd.DataFrame, how: Wide, metric: str) -> tuple[pd.DataFrame, np.ndarray]:
   """The wide table with a row for each value, and the row each came from; columns stay together."""
   others = [name for name in frame if name not in how.columns]
+  if how.by in others:
+    raise UserError(
+      f"{how.by}=columns: the table has a column {how.by} besides; name that one, or leave it out"
+    )
   rows = np.tile(np.arange(len(frame)), len(how.columns))
   found = frame[others].iloc[rows].reset_index(drop=True)
   found[how.by] = np.repeat(np.array(how.names, object), len(frame))

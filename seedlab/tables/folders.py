@@ -76,7 +76,7 @@ def read(directory: str | os.PathLike) -> Rows:
   frame = frame.drop(columns=_NUMBERED, errors="ignore")
   return Rows(
     frame,
-    path.name or str(path),
+    pathlib.Path(os.path.abspath(path)).name or str(path),
     form + ", of which Hydra's records say the settings" * by_hydra,
     tuple(marks),
     any(rows.comma for rows in read_files),

@@ -27,6 +27,7 @@ _DELIMITED = (".csv", ".tsv")
 _SNIFFED = 50  # lines that tell what stands between cells
 _PAIR = re.compile(r"([A-Za-z][\w/.]*):\s*([-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf|-inf)([a-z]*)\b")
 _BARS = re.compile(r"\s*(-{3,}\s*\n\s*)?\|")
+_AIRBENCH = re.compile(r"^\s*\|\s*run\s*\|\s*epoch\s*\|", re.MULTILINE)
 _STEP = re.compile(r"^step:\s*(\d+)(?:/\d+)?\s", re.MULTILINE)
 _TAGGED = re.compile(r"(?:run-)?(.*?)[-_.]?tag-(.+)")
 
@@ -78,17 +79,17 @@ def read(path: str | os.PathLike) -> Rows:
     raise _unreadable(path, suffix, "it is empty")
   if suffix in _JSON or (suffix not in _DELIMITED and re.match(r'\s*(\{\s*"|\[\s*\{)', text)):
     return _json(path, text)
-  if _BARS.match(text):
-    return _barred(path, text)
   if suffix not in _DELIMITED and _STEP.search(text):
-    return _steps(path, text)
+    return _steps(path, text)  # before bars: such a log holds a table of the machine's GPUs too
+  if _BARS.match(text) or (suffix not in _DELIMITED and _AIRBENCH.search(text)):
+    return _barred(path, text)
   return _exported(_csv(path, text), path)
 
 
 def is_log(path: pathlib.Path) -> bool:
   """Whether a file of words holds a log that is known here."""
   text = path.read_bytes().decode("utf-8", "replace")
-  return bool(_BARS.match(text) or _STEP.search(text))
+  return any(form.search(text) for form in (_AIRBENCH, _STEP)) or bool(_BARS.match(text))
 
 
 def _unreadable(path: pathlib.Path, suffix: str, reason: str) -> UserError:
@@ -132,6 +133,8 @@ def _headed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _csv(path: pathlib.Path, text: str) -> Rows:
+  # What stands in front of the names, such as the first line of a Monitor's file.
+  text = re.sub(r"\A(?:#[ {].*\n)+", lambda match: "\n" * match[0].count("\n"), text)
   try:
     between = "\t" if path.suffix.lower() == ".tsv" else _between(text)
   except csv.Error as error:
@@ -256,10 +259,13 @@ def _barred(path: pathlib.Path, text: str) -> Rows:
   """A table drawn with bars; airbench leaves out the run where it is that of the line above."""
   rows: list[list[str]] = []
   lines: list[int] = []
+  airbench = bool(_AIRBENCH.search(text))
   for number, line in enumerate(text.splitlines(), 1):
     if not line.strip().startswith("|") or re.fullmatch(r"[|\s:+-]+", line):
       continue
     row = [cell.strip() for cell in line.strip().strip("|").split("|")]
+    if rows == [] and airbench and not _AIRBENCH.match(line):
+      continue  # what was printed before
     if rows and row == rows[0]:
       continue
     if rows and len(row) != len(rows[0]):
@@ -270,7 +276,6 @@ def _barred(path: pathlib.Path, text: str) -> Rows:
     lines.append(number)
   frame = _headed(pd.DataFrame(rows[1:], columns=rows[0], dtype=object))
   line_R, notes = np.array(lines[1:], np.int64), []
-  airbench = {"run", "epoch"} <= set(frame.columns)
   if airbench:
     frame["run"] = frame["run"].replace("", pd.NA).ffill().fillna("").astype(object)
     warm = (frame["run"].str.lower() == "warmup").to_numpy()

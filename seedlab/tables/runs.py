@@ -12,7 +12,6 @@ from seedlab.tables import cells, columns
 from seedlab.tables.columns import Roles
 from seedlab.tables.formats import Rows
 
-_STATES = frozenset("finished crashed failed killed running preempted preempting pending".split())
 _DIRECTIONS = ("higher", "lower")
 
 
@@ -65,6 +64,10 @@ def collect(rows: Rows, roles: Roles, at: str | None) -> Values:
     if at is not None and at != "last":
       raise UserError(f"at={at}: the table has no column of steps; leave it out")
     _no_hidden_settings(rows, roles, kept)
+    if roles.step is not None:  # one step: rows of other metrics are no repeats
+      runs = [kept[name] for name in ("variant", "task", "seed")]
+      some = pd.Series(~read.empty_R).groupby(runs).transform("any").to_numpy()
+      kept = kept[~(some & read.empty_R)].reset_index(drop=True)
     return Values(kept, seeded, read.percent, "", tuple(warnings))
   run_R = pd.factorize(pd.MultiIndex.from_arrays([group_R, seed_R]))[0]
   log = log._replace(run_R=run_R)
@@ -113,18 +116,15 @@ def _units(metric: str, value_R: np.ndarray) -> list[str]:
 
 def _by_state(frame: pd.DataFrame, value_R: np.ndarray) -> tuple[np.ndarray, list[str]]:
   """Values of runs that finished; of one that Weights & Biases calls otherwise none is known."""
-  for name in frame:
-    if columns.key(name) != "state":
-      continue
-    state_R = np.char.lower(cells.text(frame[name]).astype(str))
-    if set(state_R) <= _STATES:
-      other = state_R != "finished"
-      if other.any():
-        kinds = ", ".join(sorted(set(state_R[other])))
-        return np.where(other, np.nan, value_R), [
-          f"{counted(int(other.sum()), 'run')} did not finish ({name}: {kinds}): missing, since"
-          " nobody knows why"
-        ]
+  for name in filter(lambda name: columns.is_state(frame[name]), frame):
+    state_R = np.array([cell.lower() for cell in cells.text(frame[name])])
+    other = state_R != "finished"
+    if other.any():
+      kinds = ", ".join(sorted(set(state_R[other])))
+      return np.where(other, np.nan, value_R), [
+        f"{counted(int(other.sum()), 'run')} did not finish ({name}: {kinds}): missing, since"
+        " nobody knows why"
+      ]
   return value_R, []
 
 
