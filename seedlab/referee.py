@@ -178,6 +178,11 @@ def _sound(sweep: Findings) -> dict[int, float]:
 
 def _runs(sweep: Findings, digest: str | None) -> Runs:
   """As a ledger holds them."""
+  if sweep.task:
+    raise UserError(
+      f"{sweep.name!r} has runs on the task {sweep.task!r}, and a session is about one: give a"
+      " table of its rows alone"
+    )
   if not sweep.seeded:
     raise UserError(
       f"{sweep.name!r} has no seeds, and a ledger holds the seed of every run; add a column seed"
@@ -395,14 +400,18 @@ def _in_session(
 def _candidates(
   first: Findings, source: Source, said: Mapping[str, Any], number: int, digest: str | None
 ) -> list[Runs | Judgement]:
+  names = said.get("names")
+
+  def name() -> str:
+    return names[number] if names else _name(source)
+
   try:
     sweeps = _sweeps(source, said, number)
     comparisons._same_test_set([first, *sweeps])
   except AllDiverged:
-    names = said.get("names")
-    return [Runs(names[number] if names else _name(source), [], [], digest)]
+    return [Runs(name(), [], [], digest)]
   except NotComparable as error:
-    return [Judgement(_name(source), "not comparable", f"{error}.", "", {})]
+    return [Judgement(name(), "not comparable", f"{error}.", "", {})]
   return [_runs(sweep, digest) for sweep in sweeps]
 
 
