@@ -18,6 +18,7 @@ __all__ = [
   "Recipe",
   "Trainer",
   "UserError",
+  "audit",
   "compare",
   "from_train_step",
   "function",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+  from seedlab.audits import audit
   from seedlab.comparisons import compare
   from seedlab.config import Config
   from seedlab.errors import UserError
@@ -48,6 +50,7 @@ else:
     "Recipe": "recipe",
     "Trainer": "trainer",
     "UserError": "errors",
+    "audit": "audits",
     "compare": "comparisons",
     "from_train_step": "recipe",
     "function": "recipe",

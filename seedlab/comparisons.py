@@ -19,7 +19,7 @@ import pandas as pd
 import scipy.stats
 import xarray
 
-from seedlab import config, findings, judging, records
+from seedlab import config, findings, judging, records, tables
 from seedlab.config import STREAMS
 from seedlab.errors import NotComparable, UserError
 from seedlab.findings import Findings, counted
@@ -29,9 +29,10 @@ from seedlab.stats import comparison, crossed, many, resolution, route, sequenti
 from seedlab.stats import forecast as forecasts
 from seedlab.stats.comparison import Contrast, Spread, TwoSweeps
 from seedlab.stats.single import Interval
+from seedlab.tables import Table
 
 LEVEL = 1 - judging.ALPHA
-Source: TypeAlias = str | os.PathLike | xarray.Dataset | pd.DataFrame
+Source: TypeAlias = str | os.PathLike | xarray.Dataset | pd.DataFrame | Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Comparison:
 
 
 def compare(
-  sources: Sequence[Source] | pd.DataFrame,
+  sources: Sequence[Source] | pd.DataFrame | Table,
   metric: str | None = None,
   *,
   better: Direction | None = None,
@@ -145,13 +146,17 @@ def compare(
   sigma: float | None = None,
   floor: Source | None = None,
   names: Sequence[str] | None = None,
+  variant: str | None = None,
+  seed: str | None = None,
+  task: str | None = None,
+  at: str | None = None,
 ) -> Comparison:
   """Compares the second and every further sweep with the first.
 
   Args:
-    sources: stores (directories or Datasets), tables (files) or DataFrames; a table may hold
-      several variants.
-    metric: to judge by; by default the first of the first source.
+    sources: stores (directories or Datasets), or tables: whatever `tables.read` takes; one may
+      hold several variants.
+    metric: to judge by; by default the first of the first store, or a table's only one.
     better: which way the metric is better, "higher" or "lower"; by default as the stores say,
       or, where they do not, as the words of its name tell (docs/statistics.md).
     margin: what counts as a difference worth having, in the unit shown (points for
@@ -164,21 +169,23 @@ def compare(
     sigma: the sd of a run, where it is known, in the unit shown.
     floor: a sweep or table from which to learn that sd, with its uncertainty.
     names: of the sources, by default the last parts of their paths.
+    variant, seed, task, at: of tables, as `tables.read` takes them.
 
   Raises UserError for what is wrong, NotComparable for sweeps on different test sets, in different
   units, or of designs that do not fit.
   """
-  sources = [sources] if isinstance(sources, pd.DataFrame) else list(sources)
+  sources = [sources] if isinstance(sources, (pd.DataFrame, Table)) else list(sources)
   _check(sources, better, margin, names, planned_n, looked)
+  roles = {"variant": variant, "seed": seed, "task": task, "at": at}
   sweeps: list[Findings] = []
   for number, source in enumerate(sources):
     given = metric or (sweeps[0].metric if sweeps else None)
-    sweeps += _read(source, given, names[number] if names else "")
+    sweeps += _read(source, given, names[number] if names else "", roles)
   sweeps = _one_direction(_distinct(sweeps), better)
   if planned_n is not None:
     sweeps = _with_plan(sweeps, planned_n)
   matched = _matched(sweeps)
-  rules = Rules(margin, paired, looked, _spread(sigma, floor, sweeps[0].metric))
+  rules = Rules(margin, paired, looked, _spread(sigma, floor, sweeps[0].metric, roles))
   _same_test_set(sweeps)
   looks = [_evidence(*two, _on_grid(rules, two)) for two in matched]
   verdicts = judging.verdicts(looks, sweeps[0].better, margin)
@@ -247,7 +254,9 @@ def _matched(sweeps: list[Findings]) -> list[tuple[Findings, Findings]]:
   return pairs
 
 
-def _spread(sigma: float | None, floor: Source | None, metric: str) -> Spread | None:
+def _spread(
+  sigma: float | None, floor: Source | None, metric: str, roles: dict[str, Any]
+) -> Spread | None:
   """What is known of the sd of a run."""
   if sigma is not None and floor is not None:
     raise UserError(f"sigma={sigma} and floor={floor} are two noise floors; give one")
@@ -257,7 +266,7 @@ def _spread(sigma: float | None, floor: Source | None, metric: str) -> Spread | 
     return Spread(sigma, math.inf)
   if floor is None:
     return None
-  found = _read(floor, metric, "")
+  found = _read(floor, metric, "", roles)
   if len(found) != 1:
     names = ", ".join(one.name for one in found)
     raise UserError(f"floor={floor} holds {len(found)} sweeps ({names}); it must be of one alone")
@@ -294,13 +303,12 @@ def _ranks(sweeps: Sequence[Findings]) -> many.Ranks | None:
   return many.ranks(values, np.random.default_rng(0), paired, LEVEL, draws)
 
 
-def _read(source: Source, metric: str | None, name: str) -> list[Findings]:
+def _read(source: Source, metric: str | None, name: str, roles: dict[str, Any]) -> list[Findings]:
+  """The sweeps of a source; `roles` are the keyword arguments of `tables.read`."""
   if isinstance(source, xarray.Dataset):
     return [findings.examine(source, metric, name)]
-  if isinstance(source, pd.DataFrame):
-    return findings.examine_table(source, metric)
-  if os.path.isfile(source) or os.fspath(source).endswith(".csv"):
-    return findings.examine_table(findings.read_table(source), metric)
+  if isinstance(source, (pd.DataFrame, Table)) or tables.is_table(source):
+    return findings.examine_table(tables.read(source, metric=metric, **roles))
   with records.readable(source):
     return [findings.examine(records.open(source), metric, name or findings.named(source))]
 

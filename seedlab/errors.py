@@ -42,6 +42,11 @@ def whole(field: str, value: Any) -> int:
   raise UserError(f"{field}={short(repr(value))} must be a whole number, not of type {kind}")
 
 
+def counted(number: int, noun: str) -> str:
+  """The number with its noun in the right form: "1 run", "1,000 runs"."""
+  return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def changes(differences: Sequence[tuple[str, Any, Any]]) -> str:
   """`field: there -> here` for each, long values cut."""
   return ", ".join(

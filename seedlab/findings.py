@@ -10,27 +10,28 @@ is left out. What is better, and what is a fraction, a store says of its metrics
 """
 
 import dataclasses
+import functools
 import math
 import os
 import pathlib
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray
 
-from seedlab import meanings, stats
+from seedlab import meanings, records, stats, tables
 from seedlab.config import STREAMS
-from seedlab.errors import AllDiverged, UserError, choice_error
+from seedlab.errors import AllDiverged, UserError, choice_error, counted
 from seedlab.meanings import chance_level
-from seedlab.stats import pairs
+from seedlab.stats import pairs, resolution, single
+from seedlab.stats.repeats import components
 from seedlab.stats.single import Interval
+from seedlab.tables import Table
 
 _SIGNS = {"higher": 1, "lower": -1, None: 0}
 _BLOCK = 2**23  # predicted labels held at once
-_LARGEST = 1e100  # of the values of a table
 _RUNS_READ = 100  # for the classes they predict
 MOST_LABELS = 2**30  # more are not gone through a second time for disagreement
 
@@ -89,6 +90,7 @@ class Findings:
   seeded: bool = True  # False where the rows of a table carry no seeds and were only numbered
   task: str = ""  # data set or environment, of a table of several
   repeats: "Repeats | None" = None  # of a table in which seeds were trained more than once
+  grid: float = 0.0  # step that the values lie on, in display units; 0 where none is known
 
   def correct(self, run_R: np.ndarray | None = None) -> np.ndarray | None:
     """bool[R, E]: what the runs (default: those of the first column, ascending) get right.
@@ -103,6 +105,24 @@ class Findings:
     predicted = self.dataset["predicted_label"].transpose("run", "example").values[rows]
     sound = self.dataset["diverged"].values[rows] < 0
     return (predicted == self.label_E.astype(predicted.dtype)) & sound[:, None]
+
+  @functools.cached_property
+  def own(self) -> Interval | None:
+    """The distribution-wise variance with its interval, in display units squared.
+
+    Of the runs that did not diverge; None without predictions behind the metric, for runs that
+    share seeds, and for more of them than are gone through a second time.
+    """
+    runs = np.sort(self.columns[-1].runs)
+    if self.failed_R.all() or len(runs) * self.examples > MOST_LABELS or not self.independent:
+      return None
+    right = self.correct(runs)
+    if right is None:
+      return None
+    of = single.distribution_wise_interval(~right)
+    square = 1e4 if self.percent else 1.0
+    numbers = (square * of.estimate, square * of.low, square * of.high)
+    return Interval(*numbers, of.level, of.method)
 
   @property
   def planned(self) -> int:
@@ -146,11 +166,6 @@ class Findings:
   def turned(self, better: meanings.Direction | None) -> "Findings":
     """The same where someone says which way is better; None leaves it as it is."""
     return self if better is None else dataclasses.replace(self, better=_SIGNS[better])
-
-
-def counted(number: int, noun: str) -> str:
-  """The number with its noun in the right form: "1 run", "1,000 runs"."""
-  return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def stated(dataset: xarray.Dataset, metric: str | None, better: str | None) -> xarray.Dataset:
@@ -207,120 +222,80 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
   )
 
 
-def read_table(file: str | os.PathLike) -> pd.DataFrame:
-  """A CSV file as a DataFrame; raises UserError for what is none."""
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("error", pd.errors.ParserWarning)
-      # An empty cell or nan alone is missing: "NA" may be a variant, "n/a" is no number.
-      return pd.read_csv(file, index_col=False, keep_default_na=False, na_values=["", "nan", "NaN"])
-  except (OSError, ValueError, pd.errors.ParserWarning) as error:  # its errors are ValueErrors
-    reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
-    raise UserError(
-      f"{str(file)!r} cannot be read as CSV ({reason}); save it as UTF-8 text whose first line"
-      " names the columns, as in variant,seed,accuracy, with as many cells in every row"
-    ) from None
-
-
-def examine_table(frame: pd.DataFrame, metric: str | None = None) -> list[Findings]:
-  """The findings of each variant of a table, in the order in which they first appear.
+def opened(
+  sources: Sequence[str], metric: str | None, say: Callable[[str], None], **roles: str | None
+) -> list[str | Table]:
+  """Paths with those of tables read, each with what it was taken for handed to `say`.
 
   Args:
-    frame: one row a run: `seed` (a whole number; equal seeds of two variants are a pair),
-      a column a metric, and `variant` where there is more than one. An empty
-      cell or nan is a diverged run.
-    metric: the column to judge by; by default the first that is neither.
-
-  Raises UserError for missing columns, metrics that are not numbers, a seed that repeats.
+    metric: by default that of the first source, so that all are read by one.
+    roles: variant, seed, task and at, as `tables.read` takes them.
   """
-  # Headers as people and pandas write them: blanks around them, an index without a name.
-  frame = frame.rename(columns=lambda name: str(name).strip())
-  frame = frame[[name for name in frame.columns if name and not name.startswith("Unnamed: ")]]
-  names = list(frame.columns)
-  columns = [name for name in names if name not in ("variant", "seed")]
-  if len(set(names)) < len(names):
-    repeated = next(name for name in names if names.count(name) > 1)
-    raise UserError(f"column {repeated!r} occurs more than once; give every column its own name")
-  if "seed" not in frame or not columns or not len(frame):
-    raise UserError(
-      f"columns={', '.join(names)} of {counted(len(frame), 'row')}: a table needs the columns seed"
-      " and a metric, and variant where there is more than one (in small letters, with commas"
-      " between), and a row for each run"
-    )
-  if metric is not None and metric not in columns:
-    raise choice_error("metric", metric, columns)
-  metric = metric or columns[0]
-  values = pd.to_numeric(frame[metric], errors="coerce").to_numpy(np.float64)
-  wrong = np.isnan(values) & frame[metric].notna().to_numpy()
-  if wrong.any():
-    row = int(np.argmax(wrong))
-    hint = "leave the cell empty for a run that diverged"
-    if wrong.all():
-      hint = "name the metric with --metric, and the column of the variants 'variant'"
-    raise UserError(
-      f"{metric}={_cell(frame[metric], row)} in row {row + 1} is not a number; {hint}"
-    )
-  huge = np.isfinite(values) & (abs(values) > _LARGEST)
-  if huge.any():
-    row = int(np.argmax(huge))
-    raise UserError(
-      f"{metric}={_cell(frame[metric], row)} in row {row + 1} is above {_LARGEST:g}: its square"
-      " overflows; rescale the metric"
-    )
-  seeds = _seeds(frame["seed"])
-  found = []
-  variants = pd.Series([""] * len(frame))
-  if "variant" in frame:
-    missing = frame["variant"].isna().to_numpy()
-    if missing.any():
-      raise UserError(f"variant is empty in row {np.argmax(missing) + 1}; name it")
-    variants = frame["variant"].astype(str)
-  for name in dict.fromkeys(variants):
-    rows = (variants == name).to_numpy()
-    run_R = seeds[rows]
-    order = np.argsort(run_R, kind="stable")
-    run_R, value_R = run_R[order], values[rows][order]
-    if len(np.unique(run_R)) < len(run_R):
-      repeated = run_R[np.flatnonzero(np.diff(run_R) == 0)[0]]
-      raise UserError(
-        f"seed={repeated} occurs more than once{f' in variant={name!r}' if name else ''}; give each"
-        " run a row and a number of its own"
-      )
-    found.append(_table_findings(name, metric, run_R, value_R))
+  found: list[str | Table] = []
+  for source in sources:
+    if not tables.is_table(source):
+      found.append(source)
+      if metric is None and pathlib.Path(source, ".zmetadata").exists():
+        metric = next(iter(records.manifest(source).get("metrics", [])), None)
+      continue
+    table = tables.read(source, metric=metric, **roles)
+    metric = metric or table.metric
+    say("\n".join(table.said))
+    found.append(table)
   return found
 
 
-def _seeds(column: pd.Series) -> np.ndarray:
-  """Whole numbers, int64 or uint64."""
-  if column.dtype.kind in "iu":
-    return column.to_numpy()
-  numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-  whole = np.isfinite(numbers) & (np.floor(numbers) == numbers) & (abs(numbers) < 2**53)
-  if not whole.all():
-    row = int(np.argmin(whole))
-    raise UserError(
-      f"seed={_cell(column, row)} in row {row + 1} is not a whole number below 2^53; number"
-      " the runs"
-    )
-  return numbers.astype(np.int64)
+def examine_table(table: Table) -> list[Findings]:
+  """The findings of each variant on each task of a table, in the order in which they first appear.
+
+  A run without a value is missing: it belongs to the design and not to the runs. A diverged one
+  belongs to both.
+
+  Raises UserError for a variant of which no run has a value.
+  """
+  found = []
+  for (task, name), rows in table.frame.groupby(["task", "variant"], sort=False):
+    rows = rows.sort_values("seed", kind="stable")
+    known = rows[rows["value"].notna() | rows["diverged"]]
+    if not len(known):
+      raise UserError(
+        f"metric={table.metric!r}: {counted(len(rows), 'run')}{f' of {name}' * bool(name)}"
+        f"{f' on {task}' * bool(task)} and no value: all are missing; fill them in, or leave the"
+        " variant out"
+      )
+    one = _table_findings(name, table, known, rows["seed"].to_numpy())
+    if table.repeats is not None:
+      chosen = (table.repeats["task"] == task) & (table.repeats["variant"] == name)
+      one = dataclasses.replace(one, repeats=_repeats(table.repeats[chosen], one.percent))
+    found.append(dataclasses.replace(one, task=task, seeded=table.seeded))
+  return found
 
 
-def _cell(column: pd.Series, row: int) -> str:
-  value = column.iloc[row]
-  return repr(value) if isinstance(value, str) else str(value)
+def _repeats(rows: pd.DataFrame, percent: bool) -> "Repeats | None":
+  """What the repeats of seeds show, in display units; None where no seed repeats."""
+  rows = rows[rows["value"].notna()]
+  most = int(rows["seed"].value_counts().max()) if len(rows) else 0
+  if most < 2:
+    return None
+  scale = 100.0 if percent else 1.0
+  within, between = components(scale * rows["value"].to_numpy(), rows["seed"].to_numpy())
+  return Repeats(most, within, between)
 
 
-def _table_findings(name: str, metric: str, run_R: np.ndarray, value_R: np.ndarray) -> Findings:
+def _table_findings(
+  name: str, table: Table, rows: pd.DataFrame, design_R: np.ndarray
+) -> Findings:
   nothing = np.zeros(0, np.int64)
+  value_R, failed_R = rows["value"].to_numpy(), rows["diverged"].to_numpy()
   return _found(
     name,
-    metric,
-    run_R,
-    value_R[:, None],
-    ~np.isfinite(value_R),
+    table.metric,
+    rows["seed"].to_numpy(),
+    np.where(failed_R, np.inf, value_R)[:, None],
+    failed_R,
     0,
-    (np.zeros(np.isfinite(value_R).sum(), np.int64), nothing, nothing),
-    design_R=run_R,
+    (np.zeros((~failed_R).sum(), np.int64), nothing, nothing),
+    design_R=design_R,
     planned_n=None,
     vary=[],
     seeds={},
@@ -355,6 +330,8 @@ def _found(
   if not any(np.allclose(error, hard, rtol=0, atol=1e-5) for hard in (sound, 1 - sound)):
     errors_E = errors_E[:0]  # the predicted labels are not what this metric measures
 
+  grid = scale * resolution.step(sound, len(errors_E)) if len(sound) else 0.0
+
   def column(title: str, chosen: np.ndarray) -> Column:
     numbers = np.where(failed, chance, scale * values)[chosen].astype(np.float64)
     added = int(failed[chosen].sum())
@@ -364,7 +341,7 @@ def _found(
       totals_E, squares_E = errors_E + added * wrong, errors_E + added * wrong**2
       variance = stats.distribution_wise_variance(totals_R, totals_E, squares_E)
       independent = stats.independent_errors_variance(totals_E, len(totals_R), squares_E)
-    summary = stats.summary(numbers)
+    summary = stats.summary(numbers, grid)
     return Column(
       title, run_R[chosen], numbers, summary, variance * scale**2, independent * scale**2
     )
@@ -388,6 +365,7 @@ def _found(
     curves=scale * curves[~failed],
     label_E=label_E if len(errors_E) else label_E[:0],
     test_label_E=label_E,
+    grid=grid,
     **known,
   )
 
@@ -471,8 +449,8 @@ def disagreement(dataset: xarray.Dataset) -> Disagreement | None:
   unsaid = max(int(label_E.max()) + 1 - votes_ExK.shape[1], 0)  # classes no run predicts
   votes_ExK = np.pad(votes_ExK, ((0, 0), (0, unsaid)))
   churn = pairs.pair_mean(pairs.churn_rows(labels_RxE, votes_ExK))
-  counted = votes_ExK.astype(np.float64)
-  confusion_KxK = counted.T @ counted / (runs * (runs - 1) * examples)
+  votes = votes_ExK.astype(np.float64)
+  confusion_KxK = votes.T @ votes / (runs * (runs - 1) * examples)
   np.fill_diagonal(confusion_KxK, 0)
   instability_E = pairs.example_churn(votes_ExK)
   probability = _probabilities(dataset, sound)

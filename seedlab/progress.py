@@ -5,6 +5,8 @@ import sys
 import threading
 import time
 
+from seedlab.errors import counted
+
 _LINE_SECONDS = 10.0
 _RECENT_SECONDS = 60.0  # the speed is that of the last minute: runs of a study differ in length
 
@@ -74,7 +76,7 @@ class Progress:
     if done >= 1 and rate:  # before that it would be a guess
       speed = f", {_per_time(rate)}, {_clock((self.total - done) / rate)} left"
     print(
-      f"seedlab: {int(done)} of {self.total} runs{speed}",
+      f"seedlab: {int(done)} of {counted(self.total, 'run')}{speed}",
       file=sys.stderr,
       flush=True,
     )

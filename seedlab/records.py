@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 
 from seedlab import checkpoints, migration
 from seedlab.config import STREAMS
-from seedlab.errors import UserError
+from seedlab.errors import UserError, counted
 
 STORE_VERSION = 1
 LAYOUT = migration.LAYOUT  # of manifests; those without a number are of layout 1
@@ -112,8 +112,8 @@ def open(directory: str | os.PathLike) -> Store:  # `seedlab.open`
   if lost:
     name, rows = next(iter(lost.items()))
     raise UserError(
-      f"{str(path)!r} is damaged: {name} of {len(rows)} completed runs is missing, from run"
-      f" {dataset['run'].values[rows[0]]} on; the sweep's command again trains them again"
+      f"{str(path)!r} is damaged: {name} of {counted(len(rows), 'completed run')} is missing, from"
+      f" run {dataset['run'].values[rows[0]]} on; the sweep's command again trains them again"
     )
   return Store(dataset.data_vars, dataset.coords, dataset.attrs)
 

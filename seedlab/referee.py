@@ -87,7 +87,10 @@ def judge(
   planned_n: int | None = None,
   digest: str | None = None,
   names: Sequence[str] | None = None,
-  **columns: Any,
+  variant: str | None = None,
+  seed: str | None = None,
+  task: str | None = None,
+  at: str | None = None,
 ) -> Verdicts:
   """Judges candidates against a baseline, or all of them against a target.
 
@@ -108,14 +111,15 @@ def judge(
     looked: seeds were added until it looked good.
     digest: with a ledger: of the candidate's code; a candidate of the same name and another
       digest is another proposal.
-    columns: variant, seed, at and task of tables, as in `seedlab.compare`.
+    variant, seed, task, at: of tables, as in `seedlab.compare`.
 
   Raises UserError for wrong input; what is right and cannot be compared is an outcome.
   """
   if isinstance(candidates, str | os.PathLike) or not isinstance(candidates, Sequence):
     candidates = [candidates]
   sources = [baseline, *candidates]
-  said = {"metric": metric, "better": better, "names": names, **columns}
+  roles = {"variant": variant, "seed": seed, "task": task, "at": at}
+  said = {"metric": metric, "better": better, "names": names, **roles}
   session_alone = {"proposals": proposals, "mode": mode, "digest": digest}
   compared_alone = {
     "margin": margin, "paired": paired, "planned_n": planned_n, "looked": looked or None
@@ -145,11 +149,17 @@ def _refuse(given: Mapping[str, Any], where: str) -> None:
 def _sweeps(source: Source, said: Mapping[str, Any], number: int) -> list[Findings]:
   """One or several of a source, with names that stay the same from call to call."""
   names = said.get("names")
-  found = comparisons._read(source, said.get("metric"), names[number] if names else "")
+  name = names[number] if names else ""
+  found = comparisons._read(source, said["metric"], name, _roles(said))
   if len(found) == 1 and (names or not found[0].name):
     name = names[number] if names else _name(source)
     found = [dataclasses.replace(found[0], name=name)]
   return [_directed(sweep.turned(said.get("better"))) for sweep in found]
+
+
+def _roles(said: Mapping[str, Any]) -> dict[str, Any]:
+  """The columns of tables, as `tables.read` takes them."""
+  return {role: said[role] for role in ("variant", "seed", "task", "at")}
 
 
 def _directed(sweep: Findings) -> Findings:
@@ -213,12 +223,14 @@ class _Known:
     )
 
 
-def _known(sigma: float | None, floor: Source | None, metric: str) -> _Known | None:
+def _known(
+  sigma: float | None, floor: Source | None, metric: str, roles: dict[str, Any]
+) -> _Known | None:
   if isinstance(floor, str) and floor == "own":
     if sigma is not None:
       raise UserError(f"sigma={sigma:g} and floor='own' both say what the spread is; give one")
     return _Known(Spread(0.0, 0), "own")
-  found = comparisons._spread(sigma, floor, metric)
+  found = comparisons._spread(sigma, floor, metric, roles)
   if found is None:
     return None
   named = isinstance(floor, str | os.PathLike)
@@ -293,7 +305,7 @@ def _against_target(
   if not math.isfinite(target):
     raise UserError(f"target={target} must be a number in the unit of the metric")
   sweeps = [sweep for n, source in enumerate(sources) for sweep in _sweeps(source, said, n)]
-  known = _known(*spread, sweeps[0].metric)
+  known = _known(*spread, sweeps[0].metric, _roles(said))
   if known and not known.spread.df:
     raise UserError("floor='own' is for a ledger; a target is judged by its own runs anyway")
   df, gaps = known.spread.df if known else 0, []
@@ -379,7 +391,7 @@ def _in_session(
     candidates += _candidates(first, source, said, number, digest)
   proposed = [runs for runs in candidates if isinstance(runs, Runs)]
   n, mode, sigma, source = declared
-  known = _known(sigma, source, first.metric)
+  known = _known(sigma, source, first.metric, _roles(said))
   floor, learnt_from = (known.spread, known.source) if known else (None, "")
   asked = session.declared(first, n, mode, floor, learnt_from)
   with ledgers.opened(path) as book:

@@ -111,8 +111,8 @@ def _row(dataset, run: int, directory) -> int:
   rows = np.flatnonzero(numbers == errors.whole("run", run))
   if not len(rows):
     raise UserError(
-      f"run={run} is not in {os.fspath(directory)!r}, which holds {len(numbers)} runs between"
-      f" {numbers.min()} and {numbers.max()}"
+      f"run={run} is not in {os.fspath(directory)!r}, which holds"
+      f" {errors.counted(len(numbers), 'run')} between {numbers.min()} and {numbers.max()}"
     )
   if not dataset["completed"].values[rows[0]]:
     raise UserError(

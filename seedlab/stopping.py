@@ -1,4 +1,9 @@
-"""What is decided before training: the number of runs to judge at, a rule that stops, claims."""
+"""What is decided before training: the plan, a rule that stops, claims.
+
+The plan is the number of runs at which a sweep is judged first: those of the call that made it,
+unless another number is asked for. Extending a sweep never changes it; more runs are looked at when
+their number has doubled (`stats.route`). A rule that looks at the results has no plan.
+"""
 
 import os
 from collections.abc import Mapping
@@ -24,7 +29,7 @@ class Rule(NamedTuple):
 class Plans(NamedTuple):
   """What is fixed before training and kept in the manifest."""
 
-  planned_n: int | None
+  planned_n: int | None  # asked for in place of the runs of the first call
   rule: Rule | None
   claims: list[dict[str, Any]]
 
@@ -53,6 +58,27 @@ def plans_of(planned_n, stop, max_runs, runs, seeds: Seeds, claims) -> Plans:
       f"max_runs={max_runs} is less than the {sequential.BURN_IN} runs before the first look"
     )
   return Plans(None, Rule(stop, sequential.parse_rule(stop)), list(claims))
+
+
+def recorded(plans: Plans, runs: int) -> int | None:
+  """The plan of a new sweep whose first call has so many runs; None with a rule."""
+  return None if plans.rule else plans.planned_n or runs
+
+
+def say_looks(planned: int | None, runs: int, quiet: bool) -> None:
+  """Says at how many runs a sweep that will hold `runs` is judged; nothing without a plan."""
+  if planned is None:
+    return
+  look = first = max(planned, 2)  # one run has no spread to judge by
+  while look <= runs:
+    look *= 2
+  if runs < first:
+    said = f"the first look is at {errors.counted(first, 'run')}"
+  elif runs == planned:
+    said = f"this is the plan, at which the sweep is judged first; the next look is at {look:,}"
+  else:
+    said = f"planned were {planned:,}; the last look is at {look // 2:,}, the next at {look:,}"
+  say(quiet, f"{errors.counted(runs, 'run')}: {said}")
 
 
 def check_plans(plans: Plans, known: Mapping[str, Any], out, quiet: bool) -> None:
@@ -88,7 +114,8 @@ def already_stopped(out, rule: Rule, quiet: bool) -> bool:
     return False
   if not writer.completed[stopped:].any() and stopped < len(writer.runs):
     writer.truncate(stopped)
-  say(quiet, f"{os.fspath(out)}: {rule.text} after {stopped:,} runs; nothing left to train")
+  runs = errors.counted(stopped, "run")
+  say(quiet, f"{os.fspath(out)}: {rule.text} after {runs}; nothing left to train")
   return True
 
 

@@ -81,8 +81,9 @@ def sweep(
     workers: worker processes; None: one per core the container may use, or one per accelerator.
     executor: runs the chunks elsewhere, e.g. `distributed.Client().get_executor()`.
     new_fingerprint: go on although programs, versions or devices changed since the store was made.
-    planned_n: the number of runs at which `comparisons.compare` will judge the sweep, recorded
-      before training.
+    planned_n: the number of runs at which `comparisons.compare` judges the sweep first, where
+      it is not that of the first call (the plan, recorded before training and never changed; runs
+      that are added are looked at when their number has doubled).
     stop: instead of `runs`, a rule such as "ci_width(test_accuracy)<0.001" (see `stopping`).
     max_runs: with `stop`, the most runs to train.
     claims: `claims.record(...)`, kept in the manifest before the first run.
@@ -194,7 +195,7 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
   if options.progress:
     options.progress.found(len(done.intersection(wanted)))
   if known and done.issuperset(wanted):
-    say(quiet, f"{os.fspath(out)} already has all {len(wanted)} runs")
+    say(quiet, f"{os.fspath(out)} already holds {errors.counted(len(wanted), 'run')}, all finished")
     return
   try:
     with executor_of(options.workers, options.executor) as (pool, count):
@@ -207,8 +208,8 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
     kept = len(_completed(out)) if records.exists(out) else 0
     say(
       quiet,
-      f"stopped with {kept} finished runs in {os.fspath(out)}, and those under way as far as"
-      " they were saved; the same command goes on",
+      f"stopped with {errors.counted(kept, 'finished run')} in {os.fspath(out)}, and those under"
+      " way as far as they were saved; the same command goes on",
     )
     raise
 
@@ -225,9 +226,11 @@ def _train(described, wanted, out, facts, pool, count, rule, options) -> None:
   new = [run for run in wanted if run not in kept]
   if new:
     writer.extend(new, _seeds(new, described))
+  stopping.say_looks(writer.attributes.get("planned_n"), len(kept) + len(new), quiet)
   pending = _pending(writer, wanted, width, count, stopping.LOOK if rule else None)
   total = sum(len(rows) for rows in pending)
-  headline = f"{total} runs{' at most' * bool(rule)}, {count} workers, lanes={mode}"
+  headline = errors.counted(total, "run") + " at most" * bool(rule)
+  headline += f", {errors.counted(count, 'worker')}, lanes={mode}"
   headline += f" x {width}" * (mode == "vmap")
   say(quiet, f"{headline}; about {_duration(facts['seconds_per_run'] * total / count)}")
   spec, saves = spec_of(described, mode, width), _saves(out, options.checkpoint_every)
@@ -247,11 +250,12 @@ def _train(described, wanted, out, facts, pool, count, rule, options) -> None:
       stopped = _write(writer, rows, _columns(result, len(rows), index), rule)
       progress.finished(getattr(task, "task", None), len(rows))
       if stopped is not None:
-        say(quiet, f"{rule.text} after {stopped:,} runs: stopped")
+        say(quiet, f"{rule.text} after {errors.counted(stopped, 'run')}: stopped")
         return
       checkpoints.remove(out, result["saved"])
   if rule:
-    say(quiet, f"{rule.text} is not met after {len(wanted):,} runs; raise max_runs to go on")
+    runs = errors.counted(len(wanted), "run")
+    say(quiet, f"{rule.text} is not met after {runs}; raise max_runs to go on")
 
 
 def _seeds(runs: Iterable[int], described: Experiment) -> np.ndarray:
@@ -360,7 +364,7 @@ def _create(described: Experiment, wanted, out, facts, plans: stopping.Plans) ->
       "meanings": facts["meanings"],
       "vary": list(described.seeds.vary),
       "design": described.seeds.design,
-      "planned_n": plans.planned_n,
+      "planned_n": stopping.recorded(plans, len(wanted)),
       "stop": plans.rule.text if plans.rule else None,
       "claims": plans.claims,
       "fingerprints": [fingerprint],

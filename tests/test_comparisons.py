@@ -1,6 +1,5 @@
 """Is B better than A: verdicts by hand and against scipy, degenerate input, tables, words."""
 
-import io
 import json
 import math
 import pathlib
@@ -524,101 +523,6 @@ def test_names_tell_sweeps_apart():
   assert [s.name for s in compare(frames).sweeps] == ["base", "base (2)", "B"]
 
 
-# Tables.
-
-
-def write(path: pathlib.Path, text: str) -> pathlib.Path:
-  path.write_text(text)
-  return path
-
-
-def test_a_table_reads_back_as_it_was_written(tmp_path):
-  frame = table(A=noisy(0, 7), B=noisy(1, 5))
-  path = tmp_path / "runs.csv"
-  frame.to_csv(path, index=False)
-  pd.testing.assert_frame_equal(findings.read_table(path), frame)
-  a, b = findings.examine_table(findings.read_table(path))
-  assert (a.name, b.name, a.metric, a.completed, b.completed) == ("A", "B", "reward", 7, 5)
-  np.testing.assert_array_equal(a.columns[0].values, frame.reward[:7])
-  np.testing.assert_array_equal(b.run_R, np.arange(5))
-  assert (a.vary, a.planned_n, a.examples, a.chance) == ([], None, 0, None)
-  assert report.comparison_text(compare([path])) == report.comparison_text(compare(frame))
-
-
-def test_rows_may_be_in_any_order_and_columns_too(tmp_path):
-  path = write(tmp_path / "t.csv", "m,seed,variant\n4,2,B\n1,0,A\n3,2,A\n2,1,A\n6,0,B\n5,1,B\n")
-  b, a = findings.examine_table(findings.read_table(path))
-  assert (b.name, a.name) == ("B", "A")
-  assert a.run_R.tolist() == b.run_R.tolist() == [0, 1, 2]
-  assert a.columns[0].values.tolist() == [1, 2, 3] and b.columns[0].values.tolist() == [6, 5, 4]
-
-
-def test_the_metric_is_the_first_column_or_the_one_asked_for():
-  frame = pd.DataFrame({"seed": [0, 1], "test_loss": [1, 2], "test_accuracy": [0.5, 0.75]})
-  (loss,), (accuracy,) = (findings.examine_table(frame, m) for m in (None, "test_accuracy"))
-  assert (loss.name, loss.metric, loss.better, loss.percent) == ("", "test_loss", -1, False)
-  assert (accuracy.better, accuracy.percent) == (1, True)
-  assert accuracy.columns[0].values.tolist() == [50, 75]
-
-
-def test_empty_cells_are_diverged_runs_and_left_out(tmp_path):
-  path = write(
-    tmp_path / "t.csv", "variant,seed,accuracy\nA,0,0.5\nA,1,\nA,2,0.7\nB,0,nan\nB,1,1\n"
-  )
-  a, b = findings.examine_table(findings.read_table(path))
-  assert (a.diverged, a.completed, b.diverged) == (1, 3, 1)
-  assert a.columns[0].runs.tolist() == [0, 2] and a.chance is None
-  found = compare([path])
-  assert not found.pairs[0].two.paired and "2 (1 diverged)" in words(found)
-  frame = table(A=[math.nan, math.nan], B=[1, 2])
-  with pytest.raises(UserError, match="every completed run of A diverged"):
-    findings.examine_table(frame)
-
-
-@pytest.mark.parametrize(
-  ("text", "metric", "message"),
-  [
-    (
-      "variant,run,m\nA,0,1\n",
-      None,
-      "columns=variant, run, m of 1 row: a table needs the .* seed",
-    ),
-    ("variant,seed\nA,0\n", None, "columns=variant, seed of 1 row: .* a metric"),
-    ("variant,seed,m\n", None, "of 0 rows"),
-    ("seed,m\n0,1\n1,high\n", None, "m='high' in row 2 is not a number; leave the cell empty"),
-    ("seed,m\n0,1\n1.5,2\n", None, r"seed=.*1\.5.* in row 2 is not a whole number"),
-    ("seed,m\n0,1\n,2\n", None, "seed=.*nan.* in row 2 is not a whole number"),
-    ("seed,m\nx,1\n1,2\n", None, "seed='x' in row 1 is not a whole number"),
-    ("seed,m\n4,1\n7,2\n4,3\n", None, "seed=4 occurs more than once; give each"),
-    ("variant,seed,m\nA,4,1\nB,4,2\nB,4,3\n", None, "seed=4 occurs more than once in variant='B'"),
-    ("seed,m,other\n0,1,2\n", "mm", "metric='mm' is not known; did you mean 'm'.* m, other"),
-    ("seed,m\n0,1\n", "seed", "metric='seed' is not known.*choices: m"),
-  ],
-)
-def test_a_wrong_table_is_named_with_its_place(tmp_path, text, metric, message):
-  path = write(tmp_path / "t.csv", text)
-  with pytest.raises(UserError, match=message) as caught:
-    findings.examine_table(findings.read_table(path), metric)
-  assert len(str(caught.value).splitlines()) == 1
-
-
-def test_what_is_no_table_is_named(tmp_path):
-  cases = {
-    "empty.csv": (b"", "No columns to parse"),
-    "binary.csv": (b"\xff\xfe\x00\x81" * 9, "cannot be read as CSV"),
-    "ragged.csv": (b"a,b\n1,2\n1,2,3,4\n", "Expected 2 fields in line 3"),
-  }
-  for name, (content, message) in cases.items():
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=message) as caught:
-      findings.read_table(tmp_path / name)
-    assert name in str(caught.value) and len(str(caught.value).splitlines()) == 1
-  with pytest.raises(UserError, match=r"gone.csv' cannot be read as CSV \(No such file"):
-    findings.read_table(tmp_path / "gone.csv")
-  with pytest.raises(UserError, match=r"cannot be read as CSV \(Is a directory"):
-    findings.read_table(tmp_path)
-
-
 def stored(path: pathlib.Path, accuracy_R, **attributes) -> pathlib.Path:
   """A finished store on disk with one metric."""
   runs = np.arange(len(accuracy_R))
@@ -907,10 +811,6 @@ def test_mistakes_at_the_command_line_are_one_line(places):
   assert "--json and --markdown" in done.stderr and not done.stdout
 
 
-def csv(text):
-  return findings.examine_table(pd.read_csv(io.StringIO(text)))
-
-
 def test_crossed_against_joint_over_many_streams_is_refused_without_a_giant_array():
   with pytest.raises(UserError):
     compare([sweep(noisy(0, 60), **CROSSED), sweep(noisy(1, 60))])
@@ -937,11 +837,6 @@ def test_crossed_sweeps_with_other_run_numbers_do_not_end_in_a_traceback():
   only(sweep(noisy(0, 60), **CROSSED), sweep(noisy(1, 60), **CROSSED, first=500))
 
 
-def test_infinite_metric_of_a_table_is_a_diverged_run():
-  (found,) = csv("seed,m\n0,1\n1,inf\n2,3\n")
-  assert found.diverged == 1 and found.columns[0].values.tolist() == [1, 3]
-
-
 def test_different_test_sets_are_refused_for_the_loss_too():
   with pytest.raises(UserError, match="different test sets"):
     compare([store(errors()), store(errors(examples=160))], "test_loss")
@@ -950,15 +845,6 @@ def test_different_test_sets_are_refused_for_the_loss_too():
 def test_bouthilliers_conclusion_names_the_variant():
   text = words(compare(table(A=noisy(0), B=noisy(1, 40, 3))))
   assert "A is better" not in text.replace("B is better", "")
-
-
-def test_the_index_column_of_pandas_is_no_metric():
-  assert csv(",variant,seed,acc\n0,A,0,.5\n1,A,1,.6\n")[0].metric == "acc"
-
-
-def test_the_row_of_an_infinite_seed_is_named_and_numbers_read_as_written():
-  with pytest.raises(UserError, match="seed=inf in row 2"):
-    csv("seed,m\n1,1\ninf,2\n")
 
 
 @pytest.mark.parametrize("planned_n", [0, -3, 1])
@@ -992,16 +878,6 @@ def test_the_forecast_of_a_kept_plan_holds_under_the_rule_that_will_judge():
 def test_a_pipe_in_a_name_does_not_break_the_markdown_table():
   rows = report.comparison_markdown(compare(table(**{"A": BASE, "B|x": RAISED}))).splitlines()
   assert len({row.replace("\\|", "").count("|") for row in rows if row.startswith("|")}) == 1
-
-
-def test_an_empty_variant_is_no_variant_called_nan():
-  with pytest.raises(UserError, match="variant"):
-    csv("variant,seed,m\nA,0,1\n,1,2\n")
-
-
-def test_a_missing_csv_is_not_asked_to_be_a_directory():
-  with pytest.raises(UserError, match=r"cannot be read as CSV \(No such file"):
-    compare(["/tmp/missing.csv"])
 
 
 def test_sweeps_all_diverged_have_no_difference_without_diverged_runs():

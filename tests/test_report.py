@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import xarray
 
-from seedlab import claims, findings, records, report, stats
+from seedlab import claims, findings, records, report, stats, tables
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.report import charts, paper, series
@@ -91,8 +91,9 @@ def test_table_by_hand():
   assert table["runs"] == "4"
   assert table["mean"] == "80.00"
   assert table["sd"] == f"{sd:.2f}"
-  assert table["sem"] == f"{sd / 2:.2f}"
-  half = 3.182446 * sd / 2
+  sem = np.sqrt((800 / 3 + 10**2 / 12) / 4)  # the values lie in steps of 10 points
+  assert table["sem"] == f"{sem:.2f}"
+  half = 3.182446 * sem
   assert table["95 % interval of the mean"] == f"{80 - half:.2f} to 100.00"
   covariance = np.cov(wrong, rowvar=False)[~np.eye(10, dtype=bool)].mean()
   assert table["distribution-wise sd"] == f"{100 * np.sqrt(covariance):.2f}"
@@ -100,7 +101,8 @@ def test_table_by_hand():
   assert quartiles == ("60.00", "75.00", "80.00", "85.00")
   assert (table["max"], table["gap (max - min)"]) == ("100.00", "40.00")
   assert (table["best run"], table["worst run"]) == ("103", "100")
-  assert (table["diverged"], table["missing"]) == ("0 of 4", "0 of 4")
+  assert table["diverged"] == "0 of 4 (0 %, 95 % interval 0 to 60 %)"  # 1 - 0.025^(1/4)
+  assert table["missing"] == "0 of 4"
   assert "\ntest accuracy in % at step 30\n" in page
   assert table["streams that varied"] == ", ".join(STREAMS)
 
@@ -116,9 +118,16 @@ def test_headline_names_the_gap_the_streams_and_what_is_the_networks_own():
     f" between the best and the worst of 60 seeds (mean {accuracy.mean():.2f} %, sd"
     f" {accuracy.std(ddof=1):.2f} points)."
   ) in sentences
+  own = single.distribution_wise_interval(wrong)
+  independent = stats.independent_errors_variance(wrong.sum(0), 60)
+  low, high = (
+    x / (199 / 200 * x + independent) for x in (own.low, own.high)  # of the raw variance
+  )
+  assert 0 < low < share < high < 1
   assert (
-    f"An estimated {100 * share:.0f} % of that variance is the networks' own and would show on"
-    f" new examples too (distribution-wise sd {np.sqrt(variance):.2f} points)"
+    f"An estimated {100 * share:.0f} % (95 % interval {100 * low:.0f} to {100 * high:.0f} %) of"
+    " that variance is the networks' own and would show on new examples too (distribution-wise sd"
+    f" {np.sqrt(variance):.2f} points)"
   ) in sentences
   assert "streams held fixed" in sentences and "sample at 0" in sentences
 
@@ -135,8 +144,8 @@ def test_the_best_run_is_quoted_with_a_warning():
     wrong.sum(1), wrong.sum(0), wrong.sum(0)
   ) / right.var(ddof=1)  # fmt: skip
   said = re.search(
-    r"out of 50 by its luck, it leads the mean by (\S+) points, of which about (\S+) would show"
-    r" on new test examples\. Quote the mean",
+    r"out of 50 by its luck, it leads the mean by (\S+) points, of which about (\S+) \(\S+ to \S+\)"
+    r" would show on new test examples\. Quote the mean",
     text,
   )
   assert [float(x) for x in said.groups()] == pytest.approx([lead, kept], abs=0.011)
@@ -144,11 +153,10 @@ def test_the_best_run_is_quoted_with_a_warning():
 
 
 def test_a_spread_of_chance_alone_is_called_so():
-  wrong = np.eye(8, dtype=bool)  # each run has an error of its own
-  wrong[0, 1] = True  # otherwise every run were equally good
+  wrong = np.random.default_rng(0).random((200, 300)) < 0.2
   page = report.text(store(wrong))
-  assert "Nothing of that spread can be told from the luck" in unwrapped(page)
-  assert cells(page)["distribution-wise sd"] == "0.00"
+  said = re.search(r"An estimated (\d+) % \(95 % interval (\d+) to (\d+) %\) of", unwrapped(page))
+  assert int(said[1]) < 15 and int(said[2]) == 0 and int(said[3]) < 35
 
 
 def test_diverged_runs_count_as_chance_with_the_rest_beside():
@@ -168,9 +176,10 @@ def test_diverged_runs_count_as_chance_with_the_rest_beside():
   assert table["distribution-wise sd"].split() == [f"{sd:.2f}" for _, sd in expected]
   assert table["min"].split()[0] == "25.00"
   assert table["worst run"].startswith("103 (and 1 more)")
-  assert table["diverged"] == "2 of 60"
+  assert table["diverged"] == "2 of 60 (3.3 %, 95 % interval 0.4 to 12 %)"
   assert "counts as chance level, 25.00 %" in page
-  assert "2 of these runs diverged" in unwrapped(page)
+  said = "2 of 60 runs (3.3 %, 95 % interval 0.4 to 12 %) diverged and count as chance (25.00 %)"
+  assert said in unwrapped(page)
 
 
 def test_diverged_runs_are_left_out_where_chance_is_unknown():
@@ -179,7 +188,8 @@ def test_diverged_runs_are_left_out_where_chance_is_unknown():
   loss = 3 - (1 - np.delete(wrong, 3, axis=0).mean(axis=1))
   assert cells(page)["runs"] == "59"
   assert cells(page)["gap (max - min)"] == f"{np.ptp(loss):.3f}"
-  assert "1 more diverged and is left out" in page
+  assert "the best and the worst of the 59 seeds of 60 that did not diverge" in unwrapped(page)
+  assert "1 of 60 runs (1.7 %, 95 % interval 0 to 8.9 %) diverged and is lost" in unwrapped(page)
   unlabelled = store(wrong, diverged=(3,)).drop_vars(["label", "predicted_label"])
   assert cells(report.text(unlabelled))["runs"] == "59"
   with pytest.raises(UserError, match="every completed run diverged"):
@@ -197,7 +207,9 @@ def test_unfinished_runs_are_ignored_and_counted():
   page = report.text(store(wrong, missing=(0, 59)))
   table = cells(page)
   accuracy = 100 - 100 * wrong[1:59].mean(axis=1)
-  assert (table["runs"], table["missing"]) == ("58", "2 of 60")
+  assert (table["runs"], table["missing"]) == ("58", "2 of 60: not known")
+  assert "and the worst of the 58 seeds of 60 that are finished" in unwrapped(page)
+  assert "2 of 60 runs are missing, of which nothing is known" in unwrapped(page)
   assert table["min"] == f"{accuracy.min():.2f}"
   assert table["best run"].split()[0] == f"{101 + accuracy.argmax()}"
   assert "unfinished" in page
@@ -228,13 +240,14 @@ def test_details_stand_beside_on_request():
   median = single.quantile_interval(accuracy, 0.5)
   name = "median, whatever the distribution"
   assert name not in plain
-  assert cell(detailed, name) == f"{median.estimate:.2f} ({median.low:.2f} to {median.high:.2f})"
+  low, high = median.low - 0.25, median.high + 0.25  # half a step of 1 in 200
+  assert cell(detailed, name) == f"{median.estimate:.2f} ({low:.2f} to {high:.2f})"
   low, high = sequential.betting_sequence(accuracy / 100)
   bet = cell(detailed, "mean, whatever the distribution and however often one looks")
   assert bet == f"{accuracy.mean():.2f} ({100 * low[-1]:.2f} to {100 * high[-1]:.2f})"
   own = single.distribution_wise_interval(wrong)
   sds = [100 * math.sqrt(max(x, 0)) for x in (own.estimate, own.low, own.high)]
-  shown = cell(detailed, "distribution-wise sd with its 95 % interval")
+  shown = cell(plain, "distribution-wise sd with its 95 % interval")
   assert shown == f"{sds[0]:.2f} ({sds[1]:.2f} to {sds[2]:.2f})"
   labels = dataset["predicted_label"].transpose("run", "example").values
   churn = pairs.pair_mean(pairs.churn_rows(labels))
@@ -247,7 +260,8 @@ def test_details_stand_beside_on_request():
   dataset["probability"] = (("run", "example", "class"), probability)
   l1 = pairs.pair_mean(pairs.l1_rows(probability)).estimate
   assert f"(L1), %  {100 * l1:.2f} (" in report.text(dataset, details=True)
-  table = findings.examine_table(pd.DataFrame({"seed": range(9), "score": np.arange(9.0)}))
+  frame = pd.DataFrame({"seed": range(9), "score": np.arange(9.0)})
+  table = findings.examine_table(tables.read(frame))
   assert "median, whatever" in report.table_text(table[0], details=True)
   assert "however often" not in report.table_text(table[0], details=True)  # not within [0, 1]
 
@@ -345,7 +359,8 @@ def test_page_is_alone_and_described():
   assert "default-src 'none'" in page
   assert len(parsed.ids) == len(set(parsed.ids))
   assert len(parsed.labels) == 3  # distribution, ranked, curves
-  assert parsed.labels[0].startswith("Histogram of test accuracy, % over 59 runs, from ")
+  over = "the 59 seeds of 60 that did not diverge"
+  assert parsed.labels[0].startswith(f"Histogram of test accuracy, % over {over}, from ")
   assert "seedlab replay out/digits --run=103" in page
   assert "package49==1.0" in page
   assert 'http-equiv="refresh"' not in page

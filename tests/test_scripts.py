@@ -44,7 +44,7 @@ def store(tmp_path_factory):
 
 def test_the_same_command_again_has_nothing_to_do(store):
   done = run("sweep", DIGITS, "--runs=12", f"--out={store}")
-  assert "already has all 12 runs" in done.stderr
+  assert "already holds 12 runs, all finished" in done.stderr
 
 
 def test_report_prints_a_table_and_writes_a_page(store):
@@ -203,8 +203,8 @@ def test_results_of_any_framework_as_csv(tmp_path):
   assert "b - a, seed by seed" in (tmp_path / "page.html").read_text()
   done = run("report", file)
   assert "whatever the seed set" in done.stdout and (tmp_path / "results.html").exists()
-  file.write_text("variant,accuracy\na,1")
-  assert "needs the columns seed" in " ".join(run("report", file, status=2).stderr.split())
+  file.write_text("variant,accuracy\na,high")
+  assert "none holds the numbers" in " ".join(run("report", file, status=2).stderr.split())
 
 
 def test_a_grid_has_a_page_of_its_own(tmp_path):

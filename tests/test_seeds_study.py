@@ -400,6 +400,14 @@ def test_an_identical_variant_that_wins():
   assert table.rows[0][0] == "narrow: half the width"
 
 
+def test_the_share_of_new_examples_has_its_interval():
+  errors = np.random.default_rng(5).random((60, 300)) < np.linspace(0.1, 0.3, 60)[:, None]
+  one = measures.spread(store(errors))
+  share = measures.share_interval(one)
+  assert share.estimate == pytest.approx(measures.share_of_variance(one))
+  assert 0.5 < share.low < share.estimate < share.high < 1
+
+
 def test_a_scan_is_worth_what_its_distribution_wise_share_says():
   """All of the spread is the test set's: nothing is left on the other half."""
   rng = np.random.default_rng(5)

@@ -16,6 +16,7 @@ from seedlab import records
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.stats import sequential
+from seedlab.stopping import say_looks
 
 RULE = "ci_width(mse)<0.056"
 MOST = 120
@@ -167,15 +168,45 @@ def test_a_store_of_other_runs_is_no_prefix(tmp_path):
     stopping(tmp_path / "s")
 
 
-def test_what_was_planned_is_kept_and_not_changed_afterwards(tmp_path):
+def test_the_runs_of_the_first_call_are_the_plan_and_extending_keeps_it(tmp_path):
   out = tmp_path / "s"
-  assert sweep(out, 6, planned_n=6).attrs["planned_n"] == 6
+  assert sweep(out, 6).attrs["planned_n"] == 6
   assert sweep(out, 8).attrs["planned_n"] == 6
+  assert sweep(out, 8, planned_n=6).attrs["planned_n"] == 6
   with pytest.raises(UserError, match=r"planned_n=8: .* was begun with planned_n=6"):
-    sweep(out, 8, planned_n=8)
-  sweep(tmp_path / "none", 2)
+    sweep(out, 9, planned_n=8)
+  assert len(records.open(out).run) == 8
+  assert sweep(tmp_path / "part", range(3, 5)).attrs["planned_n"] == 2
+  assert sweep(tmp_path / "one", 1).attrs["planned_n"] == 1
+  crossed = {"vary": ["init", "order"], "design": "crossed", "levels": [2, 3]}
+  assert sweep(tmp_path / "crossed", None, seeds=crossed).attrs["planned_n"] == 6
+
+
+def test_another_first_look_is_recorded_on_request_and_before_training(tmp_path):
+  out = tmp_path / "s"
+  assert sweep(out, 2, planned_n=4).attrs["planned_n"] == 4
+  assert sweep(out, 4).attrs["planned_n"] == 4
+  # A store of a release that recorded nothing keeps it that way.
+  records.Writer(out).set_attributes(planned_n=None)
+  assert sweep(out, 5).attrs["planned_n"] is None
   with pytest.raises(UserError, match="was begun with planned_n=None"):
-    sweep(tmp_path / "none", 4, planned_n=4)
+    sweep(out, 6, planned_n=6)
+
+
+@pytest.mark.parametrize(
+  ("planned", "runs", "said"),
+  [
+    (1, 1, "1 run: the first look is at 2 runs"),
+    (6, 6, "6 runs: this is the plan, at which the sweep is judged first; the next look is at 12"),
+    (6, 8, "8 runs: planned were 6; the last look is at 6, the next at 12"),
+    (6, 24, "24 runs: planned were 6; the last look is at 24, the next at 48"),
+    (400, 100, "100 runs: the first look is at 400 runs"),
+    (None, 7, ""),
+  ],
+)
+def test_the_user_is_told_when_a_sweep_is_looked_at(capsys, planned, runs, said):
+  say_looks(planned, runs, quiet=False)
+  assert capsys.readouterr().err == f"seedlab: {said}\n" * bool(said)
 
 
 def test_claims_are_in_the_manifest_and_a_changed_one_is_said(tmp_path, capsys):

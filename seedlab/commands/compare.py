@@ -1,4 +1,7 @@
-"""Is B better than A? Compares sweeps, or the variants of a CSV (variant, seed, metric).
+"""Is B better than A? Compares sweeps, or the variants of a table of results.
+
+Each is a store, a file (CSV, TSV, JSON, JSON lines, Parquet, a log) or a folder of runs; what a
+table was taken for is said on stderr.
 
 The first is the baseline. Exit status 0 whatever the verdict.
 """
@@ -12,12 +15,16 @@ from absl import flags
 from seedlab.errors import UserError
 
 _METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first of A")
+_VARIANT = flags.DEFINE_string("variant", None, "of a table: the column of the variants")
+_SEED = flags.DEFINE_string("seed", None, "of a table: the column of the seeds")
+_TASK = flags.DEFINE_string("task", None, "of a table: the column of data sets or environments")
+_AT = flags.DEFINE_string("at", None, "of a log over steps: last, best:METRIC or step:N")
 _BETTER: Any = flags.DEFINE_enum(
   "better", None, ("higher", "lower"), "which way the metric is better"
 )
 _MARGIN = flags.DEFINE_float("margin", None, "a difference worth having, in the unit shown")
 _PAIRED = flags.DEFINE_bool("paired", None, "equal run numbers are pairs; else decided by design")
-_PLANNED = flags.DEFINE_integer("planned_n", None, "of a CSV: seeds decided before training")
+_PLANNED = flags.DEFINE_integer("planned_n", None, "of a table: seeds decided before training")
 _DETAILS = flags.DEFINE_bool("details", False, "other methods beside, without a verdict")
 _JSON = flags.DEFINE_bool("json", False, "print JSON")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "print sentences and a table for a paper")
@@ -31,10 +38,19 @@ def main(argv: list[str]) -> None:
   forms = [f"--{flag.name}" for flag in (_JSON, _MARKDOWN, _LATEX) if flag.value]
   if len(forms) > 1:
     raise UserError(f"{' and '.join(forms)} are {len(forms)} forms of one answer; give one")
-  from seedlab import comparisons, report  # after the flags: a mistake answers at once
+  from seedlab import comparisons, findings, report  # after the flags: a mistake answers at once
 
-  found = comparisons.compare(
+  sources = findings.opened(
     argv[1:],
+    _METRIC.value,
+    lambda lines: print(lines, file=sys.stderr),
+    variant=_VARIANT.value,
+    seed=_SEED.value,
+    task=_TASK.value,
+    at=_AT.value,
+  )
+  found = comparisons.compare(
+    sources,
     _METRIC.value,
     better=_BETTER.value,
     margin=_MARGIN.value,

@@ -36,6 +36,7 @@ _NAMES = flags.DEFINE_list("names", None, "names of BASELINE and the candidates;
 _DIGEST = flags.DEFINE_string("digest", None, "with --ledger: of the candidate's code")
 _VARIANT = flags.DEFINE_string("variant", None, "of tables: the column of the methods")
 _SEED = flags.DEFINE_string("seed", None, "of tables: the column of the seeds")
+_TASK = flags.DEFINE_string("task", None, "of tables: the column of data sets or environments")
 _AT = flags.DEFINE_string("at", None, "of logs: last, best:METRIC or step:N")
 _PAIRED = flags.DEFINE_bool("paired", None, "equal run numbers are pairs; else decided by design")
 _PLANNED = flags.DEFINE_integer("planned_n", None, "of tables: seeds decided before training")
@@ -48,7 +49,6 @@ POSITIONAL = ("BASELINE", "...")
 def main(argv: list[str]) -> int:
   from seedlab import referee  # after the flags: a mistake answers at once
 
-  columns = {"variant": _VARIANT.value, "seed": _SEED.value, "at": _AT.value}
   found = referee.judge(
     argv[1],
     argv[2:],
@@ -66,7 +66,10 @@ def main(argv: list[str]) -> int:
     planned_n=_PLANNED.value,
     digest=_DIGEST.value,
     names=_NAMES.value,
-    **{name: value for name, value in columns.items() if value is not None},
+    variant=_VARIANT.value,
+    seed=_SEED.value,
+    task=_TASK.value,
+    at=_AT.value,
   )
   print(json.dumps(_values(found), indent=1) if _JSON.value else _text(found))
   return found.status

@@ -1,7 +1,8 @@
 """Prints what a sweep shows and writes a page about it that needs no network.
 
-DIR is a store, a directory of stores (a grid), or a CSV file (variant, seed, metric). The page is
-DIR/report.html, or FILE.html beside FILE.csv.
+DIR is a store, a directory of stores (a grid), or a table of results: a file (CSV, TSV, JSON, JSON
+lines, Parquet, a log) or a folder of runs; what a table was taken for is said on stderr. The page
+is DIR/report.html, or FILE.html beside FILE.csv.
 """
 
 import os
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
   import xarray
 
 _METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first")
+_VARIANT = flags.DEFINE_string("variant", None, "of a table: the column of the variants")
+_SEED = flags.DEFINE_string("seed", None, "of a table: the column of the seeds")
+_TASK = flags.DEFINE_string("task", None, "of a table: the column of data sets or environments")
+_AT = flags.DEFINE_string("at", None, "of a log over steps: last, best:METRIC or step:N")
 _BETTER: Any = flags.DEFINE_enum(
   "better", None, ("higher", "lower"), "which way the metric is better"
 )
@@ -38,17 +43,17 @@ POSITIONAL = ("DIR",)
 def main(argv: list[str]) -> None:
   if _LATEX.value and _MARKDOWN.value:
     raise UserError("--markdown and --latex are 2 forms of one answer; give one")
-  from seedlab import findings, records, report  # after the flags: a mistake answers at once
+  # After the flags: a mistake answers at once.
+  from seedlab import findings, records, report, tables
 
   place = pathlib.Path(argv[1])
-  if place.is_file():
-    tables = findings.examine_table(findings.read_table(place), _METRIC.value)
-    _table([found.turned(_BETTER.value) for found in tables], place)
-  elif not (place / ".zmetadata").exists() and list(place.glob("*/.zmetadata")):
+  if not (place / ".zmetadata").exists() and list(place.glob("*/.zmetadata")):
     cells = report.grid_cells(place)
     print(report.grid_text(cells, _METRIC.value, _form()))
     page = report.grid_page(cells, _METRIC.value, better=_BETTER.value)
     _write(page, place / "report.html")
+  elif tables.is_table(place):
+    _table(place)
   else:
     while _LIVE.value and not _sweep(place, live=True):
       time.sleep(_SECONDS)
@@ -70,7 +75,8 @@ def _said(found: list) -> str:
 
   if _form():
     return report.paper_tables(found, _form())
-  names = [f"{one.name}\n" * bool(one.name) for one in found]
+  titles = [" on ".join(filter(None, (one.name, one.task))) for one in found]
+  names = [f"{title}\n" * bool(title) for title in titles]
   texts = [report.table_text(one, _DETAILS.value) for one in found]
   return "\n\n".join(map("".join, zip(names, texts, strict=True)))
 
@@ -101,17 +107,27 @@ def _sweep(place: pathlib.Path, live: bool) -> bool:
   return done
 
 
-def _table(tables: list, place: pathlib.Path) -> None:
-  from seedlab import comparisons, findings, report
+def _table(place: pathlib.Path) -> None:
+  from seedlab import comparisons, findings, report, tables
 
-  print(_said(tables) + "\n")
-  if len(tables) == 1:
-    page = report.table_page(tables[0], place.name)
+  table = tables.read(
+    place,
+    variant=_VARIANT.value,
+    seed=_SEED.value,
+    metric=_METRIC.value,
+    task=_TASK.value,
+    at=_AT.value,
+  )
+  print("\n".join(table.said), file=sys.stderr)
+  sweeps = [found.turned(_BETTER.value) for found in findings.examine_table(table)]
+  print(_said(sweeps) + "\n")
+  if len(sweeps) == 1:
+    page = report.table_page(sweeps[0], place.name)
+  elif len({sweep.name for sweep in sweeps}) == 1:
+    return  # one variant on several tasks: no page compares them
   else:
-    frame = findings.read_table(place)
-    compared = comparisons.compare(frame, _METRIC.value, better=_BETTER.value)
-    page = report.comparison_page(compared, place.name)
-  _write(page, place.with_suffix(".html"))
+    page = report.comparison_page(comparisons.compare(table, better=_BETTER.value), place.name)
+  _write(page, place / "report.html" if place.is_dir() else place.with_suffix(".html"))
 
 
 def _write(page: str, path: pathlib.Path, quiet: bool = False) -> None:

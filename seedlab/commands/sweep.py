@@ -1,6 +1,7 @@
 """Trains one experiment from many seeds into one store.
 
-The same command again resumes what was interrupted; with more runs it extends the sweep.
+The same command again resumes what was interrupted; with more runs it extends the sweep. The first
+--runs are recorded as its plan: seedlab compare looks at that number of runs, then when it doubles.
 """
 
 import json
@@ -25,7 +26,7 @@ _PLAN = flags.DEFINE_bool("plan", False, "train nothing; say what the sweep will
 _LANES = flags.DEFINE_enum("lanes", "auto", ["auto", "loop", "vmap", "measure"], "how runs share")
 _WIDTH = flags.DEFINE_integer("width", None, "runs in one program, with --lanes=vmap")
 _WORKERS = flags.DEFINE_integer("workers", None, "worker processes; else one a core or accelerator")
-_PLANNED = flags.DEFINE_integer("planned_n", None, "record the number of runs to be judged at")
+_PLANNED = flags.DEFINE_integer("planned_n", None, "first look at so many runs, not at --runs")
 _STOP = flags.DEFINE_string("stop", None, 'rule, as in "ci_width(test_accuracy)<0.001"')
 _MOST = flags.DEFINE_integer("max_runs", None, "with --stop: the most runs to train")
 _SAVES = flags.DEFINE_float(

@@ -5,11 +5,11 @@ charts   interactive figures                           markup   what every page 
 
 latex, markdown   sentences and a table in these forms, for a paper
 
-Then a module a page (sweep_page with flips, comparison_page, grid, study_page), `terminal` for text
-and `paper` for figures as files and tables of a sweep.
+Then a module a page (sweep_page with flips, comparison_page, grid, study_page), `terminal` for
+text, `paper` for figures as files and tables of a sweep, `audited` for published tables.
 """
 
-from seedlab.report import versus
+from seedlab.report import audited, versus
 from seedlab.report.comparison_page import comparison_page
 from seedlab.report.grid import grid_cells, grid_page, grid_text
 from seedlab.report.markup import write
@@ -21,6 +21,9 @@ from seedlab.report.terminal import headline, plan_text, table_text, text
 
 __all__ = [
   "Table",
+  "audit_json",
+  "audit_markdown",
+  "audit_text",
   "comparison_json",
   "comparison_latex",
   "comparison_markdown",
@@ -47,3 +50,6 @@ comparison_text = versus.text
 comparison_latex = versus.latex
 comparison_markdown = versus.markdown
 comparison_json = versus.json_values
+audit_text = audited.text
+audit_markdown = audited.markdown
+audit_json = audited.json_values

@@ -12,6 +12,11 @@ from seedlab.report import charts, latex, markdown, words
 from seedlab.report.comparison_page import range_words
 from seedlab.report.markup import figures, label_of, page, plain_table, section
 
+_LACKING = (
+  "Where there are fewer runs than planned, the others diverged or are not finished, and the"
+  " numbers are about those that are there."
+)
+
 
 def grid_page(
   cells: Sequence[tuple[Mapping[str, Any], str | os.PathLike]],
@@ -52,15 +57,16 @@ def grid_page(
   for one in found:
     s = one.columns[0].summary
     show = [words.number(one, value, s.sd) for value in (s.mean, s.low, s.high, s.sd, s.min, s.max)]
-    limits = f"{show[1]} to {show[2]}" if one.independent and s.n > 1 else "-"
-    table.append((one.name, f"{s.n:,}", show[0], limits, *show[3:]))
+    limits = f"{show[1]} to {show[2]}" if one.independent and s.sem > 0 else "-"
+    table.append((one.name, _runs(one), show[0], limits, *show[3:]))
   return page(
     title or "A grid of sweeps",
     f"{of.label} by cell: the {ends[0]} mean is {means[0]}{unit} ({low.name}), the {ends[1]} is"
     f" {means[1]}{unit} ({high.name}).",
     [
       "The best of many cells is partly the luckiest; seedlab compare judges chosen pairs and"
-      " corrects for their number."
+      " corrects for their number.",
+      *[_LACKING] * any(one.columns[0].summary.n < one.planned for one in found),
     ],
     [section("", figures(drawn), "figures"), section("Cells", plain_table(head, table))],
     drawn,
@@ -77,6 +83,7 @@ def grid_text(
 
   For a terminal, or in one of the forms for a paper.
   """
+  lacking = False
   rows = [[*cells[0][0], "runs", "mean", "sd", "min", "max", "store"]]
   for values, directory in cells:
     found = findings.examine(records.open(directory), metric)
@@ -85,13 +92,19 @@ def grid_text(
       "-" if math.isnan(number) else f"{number:.2f}" if found.percent else f"{number:.4g}"
       for number in (of.mean, of.sd, of.min, of.max)
     ]
-    rows.append([*map(str, values.values()), str(of.n), *numbers, os.fspath(directory)])
-  title = f"{found.label}{', %' * found.percent}"
+    rows.append([*map(str, values.values()), _runs(found), *numbers, os.fspath(directory)])
+    lacking |= of.n < found.planned
+  said = [f"{found.label}{', %' * found.percent}", *[_LACKING] * lacking]
   if form:
-    return {"latex": latex.document, "markdown": markdown.document}[form]([title], rows)
+    return {"latex": latex.document, "markdown": markdown.document}[form](said, rows)
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-  return "\n".join([title, *lines])
+  return "\n".join([said[0], *lines, *said[1:]])
+
+
+def _runs(found: findings.Findings) -> str:
+  n = found.columns[0].summary.n
+  return f"{n:,}" + f" of {found.planned:,}" * (n < found.planned)
 
 
 def grid_cells(directory: str | os.PathLike) -> list[tuple[dict[str, Any], pathlib.Path]]:

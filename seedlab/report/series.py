@@ -30,14 +30,14 @@ class Bands(NamedTuple):
 
 
 def histogram(found: Findings) -> Histogram:
-  """The histogram; its bars are one sd and, where there is one, one distribution-wise sd long."""
+  """The histogram; its bars are one sd and, if enough is known, one distribution-wise sd long."""
   column = found.columns[-1]
   s = column.summary
   edges = stats.histogram_edges(column.values, 100 / found.examples if found.examples else 0.0)
   spans = [
     (f"{name} {words.number(found, half, s.sd)}", half)
     for name, half in (("sd", s.sd), ("distribution-wise sd", column.sd))
-    if math.isfinite(half)
+    if math.isfinite(half) and (name == "sd" or words.own_share(found))
   ]
   return Histogram(edges, np.histogram(column.values, edges)[0], s.mean, spans)
 

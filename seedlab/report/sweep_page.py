@@ -99,7 +99,7 @@ def _sweep_charts(found: Findings, digests: Mapping[int, str]) -> dict[str, Any]
   label = label_of(found)
   mean, sd = words.number(found, s.mean, s.sd), words.number(found, s.sd, s.sd)
   bars = f"The bar spans one standard deviation ({sd}) to either side of the mean"
-  if found.examples:
+  if words.own_share(found):
     own = words.number(found, column.sd, s.sd)
     bars = (
       f"The bars span one standard deviation to either side of the mean: as measured on this test"
@@ -110,14 +110,15 @@ def _sweep_charts(found: Findings, digests: Mapping[int, str]) -> dict[str, Any]
     outside = " Diverged runs stand at chance level among the runs, and not in the histogram."
   elif found.diverged:
     outside = f" Diverged runs are {'at chance level' if found.failed_R.all() else 'not drawn'}."
+  over = words.runs_told(found, -1)
   drawn = {
     "distribution": (
       charts.distribution(found, charts.runs(found, digests), label),
-      f"Histogram of {label} over {s.n:,} runs, from {words.number(found, s.min, s.sd)} to"
+      f"Histogram of {label} over {over}, from {words.number(found, s.min, s.sd)} to"
       f" {words.number(found, s.max, s.sd)}, half of them between"
       f" {words.number(found, s.q25, s.sd)} and {words.number(found, s.q75, s.sd)}; mean {mean},"
       f" sd {sd}.",
-      f"How often each value occurs among {s.n:,} runs, and below each run. {bars}.{outside}",
+      f"How often each value occurs among {over}, and below each run. {bars}.{outside}",
     ),
     "ranked": (
       charts.ranked(found, charts.runs(found, digests), label),

@@ -26,7 +26,15 @@ def text(dataset: xarray.Dataset, metric: str | None = None, details: bool = Fal
 
 def headline(dataset: xarray.Dataset, metric: str | None = None) -> str:
   """What the sweep says in a sentence or two; the same errors as `text`."""
-  return textwrap.fill(" ".join(words.headline(findings.examine(dataset, metric))), 90)
+  return _filled(" ".join(words.headline(findings.examine(dataset, metric))))
+
+
+def _filled(text: str, first: str = "", rest: str = "") -> str:
+  """In lines of 90 columns; a percent sign stays with its number."""
+  kept = text.replace(" %", "\u00a0%")
+  return textwrap.fill(kept, 90, initial_indent=first, subsequent_indent=rest).replace(
+    "\u00a0%", " %"
+  )
 
 
 def table_text(found: Findings, details: bool = False) -> str:
@@ -40,14 +48,11 @@ def table_text(found: Findings, details: bool = False) -> str:
   table = [
     "  ".join([name.ljust(first), *map(str.rjust, cells, others)]).rstrip() for name, *cells in rows
   ]
-  notes = [
-    textwrap.fill(note, 90, initial_indent="- ", subsequent_indent="  ")
-    for note in words.notes(found)
-  ]
+  notes = [_filled(note, "- ", "  ") for note in words.notes(found)]
   effects = [("share of the variance", "alone", "with interactions"), *words.effects(found)]
   effects = [f"{name.ljust(first)}  {own.ljust(22)}  {total}" for name, own, total in effects]
   parts = [
-    [textwrap.fill(" ".join(words.headline(found)), 90)],
+    [_filled(" ".join(words.headline(found)))],
     [words.caption(found), *table],
     [f"{name.ljust(first)}  {value}" for name, value in facts],
     effects[1:] and effects,

@@ -23,7 +23,7 @@ from seedlab.report.verdict import (
   share_text,
   verdict,
 )
-from seedlab.stats import comparison, planning
+from seedlab.stats import beside, comparison, planning
 from seedlab.stats.single import Interval
 
 SCHEMA = 1  # of comparison.schema.json; another number where a field changes or goes
@@ -136,7 +136,7 @@ def _wins(pair: Pair, mark: str) -> list[tuple[str, str]]:
   if b is None or pair.by_ranks:
     return []
   listed = [(name, f"{b.estimate:.2f} ({b.low:.2f} to {b.high:.2f}), {b.method}")]
-  rule = comparison.bouthillier(turned(pair.two, pair.baseline.better), np.random.default_rng(0))
+  rule = beside.bouthillier(turned(pair.two, pair.baseline.better), np.random.default_rng(0))
   if rule.pairs >= _FEW and pair.baseline.better:
     conclusion = rule.conclusion.replace("A is better", f"{pair.variant.name} is better")
     limits_text = f"{rule.low:.2f} to {rule.high:.2f}, meaningful above 0.75"
@@ -176,18 +176,19 @@ def on_request(pair: Pair) -> list[tuple[str, str]]:
   if singles:
     return singles
   ratio = comparison.sd_ratio(pair.two, LEVEL)
-  boot = comparison.bootstrap_difference(pair.two, np.random.default_rng(1), LEVEL)
+  boot = beside.bootstrap_difference(pair.two, np.random.default_rng(1), LEVEL)
   if math.isnan(pair.fixed.low):
     return []
   listed = [
-    ("permutation p", f"{comparison.permutation_p(pair.two, np.random.default_rng(3)):.2g}"),
+    ("permutation p", f"{beside.permutation_p(pair.two, np.random.default_rng(3)):.2g}"),
     ("difference, BCa bootstrap 95 %", _cell(pair, boot)),
-    ("Cliff's delta", f"{comparison.cliffs_delta(two.a_R, two.b_S):.2f}"),
+    ("Cliff's delta", f"{beside.cliffs_delta(two.a_R, two.b_S):.2f}"),
     ("ratio of sds", f"{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"),
   ]
   if pair.baseline.better:
-    order = comparison.almost_stochastic_order(two, np.random.default_rng(2))
-    shown = f"{order.upper:.2f} (violation {order.violation:.2f})"
+    order = beside.almost_stochastic_order(two, np.random.default_rng(2))
+    upper = "no limit" if math.isnan(order.upper) else f"{order.upper:.2f}"
+    shown = f"{upper} (violation {order.violation:.2f})"
     listed.append(("almost stochastic order, eps_min", shown))
   return [*listed, *_new_examples(pair)]
 
@@ -199,7 +200,7 @@ def _single_runs(pair: Pair) -> list[tuple[str, str]]:
   a, b = (sweep.correct() for sweep in (pair.variant, pair.baseline))
   if a is None or b is None:
     return []
-  test = comparison.mcnemar(a[0], b[0])
+  test = beside.mcnemar(a[0], b[0])
   value = (
     f"p = {test.p_value:.2g} ({test.only_a} right by the first alone, {test.only_b} by the other)"
   )
@@ -215,7 +216,7 @@ def _new_examples(pair: Pair) -> list[tuple[str, str]]:
   a, b = (sweep.correct(shared) for sweep in sweeps)
   if a is None or b is None or not pair.baseline.metric.endswith("accuracy"):
     return []
-  found = comparison.multibootstrap(a, b, pair.two.paired, np.random.default_rng(4), LEVEL)
+  found = beside.multibootstrap(a, b, pair.two.paired, np.random.default_rng(4), LEVEL)
   scaled = Interval(100 * found.estimate, 100 * found.low, 100 * found.high, LEVEL, found.method)
   return [("new seeds and new examples", f"{_cell(pair, scaled)}, multibootstrap")]
 

@@ -2,11 +2,10 @@
 
 Higher values are better throughout; of a loss, exchange A and B. `align` decides
 from the run numbers alone whether the sweeps are paired, and every other function
-takes what it returns. `difference`, `probability_better`, `equivalence` and `sd_ratio`
-may carry a verdict; the rest is shown on request.
+takes what it returns. Other methods, without a verdict, are in `beside`.
 
 Intervals speak of new seeds, for independent runs (paired: independent pairs) on
-this test set; only `multibootstrap` speaks of new examples as well.
+this test set.
 """
 
 import dataclasses
@@ -29,7 +28,7 @@ from seedlab.stats.single import (
 )
 
 ANYTIME_FROM = 5  # runs of each of two independent sweeps before the anytime t speaks
-_ROUNDING = 1e-12  # of the largest value: values nearer to each other are equal
+ROUNDING = 1e-12  # of the larger one: values nearer to each other are equal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,19 +87,19 @@ def align(
 
 
 def snapped(a_R: ArrayLike, b_S: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-  """The same values, those equal that lie within 1e-12 of the largest from their neighbour.
+  """The same values with one in place of those that differ by rounding alone, so that these tie.
 
-  0.1 + 0.2 and 0.3 are one number, and neither wins against the other. Infinite values stay.
+  Neighbours in the order of all values are equal if they are no further apart than 1e-12 of the
+  larger magnitude of the two: 0.1 + 0.2 and 0.3 are one number. The lowest stands for all.
+  Infinite values stay.
   """
   a_R, b_S = np.asarray(a_R, np.float64), np.asarray(b_S, np.float64)
   levels, which = np.unique(np.concatenate([a_R, b_S]), return_inverse=True)
-  finite = levels[np.isfinite(levels)]
-  if len(finite) > 1:
-    with np.errstate(invalid="ignore"):  # inf - inf
-      new = ~(np.diff(levels) <= _ROUNDING * abs(finite).max())
-    groups = np.concatenate([[0], np.cumsum(new)])
-    levels = levels[np.searchsorted(groups, groups)]  # the lowest of each group
-  values = levels[which]
+  low, high = levels[:-1], levels[1:]
+  scale = np.minimum(np.maximum(abs(low), abs(high)), np.finfo(float).max)
+  near = high - low <= ROUNDING * scale
+  groups = np.concatenate([[0], np.cumsum(~near)])
+  values = levels[np.searchsorted(groups, groups)][which]  # the lowest of each group
   return values[: len(a_R)], values[len(a_R) :]
 
 
@@ -261,7 +260,7 @@ def _variance(x: np.ndarray, scale: float) -> float:
   """s^2 (ddof = 1); nan for one value, 0 where values differ by rounding alone."""
   if len(x) < 2:
     return math.nan
-  return float(x.var(ddof=1)) if np.ptp(x) > _ROUNDING * scale else 0.0
+  return float(x.var(ddof=1)) if np.ptp(x) > ROUNDING * scale else 0.0
 
 
 def _contrast(estimate, low, high, p_value, level, method) -> Contrast:
@@ -335,44 +334,6 @@ def _brunner_munzel(a, b) -> tuple[float, float, float]:
   return share, math.sqrt(parts.sum()), df
 
 
-@dataclasses.dataclass(frozen=True)
-class Bouthillier:
-  """The rule's numbers and its conclusion; a description, not the library's verdict."""
-
-  probability: float
-  low: float
-  high: float
-  conclusion: str  # "not significant", "not meaningful" or "A is better"
-  pairs: int
-
-
-def bouthillier(
-  two: TwoSweeps,
-  rng: np.random.Generator,
-  gamma: float = 0.75,
-  level: float = 0.95,
-  draws: int = 10_000,
-) -> Bouthillier:
-  """The rule of Bouthillier et al., MLSys 2021 (arXiv 2103.03098), for P(A > B), ties half.
-
-  Percentile bootstrap over pairs: low <= 1/2 is "not significant"; else high <= gamma
-  is "not meaningful"; else "A is better". The paper leaves ties open. Unpaired sweeps
-  are paired in the order given, as far as the shorter one goes.
-
-  A bootstrap of equal outcomes is degenerate: ten wins in ten give 1 to 1 here,
-  while `probability_better` gives 0.69 to 1.
-  """
-  n = min(len(two.a_R), len(two.b_S))
-  wins = _wins(two.a_R[:n], two.b_S[:n])
-  counts = [np.count_nonzero(wins == outcome) / n for outcome in (1, 0.5, 0)]
-  drawn = rng.multinomial(n, counts, draws) @ [1, 0.5, 0] / n
-  upper = upper_tail(level)
-  low, high = np.quantile(drawn, [1 - upper, upper])
-  conclusion = "A is better" if high > gamma else "not meaningful"
-  conclusion = conclusion if low > 0.5 else "not significant"
-  return Bouthillier(float(wins.mean()), float(low), float(high), conclusion, n)
-
-
 def sd_ratio(two: TwoSweeps, level: float = 0.95) -> Interval:
   """sd A / sd B by run jackknife on the log of the ratio of variances.
 
@@ -396,204 +357,3 @@ def sd_ratio(two: TwoSweeps, level: float = 0.95) -> Interval:
     method = "two jackknives of log variance"
   low, high = np.exp(np.array(limits) / 2)
   return Interval(float(np.exp(theta / 2)), float(low), float(high), level, method)
-
-
-# On request: shown beside, without a verdict.
-
-
-def permutation_p(two: TwoSweeps, rng: np.random.Generator, draws: int = 9999) -> float:
-  """Two-sided permutation p-value of mean A - mean B (Fisher 1935; scipy's `permutation_test`).
-
-  Null: A and B have the same distribution (unpaired: labels are exchangeable; paired:
-  the two values of a pair are), which is more than equal means. Exact where there are
-  no more than `draws` rearrangements, else (1 + #{as extreme}) / (1 + draws), two-sided
-  by doubling. Equal values give 1; a sweep of one run, nan.
-  """
-  if min(len(two.a_R), len(two.b_S)) < 2:
-    return math.nan
-  kind = "samples" if two.paired else "independent"
-  test = scipy.stats.permutation_test(
-    (two.a_R, two.b_S),
-    lambda a, b, axis: a.mean(axis) - b.mean(axis),
-    permutation_type=kind,
-    vectorized=True,
-    n_resamples=draws,
-    batch=_batch(len(two.a_R) + len(two.b_S)),
-    rng=rng,
-  )
-  return float(test.pvalue)
-
-
-def bootstrap_difference(
-  two: TwoSweeps, rng: np.random.Generator, level: float = 0.95, draws: int = 9999
-) -> Interval:
-  """mean A - mean B with the BCa bootstrap interval (Efron 1987; scipy's `bootstrap`).
-
-  Resamples pairs, or each sweep alone. Too short for few runs (see the table of
-  coverages): `difference` is the interval to quote. nan below 2 runs and without spread.
-  """
-  found = mean_difference(two)
-  estimate, error = found.estimate, found.error
-  method = f"BCa bootstrap, {'pairs' if two.paired else 'each sweep'}"
-  upper_tail(level)
-  if math.isnan(error):
-    return Interval(float(estimate), math.nan, math.nan, level, method)
-  data = (two.a_R - two.b_S,) if two.paired else (two.a_R, two.b_S)
-  result = scipy.stats.bootstrap(
-    data,
-    _mean if two.paired else lambda a, b, axis: a.mean(axis) - b.mean(axis),
-    vectorized=True,
-    n_resamples=draws,
-    batch=_batch(len(two.a_R) + len(two.b_S)),
-    confidence_level=level,
-    rng=rng,
-  )
-  low, high = map(float, result.confidence_interval)
-  return Interval(float(estimate), low, high, level, method)
-
-
-def _mean(values, axis):
-  return values.mean(axis)
-
-
-def _batch(n: int) -> int:
-  return max(1, 4_000_000 // n)
-
-
-def multibootstrap(
-  values_RxE: ArrayLike,
-  values_SxE: ArrayLike,
-  paired: bool,
-  rng: np.random.Generator,
-  level: float = 0.95,
-  draws: int = 1000,
-) -> Contrast:
-  """mean A - mean B for new seeds *and* new examples (Sellam et al., ICLR 2022, section 3).
-
-  Each draw resamples the runs (the same ones in both sweeps if paired, so R = S and row
-  i of both is the same run) and, once for both sweeps, the examples, and takes the
-  difference of the means. Limits are quantiles of the draws; p is twice the smaller
-  share of draws on either side of 0, (1 + count) / (1 + draws), at most 1.
-
-  Args:
-    values_RxE, values_SxE: for each run and example of one test set, its score,
-      such as 1 for right and 0 for wrong.
-
-  Costs two products of (R + S) x E with E x draws. A percentile bootstrap: too short
-  for few runs. nan limits if there is one run or one example.
-  """
-  a, b = np.asarray(values_RxE), np.asarray(values_SxE)
-  if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or (paired and len(a) != len(b)):
-    raise ValueError(f"values must share examples, and runs if paired: {a.shape}, {b.shape}")
-  estimate, method = a.mean() - b.mean(), f"multibootstrap, seeds {'' if paired else 'un'}paired"
-  if min(len(a), len(b), a.shape[1]) < 2:
-    return _contrast(estimate, math.nan, math.nan, math.nan, level, method)
-  examples_ExD = _resample(a.shape[1], draws, rng)
-  runs_RxD = _resample(len(a), draws, rng)
-  runs_SxD = runs_RxD if paired else _resample(len(b), draws, rng)
-  drawn_D = _weighted(a, runs_RxD, examples_ExD) - _weighted(b, runs_SxD, examples_ExD)
-  if not np.isfinite(drawn_D).all():
-    raise ValueError("values of runs and examples must be finite")
-  upper = upper_tail(level)
-  low, high = np.quantile(drawn_D, [1 - upper, upper])
-  sides = min(np.count_nonzero(drawn_D <= 0), np.count_nonzero(drawn_D >= 0))
-  return _contrast(estimate, low, high, min(1, 2 * (1 + sides) / (1 + draws)), level, method)
-
-
-def _weighted(values_RxE, runs_RxD, examples_ExD) -> np.ndarray:
-  """sum_re runs[r, d] values[r, e] examples[e, d], a few rows at a time to bound the memory."""
-  rows = _batch(values_RxE.shape[1])
-  return sum(
-    (runs_RxD[i : i + rows] * (values_RxE[i : i + rows] @ examples_ExD)).sum(0)
-    for i in range(0, len(values_RxE), rows)
-  )
-
-
-def _resample(n: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-  """float[n, draws]: the share each of n gets in a resample of n with replacement."""
-  return rng.multinomial(n, np.full(n, 1 / n), draws).T / n
-
-
-def cliffs_delta(a_R: ArrayLike, b_S: ArrayLike) -> float:
-  """P(A > B) - P(A < B) over all R S cross pairs (Cliff 1993): -1 to 1, ties count 0.
-
-  An effect size that forgets pairing; for a test see `probability_better`.
-  """
-  share, _, _ = _brunner_munzel(finite_values(a_R), finite_values(b_S))
-  return float(2 * share - 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class StochasticOrder:
-  """Almost stochastic order of A over B; nan if A and B have the same values."""
-
-  violation: float  # 0: A dominates; 1: B dominates; 1/2: neither
-  upper: float  # upper limit of the violation at `level`; A is better if below the threshold
-  level: float
-
-
-def almost_stochastic_order(
-  two: TwoSweeps, rng: np.random.Generator, level: float = 0.95, draws: int = 1000
-) -> StochasticOrder:
-  """Share of A's quantile function that lies below B's (del Barrio et al. 2018; Dror et al. 2019).
-
-    ε = ∫_{F⁻¹ < G⁻¹} (F⁻¹ - G⁻¹)² dt / ∫ (F⁻¹ - G⁻¹)² dt      F of A, G of B, t in (0, 1)
-
-  exactly for the step functions of the samples. The upper limit is the paper's
-  ε_min = ε - sqrt((R+S)/RS) σ Φ⁻¹(1 - level), with σ the bootstrap sd of
-  sqrt(RS/(R+S)) (ε* - ε), resampling each sweep alone; ε_min < 1/2 is their criterion.
-
-  Forgets pairing. σ is 0 for samples far apart and unstable for few runs: from a
-  handful of seeds ε_min errs (see the table of false positives).
-  """
-  a, b = two.a_R, two.b_S
-  upper_tail(level)
-  violation = float(_violation(a[None], b[None])[0])
-  block = _batch(len(a) + len(b)) // 4 + 1
-  sizes = [min(block, draws - done) for done in range(0, draws, block)]
-  drawn_D = np.concatenate([_drawn_violation(a, b, size, rng) for size in sizes])
-  drawn_D = drawn_D[np.isfinite(drawn_D)]  # two equal resamples have none
-  if math.isnan(violation):
-    return StochasticOrder(math.nan, math.nan, level)
-  # σ times the root in front of it is the sd of the draws.
-  upper = violation + scipy.stats.norm.ppf(level) * drawn_D.std()
-  return StochasticOrder(violation, float(min(upper, 1)), level)
-
-
-def _drawn_violation(a, b, draws: int, rng: np.random.Generator) -> np.ndarray:
-  drawn_a, drawn_b = (x[rng.integers(len(x), size=(draws, len(x)))] for x in (a, b))
-  return _violation(drawn_a, drawn_b)
-
-
-def _violation(a_DxR: np.ndarray, b_DxS: np.ndarray) -> np.ndarray:
-  """ε of each row: quantile functions are constant between the levels i/R and j/S."""
-  n, m = a_DxR.shape[1], b_DxS.shape[1]
-  ends = np.unique(np.concatenate([np.arange(1, n + 1) * m, np.arange(1, m + 1) * n]))
-  widths, starts = np.diff(ends, prepend=0), np.concatenate([[0], ends[:-1]])
-  gaps = np.sort(a_DxR)[:, starts // m] - np.sort(b_DxS)[:, starts // n]
-  with np.errstate(invalid="ignore"):
-    return (np.minimum(gaps, 0) ** 2 @ widths) / (gaps**2 @ widths)
-
-
-@dataclasses.dataclass(frozen=True)
-class McNemar:
-  """Two single runs on the same examples."""
-
-  only_a: int  # examples only A gets right
-  only_b: int
-  p_value: float
-
-
-def mcnemar(correct_a_E: ArrayLike, correct_b_E: ArrayLike) -> McNemar:
-  """Exact two-sided McNemar test (1947) of two runs' bool[E] on one test set.
-
-  Binomial(only_a + only_b, 1/2). It speaks of new examples for *these two runs*, and
-  says nothing of other seeds: two seeds of one config differ significantly as soon as
-  the test set is large. No discordant example: p = 1.
-  """
-  a, b = np.asarray(correct_a_E, bool), np.asarray(correct_b_E, bool)
-  if a.shape != b.shape or a.ndim != 1:
-    raise ValueError(f"both runs need one value an example: {a.shape}, {b.shape}")
-  only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-  p = scipy.stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
-  return McNemar(only_a, only_b, float(p))

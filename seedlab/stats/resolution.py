@@ -7,17 +7,18 @@ them spoils every interval of a mean, and can only be seen if one is among the r
 """
 
 import dataclasses
-import math
 from decimal import Decimal
 
 import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 
-from seedlab.stats.single import Interval, finite_values, upper_tail
+from seedlab.stats.single import ROUNDING, Interval, finite_values, upper_tail, variance
 
-_ROUNDING = 1e-12  # of the largest value: values nearer to each other are equal
+__all__ = ["Collapse", "collapse", "rate", "step", "variance"]
+
 _NOISE = 1e-6  # of the range: a common step below it is not a grid but rounding
+_FLOAT32 = 2.0**-18  # of the largest value: rounding of multiples of differences of float32
 _DIGITS = 6  # significant digits up to which a number looks printed
 _DISTINCT = 4  # values from which the differences tell a grid by themselves
 SEEN_FROM = 5  # runs below which a collapsed one cannot be told from spread
@@ -39,9 +40,11 @@ def step(values: ArrayLike, examples: int = 0) -> float:
   distinct = np.unique(finite_values(values))
   scale = float(abs(distinct).max())
   apart = np.diff(distinct)
-  apart = apart[apart > _ROUNDING * scale]
+  apart = apart[apart > ROUNDING * scale]
   if len(apart) + 1 >= _DISTINCT:
-    return _common_step(apart, max(_NOISE * float(np.ptp(distinct)), _ROUNDING * scale))
+    short = (distinct == distinct.astype(np.float32)).all()  # kept as float32, as stores do
+    rounding = max(_NOISE * float(np.ptp(distinct)), (_FLOAT32 if short else ROUNDING) * scale)
+    return _common_step(apart, rounding)
   printed = max((_decimals(value) for value in distinct), default=0)
   digits = max((_significant(value) for value in distinct), default=0)
   return 0.0 if digits > _DIGITS else 10.0**-printed
@@ -66,20 +69,6 @@ def _decimals(value: float) -> int:
 
 def _significant(value: float) -> int:
   return len(Decimal(repr(float(value))).normalize().as_tuple().digits)
-
-
-def variance(values_R: ArrayLike, h: float = 0.0) -> float:
-  """s² + h² / 12 (ddof = 1): the variance with that of rounding to a grid of step h added.
-
-  Rounding hides spread where it is small beside h; the added term is the variance of a uniform
-  error over one step (Sheppard 1898, with the sign that keeps intervals honest). nan for one
-  value; 0 where values on no grid are equal up to rounding.
-  """
-  values_R = finite_values(values_R)
-  if len(values_R) < 2:
-    return math.nan
-  spread = np.ptp(values_R) > _ROUNDING * abs(values_R).max()
-  return (float(values_R.var(ddof=1)) if spread else 0.0) + h**2 / 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +98,7 @@ def collapse(values_R: ArrayLike, h: float = 0.0, level: float = 0.95) -> Collap
     rest = ordered[cut:] if 2 * cut < n else ordered[:cut]
     factor = 5 if n < 10 else 3
     if 2 * min(cut, n - cut) < n and gaps[cut - 1] > factor * max(np.ptp(rest), h):
-      if gaps[cut - 1] > _ROUNDING * abs(values_R).max():
+      if gaps[cut - 1] > ROUNDING * abs(values_R).max():
         collapsed_R[order[:cut] if 2 * cut < n else order[cut:]] = True
   return Collapse(collapsed_R, rate(int(collapsed_R.sum()), n, level), n >= SEEN_FROM)
 

@@ -17,6 +17,8 @@ import scipy.special
 import scipy.stats
 from numpy.typing import ArrayLike
 
+ROUNDING = 1e-12  # of the largest value: values nearer to each other are equal
+
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
@@ -25,8 +27,8 @@ class Summary:
   n: int
   mean: float
   sd: float  # ddof = 1; nan for one run
-  sem: float  # sd / sqrt(n); nan for one run
-  low: float  # 95 % interval of the mean; nan for one run
+  sem: float  # with what a grid hides, sqrt((sd^2 + h^2 / 12) / n); nan for one run
+  low: float  # 95 % interval of the mean; nan for one run, and for equal values on no known grid
   high: float
   min: float
   q25: float
@@ -47,35 +49,51 @@ class Interval:
   method: str  # how low and high were found, in words
 
 
-def summary(values_R: ArrayLike) -> Summary:
-  """Location and spread of finite values, float[R].
+def variance(values_R: ArrayLike, h: float = 0.0) -> float:
+  """s² + h² / 12 (ddof = 1): the variance with that of rounding to a grid of step h added.
 
-  The interval is Student's: mean ± t(0.975, R-1) sd / sqrt(R). It covers the
-  mean over all seeds with 95 % for independent runs, exactly if they are
-  normal, approximately by the central limit theorem. Quartiles interpolate
-  linearly between order statistics (type 7 of Hyndman & Fan 1996).
+  Rounding hides spread where it is small beside h; the added term is the variance of a uniform
+  error over one step (Sheppard 1898, with the sign that keeps intervals honest). nan for one
+  value; 0 where values on no grid are equal up to rounding.
+  """
+  values_R = finite_values(values_R)
+  if len(values_R) < 2:
+    return math.nan
+  spread = np.ptp(values_R) > ROUNDING * abs(values_R).max()
+  return (float(values_R.var(ddof=1)) if spread else 0.0) + h**2 / 12
 
-  One run has no sd, standard error or interval (nan); equal values have sd 0
-  and an interval of width 0. A value that is not finite raises ValueError:
-  what a diverged run counts for is for the caller to say.
+
+def summary(values_R: ArrayLike, h: float = 0.0) -> Summary:
+  """Location and spread of finite values, float[R], on a grid of step h (0: on none).
+
+  The interval is Student's with `variance`: mean ± t(0.975, R-1) sqrt((sd² + h²/12) / R). It
+  covers the mean over all seeds with 95 % for independent runs, exactly if they are normal on no
+  grid, approximately by the central limit theorem, and with more on a coarse grid. Quartiles
+  interpolate linearly between order statistics (type 7 of Hyndman & Fan 1996).
+
+  One run has no sd, standard error or interval (nan). Equal values (up to rounding) have sd 0;
+  on a grid their interval is that of what it hides, on none they have no interval (nan).
+  A value that is not finite raises ValueError: what a diverged run counts for is for the
+  caller to say.
   """
   values_R = finite_values(values_R)
   n = len(values_R)
   # Differences from one of the values: equal values give exactly 0, not rounding.
   differences_R = values_R - values_R[0]
   mean = values_R[0] + differences_R.mean()
-  sd = differences_R.std(ddof=1) if n > 1 else math.nan
-  sem = sd / math.sqrt(n)
-  half = scipy.stats.t.ppf(0.975, n - 1) * sem if n > 1 else math.nan
+  sd = math.sqrt(variance(values_R)) if n > 1 else math.nan
+  sem = math.sqrt(variance(values_R, h) / n) if n > 1 else math.nan
+  half = scipy.stats.t.ppf(0.975, n - 1) * sem if sem > 0 else math.nan
   low, q25, median, q75, high = np.quantile(values_R, [0, 0.25, 0.5, 0.75, 1])
-  numbers = [mean, sd, sem, mean - half, mean + half, low, q25, median, q75, high, high - low]
+  gap = high - low if sd > 0 else 0.0
+  numbers = [mean, sd, sem, mean - half, mean + half, low, q25, median, q75, high, gap]
   return Summary(n, *map(float, numbers))
 
 
-def mean_interval(values_R: ArrayLike, level: float = 0.95) -> Interval:
+def mean_interval(values_R: ArrayLike, level: float = 0.95, h: float = 0.0) -> Interval:
   """Mean of finite values with the t interval of `summary`, at any level."""
-  s = summary(values_R)
-  half = scipy.stats.t.ppf(upper_tail(level), s.n - 1) * s.sem if s.n > 1 else math.nan
+  s = summary(values_R, h)
+  half = scipy.stats.t.ppf(upper_tail(level), s.n - 1) * s.sem if s.sem > 0 else math.nan
   return Interval(s.mean, s.mean - half, s.mean + half, level, "t")
 
 
@@ -179,6 +197,25 @@ def distribution_wise_interval(errors_RxE: ArrayLike, level: float = 0.95) -> In
   return Interval(estimate, float(low), float(high), level, method)
 
 
+def distribution_wise_share(own: Interval, independent: float, examples: int) -> Interval:
+  """Share of the variance over runs that new examples would show too, within [0, 1].
+
+    θ / (θ (E-1)/E + c)
+
+  with θ the distribution-wise variance and c the variance if errors were independent, whose sum
+  below the line is the raw variance over runs: the estimate and the limits of θ put through it.
+  c, a mean over all examples, is taken as known, as in the interval of θ.
+
+  Args:
+    own: θ, as `distribution_wise_interval` gives it.
+    independent: c, from `independent_errors_variance`, in the same unit.
+    examples: E.
+  """
+  theta = np.array([own.estimate, own.low, own.high])
+  part = np.clip(theta / (theta * (examples - 1) / examples + independent), 0, 1)
+  return Interval(*part.tolist(), own.level, own.method)
+
+
 def bands(values_RxE: ArrayLike, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
   """Over runs at each evaluation: quantiles float[len(levels), E] and sd float[E] (ddof = 1).
 
@@ -232,16 +269,16 @@ def quantile_interval(values_R: ArrayLike, quantile: float, level: float = 0.95)
   return Interval(float(np.quantile(values_R, quantile)), low, high, level, "order statistics")
 
 
-def interquartile_mean(values_R: ArrayLike, level: float = 0.95) -> Interval:
-  """Mean of the middle half of finite values, float[R].
+def interquartile_mean(values_R: ArrayLike, level: float = 0.95, h: float = 0.0) -> Interval:
+  """Mean of the middle half of finite values, float[R], on a grid of step h (0: on none).
 
   floor(R/4) values are cut from each end, as scipy's `trim_mean` does. The interval
   is Tukey & McLaughlin's (1963): ± t(R - 2 floor(R/4) - 1) s_w / ((1 - 2 c) sqrt(R)), with
-  s_w the sd (ddof = 1) after the cut values are pulled in to the nearest kept one
-  and c = floor(R/4)/R, the share that was cut.
+  s_w the sd (ddof = 1; on a grid the root of `variance`) after the cut values are pulled in to
+  the nearest kept one and c = floor(R/4)/R, the share that was cut.
 
   Assumes independent runs; for skewed ones this mean is not the mean over seeds.
-  One run, or a middle half of equal values, has no interval (nan).
+  One run, or a middle half of equal values on no grid, has no interval (nan).
   """
   values_R = np.sort(finite_values(values_R))
   n = len(values_R)
@@ -249,10 +286,10 @@ def interquartile_mean(values_R: ArrayLike, level: float = 0.95) -> Interval:
   middle = values_R[cut : n - cut]
   winsorised_R = np.clip(values_R, middle[0], middle[-1])
   estimate = float(middle[0] + (middle - middle[0]).mean())
-  half = math.nan
-  if middle[0] < middle[-1]:
+  half, spread = math.nan, math.sqrt(variance(winsorised_R, h)) if n > 1 else 0.0
+  if spread > 0:
     t = scipy.stats.t.ppf(upper_tail(level), len(middle) - 1)
-    half = float(t * winsorised_R.std(ddof=1) * math.sqrt(n) / len(middle))
+    half = float(t * spread * math.sqrt(n) / len(middle))
   return Interval(estimate, estimate - half, estimate + half, level, "Tukey-McLaughlin t")
 
 

@@ -18,7 +18,7 @@ from seedlab import claims, experiment, records, replaying, report, sweeps
 from seedlab.changes import changed
 from seedlab.claims import Claim, Verdict
 from seedlab.config import Config
-from seedlab.errors import UserError
+from seedlab.errors import UserError, counted
 from seedlab.pool import local_pool
 from seedlab.progress import Progress
 from seedlab.studies.study import Study, Sweep
@@ -146,7 +146,8 @@ def _origin(datasets: Mapping[str, xarray.Dataset]) -> str:
   commits = all_of((a["git_commit"] or "no commit")[:12] for a in kept)
   devices = all_of(f["device"].get("model_name", f["device"]["kind"]) for f in fingerprints)
   return (
-    f"{runs:,} runs in {len(datasets)} sweeps, begun {begun[:16].replace('T', ' ')} UTC; seedlab"
+    f"{counted(runs, 'run')} in {counted(len(datasets), 'sweep')}, begun"
+    f" {begun[:16].replace('T', ' ')} UTC; seedlab"
     f" {all_of(a['seedlab_version'] for a in kept)} ({commits}), jax"
     f" {all_of(f['jax'] for f in fingerprints)}, on {devices}. Each sweep's directory says more"
     " (seedlab report) and repeats any run (seedlab replay)."

@@ -96,9 +96,10 @@ def _evidence(datasets, scale: str, given: bool):
 
 
 def _headline(one: measures.Spread) -> str:
-  share = 100 * measures.share_of_variance(one)
+  share = measures.share_interval(one)
+  low, high = f"{100 * share.low:.0f}", f"{100 * share.high:.0f}"
   return (
     f"Luck alone moves the accuracy on digits by {100 * np.ptp(one.last):.2f} points between the"
-    f" best and the worst of {len(one.last):,} seeds; {share:.0f} % of the variance over seeds"
-    " would show on new examples."
+    f" best and the worst of {len(one.last):,} seeds; {100 * share.estimate:.0f} % (95 % interval"
+    f" {low} to {high} %) of the variance over seeds would show on new examples."
   )

@@ -190,6 +190,13 @@ def poked(datasets, name: str, level: float) -> Interval:
   return Interval(*limits, level, "jackknife over pokes, initialisations and seeds")
 
 
+def share_interval(one: Spread) -> Interval:
+  """`share_of_variance` within [0, 1], with the interval of the distribution-wise variance."""
+  own, examples = distribution_wise(one), one.errors.shape[1]
+  independent = one.last.var(ddof=1) - own.estimate * (examples - 1) / examples
+  return single.distribution_wise_share(own, independent, examples)
+
+
 def share_of_variance(one: Spread) -> float:
   """The part of the variance of accuracies that is distribution-wise; 0 where they are equal."""
   own = max(distribution_wise(one).estimate, 0)

@@ -1,0 +1,424 @@
+"""Tables of results as they are printed: means, spreads, numbers of seeds, what is bold.
+
+Long: a row for each benchmark and method, with columns such as benchmark, method, mean, sd, n.
+Wide: a row a method and a column a benchmark, with cells such as `93.1 ± 0.2`. As CSV, TSV, a
+Markdown or LaTeX table, or a DataFrame. Cells stay text until they are read here, since the
+decimals that are printed say how far a number is rounded.
+"""
+
+import csv
+import dataclasses
+import io
+import math
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Literal
+
+import pandas as pd
+
+from seedlab import meanings
+from seedlab.errors import UserError, choice_error
+from seedlab.meanings import Direction
+
+Kind = Literal["sd", "sem", "ci95"]
+KINDS: dict[Kind, str] = {
+  "sd": "standard deviation over seeds",
+  "sem": "standard error of the mean",
+  "ci95": "half-width of a 95 % interval",
+}
+NORMAL_95 = 1.96  # half-width of a 95 % interval in standard errors, where nobody says otherwise
+
+_ROLES = {
+  "method": "method methods model models algorithm algo approach system variant name",
+  "benchmark": "benchmark benchmarks dataset data_set task environment env game",
+  "mean": "mean average avg score value result",
+  "sd": "sd std stdev stddev std_dev standard_deviation",
+  "sem": "sem se stderr std_err std_error standard_error",
+  "ci95": "ci ci95 ci_95 95_ci 95ci half_width halfwidth ci95_half_width ci_half_width",
+  "spread": "spread uncertainty error_bar plus_minus pm",
+  "n": "n seeds n_seeds num_seeds runs n_runs num_runs trials repetitions",
+  "test_size": "test_size n_test test_examples num_test test_set_size",
+}
+_PREFIXED = ("sem", "ci95", "sd", "mean")  # acc_mean and std_acc are columns, too
+_MISSING = {"", "-", "--", "---", "n/a", "na", "nan", "none", "?", "\N{EM DASH}", "\N{EN DASH}"}
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_CELL = re.compile(
+  rf"({_NUMBER})\s*(%)?\s*(?:[±_]\s*({_NUMBER})\s*%?|\(\s*±?\s*({_NUMBER})\s*%?\s*\))?\s*(%)?"
+)
+_BOLD = re.compile(
+  r"\*\*|__|\\(?:textbf|mathbf|boldsymbol|bm|bfseries|bf)(?![a-zA-Z])|<(?:b|strong)>"
+)
+_RULES = re.compile(
+  r"\\(?:top|mid|bottom|h)(?:rule|line)|\\c(?:mid)?(?:rule|line)(?:\(\w*\))?\{[^}]*\}"
+)
+_MARKUP = re.compile(
+  r"\\[a-zA-Z]+|\*\*|</?\w+>|\^\{?[*†‡§]+\}?|[*†‡§^${}~\\]|(?<!\d)__|__(?!\d)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One method on one benchmark."""
+
+  benchmark: str
+  method: str
+  mean: float
+  step: float  # of its last printed digit
+  spread: float  # as printed; nan where there is none
+  spread_step: float
+  kind: Kind | None  # what the spread is; None where there is none
+  n: int | None  # seeds; None where nobody says
+  test_size: int | None
+  bold: bool  # marked so
+  percent: bool  # printed with a % sign
+  where: str  # line of the file and, of a wide table, the column
+
+  def sd(self, kind: Kind | None = None) -> tuple[float, float]:
+    """sd over seeds and the step of its rounding, if the spread is of this kind (else its own).
+
+    A half-width is taken as 1.96 standard errors, which gives the larger sd: from Student's t it
+    would be smaller.
+    """
+    kind = kind or self.kind
+    if self.n is None or kind is None:
+      return math.nan, math.nan
+    scale = {"sd": 1.0, "sem": math.sqrt(self.n), "ci95": math.sqrt(self.n) / NORMAL_95}[kind]
+    return scale * self.spread, scale * self.spread_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Printed:
+  """The entries of a table, in its order, and how it was read."""
+
+  entries: list[Entry]
+  metric: str | None  # the name of the column of means, where it is one
+  better: dict[str, Direction]  # of benchmarks whose heading has an arrow
+  reading: list[str]  # which column was taken as what, in sentences
+
+
+def read(
+  source: str | os.PathLike | pd.DataFrame,
+  *,
+  metric: str | None = None,
+  spread: Kind | None = None,
+  n: int | None = None,
+  test_size: int | None = None,
+) -> Printed:
+  """Reads a table; `spread`, `n` and `test_size` say what none of its columns does.
+
+  `metric` may be the name of the column of means.
+
+  Raises UserError, naming line and column, for what cannot be read or may mean several things.
+  """
+  if spread is not None and spread not in KINDS:
+    raise choice_error("spread", spread, KINDS)
+  for field, number in (("n", n), ("test_size", test_size)):
+    if number is not None and number < 1:
+      raise UserError(f"{field}={number} must be at least 1")
+  frame, lines = _frame(source)
+  if not len(frame):
+    raise UserError("the table has no rows; it needs one for each method")
+  columns = _columns(frame, spread, metric)
+  for field, said in (("n", n), ("test_size", test_size)):
+    if said is not None and field in columns:
+      raise UserError(f"{field}={said} is said twice: the table has a column {columns[field]!r}")
+  others = [str(name) for name in frame.columns if name not in columns.values()]
+  long = bool({"benchmark", "spread", *KINDS} & columns.keys()) or metric in frame.columns
+  if not long and others:
+    columns.pop("mean", None)  # "Average" beside other benchmarks is one of them
+  long = long or "mean" in columns
+  entries = (_long if long else _wide)(frame, lines, columns, spread)
+  entries = [
+    dataclasses.replace(e, n=n or e.n, test_size=test_size or e.test_size) for e in entries
+  ]
+  _refuse_repeats(entries)
+  better: dict[str, Direction] = {}
+  for name in {entry.benchmark for entry in entries}:
+    arrow = re.search(r"(↑|\\uparrow)|(↓|\\downarrow)", name)
+    if arrow:
+      better[name] = "higher" if arrow[1] else "lower"
+  reading = _reading(entries, columns, long)
+  if long and others:
+    reading.append(f"Not read: {_list(others)}.")
+  return Printed(entries, columns.get("mean"), better, reading)
+
+
+def _frame(source: str | os.PathLike | pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+  """Cells as text, and what to call each row in a message."""
+  if isinstance(source, pd.DataFrame):
+    cells = source.astype(object).where(source.notna(), "").astype(str)
+    return cells.rename(columns=_title), [f"row {at}" for at in range(1, len(cells) + 1)]
+  try:
+    text = pathlib.Path(source).read_text("utf-8-sig")
+  except (OSError, UnicodeDecodeError) as error:
+    reason = error.strerror if isinstance(error, OSError) else f"byte {error.start} is not UTF-8"
+    raise UserError(f"{str(source)!r} cannot be read: {reason}") from None
+  suffix = pathlib.Path(source).suffix.lower()
+  if suffix in (".md", ".markdown"):
+    return _rectangle(_markdown(text), str(source))
+  if suffix == ".tex":
+    return _rectangle(_latex(text), str(source))
+  rows = csv.reader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",", strict=True)
+  try:
+    numbered = [(rows.line_num, [cell.strip() for cell in row]) for row in rows if any(row)]
+  except csv.Error as error:
+    raise UserError(f"{str(source)!r}, line {rows.line_num}: {error}") from None
+  return _rectangle(numbered, str(source))
+
+
+def _markdown(text: str) -> list[tuple[int, list[str]]]:
+  rows = []
+  for number, line in enumerate(text.splitlines(), 1):
+    if line.strip().startswith("|"):
+      cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+      if not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
+        rows.append((number, cells))
+  return rows
+
+
+def _latex(text: str) -> list[tuple[int, list[str]]]:
+  """The rows of the first tabular."""
+  text = re.sub(r"(?<!\\)%.*", "", text)
+  start = re.search(r"\\begin\{tabular[x*]?\}", text)
+  offset = start.end() if start else 0
+  stop = text.find(r"\end{tabular", offset)
+  rows = []
+  body = text[offset : stop if stop > 0 else None]
+  for piece in re.finditer(r"(.*?)(?:\\\\(?:\[[^]]*\])?|\Z)", body, re.DOTALL):
+    row = _RULES.sub("", piece[1])
+    cells = [cell.strip() for cell in re.split(r"(?<!\\)&", row)]
+    if len(cells) > 1:
+      number = text.count("\n", 0, offset + piece.end(1)) + 1
+      if "\\multicolumn" in row or "\\multirow" in row:
+        raise UserError(f"line {number}: \\multicolumn and \\multirow cannot be read; write cells")
+      rows.append((number, cells))
+  if rows:  # before the first cell stands the specification of the columns
+    rows[0][1][0] = re.sub(r"^(?:\{[^}]*\}\s*)+(?=\S|$)", "", rows[0][1][0])
+  return rows
+
+
+def _rectangle(
+  numbered: Sequence[tuple[int, list[str]]], source: str
+) -> tuple[pd.DataFrame, list[str]]:
+  if not numbered:
+    raise UserError(
+      f"{source!r} holds no table: CSV or TSV whose first line names the columns, lines of"
+      " | cells | in .md, a tabular in .tex"
+    )
+  (_, head), *rows = numbered
+  for number, row in rows:
+    if len(row) != len(head):
+      raise UserError(f"{source!r}, line {number}: {len(row)} cells under {len(head)} headings")
+  frame = pd.DataFrame([row for _, row in rows], columns=[_title(name) for name in head], dtype=str)
+  return frame, [f"line {number}" for number, _ in rows]
+
+
+def _title(name: object) -> str:
+  """A heading without markup."""
+  text = re.sub(r"\\(up|down)arrow", lambda arrow: {"up": "↑", "down": "↓"}[arrow[1]], str(name))
+  text = re.sub(r"\\[a-zA-Z]+|\*\*|[{}$]|</?\w+>", "", text).replace("\\", "")
+  return " ".join(text.split())
+
+
+def _columns(frame: pd.DataFrame, spread: Kind | None, metric: str | None) -> dict[str, str]:
+  """Role -> column, of the roles that are found; UserError where several would do."""
+  names = [str(name) for name in frame.columns]
+  repeated = sorted({name for name in names if names.count(name) > 1})
+  if repeated:
+    raise UserError(f"column {repeated[0]!r} occurs more than once; name every column differently")
+  found = {
+    role: [name for name in names if _plain(name) in words.split()]
+    for role, words in _ROLES.items()
+  }
+  if metric in names:
+    found["mean"] = [metric]
+  for role in _PREFIXED:
+    if not found[role]:
+      words = _ROLES[role].split()
+      found[role] = [name for name in _untaken(names, found) if _affixed(_plain(name), words)]
+  if not found["mean"] and (found["benchmark"] or any(found[kind] for kind in KINDS)):
+    found["mean"] = [name for name in _untaken(names, found) if meanings.better(name)]
+  kinds = [kind for kind in (*KINDS, "spread") if found[kind]]
+  if spread in kinds and len(kinds) > 1:
+    kinds = [spread]  # the table prints several; the user chose
+  if len(kinds) > 1 or any(len(found[kind]) > 1 for kind in kinds):
+    several = _list([name for kind in kinds for name in found[kind]])
+    raise UserError(
+      f"several columns may be the spread: {several}; say which with --spread=sd, sem or ci95, or"
+      " leave one column out"
+    )
+  for kind in KINDS:
+    if kind not in kinds:
+      found[kind] = []
+  for role in _ROLES:
+    if len(found[role]) > 1:
+      raise UserError(
+        f"several columns may be the {role}: {_list(found[role])}; rename or leave out all but one"
+      )
+  return {role: columns[0] for role, columns in found.items() if columns}
+
+
+def _untaken(names: Sequence[str], found: dict[str, list[str]]) -> list[str]:
+  taken = {name for columns in found.values() for name in columns}
+  return [name for name in names if name not in taken]
+
+
+def _plain(name: str) -> str:
+  return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def _affixed(name: str, words: Sequence[str]) -> bool:
+  return any(name.endswith(f"_{word}") or name.startswith(f"{word}_") for word in words)
+
+
+def _list(names: Sequence[str]) -> str:
+  return ", ".join(repr(name) for name in names)
+
+
+def _long(
+  frame: pd.DataFrame, lines: Sequence[str], columns: dict[str, str], spread: Kind | None
+) -> list[Entry]:
+  for role in ("method", "mean"):
+    if role not in columns:
+      raise UserError(
+        f"no column is the {role}; call one {role!r} (columns: {_list([*frame.columns])})"
+      )
+  kind: Kind | None = next((kind for kind in KINDS if kind in columns), None)
+  if kind and spread and kind != spread:
+    raise UserError(
+      f"spread={spread!r} contradicts column {columns[kind]!r}, whose name says {kind!r}"
+    )
+  entries = []
+  for line, (_, row) in zip(lines, frame.iterrows(), strict=True):
+    cell = _cell(row[columns["mean"]], f"{line}, column {columns['mean']!r}", spread)
+    if cell is None:
+      continue
+    column = columns.get(kind or "spread")
+    if column is not None:
+      where = f"{line}, column {column!r}"
+      if not math.isnan(cell.spread):
+        raise UserError(f"{line}: a spread in column {columns['mean']!r} and one in {column!r}")
+      if kind is None and spread is None:
+        raise UserError(f"column {column!r}: {_WHICH}")
+      own = _cell(row[column], where, spread)
+      if own is not None:
+        _refuse_negative(own.mean, where)
+        cell = dataclasses.replace(
+          cell, spread=own.mean, spread_step=own.step, kind=kind or spread
+        )
+    benchmark = row[columns["benchmark"]].strip() if "benchmark" in columns else ""
+    entries.append(_entry(dataclasses.replace(cell, where=line), benchmark, row, columns))
+  return entries
+
+
+def _wide(
+  frame: pd.DataFrame, lines: Sequence[str], columns: dict[str, str], spread: Kind | None
+) -> list[Entry]:
+  method = columns.setdefault("method", str(frame.columns[0]))
+  benchmarks = [str(name) for name in frame.columns if name not in columns.values()]
+  if not benchmarks:
+    raise UserError(f"no column holds results beside {_list([*columns.values()])}")
+  entries = []
+  for benchmark in benchmarks:
+    for line, (_, row) in zip(lines, frame.iterrows(), strict=True):
+      where = f"{line}, column {benchmark!r}"
+      cell = _cell(row[benchmark], where, spread)
+      if cell is not None:
+        entries.append(_entry(cell, benchmark, row, {**columns, "method": method}))
+  return entries
+
+
+_WHICH = (
+  "is the spread a standard deviation over seeds, a standard error or the half-width of a 95 %"
+  " interval? Say it with --spread=sd, sem or ci95"
+)
+
+
+def _cell(text: str, where: str, spread: Kind | None) -> Entry | None:
+  """An entry with what a cell says, mean ± spread; None where it is empty."""
+  bold = bool(_BOLD.search(text))
+  plain = re.sub(r"\\pm(?![a-zA-Z])|\+/-|\+-|&plusmn;", "±", text.replace("\N{MINUS SIGN}", "-"))
+  plain = plain.replace(r"\%", "%")
+  plain = _MARKUP.sub(" ", plain)
+  plain = re.sub(r"_\s*±", "±", plain).strip()
+  if plain.lower() in _MISSING:
+    return None
+  match = _CELL.fullmatch(plain)
+  if not match:
+    comma = "; write a decimal point and no thousands" if "," in plain else ""
+    raise UserError(f"{where}: {text.strip()!r} cannot be read as a mean or 'mean ± spread'{comma}")
+  mean, sign, after, inside, sign2 = match.groups()
+  printed = after or inside
+  if inside and "." in mean and "." not in inside:
+    raise UserError(f"{where}: {text.strip()!r} may mean ± {inside} or so many of the last digits")
+  if printed and spread is None:
+    raise UserError(f"{where}: {text.strip()!r}: {_WHICH}")
+  width, width_step = (float(printed), _step(printed)) if printed else (math.nan, math.nan)
+  _refuse_negative(width, where)
+  kind = spread if printed else None
+  return Entry(
+    "", "", float(mean), _step(mean), width, width_step, kind, None, None, bold,
+    bool(sign or sign2), where,
+  )  # fmt: skip
+
+
+def _refuse_negative(spread: float, where: str) -> None:
+  if spread < 0:
+    raise UserError(f"{where}: a spread is never negative, but this one is {spread:g}")
+
+
+def _step(number: str) -> float:
+  """Of the last printed digit: 0.01 for 93.10."""
+  exponent = Decimal(number).as_tuple().exponent
+  return float(Decimal(1).scaleb(int(exponent)))
+
+
+def _entry(cell: Entry, benchmark: str, row: pd.Series, columns: dict[str, str]) -> Entry:
+  where = cell.where
+  method = _title(row[columns["method"]])
+  if not method:
+    raise UserError(f"{where}: the method has no name in column {columns['method']!r}")
+  if not math.isfinite(cell.mean):
+    raise UserError(f"{where}: the mean is too large a number")
+  counts = {}
+  for role in ("n", "test_size"):
+    text = row[columns[role]].strip().replace(",", "") if role in columns else ""
+    if text.lower() in _MISSING:
+      continue
+    number = re.fullmatch(r"(\d+)(?:\.0*)?", text)
+    if not number or not int(number[1]):
+      raise UserError(
+        f"{where}: {columns[role]!r} must be a whole number of at least 1, not {text!r}"
+      )
+    counts[role] = int(number[1])
+  return dataclasses.replace(
+    cell, benchmark=benchmark, method=method, n=counts.get("n"), test_size=counts.get("test_size")
+  )
+
+
+def _refuse_repeats(entries: Sequence[Entry]) -> None:
+  if not entries:
+    raise UserError("the table holds no mean")
+  seen: dict[tuple[str, str], str] = {}
+  for entry in entries:
+    key = entry.benchmark, entry.method
+    if key in seen:
+      on = f" on {entry.benchmark!r}" if entry.benchmark else ""
+      raise UserError(
+        f"{entry.where}: {entry.method!r}{on} was there before, in {seen[key]}; give each method"
+        " one row, and other benchmarks a column 'benchmark'"
+      )
+    seen[key] = entry.where
+
+
+def _reading(entries: Sequence[Entry], columns: dict[str, str], long: bool) -> list[str]:
+  methods = {entry.method for entry in entries}
+  benchmarks = {entry.benchmark for entry in entries}
+  plural = "s" * (len(benchmarks) != 1)
+  taken = [f"{column!r} as {KINDS.get(role, role)}" for role, column in columns.items()]  # type: ignore[call-overload]
+  said = f"{len(entries)} means of {len(methods)} methods on {len(benchmarks)} benchmark{plural}"
+  layout = "a row for each benchmark and method" if long else "a column for each benchmark"
+  return [f"Read {said}, {layout}.", f"Columns: {', '.join(taken)}."]

@@ -1,0 +1,232 @@
+"""What is said of several tasks: for the terminal, for a paper, on a page, for machines."""
+
+import math
+import textwrap
+from typing import Any
+
+from bokeh.models.layouts import LayoutDOM
+
+from seedlab.aggregates import Aggregate, Standing
+from seedlab.findings import counted
+from seedlab.report import charts, words
+from seedlab.report import latex as tex
+from seedlab.report import markdown as md
+from seedlab.report.markup import escape, plain_table
+from seedlab.report.markup import section as page_section
+from seedlab.stats.many import Estimate
+from seedlab.stats.single import Interval
+
+
+def text(found: Aggregate, details: bool = False) -> str:
+  """A table of the variants, the probabilities of improvement, and what they do not say.
+
+  Args:
+    details: also the percentile intervals, as rliable gives them.
+  """
+  parts = [_fill(_scope(found))]
+  if found.standings:
+    parts.append(_aligned(rows(found)))
+    if found.improvements:
+      parts.append(_aligned(_improvement_rows(found)))
+    if details:
+      parts.append(_aligned(_percentile_rows(found)))
+  notes = "\n".join(_fill(note, "- ") for note in _sentences(found)[1:])
+  return "\n\n".join(part for part in [*parts, notes] if part)
+
+
+def markdown(found: Aggregate) -> str:
+  """Sentences and a table with the probability of improvement as its last column, for a paper."""
+  if not found.standings:
+    return "\n\n".join(map(md.paragraph, _sentences(found)))
+  return md.document(_sentences(found), _paper_rows(found))
+
+
+def latex(found: Aggregate) -> str:
+  """The same for LaTeX with booktabs."""
+  if not found.standings:
+    return "\n\n".join(map(tex.escaped, _sentences(found)))
+  return tex.document(_sentences(found), _paper_rows(found))
+
+
+def section(found: Aggregate) -> str:
+  """Of a page: the table, and what it does not say."""
+  notes = "".join(f"<li>{escape(note)}" for note in _sentences(found)[1:])
+  head, *body = _paper_rows(found)
+  table = plain_table(head, body) if body else ""
+  return page_section(
+    f"Over {counted(len(found.tasks), 'task')}",
+    f'<p>{escape(_scope(found))}</p>{table}<div class="card"><ul>{notes}</ul></div>',
+  )
+
+
+def profiles(found: Aggregate) -> tuple[LayoutDOM, str, str] | None:
+  """The performance profiles with pointwise limits: figure, text instead of it, caption.
+
+  None where no variant holds every task.
+  """
+  if not found.standings:
+    return None
+  drawn = []
+  for number, one in enumerate(found.standings):
+    p = one.profile
+    dash = ("solid", "dashed", "dotted")[number // 5 % 3]
+    drawn.append(
+      charts.Line(one.name, number % 5, dash, p.thresholds_L, p.share_L, p.low_L, p.high_L)
+    )
+  kind = "below" if found.better < 0 else "above"
+  label = found.metric.replace("_", " ") + ", %" * found.percent
+  plot = charts.lines(drawn, label, f"share of runs {kind}", x_axis="linear")
+  about = (
+    f"Performance profiles: share of runs {kind} each {label}, mean over"
+    f" {counted(len(found.tasks), 'task')}"
+  )
+  names = ", ".join(one.name for one in found.standings)
+  return plot, f"{about}, of {names}.", f"{about}, with 95 % limits at each threshold."
+
+
+def rows(found: Aggregate) -> list[tuple[str, ...]]:
+  """Header and a row for each variant: runs a task, and the aggregates with their intervals."""
+  gap = any(one.gap for one in found.standings)
+  unit = ", %" * found.percent
+  head = ["variant", "runs a task", f"IQM{unit}", f"mean{unit}", f"median{unit}"]
+  if gap:
+    head.append(f"optimality gap to {found.gamma:g}")
+  table = [tuple(head)]
+  for one in found.standings:
+    estimates = [one.iqm, one.mean, one.median, *([one.gap] if gap else [])]
+    cells = [_cell(found, e.interval) if e else "-" for e in estimates]
+    table.append((one.name, _runs(one), *cells))
+  return table
+
+
+def json_values(found: Aggregate) -> dict[str, Any]:
+  """Everything as JSON values, in display units; nan is null."""
+  return {
+    "metric": found.metric,
+    "unit": "%" if found.percent else found.unit.strip() or None,
+    "better": {1: "higher", -1: "lower", 0: None}[found.better],
+    "tasks": list(found.tasks),
+    "gamma": found.gamma,
+    "variants": [
+      {
+        "name": one.name,
+        "runs": list(one.runs),
+        "lost": one.lost,
+        "missing": one.missing,
+        "mean": _estimate(one.mean),
+        "median": _estimate(one.median),
+        "iqm": _estimate(one.iqm),
+        "optimality_gap": _estimate(one.gap) if one.gap else None,
+        "profile": {
+          "thresholds": one.profile.thresholds_L.tolist(),
+          "share_better": one.profile.share_L.tolist(),
+          "low": [_number(value) for value in one.profile.low_L],
+          "high": [_number(value) for value in one.profile.high_L],
+        },
+      }
+      for one in found.standings
+    ],
+    "improvements": [
+      {"variant": one.variant, "baseline": one.baseline, **_estimate(one.probability)}
+      for one in found.improvements
+    ],
+    "left_out": {name: list(lacking) for name, lacking in found.left_out},
+    "notes": list(found.notes),
+  }
+
+
+def _scope(found: Aggregate) -> str:
+  tasks = ", ".join(found.tasks[:4]) + (", ..." if found.tasks[4:] else "")
+  return (
+    f"Over {counted(len(found.tasks), 'task')} ({tasks}), each weighing the same. It speaks of new"
+    " seeds on these tasks, not of other tasks, and is no verdict; 95 % intervals."
+  )
+
+
+def _sentences(found: Aggregate) -> list[str]:
+  return [_scope(found), *found.notes, *_about_gap(found)]
+
+
+def _paper_rows(found: Aggregate) -> list[tuple[str, ...]]:
+  """`rows` with P(better than the baseline) as the last column, where there is one."""
+  if not found.improvements:
+    return rows(found)
+  head, *body = rows(found)
+  better = {one.variant: _share(one.probability.interval) for one in found.improvements}
+  kind = "better" if found.better else "higher"
+  title = f"P({kind} than {found.improvements[0].baseline})"
+  return [(*head, title), *((*row, better.get(row[0], "-")) for row in body)]
+
+
+def _about_gap(found: Aggregate) -> list[str]:
+  if not any(one.gap for one in found.standings):
+    return []
+  return [
+    f"The optimality gap is how far scores fall short of {found.gamma:g}, scores above it counting"
+    f" as {found.gamma:g}: it says something where they are normalised so that this is the aim."
+  ]
+
+
+def _runs(one: Standing) -> str:
+  low, high = min(one.runs), max(one.runs)
+  return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _improvement_rows(found: Aggregate) -> list[tuple[str, ...]]:
+  kind = "better" if found.better else "higher"
+  return [
+    (f"P({one.variant} {kind} than {one.baseline})", _share(one.probability.interval))
+    for one in found.improvements
+  ]
+
+
+def _percentile_rows(found: Aggregate) -> list[tuple[str, ...]]:
+  table = []
+  for one in found.standings:
+    for label, estimate in (("IQM", one.iqm), ("mean", one.mean), ("median", one.median)):
+      shown = _cell(found, estimate.percentile)
+      table.append((f"{label} of {one.name}, percentile bootstrap", shown))
+  for better in found.improvements:
+    shown = _share(better.probability.percentile)
+    table.append((f"improvement of {better.variant}, percentile bootstrap", shown))
+  return table
+
+
+def _share(interval: Interval) -> str:
+  if math.isnan(interval.low):
+    return f"{interval.estimate:.2f} (no interval)"
+  return f"{interval.estimate:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+
+
+def _cell(found: Aggregate, interval: Interval) -> str:
+  scale = (interval.high - interval.low) / 4
+  shown = [words.number(found, x, scale) for x in (interval.estimate, interval.low, interval.high)]
+  if math.isnan(interval.low):
+    return f"{shown[0]} (no interval)"
+  return f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+  both = {
+    key: {
+      "low": _number(interval.low),
+      "high": _number(interval.high),
+      "level": interval.level,
+      "method": interval.method,
+    }
+    for key, interval in (("interval", estimate.interval), ("percentile", estimate.percentile))
+  }
+  return {"estimate": _number(estimate.interval.estimate), **both}
+
+
+def _number(value: float) -> float | None:
+  return float(value) if math.isfinite(value) else None
+
+
+def _aligned(table: list[tuple[str, ...]]) -> str:
+  widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+  return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in table)
+
+
+def _fill(sentence: str, start: str = "") -> str:
+  return textwrap.fill(sentence, 96, initial_indent=start, subsequent_indent=" " * len(start))

@@ -1,0 +1,252 @@
+"""Which column of a table is what: variant, seed, task, step and metric, as named or as recognised.
+
+A role is recognised by the whole name of a column (or its part behind the last point or stroke, as
+in config.seed). Where several columns could have a role, nothing is guessed: the error lists them
+and the flag that says it. What is known to be bookkeeping is never the metric.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from seedlab import meanings
+from seedlab.errors import UserError, choice_error
+from seedlab.tables import cells
+
+ROLES: Mapping[str, tuple[str, ...]] = {
+  "variant": (
+    *("variant", "method", "model", "algorithm", "algo", "config", "group", "arm", "condition"),
+    *("name", "run_name", "experiment", "exp_name"),
+  ),
+  "seed": ("seed", "random_seed", "rng_seed", "seed_id", "run", "trial"),
+  "task": (
+    *("task", "dataset", "data_set", "env", "env_id", "env_name", "environment", "game"),
+    "benchmark",
+  ),
+}
+# From the finest to the coarsest: a log often has several, and the first is taken.
+STEPS = (
+  *("global_step", "step", "iteration", "iter", "timestep", "timesteps", "total_timesteps"),
+  *("env_step", "env_steps", "update", "epoch"),
+)
+_NAMES_OF_RUNS = ("name", "run_name")
+_BOOKKEEPING = frozenset(
+  "time times timestamp runtime seconds secs sec ms minutes hours duration date datetime created"
+  " updated wall walltime version sha commit hash id uuid pid host hostname gpu gpus device memory"
+  " mem flops epoch epochs step steps iteration iterations iter iters timestep timesteps index"
+  " repeat rep replicate user note notes comment comments tags"
+  " sweep path url file folder state status job name run"
+  " trial".split()
+)
+_SETTINGS = frozenset(
+  "lr momentum wd decay size width depth layers hidden dropout temperature rate params parameters"
+  " num count optimizer schedule scheduler warmup batch".split()
+)
+_NONE, _COLUMNS = "none", "columns"  # of --variant: there is none; every column is one
+_SEED_COLUMN = re.compile(r"(seed|run|trial|s|r)?[ _.-]?(\d+)", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+  """The column of each role, None where there is none."""
+
+  variant: str | None
+  seed: str | None
+  task: str | None
+  step: str | None
+  metric: str
+  bookkeeping: tuple[str, ...]  # recognised as such
+  others: tuple[str, ...]  # neither
+  unsaid: bool = False  # no column is the variant, and nobody said that there is none
+
+
+@dataclasses.dataclass(frozen=True)
+class Wide:
+  """A table of which several columns hold the values of one metric."""
+
+  columns: tuple[str, ...]
+  by: str  # what tells these columns apart: variant or seed
+  names: tuple[str, ...]  # its value for each column
+  seeded: bool  # the names of the columns say that their numbers are seeds
+
+
+def key(name: str) -> str:
+  """The name that roles are recognised by: of `config/random-seed` it is random_seed."""
+  return re.sub(r"[\s_-]+", "_", re.split(r"[./]", name.strip())[-1].lower()).strip("_")
+
+
+def named(frame: pd.DataFrame, role: str, said: str | None) -> str | None:
+  """The column that is said to have a role, or the one recognised; None where there is none.
+
+  Raises UserError for an unknown column and where several could have it.
+  """
+  if said is not None:
+    if said in frame:
+      return said
+    if said == _NONE:
+      return None
+    raise choice_error(role, said, frame.columns)
+  found = [name for name in frame if key(name) in ROLES[role]]
+  exact = [name for name in found if name.lower() == role]
+  if len(exact) == 1:
+    return exact[0]
+  written = {name: set(cells.text(frame[name])) for name in found}
+  found = [name for name in found if written[name] != {""}]
+  if len(found) > 1:  # a column with one value does not tell rows apart
+    found = [name for name in found if len(written[name]) > 1] or found
+    found = [name for name in found if not names_runs(frame, name)] or found
+  if len(found) > 1:
+    raise UserError(
+      f"columns {' and '.join(found)} could each be the {role}; name one with --{role}={found[0]}"
+    )
+  return found[0] if found else None
+
+
+def names_runs(frame: pd.DataFrame, column: str) -> bool:
+  """Whether a column holds names of single runs, as Weights & Biases gives them."""
+  written = cells.text(frame[column])
+  return key(column) in _NAMES_OF_RUNS and 1 < len(written) == len(set(written))
+
+
+def step_of(frame: pd.DataFrame, at: str | None) -> str | None:
+  """The column of steps: that which --at=NAME:N names, else the finest that is recognised."""
+  if at and ":" in at and not at.startswith("best:"):
+    name = at.rpartition(":")[0]
+    if name in frame:
+      return name
+  by_key = {key(name): name for name in reversed(list(frame.columns))}
+  found = next((by_key[step] for step in STEPS if step in by_key), None)
+  return found if found is None or cells.text(frame[found]).any() else None
+
+
+def is_bookkeeping(name: str) -> bool:
+  """Whether a name says that its numbers are times, counters, or the like and no outcome."""
+  words = set(meanings.words(name))
+  outcome = words & (meanings.HIGHER | meanings.LOWER)
+  return name.startswith("_") or (bool(words & _BOOKKEEPING) and not outcome)
+
+
+def is_setting(name: str) -> bool:
+  """Whether a name says that its values were chosen and not measured."""
+  words = set(meanings.words(name))
+  above = re.split(r"[./]", name.lower())[0]
+  outcome = words & (meanings.HIGHER | meanings.LOWER)
+  return above in ("config", "hparams") or (bool(words & _SETTINGS) and not outcome)
+
+
+def numeric(frame: pd.DataFrame, comma: bool) -> list[str]:
+  """Columns of which at least half of the cells that say something are numbers."""
+  found = []
+  for name in frame:
+    read = cells.numbers(frame[name], comma)
+    unclear = sum(map(cells.may_be_number, cells.text(frame[name])[read.wrong_R]))
+    numbers = int((~np.isnan(read.value_R)).sum()) + unclear
+    if numbers and numbers >= int(read.wrong_R.sum()) - unclear:
+      found.append(name)
+  return found
+
+
+def metric_of(frame: pd.DataFrame, comma: bool, taken: list[str], said: str | None) -> str:
+  """The metric: as named, or the one column of numbers that is no bookkeeping.
+
+  Of several, the only one whose name is a known outcome (`meanings`). Raises UserError where that
+  leaves none or more than one.
+  """
+  rest = [name for name in frame if name not in taken]
+  if said is not None:
+    if said not in rest:
+      raise choice_error("metric", said, rest)
+    return said
+  found = numeric(frame[rest], comma)
+  bare = [name for name in found if not is_bookkeeping(name) and not is_setting(name)]
+  if len(bare) > 1:
+    varied = [
+      name
+      for name in bare
+      if meanings.better(name) or not _is_constant_or_counter(frame[name], comma)
+    ]
+    bare = varied or bare
+  if len(bare) > 1:
+    known = [name for name in bare if meanings.better(name)]
+    bare = known if len(known) == 1 else bare
+  if len(bare) == 1:
+    return bare[0]
+  if bare:
+    raise UserError(
+      f"columns {', '.join(bare)} could each be the metric; name one with --metric={bare[0]}"
+    )
+  if found:
+    raise UserError(
+      f"only what looks like bookkeeping or settings holds numbers ({', '.join(found)}); name the"
+      f" metric with --metric={found[0]}"
+    )
+  shown = ", ".join(map(str, frame.columns))
+  raise UserError(
+    f"columns={shown} of {len(frame):,} row{'s' * (len(frame) != 1)}: none holds the numbers of a"
+    " metric; a table has a column variant, a column seed and one of numbers, and a row for each"
+    " run"
+  )
+
+
+def _is_constant_or_counter(column: pd.Series, comma: bool) -> bool:
+  value_R = cells.numbers(column, comma).value_R
+  value_R = value_R[~np.isnan(value_R)]
+  if len(value_R) < 2:
+    return False
+  apart = np.diff(value_R)
+  return bool((apart == 0).all() or (len(value_R) > 2 and (apart == 1).all()))
+
+
+def wide(
+  frame: pd.DataFrame, comma: bool, variant: str | None, seed: str | None, metric: str | None
+) -> Wide | None:
+  """How a table is wide, if it is: a column for each seed, or one for each variant.
+
+  A column for each variant is recognised where no column names the variant, the names of at least
+  two columns of numbers are no known outcomes, and their medians are within a factor of two;
+  `variant="columns"` says it.
+  """
+  if metric in frame:
+    return None
+  numbered = {name: _SEED_COLUMN.fullmatch(name) for name in frame}
+  matches = {name: match for name, match in numbered.items() if match}
+  prefixes = {(match[1] or "").lower() for match in matches.values()}
+  if len(matches) > 1 and len(prefixes) == 1 and seed is None:
+    names = tuple(match[2] for match in matches.values())
+    return Wide(tuple(matches), "seed", names, prefixes <= {"seed", "s"})
+  told = variant == _COLUMNS and _COLUMNS not in frame
+  if not told and (variant is not None or metric is not None):
+    return None
+  if not told and named(frame, "variant", None) is not None:
+    return None
+  known = [named(frame, role, said) for role, said in (("seed", seed), ("task", None))]
+  rest = [name for name in frame if name not in known and not is_bookkeeping(name)]
+  found = tuple(name for name in numeric(frame[rest], comma) if not is_setting(name))
+  if told and not found:
+    raise UserError("variant=columns: no column of the table holds numbers; name one column")
+  if not told and not _alike(frame, comma, found, known[0]):
+    return None
+  return Wide(found, "variant", found, True)
+
+
+def _alike(frame: pd.DataFrame, comma: bool, found: tuple[str, ...], seed: str | None) -> bool:
+  if len(found) < 2 or seed is None or step_of(frame, None) is not None:
+    return False
+  if any(set(meanings.words(n)) & (meanings.HIGHER | meanings.LOWER) for n in found):
+    return False
+  middles = [abs(np.nanmedian(cells.numbers(frame[name], comma).value_R)) for name in found]
+  return max(middles) <= 2 * min(middles)
+
+
+def melted(frame: pd.DataFrame, how: Wide, metric: str) -> tuple[pd.DataFrame, np.ndarray]:
+  """The wide table with a row for each value, and the row each came from; columns stay together."""
+  others = [name for name in frame if name not in how.columns]
+  rows = np.tile(np.arange(len(frame)), len(how.columns))
+  found = frame[others].iloc[rows].reset_index(drop=True)
+  found[how.by] = np.repeat(np.array(how.names, object), len(frame))
+  values = [frame[name].astype(object) for name in how.columns]
+  found[metric] = pd.concat(values, ignore_index=True)
+  return found, rows
