@@ -254,6 +254,8 @@ def _compared(sources: list[Source], options: Mapping[str, Any]) -> Verdicts:
       found = comparisons.compare([sources[n] for n in rest], **_named(options, *rest[1:]))
   judgements = []
   if found:
+    kept = [n for n in range(len(sources)) if n not in reasons]
+    found = _with_names(found, [sources[n] for n in kept], _named(options, *kept[1:]).get("names"))
     rows = report.comparison_json(found)["comparisons"]
     numbers = [{k: v for k, v in row.items() if k != "sentence"} for row in rows]
     judgements = [_of_pair(*one) for one in zip(found.pairs, numbers, strict=True)]
@@ -266,6 +268,28 @@ def _compared(sources: list[Source], options: Mapping[str, Any]) -> Verdicts:
     baseline = names[0] if names else _name(sources[0])
     return Verdicts(options.get("metric", ""), baseline, judgements)
   return Verdicts(found.metric, found.sweeps[0].name, judgements)
+
+
+def _with_names(
+  found: comparisons.Comparison, sources: list[Source], names: Sequence[str] | None
+) -> comparisons.Comparison:
+  """Tables without a variant, which a comparison calls A, B, ..., by the names of their files."""
+  new = {sweep.name: sweep.name for sweep in found.sweeps}
+  if len(found.sweeps) == len(sources):
+    for n, (sweep, source) in enumerate(zip(found.sweeps, sources, strict=True)):
+      unnamed = sweep.name == chr(ord("A") + n % 26) and isinstance(source, str | os.PathLike)
+      new[sweep.name] = names[n] if names else _name(source) if unnamed else sweep.name
+  if len(set(new.values())) < len(new):
+    return found
+
+  def named(sweep: Findings) -> Findings:
+    return dataclasses.replace(sweep, name=new[sweep.name])
+
+  pairs = [
+    dataclasses.replace(pair, baseline=named(pair.baseline), variant=named(pair.variant))
+    for pair in found.pairs
+  ]
+  return dataclasses.replace(found, sweeps=[*map(named, found.sweeps)], pairs=pairs)
 
 
 def _reasons(sources: list[Source], options: Mapping[str, Any]) -> dict[int, str]:

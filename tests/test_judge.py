@@ -61,6 +61,9 @@ def test_outcome_and_status(tmp_path, base, gain, margin, outcome, status):
   assert (only(found).outcome, found.status) == (outcome, status)
   pair = comparisons.compare([base, tmp_path / "c.csv"], margin=margin).pairs[0]
   assert pair.settled == outcome and only(found).numbers["p_value"] == pair.p_value
+  assert (only(found).name, found.baseline) == ("c", "base") and " c " in f" {only(found).sentence}"
+  named = referee.judge(base, tmp_path / "c.csv", margin=margin, names=["old", "new"])
+  assert (only(named).name, only(named).numbers["baseline"]) == ("new", "old")
 
 
 def test_the_status_is_that_of_the_best(tmp_path, base):
