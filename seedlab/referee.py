@@ -130,6 +130,8 @@ def judge(
     _refuse({"target": target, **compared_alone}, "with a ledger")
     return _in_session(sources, said, ledger, (proposals, mode, sigma, floor), digest)
   _refuse(session_alone, "without a ledger")
+  if isinstance(floor, str) and floor == "own":
+    raise UserError("floor='own' is for a ledger; otherwise both sides' own spread is used anyway")
   if target is not None:
     _refuse(compared_alone, "with a target")
     return _against_target(sources, said, target, (sigma, floor))
@@ -330,8 +332,6 @@ def _against_target(
     raise UserError(f"target={target} must be a number in the unit of the metric")
   sweeps = [sweep for n, source in enumerate(sources) for sweep in _sweeps(source, said, n)]
   known = _known(*spread, sweeps[0].metric, _roles(said))
-  if known and not known.spread.df:
-    raise UserError("floor='own' is for a ledger; a target is judged by its own runs anyway")
   df, gaps = known.spread.df if known else 0, []
   for n in sorted({sweep.planned for sweep in sweeps}):
     gap = targets.gap(n, df)

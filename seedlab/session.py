@@ -120,6 +120,11 @@ def so_far(entries: Sequence[Entry]) -> Session:
 
 def same_session(opened: Entry, asked: dict[str, Any]) -> None:
   """Raises UserError if what is asked for differs from what the ledger was opened with."""
+  if opened["_ledger"] != ledger.START["_ledger"]:
+    raise UserError(
+      f"ledger: {opened['_ledger']!r} was written by seedlab {opened.get('seedlab')}, and this is"
+      f" {seedlab.__version__}; install that one to go on"
+    )
   for field, value in asked.items():
     if value is not None and opened[field] != value:
       raise UserError(

@@ -95,6 +95,7 @@ def test_wrong_input_is_no_outcome(tmp_path, base):
     (lambda: referee.judge(base, good, proposals=5), "proposals=5 has no meaning without a ledger"),
     (lambda: referee.judge(base, good, target=3.0, margin=1.0), "margin=1.0 has no meaning"),
     (lambda: referee.judge(base, good, sigma=1.0, floor=base), "sigma"),
+    (lambda: referee.judge(base, good, floor="own"), "floor='own' is for a ledger"),
     (lambda: referee.judge(base, good, sigma=-1.0), "must be a positive number"),
     (lambda: referee.judge(base, tmp_path / "none.csv"), "cannot be read"),
     (lambda: referee.judge(base, good, names=["a"]), "are 1 for 2 sources"),
@@ -358,6 +359,13 @@ def test_an_edited_ledger_is_refused_with_its_line(tmp_path, base, book):
   book.write_text(book.read_text().replace('"decision":"dropped"', '"decision":"kept"'))
   with pytest.raises(UserError, match="line 3 does not follow from line 2"):
     referee.judge(base, tmp_path / "null.csv", ledger=book)
+
+
+def test_a_ledger_of_a_later_release_is_refused(tmp_path, base, book):
+  with ledger.opened(book) as later:
+    later.append({"_ledger": "seedlab session 2", "seedlab": "9.0"})
+  with pytest.raises(UserError, match=r"written by seedlab 9\.0"):
+    referee.judge(base, ledger=book)
 
 
 def test_after_a_keep_the_others_of_the_call_wait(tmp_path, base, book):

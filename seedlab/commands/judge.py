@@ -23,7 +23,7 @@ _TARGET = flags.DEFINE_float("target", None, "judge all against this number, at 
 _MARGIN = flags.DEFINE_float("margin", None, "a difference worth having, in the unit shown")
 _SIGMA = flags.DEFINE_float("sigma", None, "the sd of one run where it is known, in that unit")
 _FLOOR = flags.DEFINE_string(
-  "floor", None, "a sweep or table to learn it from; with --ledger also own: both sides have one"
+  "floor", None, "a sweep or table to learn it from; with --ledger also own: one sd for both sides"
 )
 _LEDGER = flags.DEFINE_string("ledger", None, "the file of a session of proposals; made if absent")
 _PROPOSALS = flags.DEFINE_integer(
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     task=_TASK.value,
     at=_AT.value,
   )
-  print(json.dumps(_values(found), indent=1) if _JSON.value else _text(found))
+  print(json.dumps(_values(found), indent=1, allow_nan=False) if _JSON.value else _text(found))
   return found.status
 
 
