@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import math
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -19,7 +20,8 @@ import pandas as pd
 import scipy.stats
 import xarray
 
-from seedlab import config, findings, judging, records, tables
+from seedlab import aggregates, config, findings, judging, records, tables
+from seedlab.aggregates import Aggregate
 from seedlab.config import STREAMS
 from seedlab.errors import NotComparable, UserError
 from seedlab.findings import Findings, counted
@@ -104,10 +106,16 @@ class Pair:
 
   @property
   def grows(self) -> str:
-    """Whose runs the forecast adds; "" for pairs, which grow together."""
+    """Whose runs the forecast adds; "" for pairs, which grow together.
+
+    Of two independent sweeps the one whose mean is known less well; beside a table's baseline,
+    which counts as finished, the variant.
+    """
     two = self.looks[-1].two
     if two.paired and self.rules.spread is None:
       return ""
+    if self.baseline.dataset is None:
+      return self.variant.name
     errors = [x.var(ddof=1) / len(x) if len(x) > 1 else math.inf for x in (two.a_R, two.b_S)]
     return (self.baseline if errors[1] > errors[0] else self.variant).name
 
@@ -128,6 +136,7 @@ class Comparison:
   pairs: list[Pair]
   differences: list[tuple[str, list[Any]]]  # config field -> its value in each sweep
   ranks: many.Ranks | None  # of three or more sweeps of independent runs, if a direction is known
+  aggregate: Aggregate | None  # over tasks, where there are several
 
   @property
   def margin(self) -> float | None:
@@ -175,18 +184,20 @@ def compare(
   units, or of designs that do not fit.
   """
   sources = [sources] if isinstance(sources, (pd.DataFrame, Table)) else list(sources)
-  _check(sources, better, margin, names, planned_n, looked)
+  _check(sources, better, margin, names)
+  _check_plan(planned_n, looked, sigma is not None or floor is not None)
   roles = {"variant": variant, "seed": seed, "task": task, "at": at}
   sweeps: list[Findings] = []
   for number, source in enumerate(sources):
     given = metric or (sweeps[0].metric if sweeps else None)
-    sweeps += _read(source, given, names[number] if names else "", roles)
+    sweeps += read(source, given, names[number] if names else "", **roles)
   sweeps = _one_direction(_distinct(sweeps), better)
   if planned_n is not None:
     sweeps = _with_plan(sweeps, planned_n)
   matched = _matched(sweeps)
-  rules = Rules(margin, paired, looked, _spread(sigma, floor, sweeps[0].metric, roles))
-  _same_test_set(sweeps)
+  rules = Rules(margin, paired, looked, spread_of(sigma, floor, sweeps[0].metric, **roles))
+  for two in matched:
+    same_test_set(*two)
   looks = [_evidence(*two, _on_grid(rules, two)) for two in matched]
   verdicts = judging.verdicts(looks, sweeps[0].better, margin)
   return Comparison(
@@ -200,18 +211,23 @@ def compare(
     ],
     differences=differing([sweep.record for sweep in sweeps]),
     ranks=_ranks(sweeps),
+    aggregate=aggregates.aggregate(sweeps),
   )
 
 
-def _check(sources, better, margin, names, planned_n, looked: bool) -> None:
+def _check(sources, better, margin, names) -> None:
   if better not in (None, "higher", "lower"):
     raise UserError(f"better={better!r} must be higher or lower")
   if margin is not None and not 0 < margin < math.inf:
     raise UserError(f"margin={margin} must be a positive number in the unit of the metric")
   if names and len(names) != len(sources):
     raise UserError(f"names={','.join(names)} are {len(names)} for {len(sources)} sources")
-  if planned_n is not None and planned_n < 2:
-    raise UserError(f"planned_n={planned_n} must be at least 2")
+
+
+def _check_plan(planned_n: int | None, looked: bool, spread_known: bool) -> None:
+  least = 1 if spread_known else 2
+  if planned_n is not None and planned_n < least:
+    raise UserError(f"planned_n={planned_n} must be at least {least}")
   if planned_n is not None and looked:
     raise UserError(
       f"planned_n={planned_n} and looked exclude each other: seeds that were added until it looked"
@@ -240,12 +256,12 @@ def _matched(sweeps: list[Findings]) -> list[tuple[Findings, Findings]]:
   for sweep in sweeps:
     if sweep.name == sweeps[0].name:
       continue
-    if sweep.task not in base:
-      raise NotComparable(
-        f"task={sweep.task!r}: {sweep.name} has it and {sweeps[0].name}, the baseline, does not;"
-        " leave it out of the table, or run both on it"
-      )
-    pairs.append((base[sweep.task], sweep))
+    if sweep.task in base:  # the aggregates name what the baseline lacks
+      pairs.append((base[sweep.task], sweep))
+  if not pairs and len({sweep.name for sweep in sweeps}) > 1:
+    raise NotComparable(
+      f"{sweeps[0].name}, the baseline, and the other variants share no task; run them on the same"
+    )
   if not pairs:
     raise UserError(
       f"{sweeps[0].name!r} is the only variant; a comparison needs two stores, or a table of two"
@@ -254,27 +270,28 @@ def _matched(sweeps: list[Findings]) -> list[tuple[Findings, Findings]]:
   return pairs
 
 
-def _spread(
-  sigma: float | None, floor: Source | None, metric: str, roles: dict[str, Any]
+def spread_of(
+  sigma: float | None, floor: Source | None, metric: str, **roles: Any
 ) -> Spread | None:
   """What is known of the sd of a run."""
+  named = floor if isinstance(floor, str | os.PathLike) else "(a table or store)"
   if sigma is not None and floor is not None:
-    raise UserError(f"sigma={sigma} and floor={floor} are two noise floors; give one")
+    raise UserError(f"sigma={sigma} and floor={named} are two noise floors; give one")
   if sigma is not None:
     if not 0 < sigma < math.inf:
       raise UserError(f"sigma={sigma} must be a positive number in the unit of the metric")
     return Spread(sigma, math.inf)
   if floor is None:
     return None
-  found = _read(floor, metric, "", roles)
+  found = read(floor, metric, **roles)
   if len(found) != 1:
     names = ", ".join(one.name for one in found)
-    raise UserError(f"floor={floor} holds {len(found)} sweeps ({names}); it must be of one alone")
+    raise UserError(f"floor={named} holds {len(found)} sweeps ({names}); it must be of one alone")
   (one,) = found
   values = one.columns[-1].values
   if not one.independent or len(values) < 3 or not np.ptp(values) > 0:
     raise UserError(
-      f"floor={floor} has {counted(len(values), 'run')} of {one.label} to learn a spread from; it"
+      f"floor={named} has {counted(len(values), 'run')} of {one.label} to learn a spread from; it"
       " needs at least 3 independent ones that differ"
     )
   return Spread(float(values.std(ddof=1)), len(values) - 1)
@@ -303,12 +320,19 @@ def _ranks(sweeps: Sequence[Findings]) -> many.Ranks | None:
   return many.ranks(values, np.random.default_rng(0), paired, LEVEL, draws)
 
 
-def _read(source: Source, metric: str | None, name: str, roles: dict[str, Any]) -> list[Findings]:
+def read(
+  source: Source, metric: str | None = None, name: str = "", **roles: Any
+) -> list[Findings]:
   """The sweeps of a source; `roles` are the keyword arguments of `tables.read`."""
   if isinstance(source, xarray.Dataset):
     return [findings.examine(source, metric, name)]
   if isinstance(source, (pd.DataFrame, Table)) or tables.is_table(source):
-    return findings.examine_table(tables.read(source, metric=metric, **roles))
+    table = tables.read(source, metric=metric, **roles)
+    found = findings.examine_table(table)
+    unnamed = {one.name for one in found} == {""}  # one variant, perhaps on several tasks
+    if unnamed and not name and not isinstance(source, pd.DataFrame):
+      name = pathlib.Path(table.name).stem
+    return [dataclasses.replace(one, name=name) for one in found] if unnamed and name else found
   with records.readable(source):
     return [findings.examine(records.open(source), metric, name or findings.named(source))]
 
@@ -341,24 +365,22 @@ def _one_direction(sweeps: list[Findings], better: Direction | None) -> list[Fin
   return [dataclasses.replace(sweep, better=direction) for sweep in sweeps]
 
 
-def _same_test_set(sweeps: list[Findings]) -> None:
-  first = sweeps[0]
-  for sweep in sweeps[1:]:
-    if sweep.percent != first.percent:
-      raise NotComparable(
-        f"metric={first.metric!r}: {first.name} has fractions and {sweep.name} other numbers; bring"
-        " them to one unit"
-      )
-    sets = (first.test_label_E, sweep.test_label_E)
-    differ = min(map(len, sets)) and not np.array_equal(*sets)
-    # Labels may agree by chance, as those of one test set at two sizes of its images do.
-    if differ or not records.same_evaluation_set(first.dataset, sweep.dataset):
-      sizes = " and ".join(f"{len(labels):,}" for labels in sets)
-      sizes = f" ({sizes} examples)" if min(map(len, sets)) else ""
-      raise NotComparable(
-        f"{first.name} and {sweep.name} were evaluated on different test sets{sizes}: a"
-        " difference between them would not be one of the methods; evaluate both on one set"
-      )
+def same_test_set(first: Findings, sweep: Findings) -> None:
+  if sweep.percent != first.percent:
+    raise NotComparable(
+      f"metric={first.metric!r}: {first.name} has fractions and {sweep.name} other numbers; bring"
+      " them to one unit"
+    )
+  sets = (first.test_label_E, sweep.test_label_E)
+  differ = min(map(len, sets)) and not np.array_equal(*sets)
+  # Labels may agree by chance, as those of one test set at two sizes of its images do.
+  if differ or not records.same_evaluation_set(first.dataset, sweep.dataset):
+    sizes = " and ".join(f"{len(labels):,}" for labels in sets)
+    sizes = f" ({sizes} examples)" if min(map(len, sets)) else ""
+    raise NotComparable(
+      f"{first.name} and {sweep.name} were evaluated on different test sets{sizes}: a"
+      " difference between them would not be one of the methods; evaluate both on one set"
+    )
 
 
 def _evidence(baseline: Findings, variant: Findings, rules: Rules) -> list[Evidence]:

@@ -23,11 +23,12 @@ import scipy.stats
 
 from seedlab.errors import UserError
 from seedlab.findings import Findings, counted
-from seedlab.stats import comparison, crossed, route
+from seedlab.stats import comparison, crossed, proposals, route
 from seedlab.stats.comparison import Contrast, Spread, TwoSweeps
 from seedlab.stats.single import Interval
 
 ALPHA = 0.05  # of all verdicts of a comparison together
+_EXACT = 60  # runs of both up to which the rank sum test counts all arrangements
 Kind = Literal["fixed", "route", "looked", "crossed"]
 Outcome = Literal["better", "worse", "equal", "open", "unknown direction"]
 
@@ -61,7 +62,7 @@ class Verdict:
   outcome: Outcome
   evidence: Evidence  # the look that settled it, else the latest
   level: float  # 1 less the share of the error rate that this variant was judged at
-  judged: Interval  # at that level, or P(better) where ranks were judged
+  judged: Interval  # at that level (equal: 1 - 2 alpha), or P(better) where ranks were judged
 
 
 def is_paired(baseline: Findings, variant: Findings, paired: bool | None) -> bool:
@@ -86,15 +87,16 @@ def is_paired(baseline: Findings, variant: Findings, paired: bool | None) -> boo
 
 
 def _planned(sweep: Findings) -> list[int]:
-  return sweep.design_R[: sweep.planned_n].tolist()
+  """The runs that the design names: of a store its plan, of a table all its seeds."""
+  return sweep.design_R[: sweep.planned_n if sweep.dataset is not None else None].tolist()
 
 
 def outcomes(sweep: Findings) -> np.ndarray:
   """float[planned] in the order of the design: a diverged run without a number is the worst
-  infinity, one of which nothing is known nan; so is a diverged run if the direction is unknown."""
+  infinity (the negative one if the direction is unknown), one of which nothing is known nan."""
   column = sweep.columns[0]
   found = dict(zip(column.runs.tolist(), column.values.tolist(), strict=True))
-  lost = -math.inf * sweep.better if sweep.better else math.nan
+  lost = -math.inf * (sweep.better or 1)
   found = dict.fromkeys(sweep.run_R.tolist(), lost) | found
   values = [found.get(run, math.nan) for run in sweep.design_R.tolist()]
   unknown = max((sweep.planned_n or 0) - len(values), 0)  # planned, and not even in the table
@@ -103,7 +105,20 @@ def outcomes(sweep: Findings) -> np.ndarray:
 
 def all_numbers(baseline: Findings, variant: Findings, paired: bool | None) -> TwoSweeps:
   """Every run of both that has a number, those that no look has reached included."""
-  return with_numbers(*_design(baseline, variant, paired))
+  two = with_numbers(*_design(baseline, variant, paired))
+  if not two.paired:
+    return two
+  there = sum(int(np.isfinite(outcomes(sweep)).sum()) for sweep in (baseline, variant))
+  return dataclasses.replace(two, left_out=there - 2 * len(two.a_R))
+
+
+def paired_runs(baseline: Findings, variant: Findings) -> np.ndarray:
+  """The run numbers of the pairs of `all_numbers`, in its order."""
+  numbers = [
+    set(sweep.design_R[np.isfinite(outcomes(sweep)[: sweep.planned])].tolist())
+    for sweep in (baseline, variant)
+  ]
+  return np.array([run for run in variant.design_R.tolist() if run in numbers[0] & numbers[1]])
 
 
 def _design(
@@ -130,8 +145,7 @@ def evidence(baseline: Findings, variant: Findings, rules: Rules) -> list[Eviden
   if paired:
     planned_a = planned_b = min(planned_a, planned_b, len(a))
   planned_a, planned_b = (_first(plan, rules.spread) for plan in (planned_a, planned_b))
-  there_a, there_b = (max(_prefix(x, s), plan) for x, s, plan in (
-    (a, variant, planned_a), (b, baseline, planned_b)))  # fmt: skip
+  there_a, there_b = max(_prefix(a), planned_a), max(_prefix(b), planned_b)
   if paired:
     both = min(there_a, there_b)
     reached = route.looks(planned_a, both, both, both)
@@ -154,11 +168,9 @@ def _stopped(sweep: Findings) -> bool:
   return sweep.dataset is not None and sweep.planned_n is None
 
 
-def _prefix(values_D: np.ndarray, sweep: Findings) -> int:
+def _prefix(values_D: np.ndarray) -> int:
   """Runs of the design before the first that has not been trained."""
   absent = np.isnan(values_D)
-  if not sweep.better:  # lost runs are nan too
-    absent &= ~np.isin(sweep.design_R[: len(values_D)], sweep.run_R)
   return int(np.argmax(absent)) if absent.any() else len(values_D)
 
 
@@ -212,6 +224,9 @@ def with_numbers(a: np.ndarray, b: np.ndarray, paired: bool) -> TwoSweeps:
 
 
 def _by_ranks(kind: Kind, a, b, two, paired: bool, weight: float, better: int) -> Evidence:
+  if kind == "looked" or not better:  # no rank test here forgives looking again
+    silent = Interval(math.nan, -math.inf, math.inf, 1 - ALPHA, "ranks")
+    return Evidence(kind, True, two, weight, 1.0, 1.0, lambda level: silent)
   a, b = better * a, better * b  # higher is better, and a lost run -inf
 
   def interval(level: float) -> Interval:
@@ -222,9 +237,6 @@ def _by_ranks(kind: Kind, a, b, two, paired: bool, weight: float, better: int) -
     known = better_by_ranks(a[there_a], b[there_b], paired, 1, level)
     return Interval(known.estimate, low.low, high.high, low.level, low.method)
 
-  if kind == "looked" or not better:  # no rank test here forgives looking again
-    silent = Interval(math.nan, -math.inf, math.inf, 1 - ALPHA, "ranks")
-    return Evidence(kind, True, two, weight, 1.0, 1.0, lambda level: silent)
   against, favouring = (better_by_ranks(a, b, paired, side, 1 - ALPHA) for side in (-1, 1))
   p_better = against.p_value if against.estimate > 0.5 else 1.0
   p_worse = favouring.p_value if favouring.estimate < 0.5 else 1.0
@@ -234,9 +246,9 @@ def _by_ranks(kind: Kind, a, b, two, paired: bool, weight: float, better: int) -
 def better_by_ranks(a, b, paired: bool, missing: int, level: float) -> Contrast:
   """P(A better), where missing runs speak for A (`missing` 1) or against it (-1).
 
-  Higher is better, -inf a run that diverged. Two independent sweeps must pass two tests, since
-  each has its weakness: Brunner & Munzel's is too sure of few runs, the rank sum test takes a
-  difference of spreads for one of ranks. p is the larger.
+  Higher is better, -inf a run that diverged. Of two independent sweeps p is that of the rank sum
+  test, whose null hypothesis is one distribution for both; the limits of P(A better) are Brunner
+  & Munzel's, wider for few runs.
   """
   if not min(len(a), len(b)):
     return Contrast(math.nan, 0.0, 1.0, math.nan, level, "ranks")
@@ -246,8 +258,12 @@ def better_by_ranks(a, b, paired: bool, missing: int, level: float) -> Contrast:
   found = comparison.probability_better(two, level)
   if paired or not len(np.unique(np.concatenate([a, b]))) > 1:
     return found
-  ranks = scipy.stats.mannwhitneyu(two.a_R, two.b_S, method="asymptotic")
-  return dataclasses.replace(found, p_value=max(found.p_value, float(ranks.pvalue)))
+  if len(a) + len(b) <= _EXACT:
+    one_sided = (proposals.rank_test(two.a_R, two.b_S), proposals.rank_test(two.b_S, two.a_R))
+    p_value = min(1.0, 2 * min(one_sided))
+  else:
+    p_value = float(scipy.stats.mannwhitneyu(two.a_R, two.b_S, method="asymptotic").pvalue)
+  return dataclasses.replace(found, p_value=p_value)
 
 
 def crossed_evidence(a: np.ndarray, b: np.ndarray, margin: float | None) -> Evidence:
@@ -305,7 +321,7 @@ def verdicts(
   judged = []
   for found, (p, p_equal), alpha in zip(looks, p_values, levels, strict=True):
     outcome: Outcome = "open"
-    shown = found[-1]
+    shown, level = found[-1], 1 - alpha
     if not better:
       outcome = "unknown direction"
     elif p <= alpha:
@@ -313,7 +329,8 @@ def verdicts(
       outcome = "better" if _sign(shown, better) > 0 else "worse"
     elif p_equal <= alpha:
       shown, outcome = min(found, key=lambda e: e.p_equal), "equal"
-    judged.append(Verdict(outcome, shown, 1 - alpha, shown.interval(1 - alpha)))
+      level = 1 - 2 * alpha  # of the interval that two one-sided tests find inside the margin
+    judged.append(Verdict(outcome, shown, 1 - alpha, shown.interval(level)))
   return judged
 
 

@@ -152,7 +152,7 @@ def _sweeps(source: Source, said: Mapping[str, Any], number: int) -> list[Findin
   """One or several of a source, with names that stay the same from call to call."""
   names = said.get("names")
   name = names[number] if names else ""
-  found = comparisons._read(source, said["metric"], name, _roles(said))
+  found = comparisons.read(source, said["metric"], name, **_roles(said))
   if len(found) == 1 and (names or not found[0].name):
     name = names[number] if names else _name(source)
     found = [dataclasses.replace(found[0], name=name)]
@@ -232,7 +232,7 @@ def _known(
     if sigma is not None:
       raise UserError(f"sigma={sigma:g} and floor='own' both say what the spread is; give one")
     return _Known(Spread(0.0, 0), "own")
-  found = comparisons._spread(sigma, floor, metric, roles)
+  found = comparisons.spread_of(sigma, floor, metric, **roles)
   if found is None:
     return None
   named = isinstance(floor, str | os.PathLike)
@@ -256,8 +256,6 @@ def _compared(sources: list[Source], options: Mapping[str, Any]) -> Verdicts:
       found = comparisons.compare([sources[n] for n in rest], **_named(options, *rest[1:]))
   judgements = []
   if found:
-    kept = [n for n in range(len(sources)) if n not in reasons]
-    found = _with_names(found, [sources[n] for n in kept], _named(options, *kept[1:]).get("names"))
     rows = report.comparison_json(found)["comparisons"]
     numbers = [{k: v for k, v in row.items() if k != "sentence"} for row in rows]
     judgements = [_of_pair(*one) for one in zip(found.pairs, numbers, strict=True)]
@@ -270,28 +268,6 @@ def _compared(sources: list[Source], options: Mapping[str, Any]) -> Verdicts:
     baseline = names[0] if names else _name(sources[0])
     return Verdicts(options.get("metric", ""), baseline, judgements)
   return Verdicts(found.metric, found.sweeps[0].name, judgements)
-
-
-def _with_names(
-  found: comparisons.Comparison, sources: list[Source], names: Sequence[str] | None
-) -> comparisons.Comparison:
-  """Tables without a variant, which a comparison calls A, B, ..., by the names of their files."""
-  new = {sweep.name: sweep.name for sweep in found.sweeps}
-  if len(found.sweeps) == len(sources):
-    for n, (sweep, source) in enumerate(zip(found.sweeps, sources, strict=True)):
-      unnamed = sweep.name == chr(ord("A") + n % 26) and isinstance(source, str | os.PathLike)
-      new[sweep.name] = names[n] if names else _name(source) if unnamed else sweep.name
-  if len(set(new.values())) < len(new):
-    return found
-
-  def named(sweep: Findings) -> Findings:
-    return dataclasses.replace(sweep, name=new[sweep.name])
-
-  pairs = [
-    dataclasses.replace(pair, baseline=named(pair.baseline), variant=named(pair.variant))
-    for pair in found.pairs
-  ]
-  return dataclasses.replace(found, sweeps=[*map(named, found.sweeps)], pairs=pairs)
 
 
 def _reasons(sources: list[Source], options: Mapping[str, Any]) -> dict[int, str]:
@@ -443,7 +419,8 @@ def _candidates(
 
   try:
     sweeps = _sweeps(source, said, number)
-    comparisons._same_test_set([first, *sweeps])
+    for sweep in sweeps:
+      comparisons.same_test_set(first, sweep)
   except AllDiverged:
     return [Runs(name(), [], [], digest)]
   except NotComparable as error:

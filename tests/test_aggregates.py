@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seedlab import aggregates, findings, report
+from seedlab import aggregates, findings, report, tables
 from seedlab.comparisons import compare
 from seedlab.errors import UserError
 from seedlab.report import aggregate as said
@@ -27,7 +27,7 @@ def sweeps(tasks=TASKS, metric="score", better="higher", **variants):
       if values is None:
         continue
       frame = pd.DataFrame({"variant": name, "seed": range(len(values)), metric: values})
-      (one,) = findings.examine_table(frame)
+      (one,) = findings.examine_table(tables.read(frame, metric=metric))
       found.append(dataclasses.replace(one.turned(better), task=task))
   return found
 
@@ -246,3 +246,17 @@ def test_the_command_shows_what_deep_significance_publishes():
   text = flat(report.comparison_text(found, details=True))
   assert "almost stochastic order, eps_min 0.22 (violation 0.00)" in text
   assert "Open whether mine is better than baseline" in text
+
+
+def test_a_table_with_a_column_of_tasks():
+  """Read whole: variants, seeds and tasks with unequal numbers of runs."""
+  rows = [
+    {"task": task, "variant": name, "seed": seed, "score": value}
+    for name, scores in (("base", BASE), ("more", MORE))
+    for task, values in zip(TASKS, scores, strict=True)
+    for seed, value in enumerate(values)
+  ]
+  read = findings.examine_table(tables.read(pd.DataFrame(rows), task="task", metric="score"))
+  found = aggregates.aggregate(read)
+  expected = aggregates.aggregate(sweeps(better=None, base=BASE, more=MORE))
+  assert said.json_values(found) == said.json_values(expected)

@@ -8,7 +8,7 @@ import pytest
 import scipy
 import scipy.stats
 
-from seedlab.stats import beside, comparison, single
+from seedlab.stats import beside, comparison, sequential, single
 
 A = np.array([3.1, 2.7, 4.0, 3.6, 2.9, 3.3, 3.8])
 B = np.array([2.8, 2.9, 3.5, 3.0, 2.6, 3.4, 3.1])
@@ -19,7 +19,7 @@ def paired(a, b):
 
 
 def unpaired(a, b):
-  return comparison.align(a, range(len(a)), b, range(len(b)), False)
+  return comparison.align(a, range(len(a)), b, range(10**6, 10**6 + len(b)), False)
 
 
 def within(rate: float, nominal: float, repetitions: int) -> bool:
@@ -31,24 +31,26 @@ def covered(found, truth) -> float:
   return float(np.mean([i.low <= truth <= i.high for i in found]))
 
 
-def test_pairs_are_the_shared_runs_and_the_rest_is_left_out():
+def test_shared_runs_are_paired_and_the_rest_left_out():
   two = comparison.align([10, 11, 12, 13], [7, 3, 5, 1], [20, 21, 22], [5, 8, 7], True)
   assert two.paired and two.left_out == 3
   np.testing.assert_array_equal(two.a_R, [12, 10])  # runs 5 and 7
   np.testing.assert_array_equal(two.b_S, [20, 22])
 
 
-def test_unpaired_sweeps_are_used_whole():
-  two = comparison.align([1, 2, 3], [0, 1, 2], [4, 5], [1, 2], False)
+def test_unpaired_sweeps_are_used_whole_whatever_their_numbers():
+  two = comparison.align([1, 2, 3], [0, 1, 2], [4, 5], [2, 3], False)
   assert not two.paired and (len(two.a_R), len(two.b_S), two.left_out) == (3, 2, 0)
+  with pytest.raises(TypeError, match="paired"):
+    comparison.align([1, 2], [0, 1], [4, 5], [0, 1])
 
 
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (([1, 2], [0, 0], [1], [0], False), "run 0 occurs more than once in sweep A"),
-    (([1, 2], [0, 1], [1], [0, 1], False), r"sweep B has 1 values but run numbers \(2,\)"),
-    (([1, math.nan], [0, 1], [1], [0], False), "1 of 2 values are not finite, first at 1"),
+    (([1, 2], [0, 0], [1], [0], True), "run 0 occurs more than once in sweep A"),
+    (([1, 2], [0, 1], [1], [0, 1], True), r"sweep B has 1 values but run numbers \(2,\)"),
+    (([1, math.nan], [0, 1], [1], [0], True), "1 of 2 values are not finite, first at 1"),
     (([1, 2], [0, 1], [1], [5], True), "paired sweeps share no run number"),
   ],
 )
@@ -108,6 +110,88 @@ def test_brunner_munzel_is_scipys():
     a, b = np.round(rng.normal(size=n), 1), np.round(rng.normal(0.5, 2, m), 1)
     p = comparison.probability_better(unpaired(a, b)).p_value
     assert p == pytest.approx(scipy.stats.brunnermunzel(a, b).pvalue)
+
+
+def test_the_grid_adds_its_variance_by_hand():
+  """s^2 of the differences 1, 2, 1, 2 is 1/3; a grid of step 1 adds 1/12: 5/12 over 4 pairs."""
+  two = paired([2, 4, 4, 6], [1, 2, 3, 4])
+  found = comparison.mean_difference(two, step=1.0)
+  assert (found.estimate, found.df) == (1.5, 3)
+  assert found.error == pytest.approx(math.sqrt(5 / 12 / 4))
+  apart = comparison.mean_difference(unpaired([2, 4, 4, 6], [1, 2, 3, 4]), step=1.0)
+  parts = np.array([8 / 3 + 1 / 12, 5 / 3 + 1 / 12]) / 4
+  assert apart.error == pytest.approx(math.sqrt(parts.sum()))
+  assert apart.df == pytest.approx(parts.sum() ** 2 / (parts**2 / 3).sum())
+  assert comparison.difference(two, step=1.0).p_value == pytest.approx(
+    2 * scipy.stats.t.sf(1.5 / math.sqrt(5 / 48), 3)
+  )
+
+
+def test_lopsided_sweeps_have_cochran_and_coxs_critical_value():
+  """s^2 = 1 of 3 runs and 4 of 6: v = 1/3 and 2/3, t = (t(2) / 3 + 2 t(5) / 3)."""
+  few = np.array([-1.0, 0.0, 1.0]) + 5.0
+  many = np.array([-2.0, -2.0, 0.0, 0.0, 2.0, 2.0]) * math.sqrt(5 / 16) * 2 / math.sqrt(5 / 4)
+  many = many / many.std(ddof=1) * 2
+  found = comparison.mean_difference(unpaired(few, many))
+  assert found.error == pytest.approx(1) and found.estimate == pytest.approx(5)
+  critical = 4.302652729911275 / 3 + 2 * 2.5705818366147395 / 3  # of 2.5 % on one side
+  assert found.critical(0.025) == pytest.approx(critical)
+  for tail in (0.4, 0.1, 0.01, 1e-6, 1e-12):
+    assert found.tail(found.critical(tail)) == pytest.approx(tail)
+  assert found.tail(-found.critical(0.1)) == pytest.approx(0.9)
+  interval = comparison.difference(unpaired(few, many))
+  assert interval.high - 5 == pytest.approx(critical) and "Cochran" in interval.method
+  ten = np.random.default_rng(0).normal(size=30)  # neither lopsided, nor fewer than ten
+  for n, m in ((3, 5), (10, 30), (9, 17)):
+    assert not comparison.mean_difference(unpaired(ten[:n], ten[:m] + 1)).parts
+  for n, m in ((3, 6), (9, 18), (30, 2)):
+    assert comparison.mean_difference(unpaired(ten[:n], ten[:m] + 1)).parts
+
+
+def test_a_known_spread_and_a_floor_by_hand():
+  """Known: z of sd sqrt(1/2 + 1/4). Floor of 4 df, sd 3; own squares 2 and 20: variance 58/8."""
+  two = unpaired([1.0, 3.0], [10.0, 12.0, 14.0, 16.0])
+  known = comparison.mean_difference(two, 0.5, comparison.Spread(3.0, math.inf))
+  assert (known.estimate, known.df) == (-11, math.inf)
+  assert known.error == pytest.approx(3 * math.sqrt(0.75))
+  assert known.critical(0.025) == pytest.approx(1.959964, rel=1e-6)
+  floor = comparison.mean_difference(two, 0.5, comparison.Spread(3.0, 4))
+  assert floor.df == 8
+  variance = (4 * 9 + 2 + 20) / 8 + 0.25 / 12
+  assert floor.error == pytest.approx(math.sqrt(0.75 * variance))
+  one = comparison.difference(unpaired([1.0], [4.0]), spread=comparison.Spread(1.0, math.inf))
+  assert one.p_value == pytest.approx(2 * scipy.stats.norm.sf(3 / math.sqrt(2)))
+
+
+def test_values_equal_up_to_rounding_are_equal_and_a_huge_one_moves_no_other():
+  a, b = comparison.snapped([0.1 + 0.2, 1.0, math.inf], [0.3, 1.1, -math.inf])
+  assert a[0] == b[0] and a[1] < b[1] and a[2] == math.inf and b[2] == -math.inf
+  a, b = comparison.snapped([0.1, 0.2], [0.3, 1e30])
+  assert a.tolist() == [0.1, 0.2] and b.tolist() == [0.3, 1e30]
+  near = comparison.snapped([0.1 + 0.2 - 0.3, 1.0], [0.0, 2.0])  # the rounding of what it was
+  assert near[0][0] == near[1][0]
+  two = paired([0.1 + 0.2] * 4, [0.3] * 4)
+  assert comparison.probability_better(two).estimate == 0.5
+
+
+@pytest.mark.parametrize(
+  ("runs", "halves"), [(3, math.inf), (4, 6.9), (5, 5.3), (10, 4.0), (30, 3.6)]
+)
+def test_anytime_intervals_of_pairs_in_standard_errors(runs, halves):
+  values = np.random.default_rng(runs).normal(size=runs)
+  found = comparison.anytime_difference(paired(values, np.zeros(runs)))
+  error = values.std(ddof=1) / math.sqrt(runs)
+  assert (found.high - found.estimate) / error == pytest.approx(halves, abs=0.05)
+  assert (found.p_value < 0.05) == (not found.low <= 0 <= found.high)
+
+
+def test_anytime_intervals_of_two_sweeps_need_five_runs_each():
+  a, b = np.random.default_rng(3).normal(size=(2, 30))
+  assert math.isinf(comparison.anytime_difference(unpaired(a[:4], b + 50)).low)
+  five = comparison.anytime_difference(unpaired(a[:5], b[:5]))
+  m = comparison.mean_difference(unpaired(a[:5], b[:5]))
+  by_hand = sequential.anytime_t(m.estimate, m.error, m.df, 10 * 25 / 10)
+  assert (five.low, five.high) == (by_hand.low, by_hand.high)
 
 
 def test_margins_and_intervals_agree_with_p():

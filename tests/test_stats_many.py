@@ -257,6 +257,27 @@ def test_intervals_of_a_mean_have_the_width_of_theory():
   assert (found.percentile.high - found.percentile.low) / 2 == pytest.approx(1.96 * short, rel=0.03)
 
 
+def test_counts_stand_for_resamples():
+  """How often each run is drawn gives what the drawn runs, written out, give."""
+  rng = np.random.default_rng(23)
+  x, y = ([np.round(rng.normal(size=n), 1) for n in sizes] for sizes in ((3, 5, 4), (6, 2, 4)))
+  pools = many._tasks(x), many._tasks(y)
+  for less in (0, 1):
+    drawn = [many._drawn(tasks, less, 5, rng) for tasks in pools]
+    aggregates = many._aggregates(pools[0], 1.0)(drawn[0])
+    shares = many._improvement(*pools)(*drawn)
+    profiles = many._profile(pools[0], np.array([-0.5, 0.5]), False)(drawn[0])
+    for d in range(5):
+      written = []
+      for tasks, one in zip(pools, drawn, strict=True):
+        repeated = np.repeat(tasks.score_N, one.count_DxN[d].astype(int))
+        written.append(np.split(repeated, np.cumsum(one.runs_T)[:-1]))
+      np.testing.assert_allclose(aggregates[d], list(many.estimates(written[0]).values()))
+      assert shares[d, 0] == pytest.approx(many.improved_share(*written))
+      share_L = [np.mean([np.mean(z > at) for z in written[0]]) for at in (-0.5, 0.5)]
+      np.testing.assert_allclose(profiles[d], share_L)
+
+
 def test_with_many_runs_both_intervals_are_the_same():
   """Then one set of resamples serves both."""
   rng = np.random.default_rng(22)

@@ -19,7 +19,8 @@ def test_power_against_statsmodels():
   assert planning.power(64, 1.0, 2) == pytest.approx(0.8014595579223)
   assert planning.runs_for_difference(0.5, 1, paired=True) == 34  # 33.37
   assert planning.runs_for_difference(-0.5, 1) == 64  # 63.77
-  assert planning.detectable_difference(20, 2, target=0.9) == pytest.approx(2 * 1.0519930448794)
+  shift = planning.detectable_shift(38, target=0.9)  # 20 in each of two sweeps
+  assert shift == pytest.approx(1.0519930448794 * math.sqrt(20 / 2))
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -28,7 +29,8 @@ def test_runs_difference_and_power_belong_together(paired):
     n = planning.runs_for_difference(difference, 1, paired, target=0.9)
     assert planning.power(n, difference, 1, paired) >= 0.9
     assert n == 2 or planning.power(n - 1, difference, 1, paired) < 0.9
-    smallest = planning.detectable_difference(n, 1, paired, target=0.9)
+    df, error = (n - 1, math.sqrt(1 / n)) if paired else (2 * n - 2, math.sqrt(2 / n))
+    smallest = error * planning.detectable_shift(df, target=0.9)
     assert planning.power(n, smallest, 1, paired) == pytest.approx(0.9)
     assert smallest <= difference * (1 + 1e-9)
 
@@ -51,7 +53,7 @@ def test_the_planned_t_test_has_the_planned_power():
   exact = planning.power(n, 0.9, 1)
   p = [
     comparison.difference(
-      comparison.align(rng.normal(0.9, 1, n), range(n), rng.normal(size=n), range(n, 2 * n))
+      comparison.align(rng.normal(0.9, 1, n), range(n), rng.normal(size=n), range(n), False)
     ).p_value
     for _ in range(2000)
   ]
@@ -74,7 +76,7 @@ def test_hours():
     (lambda: planning.runs_for_difference(0, 1), "difference must be positive, not 0"),
     (lambda: planning.runs_for_difference(1e-9, 1), "more than 1,000,000,000 runs"),
     (lambda: planning.runs_for_difference(1, 1, target=0.05), "alpha 0.05, target 0.05"),
-    (lambda: planning.detectable_difference(1, 1), "runs must be at least 2"),
+    (lambda: planning.detectable_shift(9, target=0.05), "alpha 0.05, target 0.05"),
   ],
 )
 def test_what_cannot_be_planned(call, message):

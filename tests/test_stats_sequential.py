@@ -9,7 +9,7 @@ import scipy.optimize
 import scipy.stats
 
 from seedlab.errors import UserError
-from seedlab.stats import comparison, sequential
+from seedlab.stats import sequential
 
 DISTRIBUTIONS = {
   "normal": lambda rng, shape: rng.normal(0, 1, shape),
@@ -146,14 +146,6 @@ def test_betting_sequence_of_extreme_values():
   assert math.isnan(low[-1]) and math.isnan(high[-1])
 
 
-def test_differences():
-  a, runs_a = [1.0, 2.0, 3.0, 4.0], [7, 3, 5, 1]
-  paired = comparison.align(a, runs_a, [10.0, 20.0, 30.0], [5, 9, 7])
-  np.testing.assert_array_equal(sequential.differences(paired), [3 - 10, 1 - 30])
-  independent = comparison.align(a, runs_a, [10.0, 20.0], [11, 12])
-  np.testing.assert_array_equal(sequential.differences(independent), [1 - 10, 2 - 20])
-
-
 def test_parse_rule():
   rule = sequential.parse_rule(" ci_width( test_accuracy ) < 1e-3 ")
   assert rule == sequential.StopRule("test_accuracy", 0.001)
@@ -224,6 +216,32 @@ def test_a_diverged_run_before_the_stop_is_refused_and_after_it_ignored():
   values[17] = math.nan
   with pytest.raises(ValueError, match="value 17 of test_accuracy is not finite"):
     sequential.stopping_run(values, RULE)
+
+
+def log_b(t, df, r):
+  """The mixture of the t likelihood ratio over N(0, r), by quadrature."""
+  null = scipy.stats.t.pdf(t, df)
+  # Given the effect, t is noncentral; a normal mixture of it is a t of scale sqrt(1 + r).
+  return math.log(scipy.stats.t.pdf(t / math.sqrt(1 + r), df) / math.sqrt(1 + r) / null)
+
+
+@pytest.mark.parametrize(("df", "r"), [(3, 20.0), (9, 50.0), (29.5, 12.0)])
+def test_anytime_t_is_the_ratio_of_two_t_densities(df, r):
+  for t in (0.3, 2.0, 5.0):
+    p = sequential.anytime_p(t, df, r)
+    assert p == pytest.approx(min(1, math.exp(-log_b(t, df, r))))
+  limits = sequential.anytime_t(2.0, 0.5, df, r, 0.9)
+  assert limits.estimate == 2 and limits.high - 2 == pytest.approx(2 - limits.low)
+  assert sequential.anytime_p((limits.high - 2) / 0.5, df, r) == pytest.approx(0.1)
+
+
+def test_anytime_t_of_a_known_spread_is_the_normal_mixture():
+  near = sequential.anytime_t(0.0, 1.0, 1e7, 50.0)
+  known = sequential.anytime_t(0.0, 1.0, math.inf, 50.0)
+  assert known.high == pytest.approx(near.high, rel=1e-5)
+  assert known.high == pytest.approx(math.sqrt((math.log(51) + 2 * math.log(20)) * 51 / 50))
+  assert sequential.anytime_p(known.high, math.inf, 50.0) == pytest.approx(0.05)
+  assert math.isinf(sequential.anytime_t(0.0, 1.0, 1, 10.0).high)
 
 
 def test_equal_runs_never_stop_a_sweep():

@@ -24,7 +24,10 @@ _BETTER: Any = flags.DEFINE_enum(
 )
 _MARGIN = flags.DEFINE_float("margin", None, "a difference worth having, in the unit shown")
 _PAIRED = flags.DEFINE_bool("paired", None, "equal run numbers are pairs; else decided by design")
-_PLANNED = flags.DEFINE_integer("planned_n", None, "of a table: seeds decided before training")
+_PLANNED = flags.DEFINE_integer("planned_n", None, "of tables that grew: runs at the first look")
+_LOOKED = flags.DEFINE_bool("looked", False, "seeds were added until it looked good")
+_SIGMA = flags.DEFINE_float("sigma", None, "the sd of a run where it is known, in the unit shown")
+_FLOOR = flags.DEFINE_string("floor", None, "a sweep or table of one method to learn that sd from")
 _DETAILS = flags.DEFINE_bool("details", False, "other methods beside, without a verdict")
 _JSON = flags.DEFINE_bool("json", False, "print JSON")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "print sentences and a table for a paper")
@@ -56,6 +59,9 @@ def main(argv: list[str]) -> None:
     margin=_MARGIN.value,
     paired=_PAIRED.value,
     planned_n=_PLANNED.value,
+    looked=_LOOKED.value,
+    sigma=_SIGMA.value,
+    floor=_FLOOR.value,
   )
   if _JSON.value:
     print(json.dumps(report.comparison_json(found), indent=1))

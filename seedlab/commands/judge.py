@@ -39,7 +39,7 @@ _SEED = flags.DEFINE_string("seed", None, "of tables: the column of the seeds")
 _TASK = flags.DEFINE_string("task", None, "of tables: the column of data sets or environments")
 _AT = flags.DEFINE_string("at", None, "of logs: last, best:METRIC or step:N")
 _PAIRED = flags.DEFINE_bool("paired", None, "equal run numbers are pairs; else decided by design")
-_PLANNED = flags.DEFINE_integer("planned_n", None, "of tables: seeds decided before training")
+_PLANNED = flags.DEFINE_integer("planned_n", None, "of tables that grew: runs at the first look")
 _LOOKED = flags.DEFINE_bool("looked", False, "seeds were added until it looked good")
 _JSON = flags.DEFINE_bool("json", False, "print JSON")
 

@@ -22,7 +22,7 @@ def notes(pair: Pair) -> list[str]:
       f"{baseline.name} varied {_streams(baseline)}, {variant.name} {_streams(variant)}: their"
       " spreads do not measure the same luck."
     )
-  if pair.two.left_out:
+  if pair.two.left_out and not pair.by_ranks:  # ranks are of all runs
     have, are = ("has", "is") if pair.two.left_out == 1 else ("have", "are")
     notes.append(
       f"{counted(pair.two.left_out, 'run')} {have} no partner with the same seed and {are} not"

@@ -1,10 +1,9 @@
 """The page about a comparison of sweeps."""
 
-import numpy as np
-
+from seedlab import judging
 from seedlab.comparisons import Comparison
 from seedlab.findings import Findings
-from seedlab.report import charts, versus, words
+from seedlab.report import aggregate, charts, versus, words
 from seedlab.report.markup import escape, figures, label_of, page, plain_table, section
 
 
@@ -23,7 +22,7 @@ def comparison_page(found: Comparison, title: str | None = None) -> str:
   }
   for number, pair in enumerate(found.pairs):
     if pair.two.paired and len(pair.two.a_R) > 1:
-      shared = np.intersect1d(pair.variant.columns[0].runs, pair.baseline.columns[0].runs)
+      shared = judging.paired_runs(pair.baseline, pair.variant)
       drawn[f"pairs{number}"] = (
         charts.differences(
           pair.two, shared, f"{pair.variant.name} - {pair.baseline.name}{of.unit}"
@@ -31,6 +30,9 @@ def comparison_page(found: Comparison, title: str | None = None) -> str:
         f"Differences of {len(shared):,} pairs of runs with the same seed, ascending.",
         f"{pair.variant.name} - {pair.baseline.name}, seed by seed.",
       )
+  if found.aggregate:
+    profiles = aggregate.profiles(found.aggregate)
+    drawn |= {"profiles": profiles} if profiles else {}
   verdicts = [versus.verdict(pair) for pair in found.pairs]
   head, *rows = versus.sweep_table(found)
   sections = []
@@ -41,7 +43,7 @@ def comparison_page(found: Comparison, title: str | None = None) -> str:
     notes = "".join(f"<li>{escape(note)}" for note in versus.notes(pair))
     sections.append(
       section(
-        f"{pair.variant.name} against {pair.baseline.name}",
+        f"{pair.variant.name} against {pair.baseline.name}{f' on {pair.task}' * bool(pair.task)}",
         f'<p class="outcome {pair.settled}">{escape(sentences[0])}</p>'
         + "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences[1:])
         + f'<div class="card"><dl>{listed}</dl><ul>{notes}</ul></div>',
@@ -54,6 +56,7 @@ def comparison_page(found: Comparison, title: str | None = None) -> str:
   body = [
     section("", figures(drawn), "figures"),
     *sections,
+    *([aggregate.section(found.aggregate)] if found.aggregate else []),
     section("Sweeps", plain_table(head, rows)),
     section(
       "What differs",

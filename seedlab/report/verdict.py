@@ -28,8 +28,12 @@ def _of_means(pair: Pair) -> str:
   shown = difference(pair, pair.judged)
   interval = f"{level_text(pair.judged)} interval {limits(pair, pair.judged)}"
   if pair.settled in ("better", "worse"):
-    by = words.number(of, abs(pair.judged.estimate), scale(pair)) + of.unit
-    return f"{name} is {pair.settled} than {base}{on} by {by} ({interval} of the difference)."
+    sizes = sorted(abs(end) for end in (pair.judged.low, pair.judged.high))
+    by, low, high = (words.number(of, x, scale(pair)) for x in (abs(pair.judged.estimate), *sizes))
+    return (
+      f"{name} is {pair.settled} than {base}{on} by {by}{of.unit} ({level_text(pair.judged)}"
+      f" interval {low} to {high})."
+    )
   if pair.settled == "equal":
     return (
       f"{name} and {base} are equal{on} within {pair.rules.margin:g}{of.unit}: they differ by"
@@ -78,20 +82,25 @@ def _by_ranks(pair: Pair) -> list[str]:
   else:
     first = (
       f"{name} is {pair.settled} than {base}{on}: a new run of it is better than one of {base} with"
-      f" probability {share.estimate:.2f} ({interval}{holds})."
+      f" probability {share.estimate:.2f} (p = {pair.p_value:.2g}{holds})."
     )
   return [first, _who_is_left(pair), *([_assumptions(pair)] if math.isfinite(share.low) else [])]
 
 
 def _missing(pair: Pair) -> int:
-  return pair.variant.missing + pair.baseline.missing
+  return sum(_planned(sweep) - sweep.completed for sweep in (pair.variant, pair.baseline))
+
+
+def _planned(sweep: Findings) -> int:
+  """Runs that there should be, those of a plan that are not even in the table included."""
+  return max(sweep.planned, sweep.planned_n or 0)
 
 
 def _who_is_left(pair: Pair) -> str:
   """How many of the runs that there should be have a number, and what their means are worth."""
   of_each = []
   for sweep in (pair.variant, pair.baseline):
-    planned = max(sweep.planned, sweep.planned_n or 0)
+    planned = _planned(sweep)
     lost = 0 if sweep.chance is not None else sweep.diverged
     missing = planned - sweep.completed
     if not (lost or missing):
@@ -178,17 +187,18 @@ def _when(pair: Pair) -> str:
   evidence = pair.verdict.evidence
   two = evidence.two
   sizes = (len(two.a_R),) if two.paired else (len(two.a_R), len(two.b_S))
-  numbers = " and ".join(f"{n:,}" for n in dict.fromkeys(sizes))
+  *others, last = dict.fromkeys(sizes)
+  numbers = " and ".join([*(f"{n:,}" for n in others), counted(last, "seed")])
   if evidence.kind == "crossed":
     return "by the jackknife over the levels of the crossed design"
   if evidence.kind == "looked":
     return "valid, for values without rare collapses, however often seeds were added and looked at"
   if evidence.kind == "fixed":
-    return f"with the {numbers} seeds fixed beforehand"
+    return f"with the {numbers} fixed beforehand"
   budget = f"{100 * (1 - LEVEL) * evidence.weight:.2g} of the {100 * (1 - LEVEL):.2g} % error"
   if evidence is pair.looks[0]:
-    return f"looked at as planned, with {numbers} seeds ({budget} that all looks share)"
-  return f"looked at again with {numbers} seeds, after a doubling ({budget} that all looks share)"
+    return f"looked at as planned, with {numbers} ({budget} that all looks share)"
+  return f"looked at again with {numbers}, after a doubling ({budget} that all looks share)"
 
 
 def outlook(pair: Pair) -> list[str]:

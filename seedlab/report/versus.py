@@ -10,9 +10,9 @@ import scipy.stats
 from seedlab.comparisons import LEVEL, Comparison, Pair, turned
 from seedlab.config import STREAMS
 from seedlab.findings import Findings
+from seedlab.report import aggregate, words
 from seedlab.report import latex as latex_form
 from seedlab.report import markdown as markdown_form
-from seedlab.report import words
 from seedlab.report.caveats import notes
 from seedlab.report.verdict import (
   difference,
@@ -23,7 +23,7 @@ from seedlab.report.verdict import (
   share_text,
   verdict,
 )
-from seedlab.stats import beside, comparison, planning
+from seedlab.stats import beside, comparison, planning, resolution
 from seedlab.stats.single import Interval
 
 SCHEMA = 1  # of comparison.schema.json; another number where a field changes or goes
@@ -39,6 +39,8 @@ def text(found: Comparison, details: bool = False) -> str:
     lines += ["  " + line for line in _aligned(beside).splitlines()]
     lines += [_fill(note, "- ") for note in notes(pair)]
     parts.append("\n".join(lines))
+  if found.aggregate:
+    parts.append(aggregate.text(found.aggregate, details))
   return "\n\n".join(part for part in parts if part)
 
 
@@ -107,6 +109,7 @@ def facts(pair: Pair) -> list[tuple[str, str]]:
     name = f"difference, anytime t {level_text(pair.anytime)}"
     listed.append((name, _cell(pair, pair.anytime)))
   listed += _wins(pair, mark)
+  listed += _collapsed(pair)
   detectable = _detectable(pair)
   if detectable:
     listed.append(("found 4 times in 5 by this test", detectable))
@@ -119,6 +122,20 @@ def facts(pair: Pair) -> list[tuple[str, str]]:
     shares = " against ".join(map(share_text, (pair.variant, pair.baseline)))
     listed.append(("diverged", f"{shares}{_p(pair.diverged_p)} (Fisher)"))
   return listed
+
+
+def _collapsed(pair: Pair) -> list[tuple[str, str]]:
+  """How many runs lie far from all others, and how many such there may be though none is seen."""
+  seen = []
+  for sweep in (pair.variant, pair.baseline):
+    found = resolution.collapse(sweep.columns[-1].values, pair.rules.step)
+    if not found.seen:
+      return []
+    rate, n = found.rate, len(found.collapsed_R)
+    limits_text = f"up to {100 * rate.high:.2g} %" if not rate.low else (
+      f"{100 * rate.low:.2g} to {100 * rate.high:.2g} %")  # fmt: skip
+    seen.append(f"{found.collapsed_R.sum():,} of {n:,} of {sweep.name} ({limits_text})")
+  return [("collapsed runs", ", ".join(seen))]
 
 
 def _p(p_value: float) -> str:
@@ -229,12 +246,14 @@ def _cell(pair: Pair, interval: Interval) -> str:
 
 def markdown(found: Comparison) -> str:
   """A sentence for each variant and a table, ready for a paper."""
-  return markdown_form.document(*for_paper(found))
+  over_tasks = [aggregate.markdown(found.aggregate)] if found.aggregate else []
+  return "\n\n".join([markdown_form.document(*for_paper(found)), *over_tasks])
 
 
 def latex(found: Comparison) -> str:
   """The same for LaTeX."""
-  return latex_form.document(*for_paper(found))
+  over_tasks = [aggregate.latex(found.aggregate)] if found.aggregate else []
+  return "\n\n".join([latex_form.document(*for_paper(found)), *over_tasks])
 
 
 def for_paper(found: Comparison) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -277,6 +296,7 @@ def json_values(found: Comparison) -> dict[str, Any]:
       "low": found.ranks.low_S.tolist(),
       "high": found.ranks.high_S.tolist(),
     },
+    "aggregate": aggregate.json_values(found.aggregate) if found.aggregate else None,
     "comparisons": [_pair_json(pair) for pair in found.pairs],
   }
 

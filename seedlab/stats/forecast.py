@@ -12,6 +12,7 @@ import math
 import numpy as np
 import scipy.stats
 
+from seedlab.stats import comparison
 from seedlab.stats.comparison import Spread, TwoSweeps
 
 _PILOT = 5  # runs (pairs) below which nothing can be forecast
@@ -125,15 +126,22 @@ def _settles(means, variances, sizes, alpha, margin, step, spread: Spread | None
     learnt = spread.sd**2
     if math.isfinite(spread.df):
       own = sum((n - 1) * v for n, v in zip(sizes, variances, strict=True))
-      learnt = (spread.df * spread.sd**2 + own) / df
+      learnt = (spread.df * spread.sd**2 + own) / df + step**2 / 12
     parts = [learnt / n for n in sizes]
   else:
     parts = [(v + step**2 / 12) / n for v, n in zip(variances, sizes, strict=True)]
     df = sum(parts) ** 2 / sum(p**2 / (n - 1) for p, n in zip(parts, sizes, strict=True))
   error = np.sqrt(sum(parts))
-  settled = abs(difference) > scipy.stats.t.isf(alpha / 2, df) * error
+
+  def critical(tail: float):
+    if spread or not comparison.lopsided(*sizes):
+      return scipy.stats.t.isf(tail, df)
+    each = [p * scipy.stats.t.isf(tail, n - 1) for p, n in zip(parts, sizes, strict=True)]
+    return sum(each) / sum(parts)
+
+  settled = abs(difference) > critical(alpha / 2) * error
   if margin:
-    settled |= abs(difference) + scipy.stats.t.isf(alpha, df) * error < margin
+    settled |= abs(difference) + critical(alpha) * error < margin
   return settled
 
 
