@@ -88,7 +88,10 @@ def judge(
   planned_n: int | None = None,
   digest: str | None = None,
   names: Sequence[str] | None = None,
-  **columns: Any,
+  variant: str | None = None,
+  seed: str | None = None,
+  task: str | None = None,
+  at: str | None = None,
 ) -> Verdicts:
   """Judges candidates against a baseline, or all of them against a target.
 
@@ -109,14 +112,15 @@ def judge(
     looked: seeds were added until it looked good.
     digest: with a ledger: of the candidate's code; a candidate of the same name and another
       digest is another proposal.
-    columns: variant, seed, at and task of tables, as in `seedlab.compare`.
+    variant, seed, task, at: of tables, as in `seedlab.compare`.
 
   Raises UserError for wrong input; what is right and cannot be compared is an outcome.
   """
   if isinstance(candidates, str | os.PathLike) or not isinstance(candidates, Sequence):
     candidates = [candidates]
   sources = [baseline, *candidates]
-  said = {"metric": metric, "better": better, "names": names, **columns}
+  roles = {"variant": variant, "seed": seed, "task": task, "at": at}
+  said = {"metric": metric, "better": better, "names": names, **roles}
   session_alone = {"proposals": proposals, "mode": mode, "digest": digest}
   compared_alone = {
     "margin": margin, "paired": paired, "planned_n": planned_n, "looked": looked or None
@@ -127,6 +131,8 @@ def judge(
     _refuse({"target": target, **compared_alone}, "with a ledger")
     return _in_session(sources, said, ledger, (proposals, mode, sigma, floor), digest)
   _refuse(session_alone, "without a ledger")
+  if isinstance(floor, str) and floor == "own":
+    raise UserError("floor='own' is for a ledger; otherwise both sides' own spread is used anyway")
   if target is not None:
     _refuse(compared_alone, "with a target")
     return _against_target(sources, said, target, (sigma, floor))
@@ -146,12 +152,17 @@ def _refuse(given: Mapping[str, Any], where: str) -> None:
 def _sweeps(source: Source, said: Mapping[str, Any], number: int) -> list[Findings]:
   """One or several of a source, with names that stay the same from call to call."""
   names = said.get("names")
-  roles = {role: said.get(role) for role in ("variant", "seed", "task", "at")}
-  found = comparisons.read(source, said.get("metric"), names[number] if names else "", **roles)
+  name = names[number] if names else ""
+  found = comparisons.read(source, said["metric"], name, **_roles(said))
   if len(found) == 1 and (names or not found[0].name):
     name = names[number] if names else _name(source)
     found = [dataclasses.replace(found[0], name=name)]
   return [_directed(sweep.turned(said.get("better"))) for sweep in found]
+
+
+def _roles(said: Mapping[str, Any]) -> dict[str, Any]:
+  """The columns of tables, as `tables.read` takes them."""
+  return {role: said[role] for role in ("variant", "seed", "task", "at")}
 
 
 def _directed(sweep: Findings) -> Findings:
@@ -182,6 +193,11 @@ def _sound(sweep: Findings) -> dict[int, float]:
 
 def _runs(sweep: Findings, digest: str | None) -> Runs:
   """As a ledger holds them."""
+  if sweep.task:
+    raise UserError(
+      f"{sweep.name!r} has runs on the task {sweep.task!r}, and a session is about one: give a"
+      " table of its rows alone"
+    )
   if not sweep.seeded:
     raise UserError(
       f"{sweep.name!r} has no seeds, and a ledger holds the seed of every run; add a column seed"
@@ -212,12 +228,14 @@ class _Known:
     )
 
 
-def _known(sigma: float | None, floor: Source | None, metric: str) -> _Known | None:
+def _known(
+  sigma: float | None, floor: Source | None, metric: str, roles: dict[str, Any]
+) -> _Known | None:
   if isinstance(floor, str) and floor == "own":
     if sigma is not None:
       raise UserError(f"sigma={sigma:g} and floor='own' both say what the spread is; give one")
     return _Known(Spread(0.0, 0), "own")
-  found = comparisons.spread_of(sigma, floor, metric)
+  found = comparisons.spread_of(sigma, floor, metric, **roles)
   if found is None:
     return None
   named = isinstance(floor, str | os.PathLike)
@@ -292,9 +310,7 @@ def _against_target(
   if not math.isfinite(target):
     raise UserError(f"target={target} must be a number in the unit of the metric")
   sweeps = [sweep for n, source in enumerate(sources) for sweep in _sweeps(source, said, n)]
-  known = _known(*spread, sweeps[0].metric)
-  if known and not known.spread.df:
-    raise UserError("floor='own' is for a ledger; a target is judged by its own runs anyway")
+  known = _known(*spread, sweeps[0].metric, _roles(said))
   df, gaps = known.spread.df if known else 0, []
   for n in sorted({sweep.planned for sweep in sweeps}):
     gap = targets.gap(n, df)
@@ -378,7 +394,7 @@ def _in_session(
     candidates += _candidates(first, source, said, number, digest)
   proposed = [runs for runs in candidates if isinstance(runs, Runs)]
   n, mode, sigma, source = declared
-  known = _known(sigma, source, first.metric)
+  known = _known(sigma, source, first.metric, _roles(said))
   floor, learnt_from = (known.spread, known.source) if known else (None, "")
   asked = session.declared(first, n, mode, floor, learnt_from)
   with ledgers.opened(path) as book:
@@ -399,15 +415,19 @@ def _in_session(
 def _candidates(
   first: Findings, source: Source, said: Mapping[str, Any], number: int, digest: str | None
 ) -> list[Runs | Judgement]:
+  names = said.get("names")
+
+  def name() -> str:
+    return names[number] if names else _name(source)
+
   try:
     sweeps = _sweeps(source, said, number)
     for sweep in sweeps:
       comparisons.same_test_set(first, sweep)
   except AllDiverged:
-    names = said.get("names")
-    return [Runs(names[number] if names else _name(source), [], [], digest)]
+    return [Runs(name(), [], [], digest)]
   except NotComparable as error:
-    return [Judgement(_name(source), "not comparable", f"{error}.", "", {})]
+    return [Judgement(name(), "not comparable", f"{error}.", "", {})]
   return [_runs(sweep, digest) for sweep in sweeps]
 
 

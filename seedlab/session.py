@@ -7,7 +7,7 @@ or writes files. How a proposal is judged is in `stats.proposals`.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,8 @@ class Session:
   opening: Entry
   baseline: Entry | None = None
   winner: Entry | None = None  # kept, and not yet given fresh seeds as the new baseline
-  last: dict[tuple[str, str | None], Entry] = dataclasses.field(default_factory=dict)
+  champion: Entry | None = None  # the proposal that the baseline holds fresh seeds of
+  last: Mapping[tuple[str, str | None], Entry] = dataclasses.field(default_factory=dict)
   keeps: int = 0
   judged: int = 0  # proposals since the baseline was given
 
@@ -103,24 +104,27 @@ def opening(asked: dict[str, Any]) -> Entry:
 
 def so_far(entries: Sequence[Entry]) -> Session:
   """What the entries amount to; the first must be there."""
-  found = Session(entries[0])
+  baseline = winner = champion = None
+  last: dict[tuple[str, str | None], Entry] = {}
+  keeps = judged = 0
   for entry in entries[1:]:
     if entry["kind"] == "baseline":
-      found = dataclasses.replace(found, baseline=entry, winner=None, judged=0)
+      baseline, champion, winner, judged = entry, winner or champion, None, 0
       continue
-    kept = entry["decision"] == "kept"
-    found = dataclasses.replace(
-      found,
-      last=found.last | {(entry["name"], entry["digest"]): entry},
-      winner=entry if kept else found.winner,
-      keeps=found.keeps + kept,
-      judged=found.judged + 1,
-    )
-  return found
+    last[entry["name"], entry["digest"]] = entry
+    judged += 1
+    if entry["decision"] == "kept":
+      winner, keeps = entry, keeps + 1
+  return Session(entries[0], baseline, winner, champion, last, keeps, judged)
 
 
 def same_session(opened: Entry, asked: dict[str, Any]) -> None:
   """Raises UserError if what is asked for differs from what the ledger was opened with."""
+  if opened["_ledger"] != ledger.START["_ledger"]:
+    raise UserError(
+      f"ledger: {opened['_ledger']!r} was written by seedlab {opened.get('seedlab')}, and this is"
+      f" {seedlab.__version__}; install that one to go on"
+    )
   for field, value in asked.items():
     if value is not None and opened[field] != value:
       raise UserError(
@@ -144,19 +148,19 @@ def baseline(session: Session, runs: Runs) -> Entry | None:
     if not winner:
       return None
     raise UserError(needs_fresh(winner))
-  if winner:
-    used = sorted(set(runs.seeds) & set(winner["seeds"]))
-    if used:
-      raise UserError(
-        f"baseline seed={used[0]}: {counted(len(used), 'seed')} of this baseline won the judgement"
-        f" of proposal {winner['j']}, so they are lucky ones; {needs_fresh(winner)}"
-      )
-  elif before:
+  champion = winner or session.champion
+  used = sorted(set(runs.seeds) & set(champion["seeds"])) if champion else []
+  if champion and used:
+    raise UserError(
+      f"baseline seed={used[0]}: {counted(len(used), 'seed')} of this baseline won the judgement"
+      f" of proposal {champion['j']}, so they are lucky ones; {needs_fresh(champion)}"
+    )
+  if before and not winner:
     _grown(session, before, runs)
   _large_enough(session, runs)
   return {
     "kind": "baseline", "name": runs.name, "digest": runs.digest, "seeds": runs.seeds,
-    "values": runs.values, "of": winner["j"] if winner else before["of"] if before else None,
+    "values": runs.values, "of": champion["j"] if champion else None,
   }  # fmt: skip
 
 

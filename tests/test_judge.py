@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import seedlab
-from seedlab import comparisons, ledger, referee
+from seedlab import comparisons, ledger, referee, session
 from seedlab.errors import NotComparable, UserError
 from tests.test_readme import blocks
 
@@ -61,6 +61,9 @@ def test_outcome_and_status(tmp_path, base, gain, margin, outcome, status):
   assert (only(found).outcome, found.status) == (outcome, status)
   pair = comparisons.compare([base, tmp_path / "c.csv"], margin=margin).pairs[0]
   assert pair.settled == outcome and only(found).numbers["p_value"] == pair.p_value
+  assert (only(found).name, found.baseline) == ("c", "base") and " c " in f" {only(found).sentence}"
+  named = referee.judge(base, tmp_path / "c.csv", margin=margin, names=["old", "new"])
+  assert (only(named).name, only(named).numbers["baseline"]) == ("new", "old")
 
 
 def test_the_status_is_that_of_the_best(tmp_path, base):
@@ -92,6 +95,7 @@ def test_wrong_input_is_no_outcome(tmp_path, base):
     (lambda: referee.judge(base, good, proposals=5), "proposals=5 has no meaning without a ledger"),
     (lambda: referee.judge(base, good, target=3.0, margin=1.0), "margin=1.0 has no meaning"),
     (lambda: referee.judge(base, good, sigma=1.0, floor=base), "sigma"),
+    (lambda: referee.judge(base, good, floor="own"), "floor='own' is for a ledger"),
     (lambda: referee.judge(base, good, sigma=-1.0), "must be a positive number"),
     (lambda: referee.judge(base, tmp_path / "none.csv"), "cannot be read"),
     (lambda: referee.judge(base, good, names=["a"]), "are 1 for 2 sources"),
@@ -260,11 +264,15 @@ def test_a_baseline_that_can_keep_nothing(tmp_path, book):
     referee.judge(small, ledger=book)
   assert not book.read_bytes()  # nothing was declared yet
   assert "known" not in referee.judge(small, ledger=book, sigma=0.01).beforehand
-  with pytest.raises(UserError, match=r"baseline seed=6 is missing|may not be missing"):
-    missing = comparisons.read(table(tmp_path / "m.csv", [*BASE[:6], None]))
-    if not missing[0].missing:
-      pytest.skip("an empty cell is not yet missing")
-    referee.judge(tmp_path / "m.csv", ledger=tmp_path / "other", sigma=0.01)
+
+
+def test_missing_runs_count_against_the_claim(tmp_path, base, book):
+  referee.judge(base, ledger=book)
+  state = session.so_far(entries(book)[:1])
+  with pytest.raises(UserError, match="baseline seed=7 is missing; it might have been better"):
+    session.baseline(state, session.Runs("b", [5, 6, 7], [3.2, 3.3, None]))
+  lost = session.turned([3.2, None, "diverged"], -1)
+  assert lost.tolist() == [-3.2, -math.inf, -math.inf]
 
 
 def test_what_a_session_declared_stays(tmp_path, base, book):
@@ -293,6 +301,31 @@ def test_more_proposals_than_declared(tmp_path, base, book):
     referee.judge(base, null, ledger=other, proposals=2, mode="fdr", digest=str(j))
   with pytest.raises(UserError, match="proposals=2 were declared and made"):
     referee.judge(base, null, ledger=other, digest="2")
+
+
+def test_a_promising_proposal_keeps_its_level_and_number(tmp_path, base, book):
+  good = candidate(tmp_path, "good", 0.05, 12)
+  lines = good.read_text().splitlines()
+  good.write_text("\n".join(lines[:4]) + "\n")
+  assert only(referee.judge(base, good, ledger=book, proposals=1)).outcome == "open"
+  null = only(referee.judge(base, candidate(tmp_path, "null", -0.01, 3), ledger=book))
+  assert (null.numbers["j"], null.numbers["level"]) == (2, pytest.approx(0.008))
+  good.write_text("\n".join(lines) + "\n")
+  found = only(referee.judge(base, good, ledger=book))
+  assert (found.numbers["j"], found.numbers["level"]) == (1, pytest.approx(0.04))
+
+
+def test_seeds_that_won_are_no_part_of_a_baseline_that_grows(tmp_path, base, book):
+  good = candidate(tmp_path, "good", 0.06, 12)
+  referee.judge(base, good, ledger=book)
+  fresh = table(tmp_path / "fresh.csv", BASE - 0.06, 100)
+  referee.judge(fresh, ledger=book)
+  grown = tmp_path / "grown.csv"
+  grown.write_text(fresh.read_text() + "5,3.2\n")
+  with pytest.raises(UserError, match="baseline seed=5: 1 seed of this baseline won"):
+    referee.judge(grown, ledger=book)
+  grown.write_text(fresh.read_text() + "300,3.2\n")
+  assert referee.judge(grown, ledger=book).ledger["baseline_runs"] == 25
 
 
 def test_a_keep_raises_the_levels_of_mode_fdr(tmp_path, base, book):
@@ -326,6 +359,13 @@ def test_an_edited_ledger_is_refused_with_its_line(tmp_path, base, book):
   book.write_text(book.read_text().replace('"decision":"dropped"', '"decision":"kept"'))
   with pytest.raises(UserError, match="line 3 does not follow from line 2"):
     referee.judge(base, tmp_path / "null.csv", ledger=book)
+
+
+def test_a_ledger_of_a_later_release_is_refused(tmp_path, base, book):
+  with ledger.opened(book) as later:
+    later.append({"_ledger": "seedlab session 2", "seedlab": "9.0"})
+  with pytest.raises(UserError, match=r"written by seedlab 9\.0"):
+    referee.judge(base, ledger=book)
 
 
 def test_after_a_keep_the_others_of_the_call_wait(tmp_path, base, book):
@@ -369,10 +409,10 @@ def test_the_loop_of_the_page_runs(tmp_path):
   assert done.returncode == 0, done.stderr
   said = done.stdout.splitlines()
   assert said[0].startswith("With a baseline of 24 runs") and len(said) == 32
-  session = ledger.read(tmp_path / "session.jsonl")
-  kept = [int(e["name"].split()[-1]) for e in session[0] if e.get("decision") == "kept"]
+  written, head = ledger.read(tmp_path / "session.jsonl")
+  kept = [int(e["name"].split()[-1]) for e in written if e.get("decision") == "kept"]
   assert kept and all(a < b <= 300 for a, b in itertools.pairwise([32, *kept]))
-  assert said[-1] == f"best {kept[-1]} ledger {session[1]}"
+  assert said[-1] == f"best {kept[-1]} ledger {head}"
 
 
 def test_two_processes_that_judge_at_once(tmp_path, base, book):

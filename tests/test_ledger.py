@@ -102,7 +102,7 @@ def test_an_unfinished_last_line_loses_no_earlier_entry(file):
     with ledger.opened(file) as book:
       book.append({"kind": "note", "number": 9})
     assert [e["number"] for e in ledger.read(file)[0][1:]][-1] == 9
-    assert len(ledger.read(file)[0]) == len(entries) + 1
+    assert len(ledger.read(file)[0]) == len(entries) + 1 and file.read_bytes().endswith(b"}\n")
 
 
 def test_an_unfinished_first_line_starts_anew(tmp_path):

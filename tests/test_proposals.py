@@ -130,18 +130,25 @@ def test_levels_sum_to_the_budget():
 # What a session errs, and finds.
 
 
-def session(rng, baseline, gains, df=None, mode="strict", spread=1.0):
+NOISE = {
+  "normal": lambda rng, shape: rng.normal(size=shape),
+  "exponential": lambda rng, shape: rng.exponential(size=shape) - 1,
+  "1 % collapse": lambda rng, shape: rng.normal(size=shape) - 20 * (rng.random(shape) < 0.01),
+}
+
+
+def session(rng, baseline, gains, df=None, mode="strict", spread=1.0, noise="normal"):
   """kept[P] and seeds used[P] of one session; gains in sds over the baseline at that time."""
   n, made, keeps, runs = len(gains), 0, 0, baseline
   kept, seeds = np.zeros(n, bool), np.full(n, proposals.SCREEN)
-  base = floor = None
+  base, floor, draw = None, None, NOISE[noise]
   while made < n:
     if base is None:
-      base = np.sort(rng.normal(size=runs))
-      floor = df if df is None else Spread(learnt(rng, df), df)
+      base = np.sort(draw(rng, runs))
+      floor = df if df is None else Spread(learnt(rng, df, draw), df)
     level = proposals.level(1, n, mode, keeps)  # that of the first block
     at = np.arange(made, min(made + (1000 if not gains.any() else 40), n))
-    values = rng.normal(gains[at, None], spread, (len(at), proposals.MOST))
+    values = gains[at, None] + spread * draw(rng, (len(at), proposals.MOST))
     passed = proposals.passes(values[:, : proposals.SCREEN], base, floor)
     found = passed.copy()
     if floor:
@@ -158,16 +165,16 @@ def session(rng, baseline, gains, df=None, mode="strict", spread=1.0):
   return kept, seeds
 
 
-def learnt(rng, df):
-  """The sd that df + 1 runs of sd 1 show."""
-  return math.sqrt(rng.chisquare(df) / df) if 0 < df < math.inf else 1.0
+def learnt(rng, df, draw):
+  """The sd that df + 1 other runs show."""
+  return draw(rng, df + 1).std(ddof=1) if 0 < df < math.inf else 1.0
 
 
-def false_keeps(baseline, sessions, n=1000, df=None, seed=0, spread=1.0):
+def false_keeps(baseline, sessions, n=1000, df=None, seed=0, spread=1.0, noise="normal"):
   rng = np.random.default_rng(seed)
   any_kept, seeds = 0, 0.0
   for _ in range(sessions):
-    kept, used = session(rng, baseline, np.zeros(n), df, spread=spread)
+    kept, used = session(rng, baseline, np.zeros(n), df, spread=spread, noise=noise)
     any_kept += kept.any()
     seeds += used.mean()
   return any_kept / sessions, seeds / sessions
@@ -338,3 +345,8 @@ def test_the_table_of_what_breaks():
       f"{100 * false_keeps(30, 300, df=df, spread=spread)[0]:.0f}" for df in (None, 0, 19, math.inf)
     ]
     print(f"| candidates' sd {spread:g} times the baseline's | {' | '.join(cells)} |")
+  for noise in ("exponential", "1 % collapse"):
+    cells = [
+      f"{100 * false_keeps(30, 300, df=df, noise=noise)[0]:.0f}" for df in (None, 0, 19, math.inf)
+    ]
+    print(f"| {noise}, in both | {' | '.join(cells)} |")

@@ -24,7 +24,7 @@ _TARGET = flags.DEFINE_float("target", None, "judge all against this number, at 
 _MARGIN = flags.DEFINE_float("margin", None, "a difference worth having, in the unit shown")
 _SIGMA = flags.DEFINE_float("sigma", None, "the sd of one run where it is known, in that unit")
 _FLOOR = flags.DEFINE_string(
-  "floor", None, "a sweep or table to learn it from; with --ledger also own: both sides have one"
+  "floor", None, "a sweep or table to learn it from; with --ledger also own: one sd for both sides"
 )
 _LEDGER = flags.DEFINE_string("ledger", None, "the file of a session of proposals; made if absent")
 _PROPOSALS = flags.DEFINE_integer(
@@ -37,6 +37,7 @@ _NAMES = flags.DEFINE_list("names", None, "names of BASELINE and the candidates;
 _DIGEST = flags.DEFINE_string("digest", None, "with --ledger: of the candidate's code")
 _VARIANT = flags.DEFINE_string("variant", None, "of tables: the column of the methods")
 _SEED = flags.DEFINE_string("seed", None, "of tables: the column of the seeds")
+_TASK = flags.DEFINE_string("task", None, "of tables: the column of data sets or environments")
 _AT = flags.DEFINE_string("at", None, "of logs: last, best:METRIC or step:N")
 _PAIRED = flags.DEFINE_bool("paired", None, "equal run numbers are pairs; else decided by design")
 _PLANNED = flags.DEFINE_integer("planned_n", None, "of tables that grew: runs at the first look")
@@ -49,7 +50,9 @@ POSITIONAL = ("BASELINE", "...")
 def main(argv: list[str]) -> int:
   from seedlab import findings, referee  # after the flags: a mistake answers at once
 
-  columns = {"variant": _VARIANT.value, "seed": _SEED.value, "at": _AT.value}
+  columns = {
+    "variant": _VARIANT.value, "seed": _SEED.value, "task": _TASK.value, "at": _AT.value
+  }  # fmt: skip
   baseline, *candidates = findings.opened(
     argv[1:], _METRIC.value, lambda lines: print(lines, file=sys.stderr), **columns
   )
@@ -70,9 +73,9 @@ def main(argv: list[str]) -> int:
     planned_n=_PLANNED.value,
     digest=_DIGEST.value,
     names=_NAMES.value,
-    **{name: value for name, value in columns.items() if value is not None},
+    **columns,
   )
-  print(json.dumps(_values(found), indent=1) if _JSON.value else _text(found))
+  print(json.dumps(_values(found), indent=1, allow_nan=False) if _JSON.value else _text(found))
   return found.status
 
 
