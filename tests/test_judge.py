@@ -393,7 +393,8 @@ def test_the_command(tmp_path, base, book):
   null = candidate(tmp_path, "null", -0.01, 3)
   done = command(base, null, f"--ledger={book}", "--json")
   answer = json.loads(done.stdout)
-  assert done.returncode == answer["status"] == 14 and not done.stderr
+  assert done.returncode == answer["status"] == 14
+  assert done.stderr.startswith("base.csv: CSV, 24 rows\n")  # what was read
   assert answer["judgements"][0]["outcome"] == "dropped"
   assert answer["ledger"]["head"] == ledger.read(book)[1]
   done = command(base, null, f"--ledger={book}")
