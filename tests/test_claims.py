@@ -161,6 +161,19 @@ def test_a_claim_of_two_parts_is_contradicted_at_its_own_stricter_level():
   assert judge(limits(0.95), both, True) == "contradicted"
 
 
+def test_a_claim_of_two_parts_is_shown_at_the_level_of_one():
+  """All parts must hold, so that none needs a correction: each at 95 %, of two claims 97.5 %."""
+  both = [claim(LOWER, UPPER, name=name) for name in ("X0", "X1")]
+
+  def limits(level):  # shown up to 97.5 %
+    return [interval(0.6 if level < 0.976 else 0.4, 1, level), interval(0, 0.4, level)]
+
+  (alone,) = judge_family(both[:1], {"X0": limits}, {}, "laptop")
+  assert (alone.outcome, alone.level) == ("shown", 0.95)
+  found = judge_family(both, {"X0": limits, "X1": limits}, {}, "laptop")
+  assert [v.outcome for v in found] == ["shown", "shown"]
+
+
 def test_a_failed_precondition_still_counts_in_the_correction():
   family_of_two = [
     *family(1),

@@ -237,6 +237,25 @@ def test_factors_between_the_forms():
   assert metrics.relative_deviation(two) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(
+  "function",
+  [
+    metrics.prediction_difference,
+    functools.partial(metrics.prediction_difference, order=2),
+    functools.partial(metrics.mean_distance, distance=metrics.hellinger),
+    functools.partial(metrics.mean_distance, distance=metrics.hellinger, all_pairs=True),
+    metrics.logit_correlation,
+    lambda x, level: metrics.ensemble_gain(x, CLASS, 2, level).difference_ratio,
+    lambda x, level: metrics.ensemble_gain(x, CLASS, 2, level).log_loss_change,
+  ],
+)
+def test_a_higher_level_gives_a_wider_interval(function):
+  levels = (0.5, 0.9, 0.95, 0.99)
+  found = [function(CLASSES, level=level) for level in levels]
+  assert tuple(one.level for one in found) == levels
+  assert all(x.low > y.low and x.high < y.high for x, y in itertools.pairwise(found))
+
+
 def test_the_mean_deviation_drifts_with_the_number_of_runs():
   """As sqrt((R-1) / (2 R)) of the pairwise difference, for normal predictions."""
   normal = np.random.default_rng(1).normal(size=(64, 4000))

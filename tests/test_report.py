@@ -132,6 +132,14 @@ def test_headline_names_the_gap_the_streams_and_what_is_the_networks_own():
   assert "streams held fixed" in sentences and "sample at 0" in sentences
 
 
+def test_a_variance_estimated_below_zero_is_no_spread():
+  """Each of 60 errs once, on an example of its own: a covariance of -1/(60·59) of any two."""
+  (column,) = findings.examine(store(np.eye(60, 200, dtype=int))).columns
+  pairs_of_60 = 60 * 59 / (200 * 199)  # of examples on which somebody errs
+  assert column.variance == pytest.approx(-1e4 * pairs_of_60 / (60 * 59))
+  assert column.sd == 0
+
+
 def test_the_best_run_is_quoted_with_a_warning():
   """Its lead by hand, and the share of it that is not the test set's."""
   rng = np.random.default_rng(8)
@@ -180,6 +188,23 @@ def test_diverged_runs_count_as_chance_with_the_rest_beside():
   assert "counts as chance level, 25.00 %" in page
   said = "2 of 60 runs (3.3 %, 95 % interval 0.4 to 12 %) diverged and count as chance (25.00 %)"
   assert said in unwrapped(page)
+
+
+def test_a_run_that_diverged_at_the_first_step_did_though_its_numbers_are_finite():
+  wrong = errors()
+  dataset, without = store(wrong), store(np.delete(wrong, 3, axis=0))
+  dataset["diverged"].values[3] = 0
+  found = findings.examine(dataset)
+  assert np.flatnonzero(found.failed_R).tolist() == [3]
+  assert found.columns[0].values[3] == 25 and found.columns[1].summary.n == len(found.curves) == 59
+  assert not found.correct()[3].any() and found.correct()[4].any()
+  alike = findings.examine(without)
+  assert found.own == alike.own
+  np.testing.assert_array_equal(found.curves, alike.curves)
+  seen, expected = findings.disagreement(dataset), findings.disagreement(without)
+  np.testing.assert_array_equal(seen.votes_ExK, expected.votes_ExK)
+  assert seen.churn == expected.churn
+  assert findings.on_new_examples(dataset) == findings.on_new_examples(without)
 
 
 def test_diverged_runs_are_left_out_where_chance_is_unknown():

@@ -127,6 +127,14 @@ def test_what_does_not_differ_has_no_interval():
   )
 
 
+def test_runs_that_share_neither_and_agree_are_exactly_alike():
+  """Two networks along the diagonals of two by two: what is left of the sums is not rounding."""
+  for a, b in np.random.default_rng(5).random((50, 2, 13)):
+    found = tables(np.stack([a, b, b, a]), np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
+    np.testing.assert_array_equal(found.both, 0)
+    assert (found.first > 0).all() and (found.second > 0).all()
+
+
 def test_few_levels():
   rows = np.array([[1.0, 1.0], [2.0, 2.0]])
   assert math.isnan(crossed_pairs.crossed_mean(rows).low)

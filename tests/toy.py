@@ -26,6 +26,7 @@ def make(
   steps: int = 20,
   hidden: int = 5,
   explode_below: int = 0,
+  explode_first: int = 0,
   rate: float = 0.3,
   pause: float = 0.0,
   marker: str = "",
@@ -35,6 +36,7 @@ def make(
 
   Args:
     explode_below: this many runs in a hundred become infinite at step 7.
+    explode_first: and this many at step 0.
     rate: the learning rate; another one is another program.
     pause: seconds `load` waits.
     marker: a file in which `load` leaves its process number.
@@ -77,6 +79,7 @@ def make(
       gradient = jax.grad(loss)(state.params)
       params = jax.tree.map(lambda p, g: p - rate * g, state.params, gradient)
       explodes = (number == 7) & (state.noise < explode_below / 100)
+      explodes |= (number == 0) & (state.noise < explode_first / 100)
       params["out"] = jnp.where(explodes, jnp.inf, params["out"])
       finite = jnp.isfinite(params["out"]).all()
       return State(params, state.noise), jnp.where((bad < 0) & ~finite, number, bad)
