@@ -62,7 +62,7 @@ def test_the_planned_t_test_has_the_planned_power():
 
 
 def test_other_levels_and_a_known_spread():
-  """Of a known spread both tails of a normal; the power of the smallest difference is what was asked for."""
+  """Of a known spread both tails of a normal; the smallest difference has the power asked for."""
   norm = scipy.stats.norm
   for shift in (0.0, 0.3, 2.5):
     exact = norm.cdf(shift - norm.ppf(0.95)) + norm.cdf(-shift - norm.ppf(0.95))
