@@ -43,6 +43,7 @@ WITHIN = Part("ratio of sds", "within [a, b]", (0.5, 1.25))
     (WITHIN, 0.4, 1.5, "open"),
     (WITHIN, 1.25, 1.3, "open"),
     (WITHIN, 1.3, 1.4, "contradicted"),
+    (WITHIN, 0.3, 0.5, "open"),
     (WITHIN, 0.3, 0.4, "contradicted"),
     (LOWER, math.nan, math.nan, "open"),
     (UPPER, math.nan, math.nan, "open"),
@@ -58,6 +59,7 @@ def test_a_p_value_shows_or_leaves_open_but_never_contradicts():
   tails = claim(Part("refit Monte Carlo p", "p < alpha"))
   assert judge([0.049], tails, True) == "shown"
   assert judge([0.049], tails, True, level=0.99) == "open"
+  assert judge([1 - 0.95], tails, True) == "open"
   assert judge([1.0], tails, True) == "open"
   assert judge([math.nan], tails, True) == "open"
 

@@ -459,6 +459,30 @@ def test_ensembles_of_independent_errors():
   assert gain.difference_ratio.estimate == pytest.approx(together / alone)
 
 
+def test_an_ensemble_is_left_out_with_its_members():
+  x, truth = np.random.default_rng(7).random((12, 23)), TRUTH
+  ensembles = x.reshape(6, 2, 23).mean(1)
+
+  def ratio(kept):
+    alone = [brute_mean(brute_matrix(x[place::2][kept], metrics.lp_distance)) for place in (0, 1)]
+    return brute_mean(brute_matrix(ensembles[kept], metrics.lp_distance)) / np.mean(alone)
+
+  full = math.log(ratio(np.arange(6)))
+  without = [math.log(ratio(np.delete(np.arange(6), g))) for g in range(6)]
+  interval = scipy.stats.ttest_1samp(6 * full - 5 * np.array(without), 0).confidence_interval()
+  found = metrics.ensemble_gain(x, truth, 2)
+  low, high = np.exp([interval.low, interval.high])
+  one = found.difference_ratio
+  assert (one.estimate, one.low, one.high) == pytest.approx((math.exp(full), low, high))
+  losses = [-np.log(np.where(truth == 1, p, 1 - p)).mean(1) for p in (ensembles, x)]
+  change = losses[0] - losses[1].reshape(6, 2).mean(1)
+  interval = scipy.stats.ttest_1samp(change, 0).confidence_interval()
+  gain = found.log_loss_change
+  assert (gain.estimate, gain.low, gain.high) == pytest.approx((
+    change.mean(), interval.low, interval.high
+  ))  # fmt: skip
+
+
 @pytest.mark.parametrize(
   ("call", "message"),
   [

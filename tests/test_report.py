@@ -197,6 +197,7 @@ def test_a_run_that_diverged_at_the_first_step_did_though_its_numbers_are_finite
   found = findings.examine(dataset)
   assert np.flatnonzero(found.failed_R).tolist() == [3]
   assert found.columns[0].values[3] == 25 and found.columns[1].summary.n == len(found.curves) == 59
+  np.testing.assert_allclose(found.curves[:, -1], found.columns[1].values)  # both in percent
   assert not found.correct()[3].any() and found.correct()[4].any()
   alike = findings.examine(without)
   assert found.own == alike.own
