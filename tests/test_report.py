@@ -253,6 +253,22 @@ def test_runs_that_share_seeds_get_no_standard_error():
   assert "sem" in cells(page)
 
 
+@pytest.mark.parametrize(
+  ("init", "order", "independent"),
+  [
+    (range(6), range(6), True),
+    (range(6), [0] * 6, True),  # the order held still, though it was to vary
+    ([0] * 6, [0] * 6, False),  # one run six times
+    (range(6), [0, 0, 1, 1, 2, 2], False),
+    ([0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2], False),
+  ],
+)
+def test_runs_are_independent_where_no_two_share_a_varied_seed(init, order, independent):
+  seeds = {"init": np.array(init), "order": np.array(order)}
+  found = findings.examine(store(errors(6, 20), vary=("init", "order"), seeds=seeds))
+  assert found.independent == independent
+
+
 def test_details_stand_beside_on_request():
   wrong = errors()
   dataset = store(wrong)
@@ -546,6 +562,19 @@ def test_churn_and_votes_by_hand():
   np.testing.assert_allclose(found.confusion_KxK, expected)
   assert findings.disagreement(store(wrong[:1])) is None
   assert findings.disagreement(store(wrong).drop_vars("label")) is None
+
+
+def test_predictions_differ_by_their_probabilities_at_the_last_evaluation():
+  """Of runs that did not diverge, for these examples and for new ones."""
+  dataset = store(errors(8, 20), diverged=(3,))
+  probability = np.random.default_rng(0).dirichlet([1] * CLASSES, (3, 20, 8))
+  dims = ("evaluation", "example", "run", "class")
+  dataset["probability"] = (dims, probability)
+  last = np.delete(probability[-1].swapaxes(0, 1), 3, axis=0)
+  rows, apart = pairs.l1_rows(last), pairs.example_differences(last)
+  assert findings.disagreement(dataset).difference == pairs.pair_mean(rows)
+  found = findings.on_new_examples(dataset)["difference"]
+  assert found == pairs.new_examples_mean(rows, apart)
 
 
 def test_images_of_the_test_set_are_shown_where_it_is_at_hand():

@@ -26,21 +26,21 @@ def make(
   steps: int = 20,
   hidden: int = 5,
   explode_below: int = 0,
-  explode_first: int = 0,
   rate: float = 0.3,
   pause: float = 0.0,
   marker: str = "",
   fed: bool = False,
+  explode_first: int = 0,
 ) -> Trainer:
   """A regression with a fresh permutation an epoch and noise each step.
 
   Args:
     explode_below: this many runs in a hundred become infinite at step 7.
-    explode_first: and this many at step 0.
     rate: the learning rate; another one is another program.
     pause: seconds `load` waits.
     marker: a file in which `load` leaves its process number.
     fed: whether the batches come from the host.
+    explode_first: this many runs in a hundred become infinite at step 0.
   """
   x = np.linspace(-1, 1, EXAMPLES * 2, dtype=np.float32).reshape(EXAMPLES, 2)
 
