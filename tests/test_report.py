@@ -243,6 +243,12 @@ def test_unfinished_runs_are_ignored_and_counted():
     report.text(store(wrong, missing=tuple(range(60))))
 
 
+def test_seconds_are_those_of_finished_runs():
+  dataset = store(errors(4, 20), missing=(1,))
+  dataset["seconds"] = ("run", np.array([1, 0, 2, 6], np.float32))
+  assert findings.examine(dataset).seconds == 3
+
+
 def test_runs_that_share_seeds_get_no_standard_error():
   grid = {"init": np.arange(60) // 10, "order": np.arange(60) % 10}
   page = report.text(store(errors(), vary=("init", "order"), seeds=grid))
