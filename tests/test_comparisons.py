@@ -592,7 +592,8 @@ def test_text_holds_verdict_interval_assumptions_and_what_stands_beside():
     " 40 seeds fixed beforehand, as is assumed (--looked if they were not)."
   ) in text
   f, b = pair.fixed, pair.better
-  line = f"paired t as fixed beforehand 95 % +{f.estimate:.2f} ({f.low:.2f} to {f.high:.2f}), p < 1e-15"
+  limits_text = f"{f.low:.2f} to {f.high:.2f}"
+  line = f"paired t as fixed beforehand 95 % +{f.estimate:.2f} ({limits_text}), p < 1e-15"
   assert line in text
   assert f"P(B better) {b.estimate:.2f} ({b.low:.2f} to {b.high:.2f}), exact binomial" in text
   assert "Bouthillier's rule, no verdict" in text and "permutation p" not in text
