@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from seedlab import comparisons, report, session
+from seedlab import comparisons, findings, report, session
 from seedlab import ledger as ledgers
 from seedlab.comparisons import Pair, Source
 from seedlab.errors import AllDiverged, NotComparable, UserError
@@ -310,6 +310,8 @@ def _against_target(
   if not math.isfinite(target):
     raise UserError(f"target={target} must be a number in the unit of the metric")
   sweeps = [sweep for n, source in enumerate(sources) for sweep in _sweeps(source, said, n)]
+  findings.in_points("target", target, sweeps)
+  findings.in_points("sigma", spread[0], sweeps)
   known = _known(*spread, sweeps[0].metric, _roles(said))
   df, gaps = known.spread.df if known else 0, []
   for n in sorted({sweep.planned for sweep in sweeps}):
@@ -394,6 +396,7 @@ def _in_session(
     candidates += _candidates(first, source, said, number, digest)
   proposed = [runs for runs in candidates if isinstance(runs, Runs)]
   n, mode, sigma, source = declared
+  findings.in_points("sigma", sigma, [first])
   known = _known(sigma, source, first.metric, _roles(said))
   floor, learnt_from = (known.spread, known.source) if known else (None, "")
   asked = session.declared(first, n, mode, floor, learnt_from)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import seedlab
-from seedlab import comparisons, ledger, referee, session
+from seedlab import comparisons, findings, ledger, referee, session
 from seedlab.errors import NotComparable, UserError
 from tests.test_readme import blocks
 
@@ -34,6 +34,11 @@ def base(tmp_path):
 def candidate(tmp_path, name, gain, count, sd=0.01, seed=1, first=0):
   values = np.random.default_rng(seed).normal(3.28 - gain, sd, count)
   return table(tmp_path / f"{name}.csv", values, first)
+
+
+@pytest.fixture
+def book(tmp_path):
+  return tmp_path / "session.jsonl"
 
 
 def command(*words, cwd=None):
@@ -140,6 +145,64 @@ def test_target_of_an_accuracy_is_in_percent(tmp_path):
   assert only(referee.judge(runs, target=94.2)).outcome == "missed"
 
 
+def sweeps_of(*values, metric="accuracy"):
+  frames = [pd.DataFrame({"seed": range(len(some)), metric: some}) for some in values]
+  return [comparisons.read(frame)[0] for frame in frames]
+
+
+HIGH = [0.88, 0.90, 0.91, 0.895]  # sd 1.25 points
+
+
+@pytest.mark.parametrize("scale", [1, 100])  # fractions, and a column that is in percent already
+def test_a_fraction_given_where_percent_is_meant_is_refused(scale):
+  runs = sweeps_of([scale * value for value in HIGH])
+  for field, value, message in [
+    ("target", 0.9, "target=0.9: accuracy is in percent, .* at 89.6 %; write target=90 for 90 %"),
+    ("target", 1, "target=100 for 100 %"),
+    ("target", 940, "goes from 0 to 100"),
+    ("target", -1, "goes from 0 to 100"),
+    ("sigma", 0.005, "sigma=0.005: .* spread by 1.2 points; .* 0.5 is half a point: sigma=0.5 if"),
+    ("margin", 0.005, "margin=0.005: .* 0.5 is half a point: margin=0.5 if 0.005 was meant"),
+  ]:
+    with pytest.raises(UserError, match=message):
+      findings.in_points(field, value, runs)
+  for field, value in [("target", 90), ("target", 9), ("sigma", 0.5), ("margin", 0.5),
+                       ("sigma", None), ("target", 0)]:  # fmt: skip
+    findings.in_points(field, value, runs)
+
+
+def test_small_numbers_that_the_runs_are_of_the_order_of_pass():
+  error = sweeps_of([0.0035, 0.0041, 0.0038], metric="test_error_rate")
+  findings.in_points("target", 0.3, error)
+  findings.in_points("target", 0.9, sweeps_of([0.12, 0.13], [0.01, 0.02], metric="error_rate"))
+  with pytest.raises(UserError, match="target=90 for 90 %"):
+    findings.in_points("target", 0.9, sweeps_of([0.12, 0.13], metric="error_rate"))
+  near = sweeps_of([0.94 + 1e-5 * n for n in range(9)])
+  findings.in_points("sigma", 0.01, near)
+  findings.in_points("margin", 0.01, near)
+  many = sweeps_of(np.random.default_rng(0).normal(0.94, 0.0014, 10_000))
+  findings.in_points("margin", 0.01, many)  # these runs can show it
+  with pytest.raises(UserError, match="margin=1 if"):
+    findings.in_points("margin", 0.01, sweeps_of(HIGH))
+  with pytest.raises(UserError, match="single runs show no spread that is so small"):
+    findings.in_points("sigma", 0.005, sweeps_of([0.9], [0.91]))
+  findings.in_points("margin", 0.005, sweeps_of([0.9], [0.91]))
+  loss = sweeps_of(BASE, metric="val_loss")
+  for field in ("target", "margin", "sigma"):
+    findings.in_points(field, 0.001, loss)
+
+
+def test_judge_refuses_fractions_for_target_and_sigma(tmp_path, book):
+  runs = table(tmp_path / "a.csv", HIGH * 6, metric="accuracy")
+  with pytest.raises(UserError, match="write target=90 for 90 %"):
+    referee.judge(runs, target=0.9)
+  with pytest.raises(UserError, match=r"sigma=0\.5 if 0\.005 was meant"):
+    referee.judge(runs, target=90, sigma=0.005)
+  with pytest.raises(UserError, match=r"sigma=0\.5 if 0\.005 was meant"):
+    referee.judge(runs, ledger=book, sigma=0.005)
+  assert not book.exists()
+
+
 def test_target_with_runs_that_are_lost(tmp_path):
   """Of a loss the verdict is withheld; of an accuracy they count as nothing right."""
   loss = table(tmp_path / "l.csv", [3.20, 3.21, 3.20, 3.21, 3.2, None])
@@ -159,11 +222,6 @@ def test_target_of_one_run(tmp_path):
 
 
 # A session.
-
-
-@pytest.fixture
-def book(tmp_path):
-  return tmp_path / "session.jsonl"
 
 
 def entries(book):
