@@ -313,28 +313,40 @@ def _against_target(
   findings.in_points("target", target, sweeps)
   findings.in_points("sigma", spread[0], sweeps)
   known = _known(*spread, sweeps[0].metric, _roles(said))
-  df, gaps = known.spread.df if known else 0, []
-  for n in sorted({sweep.planned for sweep in sweeps}):
-    gap = targets.gap(n, df)
-    much = f"{gap:.2g} sd" if math.isfinite(gap) else "no distance at all"
-    gaps.append(f"{much} with {counted(n, 'run')}")
-  beforehand = (
-    f"A mean beyond the target is shown to be so in 80 % if it is beyond it by {', '.join(gaps)}."
-  )
+  numbers = sorted({sweep.planned for sweep in sweeps})
+  beforehand = _shown_with(numbers, known.spread.df if known else 0)
   judgements = [_of_target(sweep, target, known) for sweep in sweeps]
   return Verdicts(sweeps[0].metric, "", judgements, beforehand)
 
 
+def _shown_with(numbers: Sequence[int], df: float) -> str:
+  """How far beyond a target a mean must be to be shown, for each number of runs."""
+  gaps = {n: targets.gap(n, df) for n in numbers}
+  found = [f"{gap:.2g} sd with {counted(n, 'run')}" for n, gap in gaps.items() if gap < math.inf]
+  said = []
+  if found:
+    said = [
+      "A mean beyond the target is shown to be so in 80 % if it is beyond it by"
+      f" {', '.join(found)}."
+    ]
+  if len(found) < len(gaps):
+    said.append("One run shows nothing by itself: give sigma or floor, or two runs and more.")
+  return " ".join(said)
+
+
 def _of_target(sweep: Findings, target: float, known: _Known | None) -> Judgement:
   sign, n = sweep.better, sweep.planned
-  values = np.array(list(_sound(sweep).values()))
-  lost = n - len(values)
-  missing = f"{sweep.diverged} diverged, {sweep.missing} missing"
-  if lost and sweep.percent:
-    values = np.append(values, [0.0 if sign > 0 else 100.0] * lost)
-  found = targets.beyond(
-    sign * values, sign * target, known.spread if known else None, resolution.step(values)
-  )
+  sound = np.array(list(_sound(sweep).values()))
+  lost = n - len(sound)
+  worst, best = (0.0, 100.0) if sign > 0 else (100.0, 0.0)
+
+  def tested(missing: float) -> targets.TargetTest:
+    fill = [worst] * sweep.diverged + [missing] * (lost - sweep.diverged) if sweep.percent else []
+    values = np.append(sound, fill)
+    spread = known.spread if known else None
+    return targets.beyond(sign * values, sign * target, spread, resolution.step(values))
+
+  found = tested(worst)
   numbers = {
     "target": target, "runs": n, "missing": sweep.missing, "diverged": sweep.diverged,
     "mean": sign * found.mean, "sd": found.sd, "df": found.df, "p_value": found.p_value,
@@ -349,29 +361,80 @@ def _of_target(sweep: Findings, target: float, known: _Known | None) -> Judgemen
     return Judgement(sweep.name, outcome, f"{sentence}.{note}", advice, numbers)
 
   if lost and not sweep.percent:
-    reason = f"{missing}, and as a {sweep.label} may be as bad as one likes, they may outweigh all"
-    return said("open", f"Withheld whether {claim}: {reason} others", "Train the missing runs.")
+    reason = f"{_lost(sweep)}, and as a {sweep.label} may be as bad as one likes,"
+    reason += f" {'it' if lost == 1 else 'they'} may outweigh all others"
+    return said("open", f"Withheld whether {claim}: {reason}", _lost_advice(sweep, sound, target))
   if lost:
-    note += f" {missing}: counted as {'0' if sign > 0 else '100'} %, the worst there is."
-  mean = f"mean {sign * found.mean:.6g}{unit}, sd {found.sd:.3g}"
+    note += f" {_lost(sweep)}: counted as {worst:g} %, the worst there is."
+  mean = f"mean {sign * found.mean:.6g}{unit}"
   if math.isnan(found.p_value):
-    advice = "Train more seeds, or say what is known of the spread (sigma or floor)."
-    return said("open", f"Open whether {claim}: {mean}, and nothing is known of its spread", advice)
+    alike = f"all {n} runs have the value {sign * found.mean:.6g}{unit}, which shows no spread"
+    alone = f"one run ({sign * found.mean:.6g}{unit}) has no spread to judge by"
+    advice = "Give sigma or floor, or two runs and more."
+    if n > 1:
+      advice = "Give sigma or floor, or more digits of the values."
+    return said("open", f"Open whether {claim}: {alone if n == 1 else alike}", advice)
+  mean += f", sd {found.sd:.3g}"
   if found.p_value < targets.ALPHA:
     return said("met", f"{claim} {at} ({mean}, p = {found.p_value:.2g})")
-  if found.p_below < targets.ALPHA:
-    return said("missed", f"Not so {at} that {claim} ({mean}, p = {found.p_below:.2g})")
-  advice = _target_advice(found, n, sign * target, known)
+  against = tested(best).p_below  # what is missing may be good
+  if against < targets.ALPHA:
+    return said("missed", f"Not so {at} that {claim} ({mean}, p = {against:.2g})")
+  advice = (
+    _lost_advice(sweep, sound, target) if lost else _target_advice(found, n, sign, target, known)
+  )
   return said("open", f"Not shown {at} that {claim} ({mean}, p = {found.p_value:.2g})", advice)
 
 
-def _target_advice(found: targets.TargetTest, n: int, target: float, known: _Known | None) -> str:
-  distance = (found.mean - target) / found.sd
+def _lost(sweep: Findings) -> str:
+  """Which runs have no value, in words."""
+  said = [f"{counted(sweep.diverged, 'run')} diverged"] * (sweep.diverged > 0)
+  if sweep.missing:
+    said.append(f"{counted(sweep.missing, 'run')} {'is' if sweep.missing == 1 else 'are'} missing")
+  return " and ".join(said)
+
+
+def _lost_advice(sweep: Findings, sound: np.ndarray, target: float) -> str:
+  """What to do of runs without a value, which decide an open verdict."""
+  said = []
+  if sweep.missing:
+    said.append(f"Train the missing {'run' if sweep.missing == 1 else 'runs'}.")
+  if sweep.diverged and not sweep.percent:
+    said.append(
+      "A run that diverged stays so, and further seeds do not outweigh it: mend what diverges, or"
+      " judge by a metric that has a worst value, such as an accuracy."
+    )
+  elif sweep.diverged and len(sound):
+    ahead = sweep.better * (sound.mean() - target) > 0
+    without = f"Without what diverged{' or is missing' * (sweep.missing > 0)}"
+    said.append(
+      f"{without} the mean is {sound.mean():.6g} %, {'' if ahead else 'not '}beyond the target"
+      + (": what decides is how often runs diverge." if ahead else " either.")
+    )
+  return " ".join(said)
+
+
+def _target_advice(
+  found: targets.TargetTest, n: int, sign: int, target: float, known: _Known | None
+) -> str:
+  """Of an open verdict: nothing is final, for the target lies within what the mean may be."""
+  distance = (found.mean - sign * target) / found.sd
+  ends = sorted((sign * found.bound, sign * (2 * found.mean - found.bound)))
+  within = (
+    f"these {counted(n, 'run')} leave it open on which side the mean is (from {ends[0]:.5g} to"
+    f" {ends[1]:.5g}, each limit at {100 * (1 - targets.ALPHA):g} %)"
+  )
   if distance <= 0:
-    return "The mean is on the wrong side: further seeds of the same are no remedy."
+    return (
+      f"The mean is {-distance * math.sqrt(n):.1f} standard errors on the wrong side of the target:"
+      f" if that is where it is, no number of seeds shows the claim; but {within}."
+    )
   needed = targets.fewest_runs(distance, known.spread.df if known else 0)
   if needed is None:
-    return "The mean is so near to the target that 200 fresh runs would not show it: stop."
+    return (
+      "If mean and sd are what they seem, not even 200 fresh runs would show it in 80 %; but"
+      f" {within}."
+    )
   few = "" if n >= 5 or known else f" (which {counted(n, 'run')} tell only roughly)"
   return (
     f"If mean and sd are what they seem{few}, {counted(max(needed, n), 'fresh run')} would show it"

@@ -217,8 +217,73 @@ def test_target_with_runs_that_are_lost(tmp_path):
 
 def test_target_of_one_run(tmp_path):
   one = table(tmp_path / "one.csv", [3.2])
-  assert only(referee.judge(one, target=3.28)).outcome == "open"
+  found = referee.judge(one, target=3.28)
+  assert only(found).outcome == "open" and only(found).numbers["runs"] == 1
+  assert "one run (3.2) has no spread to judge by" in only(found).sentence
+  assert only(found).advice == "Give sigma or floor, or two runs and more."
+  assert found.beforehand == (
+    "One run shows nothing by itself: give sigma or floor, or two runs and more."
+  )
+  both = referee.judge(one, table(tmp_path / "four.csv", [3.1, 3.2, 3.3, 3.2]), target=3.28)
+  assert "by 2.9 sd with 4 runs. One run shows nothing" in both.beforehand
   assert only(referee.judge(one, target=3.28, sigma=0.01)).outcome == "met"
+  alike = only(referee.judge(table(tmp_path / "alike.csv", [math.pi] * 3), target=3.28))
+  assert "all 3 runs have the value 3.14159" in alike.sentence and "more digits" in alike.advice
+  for said in (found.beforehand, only(found).sentence, alike.sentence):
+    assert "nan" not in said and "no distance" not in said
+
+
+def test_advice_on_an_open_target_is_final_nowhere(tmp_path):
+  """Open is where the target lies within the limits of the mean; so nothing is settled."""
+  wrong = only(referee.judge(table(tmp_path / "w.csv", [3.26, 3.27, 3.29, 3.31]), target=3.28))
+  assert wrong.outcome == "open"
+  # Mean 3.2825; variance 0.001475 / 3 and 0.01^2 / 12 for the grid: 0.0005, so 0.01118 the standard
+  # error, of which 0.0025 is 0.2; t(0.99, 3) = 4.5407, so 0.05077 either way.
+  assert "0.2 standard errors on the wrong side" in wrong.advice
+  assert "from 3.2317 to 3.3333, each limit at 99 %" in wrong.advice
+  near = only(referee.judge(table(tmp_path / "n.csv", [3.26, 3.27, 3.285, 3.304]), target=3.28))
+  assert near.outcome == "open" and "If mean and sd are what they seem, not even 200" in near.advice
+  assert "these 4 runs leave it open on which side the mean is" in near.advice
+  for one in (wrong, near):
+    assert "stop" not in one.advice and "no remedy" not in one.advice
+  high = table(tmp_path / "h.csv", [0.932, 0.938, 0.941, 0.943], metric="accuracy")
+  found = only(referee.judge(high, target=94))
+  low, up = (float(word.strip(",")) for word in found.advice.split() if word.startswith("9")
+             and "." in word)  # fmt: skip
+  assert low < 94 < up and found.numbers["bound"] == pytest.approx(low, abs=1e-3)
+
+
+def test_advice_on_lost_runs_is_of_those_there_are(tmp_path):
+  loss = [3.20, 3.21, 3.20, 3.21]
+  for values, there, absent in [
+    ([*loss, None], "Train the missing run.", "diverged"),
+    ([*loss, math.inf], "mend what diverges", "missing"),
+    ([*loss, None, None, math.inf], "Train the missing runs. A run that diverged", "0 "),
+  ]:
+    found = only(referee.judge(table(tmp_path / "l.csv", values), target=3.28))
+    assert found.outcome == "open" and there in found.advice
+    assert absent not in found.advice and absent not in found.sentence
+  high = [0.95, 0.951, 0.949, 0.95, 0.952]
+  lost = table(tmp_path / "a.csv", [*high, math.inf], metric="accuracy")
+  found = only(referee.judge(lost, target=94))
+  assert found.outcome == "open" and "1 run diverged: counted as 0 %" in found.sentence
+  assert found.advice == (
+    "Without what diverged the mean is 95.04 %, beyond the target: what decides is how often runs"
+    " diverge."
+  )
+  below = only(referee.judge(lost, target=95.5))
+  assert "95.04 %, not beyond the target either" in below.advice
+
+
+def test_runs_that_are_missing_are_no_evidence_against_a_target(tmp_path):
+  """They count as nothing right for "met", and as all right for "missed"."""
+  high = [0.95, 0.951, 0.949]
+  values = [*high, *[None] * 9]
+  found = only(referee.judge(table(tmp_path / "a.csv", values, metric="accuracy"), target=94))
+  assert found.outcome == "open" and found.advice == "Train the missing runs."
+  values = [*high, *[math.inf] * 9]
+  found = only(referee.judge(table(tmp_path / "a.csv", values, metric="accuracy"), target=94))
+  assert found.outcome == "missed"
 
 
 # A session.
