@@ -91,6 +91,7 @@ class Findings:
   seeded: bool = True  # False where the rows of a table carry no seeds and were only numbered
   task: str = ""  # data set or environment, of a table of several
   repeats: "Repeats | None" = None  # of a table in which seeds were trained more than once
+  repeated: int | None = None  # the first such seed, whether or not each training has a value
   grid: float = 0.0  # step that the values lie on, in display units; 0 where none is known
 
   def correct(self, run_R: np.ndarray | None = None) -> np.ndarray | None:
@@ -267,7 +268,11 @@ def examine_table(table: Table) -> list[Findings]:
     one = _table_findings(name, table, known, rows["seed"].to_numpy())
     if table.repeats is not None:
       chosen = (table.repeats["task"] == task) & (table.repeats["variant"] == name)
-      one = dataclasses.replace(one, repeats=_repeats(table.repeats[chosen], one.percent))
+      trained = table.repeats[chosen]
+      again = trained["seed"][trained["seed"].duplicated()].tolist()
+      one = dataclasses.replace(
+        one, repeats=_repeats(trained, one.percent), repeated=again[0] if again else None
+      )
     found.append(dataclasses.replace(one, task=task, seeded=table.seeded))
   return found
 

@@ -202,6 +202,11 @@ def _runs(sweep: Findings, digest: str | None) -> Runs:
     raise UserError(
       f"{sweep.name!r} has no seeds, and a ledger holds the seed of every run; add a column seed"
     )
+  if sweep.repeated is not None:  # a mean of repeats is less noisy than a run
+    raise UserError(
+      f"{sweep.name!r} seed={sweep.repeated} was trained more than once, and a ledger holds one run"
+      " a seed; keep the first of each, or give each run a seed of its own"
+    )
   found: dict[int, float | str | None] = dict.fromkeys(sweep.design_R.tolist())
   found.update(dict.fromkeys(sweep.run_R[sweep.failed_R].tolist(), "diverged"))
   found.update(_sound(sweep))
@@ -247,6 +252,8 @@ def _known(
 
 def _compared(sources: list[Source], options: Mapping[str, Any]) -> Verdicts:
   reasons: dict[int, str] = {}
+  if len(sources) == 1:
+    _more_than_one(sources[0], options)
   try:
     found = comparisons.compare(sources, **options)
   except NotComparable as error:
@@ -271,6 +278,21 @@ def _compared(sources: list[Source], options: Mapping[str, Any]) -> Verdicts:
     baseline = names[0] if names else _name(sources[0])
     return Verdicts(options.get("metric", ""), baseline, judgements)
   return Verdicts(found.metric, found.sweeps[0].name, judgements)
+
+
+def _more_than_one(source: Source, options: Mapping[str, Any]) -> None:
+  """Refuses a single source that holds a single method: it could be judged in other ways."""
+  roles = {role: options.get(role) for role in ("variant", "seed", "task", "at")}
+  found = comparisons.read(source, options.get("metric"), **roles)
+  names = {sweep.name for sweep in found}
+  if len(names) > 1:
+    return
+  name = next(iter(names)) or "the table"
+  raise UserError(
+    f"{name} is all that was given, and there is nothing to judge it by: give candidates too"
+    " (files, or a table of several variants), a number to reach (--target), or the file of a"
+    " session of which it is the baseline (--ledger)"
+  )
 
 
 def _reasons(sources: list[Source], options: Mapping[str, Any]) -> dict[int, str]:

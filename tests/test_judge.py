@@ -113,6 +113,16 @@ def test_wrong_input_is_no_outcome(tmp_path, base):
   assert referee.judge(*unknown, better="lower").status == 12
 
 
+def test_a_single_source_is_told_what_it_could_be_judged_by(base):
+  one = pd.DataFrame({"variant": ["a"] * 3, "seed": range(3), "loss": [1.0, 2.0, 3.0]})
+  for source, name in [(base, "base"), (one, "a"), (one[["seed", "loss"]], "the table")]:
+    message = rf"^{name} is all .*candidates.*\(--target\).*\(--ledger\)$"
+    with pytest.raises(UserError, match=message):
+      referee.judge(source)
+  done = command(base)
+  assert done.returncode == 2 and "--target" in done.stderr and not done.stdout
+
+
 def test_frames_and_the_name_at_the_top():
   losses = [1, 2, 4, 3, 2, 8, 7, 9, 9, 6]
   frame = pd.DataFrame({"variant": [*"aaaaabbbbb"], "seed": [*range(5)] * 2, "loss": losses})
@@ -332,6 +342,20 @@ def test_a_repeated_question_gets_the_same_answer(tmp_path, base, book):
   again = referee.judge(base, good, ledger=book)
   assert only(again) == only(first) and again.ledger == first.ledger
   assert book.read_bytes() == before
+
+
+@pytest.mark.parametrize("second", ["3.31", "", "inf"])
+def test_repeats_of_a_seed_are_refused_with_it(tmp_path, base, book, second):
+  good = candidate(tmp_path, "good", 0.04, 3)
+  again = tmp_path / "again.csv"
+  again.write_text(good.read_text() + f"1,{second}\n")
+  with pytest.raises(UserError, match="'again' seed=1 was trained more than once"):
+    referee.judge(base, again, ledger=book)
+  assert not book.exists()
+  twice = tmp_path / "twice.csv"
+  twice.write_text(base.read_text() + f"23,{second}\n")
+  with pytest.raises(UserError, match="'twice' seed=23 was trained more than once"):
+    referee.judge(twice, ledger=book)
 
 
 def test_a_renamed_proposal_and_another_digest_are_new(tmp_path, base, book):
