@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from seedlab import comparisons, findings, report, session
+from seedlab import comparisons, findings, judging, report, session
 from seedlab import ledger as ledgers
+from seedlab import lost as losing
 from seedlab.comparisons import Pair, Source
 from seedlab.errors import AllDiverged, NotComparable, UserError
 from seedlab.findings import Findings, counted
 from seedlab.ledger import Entry, Ledger
+from seedlab.lost import Lost
 from seedlab.meanings import Direction
 from seedlab.report import verdict
 from seedlab.session import Runs, Session
@@ -129,15 +131,16 @@ def judge(
     raise UserError(f"names={','.join(names)} are {len(names)} for {len(sources)} sources")
   if ledger is not None:
     _refuse({"target": target, **compared_alone}, "with a ledger")
-    return _in_session(sources, said, ledger, (proposals, mode, sigma, floor), digest)
+    return _in_session(_given(sources, said), said, ledger, (proposals, mode, sigma, floor), digest)
   _refuse(session_alone, "without a ledger")
   if isinstance(floor, str) and floor == "own":
     raise UserError("floor='own' is for a ledger; otherwise both sides' own spread is used anyway")
   if target is not None:
     _refuse(compared_alone, "with a target")
-    return _against_target(sources, said, target, (sigma, floor))
+    return _against_target(_given(sources, said, False), said, target, (sigma, floor))
   options = {**said, **compared_alone, "sigma": sigma, "floor": floor}
-  return _compared(sources, {field: value for field, value in options.items() if value is not None})
+  options = {field: value for field, value in options.items() if value is not None}
+  return _compared(_given(sources, said), options)
 
 
 def _refuse(given: Mapping[str, Any], where: str) -> None:
@@ -147,6 +150,38 @@ def _refuse(given: Mapping[str, Any], where: str) -> None:
 
 
 # What is given.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+  """The sources, and the variants of tables of which no run has a value, taken out of them."""
+
+  sources: list[tuple[int, Source]]  # with their places in the call
+  lost: list[Lost]
+
+  def inserted(self, judged: list[Any], of: Mapping[int, Any], before: int = 0) -> list[Any]:
+    """What was found of each variant, with `of` the lost ones (by number) in the order given.
+
+    Args:
+      before: variants that nothing was found of, such as the baseline.
+    """
+    judged = list(judged)
+    for number, one in of.items():
+      judged.insert(self.lost[number].place - before, one)
+    return judged
+
+
+def _given(sources: list[Source], said: Mapping[str, Any], baseline: bool = True) -> _Given:
+  kept, lost = losing.apart(sources, said["metric"], _roles(said), baseline)
+  present = [(n, source) for n, source in enumerate(kept) if source is not None]
+  if not present:  # let it be said as of any single one
+    return _Given(list(enumerate(sources)), [])
+  names = said["names"]
+  named = []
+  for one in lost:
+    whole = names[one.source] if names and kept[one.source] is None else one.name
+    named.append(dataclasses.replace(one, name=whole or chr(ord("A") + one.place % 26)))
+  return _Given(present, named)
 
 
 def _sweeps(source: Source, said: Mapping[str, Any], number: int) -> list[Findings]:
@@ -250,12 +285,14 @@ def _known(
 # Two sides.
 
 
-def _compared(sources: list[Source], options: Mapping[str, Any]) -> Verdicts:
+def _compared(given: _Given, options: Mapping[str, Any]) -> Verdicts:
   reasons: dict[int, str] = {}
-  if len(sources) == 1:
-    _more_than_one(sources[0], options)
+  sources = [source for _, source in given.sources]
+  if given.lost and "names" in options:
+    options = {**options, "names": [options["names"][n] for n, _ in given.sources]}
+  variants = len(sources) > 1 or _several(sources[0], options, given.lost)
   try:
-    found = comparisons.compare(sources, **options)
+    found = comparisons.compare(sources, **options) if variants else None
   except NotComparable as error:
     reasons = _reasons(sources, options)
     if not reasons:  # each with the baseline, but not all together
@@ -274,24 +311,52 @@ def _compared(sources: list[Source], options: Mapping[str, Any]) -> Verdicts:
     name = names[number] if names else _name(sources[number])
     out = Judgement(name, "not comparable", f"{reason}.", "", {})
     judgements.insert(number - 1, out)
+  if given.lost:
+    baseline = found.sweeps[0] if found else _sweeps(sources[0], {**_NOTHING, **options}, 0)[0]
+    looked = options.get("looked") or "planned_n" in options
+    tests = sum(one.all_diverged for one in given.lost) + len(found.pairs if found else [])
+    of = {n: _of_lost(one, baseline, tests, looked) for n, one in enumerate(given.lost)}
+    return Verdicts(baseline.metric, baseline.name, given.inserted(judgements, of, 1))
   if not found:
-    baseline = names[0] if names else _name(sources[0])
-    return Verdicts(options.get("metric", ""), baseline, judgements)
+    name = names[0] if names else _name(sources[0])
+    return Verdicts(options.get("metric", ""), name, judgements)
   return Verdicts(found.metric, found.sweeps[0].name, judgements)
 
 
-def _more_than_one(source: Source, options: Mapping[str, Any]) -> None:
-  """Refuses a single source that holds a single method: it could be judged in other ways."""
-  roles = {role: options.get(role) for role in ("variant", "seed", "task", "at")}
-  found = comparisons.read(source, options.get("metric"), **roles)
-  names = {sweep.name for sweep in found}
-  if len(names) > 1:
-    return
-  name = next(iter(names)) or "the table"
+def _of_lost(one: Lost, baseline: Findings, tests: int, looked: bool) -> Judgement:
+  """Of a variant without a value: worse if its runs diverged and the baseline's rather do not."""
+  numbers: dict[str, Any] = {
+    "variant": one.name, "baseline": baseline.name, "runs": 0, "planned": one.runs,
+    "diverged": one.diverged, "missing": one.missing, "p_value": None, "level": None,
+  }  # fmt: skip
+  if not one.all_diverged:
+    sentence = f"Open whether {one.name} is better than {baseline.name}: {one.words}."
+    return Judgement(one.name, "open", sentence, "Train the missing runs.", numbers)
+  p_value, alpha = losing.p_worse(one, baseline), judging.ALPHA / tests
+  numbers |= {"p_value": p_value, "level": 1 - alpha}
+  of = f"{baseline.diverged} of {counted(baseline.planned, 'run')} of {baseline.name}"
+  seen = f"{one.words}, {of} (p = {p_value:.2g} by Fisher's exact test"
+  if p_value > alpha or looked:
+    why = "runs were added after a look" if looked else f"{alpha:.2g} is needed"
+    sentence = f"Open whether {one.name} is worse than {baseline.name}: {seen}; {why})."
+    return Judgement(one.name, "open", sentence, "Mend what diverges before more seeds.", numbers)
+  sentence = f"{one.name} is worse than {baseline.name}: {seen})."
+  return Judgement(one.name, "worse", sentence, "", numbers)
+
+
+_NOTHING = dict.fromkeys(("metric", "better", "names", "variant", "seed", "task", "at"))
+
+
+def _several(source: Source, options: Mapping[str, Any], lost: Sequence[Lost]) -> bool:
+  """Whether a single source holds several methods; refused if nothing else can be judged."""
+  said = {**_NOTHING, **options}
+  names = {sweep.name for sweep in comparisons.read(source, said["metric"], **_roles(said))}
+  if len(names) > 1 or lost:
+    return len(names) > 1
   raise UserError(
-    f"{name} is all that was given, and there is nothing to judge it by: give candidates too"
-    " (files, or a table of several variants), a number to reach (--target), or the file of a"
-    " session of which it is the baseline (--ledger)"
+    f"{next(iter(names)) or 'the table'} is all that was given, and there is nothing to judge it"
+    " by: give candidates too (files, or a table of several variants), a number to reach"
+    " (--target), or the file of a session of which it is the baseline (--ledger)"
   )
 
 
@@ -324,21 +389,33 @@ def _of_pair(pair: Pair, numbers: Mapping[str, Any]) -> Judgement:
 
 
 def _against_target(
-  sources: list[Source],
+  given: _Given,
   said: Mapping[str, Any],
   target: float,
   spread: tuple[float | None, Source | None],
 ) -> Verdicts:
   if not math.isfinite(target):
     raise UserError(f"target={target} must be a number in the unit of the metric")
-  sweeps = [sweep for n, source in enumerate(sources) for sweep in _sweeps(source, said, n)]
+  sweeps = [sweep for n, source in given.sources for sweep in _sweeps(source, said, n)]
   findings.in_points("target", target, sweeps)
   findings.in_points("sigma", spread[0], sweeps)
   known = _known(*spread, sweeps[0].metric, _roles(said))
   numbers = sorted({sweep.planned for sweep in sweeps})
   beforehand = _shown_with(numbers, known.spread.df if known else 0)
   judgements = [_of_target(sweep, target, known) for sweep in sweeps]
-  return Verdicts(sweeps[0].metric, "", judgements, beforehand)
+  of = {n: _lost_of_target(one, sweeps[0], target) for n, one in enumerate(given.lost)}
+  return Verdicts(sweeps[0].metric, "", given.inserted(judgements, of), beforehand)
+
+
+def _lost_of_target(one: Lost, like: Findings, target: float) -> Judgement:
+  beyond = f"{'above' if like.better > 0 else 'below'} {target:g}{' %' if like.percent else ''}"
+  numbers = {
+    "target": target, "runs": one.runs, "missing": one.missing, "diverged": one.diverged,
+    "mean": None, "sd": None, "df": None, "p_value": None, "bound": None, "level": targets.ALPHA,
+  }  # fmt: skip
+  advice = "Train the missing runs." if one.missing else "Mend what diverges before more seeds."
+  sentence = f"Withheld whether {one.name} is {beyond} in the mean: {one.words}."
+  return Judgement(one.name, "open", sentence, advice, numbers)
 
 
 def _shown_with(numbers: Sequence[int], df: float) -> str:
@@ -468,17 +545,19 @@ def _target_advice(
 
 
 def _in_session(
-  sources: list[Source],
+  given: _Given,
   said: Mapping[str, Any],
   path: str | os.PathLike,
   declared: tuple[int | None, Mode | None, float | None, Source | None],
   digest: str | None,
 ) -> Verdicts:
-  first, *variants = _sweeps(sources[0], said, 0)
+  first, *variants = _sweeps(given.sources[0][1], said, 0)
   said = {**said, "metric": first.metric}
   candidates: list[Runs | Judgement] = [_runs(sweep, digest) for sweep in variants]
-  for number, source in enumerate(sources[1:], 1):
-    candidates += _candidates(first, source, said, number, digest)
+  for number, other in given.sources[1:]:
+    candidates += _candidates(first, other, said, number, digest)
+  of = {n: _lost_in_session(one, digest) for n, one in enumerate(given.lost)}
+  candidates = given.inserted(candidates, of, 1)
   proposed = [runs for runs in candidates if isinstance(runs, Runs)]
   n, mode, sigma, source = declared
   findings.in_points("sigma", sigma, [first])
@@ -490,14 +569,22 @@ def _in_session(
     session.same_session(opening, asked)
     state = session.so_far(book.entries or [opening])
     if not proposed or not all(session.recorded(state, runs) for runs in proposed):
-      given = session.baseline(state, _runs(first, None))
-      for entry in ([] if book.entries else [opening]) + ([given] if given else []):
+      new = session.baseline(state, _runs(first, None))
+      for entry in ([] if book.entries else [opening]) + ([new] if new else []):
         book.append(entry)
     judgements = [one if isinstance(one, Judgement) else _propose(book, one) for one in candidates]
     state = session.so_far(book.entries)
   return Verdicts(
     first.metric, first.name, judgements, _beforehand(state), _of_session(state, book)
   )
+
+
+def _lost_in_session(one: Lost, digest: str | None) -> Runs | Judgement:
+  """All diverged: a proposal without runs; where some are missing nothing was proposed yet."""
+  if one.all_diverged:
+    return Runs(one.name, [], [], digest)
+  sentence = f"{one.name} was not judged: {one.words}."
+  return Judgement(one.name, "open", sentence, "Train the missing runs.", {})
 
 
 def _candidates(

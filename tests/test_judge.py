@@ -130,6 +130,63 @@ def test_frames_and_the_name_at_the_top():
   assert (only(found).name, only(found).outcome) == ("b", "worse")
 
 
+def mixed(**variants):
+  """A table of variants with one row a seed."""
+  rows = [(v, n, loss) for v, some in variants.items() for n, loss in enumerate(some)]
+  return pd.DataFrame(rows, columns=["variant", "seed", "val_loss"])
+
+
+LOST, EMPTY = [math.inf] * 5, [None] * 5
+
+
+def test_a_variant_that_diverged_or_is_missing_entirely_leaves_the_others(tmp_path):
+  frame = mixed(base=BASE[:5], bad=LOST, good=BASE[5:10] - 0.1, late=[*EMPTY, math.inf])
+  found = referee.judge(frame)
+  assert [j.name for j in found.judgements] == ["bad", "good", "late"]
+  assert [j.outcome for j in found.judgements] == ["worse", "better", "open"]
+  bad, good, late = found.judgements
+  p_value = 1 / math.comb(10, 5) * 2  # all five of the one and none of the other, two-sided
+  assert bad.numbers["p_value"] == pytest.approx(p_value) and "p = 0.0079" in bad.sentence
+  assert bad.numbers["level"] == 1 - 0.05 / 2  # two were tested
+  assert late.sentence.endswith("5 runs of late are missing, and 1 diverged: none has a value.")
+  alone = referee.judge(frame[~frame["variant"].isin(["bad", "late"])])
+  assert only(alone).numbers == good.numbers and found.status == 0
+  few = only(referee.judge(mixed(base=BASE[:3], bad=LOST[:3])))
+  assert few.outcome == "open" and "p = 0.1 by Fisher's exact test; 0.05 is needed" in few.sentence
+  assert only(referee.judge(mixed(base=BASE[:5], bad=LOST), looked=True)).outcome == "open"
+  part = mixed(base=[*BASE[:3], math.inf, None], bad=LOST)  # what is missing may have diverged
+  assert only(referee.judge(part)).numbers["p_value"] == pytest.approx(2 * 10 / 120)
+
+
+def test_files_that_diverged_entirely_leave_the_others(tmp_path, base):
+  bad = table(tmp_path / "bad.csv", LOST)
+  good = candidate(tmp_path, "good", 0.03, 12)
+  found = referee.judge(base, [bad, good])
+  assert [(j.name, j.outcome) for j in found.judgements] == [("bad", "worse"), ("good", "better")]
+  named = referee.judge(base, [bad, good], names=["x", "y", "z"])
+  assert [j.name for j in named.judgements] == ["y", "z"] and named.baseline == "x"
+  assert only(named.__class__("", "", named.judgements[1:])).numbers["variant"] == "z"
+  for lost in (LOST, EMPTY):
+    with pytest.raises(UserError, match=r"diverged|missing"):
+      referee.judge(table(tmp_path / "lost.csv", lost), good, metric="val_loss")
+
+
+def test_lost_variants_with_a_target_and_in_a_session(tmp_path, book):
+  frame = mixed(bad=LOST, good=BASE[:5] - 0.05, late=EMPTY)
+  found = referee.judge(frame, target=3.28)
+  assert [(j.name, j.outcome) for j in found.judgements] == [
+    ("bad", "open"), ("good", "met"), ("late", "open"),
+  ]  # fmt: skip
+  with pytest.raises(UserError, match="every completed run"):
+    referee.judge(mixed(bad=LOST), target=3.28, metric="val_loss")
+  frame = mixed(base=BASE, bad=LOST, late=EMPTY, good=BASE[:12] - 0.06)
+  found = referee.judge(frame, ledger=book)
+  assert [(j.name, j.outcome) for j in found.judgements] == [
+    ("bad", "dropped"), ("late", "open"), ("good", "kept"),
+  ]  # fmt: skip
+  assert [e["name"] for e in entries(book)[1:]] == ["base", "bad", "good"]
+
+
 # A target.
 
 
