@@ -21,7 +21,7 @@ class Lost:
   name: str  # "" where neither a column nor a file names it
   task: str
   source: int  # its place among the sources
-  place: int  # how many variants come before it
+  place: int  # how many variants to be judged come before it
   diverged: int
   missing: int
 
@@ -57,12 +57,13 @@ def apart(
   """
   kept: list[Any] = []
   found: list[Lost] = []
-  place, first = 0, None
+  place = 0
+  first: str | None = None  # the baseline's name
   for number, source in enumerate(sources):
     unread = isinstance(source, str | os.PathLike) and metric is None and number > 0
     if not tables.is_table(source) or unread:  # a store's metric is not known here
       kept.append(source)
-      place += 1
+      place += not (number == 0 and baseline)
       continue
     table = tables.read(source, metric=metric, **roles)
     metric = metric or table.metric
@@ -76,7 +77,7 @@ def apart(
           Lost(name or table.name, task, number, place, diverged, len(rows) - diverged)
         )
         gone[table.frame.index.get_indexer(rows.index)] = True
-      place += 1
+      place += not (number == 0 and name == first)
     kept.append(None if gone.all() else _without(table, gone))
   return kept, found
 

@@ -14,7 +14,7 @@ import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ STATUS = {
   "not comparable": 13, "dropped": 14,
 }  # fmt: skip
 BEST_FIRST = (0, 11, 12, 14, 10, 13)
+SCHEMA = 1  # of the JSON; another number where a field has changed or gone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,22 @@ class Verdicts:
     """The exit status: that of the best outcome among the candidates; 0 if there is none."""
     found = {STATUS[judgement.outcome] for judgement in self.judgements}
     return next((status for status in BEST_FIRST if status in found), 0)
+
+
+def as_json(found: Verdicts) -> dict[str, Any]:
+  """The form of docs/json.md; None for what JSON has no number for."""
+  judgements = [
+    {**dataclasses.asdict(one), "numbers": {name: _number(n) for name, n in one.numbers.items()}}
+    for one in found.judgements
+  ]
+  return {
+    "schema": SCHEMA, "metric": found.metric, "baseline": found.baseline, "status": found.status,
+    "judgements": judgements, "beforehand": found.beforehand, "ledger": found.ledger,
+  }  # fmt: skip
+
+
+def _number(value: Any) -> Any:
+  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def judge(
@@ -159,15 +176,11 @@ class _Given:
   sources: list[tuple[int, Source]]  # with their places in the call
   lost: list[Lost]
 
-  def inserted(self, judged: list[Any], of: Mapping[int, Any], before: int = 0) -> list[Any]:
-    """What was found of each variant, with `of` the lost ones (by number) in the order given.
-
-    Args:
-      before: variants that nothing was found of, such as the baseline.
-    """
+  def with_lost(self, judged: Sequence[Any], say: Callable[[Lost], Any]) -> list[Any]:
+    """What was found of the variants, with what is said of the lost ones, in the order given."""
     judged = list(judged)
-    for number, one in of.items():
-      judged.insert(self.lost[number].place - before, one)
+    for one in self.lost:
+      judged.insert(one.place, say(one))
     return judged
 
 
@@ -180,7 +193,7 @@ def _given(sources: list[Source], said: Mapping[str, Any], baseline: bool = True
   named = []
   for one in lost:
     whole = names[one.source] if names and kept[one.source] is None else one.name
-    named.append(dataclasses.replace(one, name=whole or chr(ord("A") + one.place % 26)))
+    named.append(dataclasses.replace(one, name=whole or chr(ord("A") + one.source % 26)))
   return _Given(present, named)
 
 
@@ -312,19 +325,25 @@ def _compared(given: _Given, options: Mapping[str, Any]) -> Verdicts:
     out = Judgement(name, "not comparable", f"{reason}.", "", {})
     judgements.insert(number - 1, out)
   if given.lost:
-    baseline = found.sweeps[0] if found else _sweeps(sources[0], {**_NOTHING, **options}, 0)[0]
+    sweeps = found.sweeps if found else _sweeps(sources[0], {**_NOTHING, **options}, 0)
+    base = {sweep.task: sweep for sweep in sweeps if sweep.name == sweeps[0].name}
     looked = options.get("looked") or "planned_n" in options
     tests = sum(one.all_diverged for one in given.lost) + len(found.pairs if found else [])
-    of = {n: _of_lost(one, baseline, tests, looked) for n, one in enumerate(given.lost)}
-    return Verdicts(baseline.metric, baseline.name, given.inserted(judgements, of, 1))
+    judgements = given.with_lost(
+      judgements, lambda one: _of_lost(one, base.get(one.task), tests, looked)
+    )
+    return Verdicts(sweeps[0].metric, sweeps[0].name, judgements)
   if not found:
     name = names[0] if names else _name(sources[0])
     return Verdicts(options.get("metric", ""), name, judgements)
   return Verdicts(found.metric, found.sweeps[0].name, judgements)
 
 
-def _of_lost(one: Lost, baseline: Findings, tests: int, looked: bool) -> Judgement:
+def _of_lost(one: Lost, baseline: Findings | None, tests: int, looked: bool) -> Judgement:
   """Of a variant without a value: worse if its runs diverged and the baseline's rather do not."""
+  if baseline is None:
+    sentence = f"{one.name} cannot be judged on {one.task}: the baseline has no runs there."
+    return Judgement(one.name, "not comparable", sentence, "", {})
   numbers: dict[str, Any] = {
     "variant": one.name, "baseline": baseline.name, "runs": 0, "planned": one.runs,
     "diverged": one.diverged, "missing": one.missing, "p_value": None, "level": None,
@@ -334,7 +353,7 @@ def _of_lost(one: Lost, baseline: Findings, tests: int, looked: bool) -> Judgeme
     return Judgement(one.name, "open", sentence, "Train the missing runs.", numbers)
   p_value, alpha = losing.p_worse(one, baseline), judging.ALPHA / tests
   numbers |= {"p_value": p_value, "level": 1 - alpha}
-  of = f"{baseline.diverged} of {counted(baseline.planned, 'run')} of {baseline.name}"
+  of = f"{baseline.diverged} of the {counted(baseline.planned, 'run')} of {baseline.name}"
   seen = f"{one.words}, {of} (p = {p_value:.2g} by Fisher's exact test"
   if p_value > alpha or looked:
     why = "runs were added after a look" if looked else f"{alpha:.2g} is needed"
@@ -403,8 +422,8 @@ def _against_target(
   numbers = sorted({sweep.planned for sweep in sweeps})
   beforehand = _shown_with(numbers, known.spread.df if known else 0)
   judgements = [_of_target(sweep, target, known) for sweep in sweeps]
-  of = {n: _lost_of_target(one, sweeps[0], target) for n, one in enumerate(given.lost)}
-  return Verdicts(sweeps[0].metric, "", given.inserted(judgements, of), beforehand)
+  judgements = given.with_lost(judgements, lambda one: _lost_of_target(one, sweeps[0], target))
+  return Verdicts(sweeps[0].metric, "", judgements, beforehand)
 
 
 def _lost_of_target(one: Lost, like: Findings, target: float) -> Judgement:
@@ -556,8 +575,7 @@ def _in_session(
   candidates: list[Runs | Judgement] = [_runs(sweep, digest) for sweep in variants]
   for number, other in given.sources[1:]:
     candidates += _candidates(first, other, said, number, digest)
-  of = {n: _lost_in_session(one, digest) for n, one in enumerate(given.lost)}
-  candidates = given.inserted(candidates, of, 1)
+  candidates = given.with_lost(candidates, lambda one: _lost_in_session(one, digest))
   proposed = [runs for runs in candidates if isinstance(runs, Runs)]
   n, mode, sigma, source = declared
   findings.in_points("sigma", sigma, [first])

@@ -158,6 +158,17 @@ def test_a_variant_that_diverged_or_is_missing_entirely_leaves_the_others(tmp_pa
   assert only(referee.judge(part)).numbers["p_value"] == pytest.approx(2 * 10 / 120)
 
 
+def test_a_variant_that_diverged_on_one_task_is_judged_there(tmp_path):
+  """By the baseline's runs on that task, in the order given."""
+  rng = np.random.default_rng(1)
+  one = mixed(base=rng.normal(3, 0.01, 5), x=rng.normal(3.1, 0.01, 5), y=rng.normal(3, 0.01, 5))
+  two = mixed(base=[*rng.normal(3, 0.01, 9), math.inf], x=LOST, y=rng.normal(3, 0.01, 5))
+  found = referee.judge(pd.concat([one.assign(task="p"), two.assign(task="q")]))
+  assert [j.name for j in found.judgements] == ["x", "y", "x", "y"]
+  assert [j.outcome for j in found.judgements] == ["worse", "open", "worse", "open"]
+  assert "all 5 runs of x on q diverged, 1 of the 10 runs of base" in found.judgements[2].sentence
+
+
 def test_files_that_diverged_entirely_leave_the_others(tmp_path, base):
   bad = table(tmp_path / "bad.csv", LOST)
   good = candidate(tmp_path, "good", 0.03, 12)
