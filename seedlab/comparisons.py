@@ -123,6 +123,8 @@ class Pair:
     """Of an open verdict on means: what the next look will say."""
     latest = self.looks[-1]
     silent = latest.by_ranks or latest.kind == "crossed" or self.settled != "open"
+    if self.rules.spread and judging.too_small(latest.two, self.rules.spread):
+      silent = True
     return None if silent else _forecast(self)
 
 
@@ -306,9 +308,12 @@ def _on_grid(rules: Rules, two: tuple[Findings, Findings]) -> Rules:
 
 
 def _ranks(sweeps: Sequence[Findings]) -> many.Ranks | None:
-  """Of the means; resampled together where all sweeps hold the same run numbers."""
+  """Of the means; resampled together where all sweeps hold the same run numbers.
+
+  Below ten runs the simultaneous sets of ranks say next to nothing (docs/statistics.md).
+  """
   used = [_used(sweep) for sweep in sweeps]
-  few = min(len(values_R) for values_R, _ in used) < 2
+  few = min(len(values_R) for values_R, _ in used) < 10
   known = sweeps[0].better and all(sweep.independent for sweep in sweeps)
   whole = all(np.isfinite(judging.outcomes(sweep)).all() for sweep in sweeps)
   if len(sweeps) < 3 or few or not known or not whole or sweeps[0].task:
@@ -445,8 +450,10 @@ def _pair(
   two, fixed, anytime, better = looks[-1].two, None, None, None
   if not crossed_design:
     two = judging.all_numbers(baseline, variant, rules.paired)
-    fixed = comparison.difference(two, LEVEL, rules.step, rules.spread)
-    anytime = comparison.anytime_difference(two, LEVEL, rules.step, rules.spread)
+    refuted = rules.spread and judging.too_small(two, rules.spread)
+    spread = None if refuted else rules.spread
+    fixed = comparison.difference(two, LEVEL, rules.step, spread)
+    anytime = comparison.anytime_difference(two, LEVEL, rules.step, spread)
     better = comparison.probability_better(turned(two, baseline.better), LEVEL)
   return Pair(
     baseline=baseline,

@@ -128,8 +128,9 @@ class Findings:
 
   @property
   def planned(self) -> int:
-    """How many runs the design has."""
-    return len(self.design_R)
+    """How many runs there should be: of a table also those of a plan without even a row."""
+    of_plan = self.planned_n if self.dataset is None else None
+    return max(len(self.design_R), of_plan or 0)
 
   @property
   def missing(self) -> int:
