@@ -205,12 +205,21 @@ def _sweeps(source: Source, said: Mapping[str, Any], number: int) -> list[Findin
   if len(found) == 1 and (names or not found[0].name):
     name = names[number] if names else _name(source)
     found = [dataclasses.replace(found[0], name=name)]
-  return [_directed(sweep.turned(said.get("better"))) for sweep in found]
+  return [_independent(_directed(sweep.turned(said.get("better")))) for sweep in found]
 
 
 def _roles(said: Mapping[str, Any]) -> dict[str, Any]:
   """The columns of tables, as `tables.read` takes them."""
   return {role: said[role] for role in ("variant", "seed", "task", "at")}
+
+
+def _independent(sweep: Findings) -> Findings:
+  if not sweep.independent:
+    raise UserError(
+      f"{sweep.name!r} has runs that share seeds (a crossed design), and targets and sessions are"
+      " judged by independent runs; give a sweep whose runs share none"
+    )
+  return sweep
 
 
 def _directed(sweep: Findings) -> Findings:

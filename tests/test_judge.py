@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import test_outputs
 
 import seedlab
 from seedlab import comparisons, findings, ledger, referee, session
@@ -362,6 +363,14 @@ def test_runs_that_are_missing_are_no_evidence_against_a_target(tmp_path):
   values = [*high, *[math.inf] * 9]
   found = only(referee.judge(table(tmp_path / "a.csv", values, metric="accuracy"), target=94))
   assert found.outcome == "missed"
+
+
+def test_runs_that_share_seeds_are_refused_by_target_and_session(book):
+  crossed = test_outputs.crossed(0)
+  for options in ({"target": 50}, {"ledger": book}):
+    with pytest.raises(UserError, match="'crossed' has runs that share seeds"):
+      referee.judge(crossed, names=["crossed"], **options)
+  assert not book.exists()
 
 
 # A session.
