@@ -363,7 +363,7 @@ def _of_lost(one: Lost, baseline: Findings | None, tests: int, looked: bool) -> 
   p_value, alpha = losing.p_worse(one, baseline), judging.ALPHA / tests
   numbers |= {"p_value": p_value, "level": 1 - alpha}
   of = f"{baseline.diverged} of the {counted(baseline.planned, 'run')} of {baseline.name}"
-  seen = f"{one.words}, {of} (p = {p_value:.2g} by Fisher's exact test"
+  seen = f"{one.words}, against {of} (p = {p_value:.2g} by Fisher's exact test"
   if p_value > alpha or looked:
     why = "runs were added after a look" if looked else f"{alpha:.2g} is needed"
     sentence = f"Open whether {one.name} is worse than {baseline.name}: {seen}; {why})."

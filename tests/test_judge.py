@@ -167,7 +167,8 @@ def test_a_variant_that_diverged_on_one_task_is_judged_there(tmp_path):
   found = referee.judge(pd.concat([one.assign(task="p"), two.assign(task="q")]))
   assert [j.name for j in found.judgements] == ["x", "y", "x", "y"]
   assert [j.outcome for j in found.judgements] == ["worse", "open", "worse", "open"]
-  assert "all 5 runs of x on q diverged, 1 of the 10 runs of base" in found.judgements[2].sentence
+  said = found.judgements[2].sentence
+  assert "all 5 runs of x on q diverged, against 1 of the 10 runs of base" in said
 
 
 def test_files_that_diverged_entirely_leave_the_others(tmp_path, base):
