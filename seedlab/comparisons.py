@@ -196,6 +196,8 @@ def compare(
   if planned_n is not None:
     sweeps = _with_plan(sweeps, planned_n)
   matched = _matched(sweeps)
+  findings.in_points("margin", margin, sweeps)
+  findings.in_points("sigma", sigma, sweeps)
   rules = Rules(margin, paired, looked, spread_of(sigma, floor, sweeps[0].metric, **roles))
   for two in matched:
     same_test_set(*two)
@@ -289,6 +291,11 @@ def spread_of(
     names = ", ".join(one.name for one in found)
     raise UserError(f"floor={named} holds {len(found)} sweeps ({names}); it must be of one alone")
   (one,) = found
+  if one.repeats:
+    raise UserError(
+      f"floor={one.name} holds seeds that were trained more than once, whose means spread less than"
+      " single runs; keep one row of each seed"
+    )
   values = one.columns[-1].values
   if not one.independent or len(values) < 3 or not np.ptp(values) > 0:
     raise UserError(
