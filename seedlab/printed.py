@@ -51,6 +51,10 @@ _CELL = re.compile(
 _BOLD = re.compile(
   r"\*\*|__|\\(?:textbf|mathbf|boldsymbol|bm|bfseries|bf)(?![a-zA-Z])|<(?:b|strong)>"
 )
+_UP = re.compile(r"[↑⇑⬆▲↗]|\bhigher (?:is )?better", re.IGNORECASE)
+_DOWN = re.compile(r"[↓⇓⬇▼↘]|\blower (?:is )?better", re.IGNORECASE)
+# ImageNet 1% is a benchmark with a hundredth of the labels.
+_PERCENT = re.compile(r"(?<!\d)(?<!\d )%|(?<![a-z])(?:percent|pct)(?![a-z])", re.IGNORECASE)
 _RULES = re.compile(
   r"\\(?:top|mid|bottom|h)(?:rule|line)|\\c(?:mid)?(?:rule|line)(?:\(\w*\))?\{[^}]*\}"
 )
@@ -95,7 +99,8 @@ class Printed:
 
   entries: list[Entry]
   metric: str | None  # the name of the column of means, where it is one
-  better: dict[str, Direction]  # of benchmarks whose heading has an arrow
+  better: dict[str, Direction]  # of benchmarks whose headings say it: an arrow, a known word
+  percent: set[str]  # benchmarks whose heading says percent
   reading: list[str]  # which column was taken as what, in sentences
 
 
@@ -135,15 +140,23 @@ def read(
     dataclasses.replace(e, n=n or e.n, test_size=test_size or e.test_size) for e in entries
   ]
   _refuse_repeats(entries)
+  heading = columns.get("mean", "")
   better: dict[str, Direction] = {}
-  for name in {entry.benchmark for entry in entries}:
-    arrow = re.search(r"(↑|\\uparrow)|(↓|\\downarrow)", name)
-    if arrow:
-      better[name] = "higher" if arrow[1] else "lower"
+  for name in dict.fromkeys(entry.benchmark for entry in entries):
+    way = _arrow(name) or _arrow(heading) or meanings.better(heading) or meanings.better(name)
+    if way:
+      better[name] = way
+  percent = {e.benchmark for e in entries if _PERCENT.search(f"{heading} {e.benchmark}")}
   reading = _reading(entries, columns, long)
   if long and others:
     reading.append(f"Not read: {_list(others)}.")
-  return Printed(entries, columns.get("mean"), better, reading)
+  return Printed(entries, columns.get("mean"), better, percent, reading)
+
+
+def _arrow(heading: str) -> Direction | None:
+  """What an arrow, or "lower is better", in a heading says."""
+  up, down = (form.search(heading) for form in (_UP, _DOWN))
+  return None if bool(up) == bool(down) else "higher" if up else "lower"
 
 
 def _frame(source: str | os.PathLike | pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -218,7 +231,7 @@ def _rectangle(
 
 def _title(name: object) -> str:
   """A heading without markup."""
-  text = re.sub(r"\\(up|down)arrow", lambda arrow: {"up": "↑", "down": "↓"}[arrow[1]], str(name))
+  text = re.sub(r"\\[uU]parrow|&uarr;", "↑", re.sub(r"\\[dD]ownarrow|&darr;", "↓", str(name)))
   text = re.sub(r"\\[a-zA-Z]+|\*\*|[{}$]|</?\w+>", "", text).replace("\\", "")
   return " ".join(text.split())
 
@@ -309,7 +322,7 @@ def _long(
         cell = dataclasses.replace(
           cell, spread=own.mean, spread_step=own.step, kind=kind or spread
         )
-    benchmark = row[columns["benchmark"]].strip() if "benchmark" in columns else ""
+    benchmark = _title(row[columns["benchmark"]]) if "benchmark" in columns else ""
     entries.append(_entry(dataclasses.replace(cell, where=line), benchmark, row, columns))
   return entries
 

@@ -636,6 +636,112 @@ def test_lower_is_better_turns_everything():
     audit(SD, better="up")
 
 
+MIXED = pd.DataFrame(
+  {
+    "Method": ["a", "b"],
+    "FID ↓": ["3.40 ± 0.05", "**3.10 ± 0.04**"],
+    "IS ↑": ["9.1 ± 0.1", "**9.4 ± 0.1**"],
+    "Precision": ["0.70 ± 0.01", "**0.80 ± 0.01**"],
+    "Mystery": ["1.0 ± 0.1", "**2.0 ± 0.1**"],
+  }
+)
+
+
+def test_what_the_user_says_fills_in_where_no_heading_says_it():
+  """An arrow and a known word are never overruled, and what was not used is said."""
+  up, down = (seedlab.audit(MIXED, spread="sd", n=5, better=way) for way in ("higher", "lower"))
+  assert [one.better for one in up.benchmarks] == ["lower", "higher", "higher", "higher"]
+  assert [one.better for one in down.benchmarks] == ["lower", "higher", "higher", "lower"]
+  assert up.benchmarks[0].verdict == "best"
+  (denied,) = [said for said in up.reading if said.startswith("Not used")]
+  assert "'FID ↓': --better=higher, since the heading says lower" in denied
+  (denied,) = [said for said in down.reading if said.startswith("Not used")]
+  assert "'IS ↑', 'Precision': --better=lower, since the heading says higher" in denied
+  assert "By --better=lower, lower is better on 'Mystery'." in down.reading
+  named = seedlab.audit(MIXED, spread="sd", n=5, metric="val_loss")
+  assert [one.better for one in named.benchmarks] == ["lower", "higher", "higher", "lower"]
+  both = seedlab.audit(MIXED, spread="sd", n=5, metric="val_loss", better="higher")
+  assert both.benchmarks[3].better == "higher"
+  assert "--better=higher was followed, though --metric=val_loss says lower." in both.reading
+  with pytest.raises(UserError, match=r"'Mystery' is better; write ↑ or ↓ .* no heading says"):
+    seedlab.audit(MIXED, spread="sd", n=5)
+  with pytest.raises(UserError, match=r"'x' is better \(nor 'y'\)"):
+    audit("method,x,y\na,1,2\nb,2,3")
+  long = audit(SD.replace("mean", "error"), better="higher")
+  assert long.benchmarks[0].better == "lower" and "Not used for 'error'" in long.reading[-1]
+
+
+@pytest.mark.parametrize(
+  ("heading", "way"),
+  [
+    ("x ↓", "lower"), ("x (↑)", "higher"), (r"x $\Downarrow$", "lower"), (r"x \uparrow", "higher"),
+    ("x (lower is better)", "lower"), ("x, higher better", "higher"), ("x &darr;", "lower"),
+    ("accuracy ↓", "lower"),
+  ],
+)  # fmt: skip
+def test_a_heading_says_which_way_is_better(heading, way):
+  wide = pd.DataFrame({"method": ["a", "b"], heading: ["1", "2"]})
+  long = pd.DataFrame({"method": ["a", "b"], "dataset": [heading] * 2, "score": ["1", "2"]})
+  column = pd.DataFrame({"method": ["a", "b"], heading: ["1", "2"], "sd": ["1", "1"]})
+  for table in (wide, long):
+    assert seedlab.audit(table).benchmarks[0].better == way
+  assert seedlab.audit(column, metric=printed.read(wide).entries[0].benchmark).benchmarks[
+    0].better == way  # fmt: skip
+
+
+def test_units_are_those_of_each_benchmark():
+  """Points are of percentages: not of an FID beside them, and not of what an arrow alone names."""
+  found = seedlab.audit(MIXED, spread="sd", n=5, metric="accuracy")
+  assert [one.percent for one in found.benchmarks] == [None, None, None, True]
+  text = " ".join(report.audit_text(found).split())
+  assert "in percent: Mystery;" in text and "shares in percent" not in text
+  assert "leads a by 0.300 (" in text and "leads a by 1.00 points (" in text
+  assert [b["unit"] for b in report.audit_json(found)["benchmarks"]] == [None] * 3 + ["points"]
+  marked = MIXED.rename(columns={"Mystery": "F1 (%)", "Precision": "ImageNet 1%"})
+  f1 = seedlab.audit(marked, spread="sd", n=5, test_size=100, better="higher").benchmarks
+  assert [one.percent for one in f1] == [None, None, None, True]
+  assert f1[3].examples is None  # F1 is no share of examples
+  rate = pd.DataFrame({"method": ["a", "b"], "WER": ["120%", "30%"], "Change (%)": ["-3", "4"]})
+  assert [one.percent for one in seedlab.audit(rate, better="higher").benchmarks] == [True] * 2
+
+
+def test_the_rounding_of_the_printed_numbers_is_named_beside_p():
+  """By hand: t = 0.1 / sqrt(0.04 / 5 + 0.01 / 5) = 1 with 5.88 degrees of freedom, p = 0.36."""
+  found = audit("method,accuracy,sd,n\na,93.6,0.2,5\nb,93.5,0.1,5\n")
+  lead = found.benchmarks[0].lead
+  half = scipy.stats.t.isf(0.025, 0.01**2 / (0.008**2 / 4 + 0.002**2 / 4)) * 0.1
+  assert lead.as_printed_p == pytest.approx(0.357, abs=0.001) and lead.p_value == 1
+  assert lead.as_printed.high == pytest.approx(0.1 + half)
+  text = " ".join(report.audit_text(found).split())
+  assert "(-0.16 to 0.36, Welch's t, p = 0.36 without, 1 with the rounding of the printed" in text
+  assert "alone can make such a lead, hence p = 1; without it the interval would be -0.15" in text
+  assert "rounding or seeds alone may have made it" in text
+  one = report.audit_json(found)["benchmarks"][0]
+  assert one["p_as_printed"] == one["lead_p_as_printed"] == lead.as_printed_p
+  assert one["lead_as_printed"]["high"] == lead.as_printed.high
+  fine = " ".join(report.audit_text(audit(SD.replace("10.0", "10.000")
+                                          .replace("8.4", "8.400"), better="higher")).split())
+  assert "without" not in fine
+
+
+@pytest.mark.parametrize("step", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
+def test_the_interval_of_a_lead_matches_its_p(step, level):
+  """It holds 0 where p is above 1 - level, with rounding and without."""
+  for mean in np.linspace(0.02, 1.5, 12):
+    a, b = Published(mean, 0.4, 4, step, 0.1), Published(0.0, 0.3, 5, step, 0.1)
+    found = published.lead(a, b, level)
+    assert (found.interval.low <= 0) == (found.p_value > 1 - level)
+    assert (found.as_printed.low <= 0) == (found.as_printed_p > 1 - level)
+
+
+def test_a_sigma_that_is_not_used_is_said():
+  used = "Not used: --sigma=0.2, since every entry has a spread of its own."
+  assert audit(SD, better="higher", sigma=0.2).reading[-1] == used
+  assert used not in audit(SD + "c,1.0,,9\n", better="higher", sigma=0.2).reading
+  assert used not in audit(SD, better="higher").reading
+
+
 def test_two_bold_entries_are_judged_against_the_rest():
   marked = "method,mean,sd,n\na,**10.0**,1.0,9\nb,**9.9**,1.0,9\nc,8.0,1.0,9\n"
   found = audit(marked, better="higher").benchmarks[0]
