@@ -4,6 +4,8 @@ Long: a row for each benchmark and method, with columns such as benchmark, metho
 Wide: a row a method and a column a benchmark, with cells such as `93.1 ± 0.2`. As CSV, TSV, a
 Markdown or LaTeX table, or a DataFrame. Cells stay text until they are read here, since the
 decimals that are printed say how far a number is rounded.
+
+A table with a row (or a column) for each run is none of these and is refused: `tables` reads it.
 """
 
 import csv
@@ -20,8 +22,9 @@ from typing import Literal
 import pandas as pd
 
 from seedlab import meanings
-from seedlab.errors import UserError, choice_error
+from seedlab.errors import UserError, choice_error, counted
 from seedlab.meanings import Direction
+from seedlab.tables import formats
 
 Kind = Literal["sd", "sem", "ci95"]
 KINDS: dict[Kind, str] = {
@@ -42,6 +45,9 @@ _ROLES = {
   "n": "n seeds n_seeds num_seeds runs n_runs num_runs trials repetitions",
   "test_size": "test_size n_test test_examples num_test test_set_size",
 }
+_RUNS = "seed random_seed rng_seed run run_id trial rep repeat repetition replicate".split()
+_RUN = re.compile(r"(?:seed|run|trial|rep)?[ _-]?\d+", re.IGNORECASE)
+_COSTS = frozenset("params parameters param flops gflops macs epochs steps year size".split())
 _PREFIXED = ("sem", "ci95", "sd", "mean")  # acc_mean and std_acc are columns, too
 _MISSING = {"", "-", "--", "---", "n/a", "na", "nan", "none", "?", "\N{EM DASH}", "\N{EN DASH}"}
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -51,6 +57,14 @@ _CELL = re.compile(
 _BOLD = re.compile(
   r"\*\*|__|\\(?:textbf|mathbf|boldsymbol|bm|bfseries|bf)(?![a-zA-Z])|<(?:b|strong)>"
 )
+# Numbers with commas: a decimal comma, separators of thousands, or either.
+_COMMAED = re.compile(r"\d[\d.,]*\d")
+_COMMAS = {
+  "point": re.compile(r"\d+\.\d+"),
+  "either": re.compile(r"[1-9]\d{0,2},\d{3}"),
+  "decimal": re.compile(r"(?:\d+|\d{1,3}(?:\.\d{3})+),\d+"),
+  "thousands": re.compile(r"[1-9]\d{0,2}(?:,\d{3})+\.\d+|[1-9]\d{0,2}(?:,\d{3}){2,}"),
+}
 _UP = re.compile(r"[↑⇑⬆▲↗]|\bhigher (?:is )?better", re.IGNORECASE)
 _DOWN = re.compile(r"[↓⇓⬇▼↘]|\blower (?:is )?better", re.IGNORECASE)
 # ImageNet 1% is a benchmark with a hundredth of the labels.
@@ -130,11 +144,15 @@ def read(
   for field, said in (("n", n), ("test_size", test_size)):
     if said is not None and field in columns:
       raise UserError(f"{field}={said} is said twice: the table has a column {columns[field]!r}")
+  _refuse_runs(frame, lines, columns)
+  frame, commas = _without_commas(frame, lines, columns)
   others = [str(name) for name in frame.columns if name not in columns.values()]
   long = bool({"benchmark", "spread", *KINDS} & columns.keys()) or metric in frame.columns
   if not long and others:
     columns.pop("mean", None)  # "Average" beside other benchmarks is one of them
   long = long or "mean" in columns
+  unread = others if long else _no_results(frame, others[not columns.get("method") :])
+  frame = frame.drop(columns=unread)
   entries = (_long if long else _wide)(frame, lines, columns, spread)
   entries = [
     dataclasses.replace(e, n=n or e.n, test_size=test_size or e.test_size) for e in entries
@@ -147,9 +165,9 @@ def read(
     if way:
       better[name] = way
   percent = {e.benchmark for e in entries if _PERCENT.search(f"{heading} {e.benchmark}")}
-  reading = _reading(entries, columns, long)
-  if long and others:
-    reading.append(f"Not read: {_list(others)}.")
+  reading = [*_reading(entries, columns, long), *commas]
+  if unread:
+    reading.append(f"Not read: {_list(unread)}.")
   return Printed(entries, columns.get("mean"), better, percent, reading)
 
 
@@ -170,16 +188,20 @@ def _frame(source: str | os.PathLike | pd.DataFrame) -> tuple[pd.DataFrame, list
     reason = error.strerror if isinstance(error, OSError) else f"byte {error.start} is not UTF-8"
     raise UserError(f"{str(source)!r} cannot be read: {reason}") from None
   suffix = pathlib.Path(source).suffix.lower()
-  if suffix in (".md", ".markdown"):
+  if suffix in (".md", ".markdown") or text.lstrip().startswith("|"):
     return _rectangle(_markdown(text), str(source))
-  if suffix == ".tex":
+  if suffix == ".tex" or "\\begin{tabular" in text:
     return _rectangle(_latex(text), str(source))
-  rows = csv.reader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",", strict=True)
+  try:
+    between = "\t" if suffix == ".tsv" or not text.strip() else formats.separator(text)
+  except csv.Error as error:
+    raise UserError(f"{str(source)!r}: {error}") from None
+  rows = csv.reader(io.StringIO(text), delimiter=between, strict=True)
   try:
     numbered = [(rows.line_num, [cell.strip() for cell in row]) for row in rows if any(row)]
   except csv.Error as error:
     raise UserError(f"{str(source)!r}, line {rows.line_num}: {error}") from None
-  return _rectangle(numbered, str(source))
+  return _rectangle(numbered, str(source), between)
 
 
 def _markdown(text: str) -> list[tuple[int, list[str]]]:
@@ -214,7 +236,7 @@ def _latex(text: str) -> list[tuple[int, list[str]]]:
 
 
 def _rectangle(
-  numbered: Sequence[tuple[int, list[str]]], source: str
+  numbered: Sequence[tuple[int, list[str]]], source: str, between: str = ""
 ) -> tuple[pd.DataFrame, list[str]]:
   if not numbered:
     raise UserError(
@@ -224,7 +246,12 @@ def _rectangle(
   (_, head), *rows = numbered
   for number, row in rows:
     if len(row) != len(head):
-      raise UserError(f"{source!r}, line {number}: {len(row)} cells under {len(head)} headings")
+      more = len(row) > len(head) and between == ","
+      hint = "; quote a cell that holds a comma, or put semicolons between cells" * more
+      raise UserError(
+        f"{source!r}, line {number}: {counted(len(row), 'cell')} under"
+        f" {counted(len(head), 'heading')}{hint}"
+      )
   frame = pd.DataFrame([row for _, row in rows], columns=[_title(name) for name in head], dtype=str)
   return frame, [f"line {number}" for number, _ in rows]
 
@@ -291,6 +318,91 @@ def _list(names: Sequence[str]) -> str:
   return ", ".join(repr(name) for name in names)
 
 
+def _refuse_runs(frame: pd.DataFrame, lines: Sequence[str], columns: dict[str, str]) -> None:
+  """Raises UserError for a table of runs, which holds no means."""
+  remedy = "use seedlab compare, or give audit a row for each method with mean and spread"
+  names = [str(name) for name in frame.columns]
+  single = [name for name in names if _RUN.fullmatch(name) and not name.isdigit()]
+  if len(single) > 1:
+    raise UserError(f"columns {_list(single)}: this has a column for each run: {remedy}")
+  run = next((name for name in names if _plain(name) in _RUNS), None)
+  if run is None:
+    return
+  method = columns.get("method", names[0])
+  if run == method and all(_RUN.fullmatch(cell.strip()) for cell in frame[run]):
+    raise UserError(f"column {run!r} numbers runs: this has a row for each run: {remedy}")
+  keys = [method, *[columns[role] for role in ("benchmark",) if role in columns]]
+  again = frame.duplicated(keys)
+  if run != method and again.any():
+    at = int(again.argmax())
+    raise UserError(
+      f"{lines[at]}: {_title(frame[method].iloc[at])!r} is there again, and {run!r} is a column:"
+      f" this has a row for each run: {remedy}"
+    )
+
+
+def _no_results(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+  """Of the columns beside the methods those that hold words, seeds, or what methods cost."""
+  spread = {name for name in names if any(map(re.compile(r"±|\\pm|\+/?-|\(").search, frame[name]))}
+  found = []
+  for name in names:
+    cells = [cell for cell in map(_bare, frame[name]) if cell.lower() not in _MISSING]
+    words = cells and not any(re.match(r"[+-]?\.?\d", cell) for cell in cells)
+    cost = spread and name not in spread and _COSTS.intersection(meanings.words(name))
+    if words or cost or _plain(name) in _RUNS:
+      found.append(name)
+  return found if len(found) < len(names) else []
+
+
+def _without_commas(
+  frame: pd.DataFrame, lines: Sequence[str], columns: dict[str, str]
+) -> tuple[pd.DataFrame, list[str]]:
+  """Cells with decimal points alone, and a sentence on what commas were taken for.
+
+  Raises UserError, naming line and column, where commas may be either or are both.
+  """
+  beside = {columns.get("method", frame.columns[0]), columns.get("benchmark")}
+  counts = {columns[role] for role in ("n", "test_size") if role in columns}
+  values = [name for name in frame.columns if name not in beside | counts]
+  frame = frame.copy()
+  first: dict[str, tuple[str, str]] = {}  # kind of number -> an example and its place
+  for name in values:
+    frame[name] = [cell.replace("{,}", ",") for cell in frame[name]]
+    for line, cell in zip(lines, frame[name], strict=True):
+      if not re.match(r"[+-]?[.,]?\d", _bare(cell)):
+        continue
+      for number in _COMMAED.findall(cell):
+        kind = next((kind for kind, form in _COMMAS.items() if form.fullmatch(number)), "")
+        first.setdefault(kind, (number, f"{line}, column {name!r}"))
+  wrong = first.get("thousands") or first.get("point")
+  if "decimal" in first and wrong:
+    number, where = first["decimal"]
+    raise UserError(
+      f"{where}: {number!r} has a decimal comma, but {wrong[0]!r} ({wrong[1]}) a decimal point;"
+      " write one of them"
+    )
+  if "decimal" in first:
+    for name in [*values, *counts]:
+      frame[name] = [_COMMAED.sub(_pointed, cell) for cell in frame[name]]
+    return frame, ["Commas were read as decimal commas."]
+  if "thousands" in first or {"either", "point"} <= first.keys():
+    for name in values:
+      frame[name] = [re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", cell) for cell in frame[name]]
+    return frame, ["Commas were read as separators of thousands."]
+  if "either" in first:
+    number, where = first["either"]
+    raise UserError(
+      f"{where}: the comma of {number!r} may be a decimal comma or separate thousands; write a"
+      " decimal point and no separator of thousands"
+    )
+  return frame, []
+
+
+def _pointed(number: re.Match) -> str:
+  """93,1 and 1.093,1 with a decimal point alone."""
+  return number[0].replace(".", "").replace(",", ".")
+
+
 def _long(
   frame: pd.DataFrame, lines: Sequence[str], columns: dict[str, str], spread: Kind | None
 ) -> list[Entry]:
@@ -353,16 +465,19 @@ _WHICH = (
 def _cell(text: str, where: str, spread: Kind | None) -> Entry | None:
   """An entry with what a cell says, mean ± spread; None where it is empty."""
   bold = bool(_BOLD.search(text))
-  plain = re.sub(r"\\pm(?![a-zA-Z])|\+/-|\+-|&plusmn;", "±", text.replace("\N{MINUS SIGN}", "-"))
-  plain = plain.replace(r"\%", "%")
-  plain = _MARKUP.sub(" ", plain)
-  plain = re.sub(r"_\s*±", "±", plain).strip()
+  plain = _bare(text)
   if plain.lower() in _MISSING:
     return None
   match = _CELL.fullmatch(plain)
   if not match:
-    comma = "; write a decimal point and no thousands" if "," in plain else ""
-    raise UserError(f"{where}: {text.strip()!r} cannot be read as a mean or 'mean ± spread'{comma}")
+    hint = "leave the cell empty where there is no result"
+    if re.search(r"[\[(][^])]*,[^])]*[])]", plain):
+      hint = "write the half-width of an interval behind ±"
+    elif "," in plain:
+      hint = "write a decimal point and no thousands"
+    raise UserError(
+      f"{where}: {text.strip()!r} cannot be read as a mean or 'mean ± spread'; {hint}"
+    )
   mean, sign, after, inside, sign2 = match.groups()
   printed = after or inside
   if inside and "." in mean and "." not in inside:
@@ -376,6 +491,14 @@ def _cell(text: str, where: str, spread: Kind | None) -> Entry | None:
     "", "", float(mean), _step(mean), width, width_step, kind, None, None, bold,
     bool(sign or sign2), where,
   )  # fmt: skip
+
+
+def _bare(text: str) -> str:
+  """A cell without markup, with ± for all that means it."""
+  plain = re.sub(r"\\pm(?![a-zA-Z])|\+/-|\+-|&plusmn;", "±", text.replace("\N{MINUS SIGN}", "-"))
+  plain = plain.replace(r"\%", "%")
+  plain = _MARKUP.sub(" ", plain)
+  return re.sub(r"_\s*±", "±", plain).strip()
 
 
 def _refuse_negative(spread: float, where: str) -> None:
@@ -398,10 +521,12 @@ def _entry(cell: Entry, benchmark: str, row: pd.Series, columns: dict[str, str])
     raise UserError(f"{where}: the mean is too large a number")
   counts = {}
   for role in ("n", "test_size"):
-    text = row[columns[role]].strip().replace(",", "") if role in columns else ""
+    text = _bare(row[columns[role]]) if role in columns else ""
     if text.lower() in _MISSING:
       continue
-    number = re.fullmatch(r"(\d+)(?:\.0*)?", text)
+    if re.fullmatch(r"\d{1,3}(,\d{3})+", text):
+      text = text.replace(",", "")
+    number = re.fullmatch(r"(\d+)(?:\.0{0,2})?", text)  # 10.000 may be 10,000
     if not number or not int(number[1]):
       raise UserError(
         f"{where}: {columns[role]!r} must be a whole number of at least 1, not {text!r}"
@@ -422,7 +547,8 @@ def _refuse_repeats(entries: Sequence[Entry]) -> None:
       on = f" on {entry.benchmark!r}" if entry.benchmark else ""
       raise UserError(
         f"{entry.where}: {entry.method!r}{on} was there before, in {seen[key]}; give each method"
-        " one row, and other benchmarks a column 'benchmark'"
+        " one row, and other benchmarks a column 'benchmark'; a table with a row for each run is"
+        " for seedlab compare"
       )
     seen[key] = entry.where
 

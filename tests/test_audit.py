@@ -560,14 +560,14 @@ def test_what_cannot_be_read_names_row_and_column(text, options, message):
 @pytest.mark.parametrize(
   ("name", "content", "message"),
   [
-    ("t.csv", b"method,mean\na,1\n\nb,2,3\n", "line 4: 3 cells under 2 headings"),
-    ("t.csv", b"method,mean\na\n", "line 2: 1 cells under 2 headings"),
+    ("t.csv", b"method,mean\na,1\n\nb,2,3\n", "line 4: 3 cells under 2 headings; quote a cell"),
+    ("t.csv", b"method,mean\na\n", "line 2: 1 cell under 2 headings$"),
     ("t.csv", b'method,mean\n"a,1\n', "line 2: unexpected end of data"),
     ("t.csv", b"\xff\xfe", "byte 0 is not UTF-8"),
     ("t.csv", b"", "holds no table"),
     ("t.csv", b"method,mean\n", "the table has no rows"),
     ("t.md", b"words\n", "holds no table"),
-    ("t.md", b"|a|b|\n|-|-|\n|1|\n", "line 3: 1 cells under 2 headings"),
+    ("t.md", b"|a|b|\n|-|-|\n|1|\n", "line 3: 1 cell under 2 headings"),
     ("t.tex", b"a & b \\\\\n\\multicolumn{2}{c}{x} & 1 \\\\", "line 2: .multicolumn"),
     ("t.csv", b"method,x,x\na,1,2\n", "column 'x' occurs more than once"),
   ],
@@ -576,6 +576,109 @@ def test_files_that_cannot_be_read_name_the_line(tmp_path, name, content, messag
   (tmp_path / name).write_bytes(content)
   with pytest.raises(UserError, match=message):
     printed.read(tmp_path / name)
+
+
+SEMICOLONS = """\
+method;accuracy;sd;n;test_size
+base;93,1;0,20;5;10.000
+ours;**93,95**;0,2;5;10.000
+"""
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "spread"),
+  [
+    ("t.csv", SEMICOLONS, None),
+    ("t.csv", SEMICOLONS.replace(";", "\t"), None),
+    ("t.tsv", SEMICOLONS.replace(";", "\t"), None),
+    ("t.csv", 'method,accuracy,sd,n,test_size\nbase,"93,1","0,20",5,"10000"\n'
+              'ours,"**93,95**","0,2",5,10000\n', None),
+    ("t.csv", "method;accuracy;n;test_size\nbase;93,1 ± 0,20;5;10.000\n"
+              "ours;**93,95** (0,2);5;10000\n", "sd"),
+    ("t.txt", "| method | accuracy | n | test_size |\n|-|-|-|-|\n"
+              "| base | 93,1 ± 0,20 | 5 | 10000 |\n"
+              "| ours | **93,95 ± 0,2** | 5 | 10000 |\n", "sd"),
+    ("t.txt", "\\begin{tabular}{llll}\nmethod & accuracy & n & test_size \\\\\n"
+              "base & $93{,}1 \\pm 0{,}20$ & 5 & 10000 \\\\\n"
+              "ours & \\textbf{93{,}95}$_{\\pm 0{,}2}$ & 5 & 10000 \\\\\n\\end{tabular}", "sd"),
+  ],
+)  # fmt: skip
+def test_decimal_commas_and_semicolons(tmp_path, name, content, spread):
+  (tmp_path / name).write_text(content)
+  read = printed.read(tmp_path / name, spread=spread)
+  found = [(e.method, e.mean, e.step, e.spread, e.spread_step, e.n, e.test_size, e.bold)
+           for e in read.entries]  # fmt: skip
+  assert found == [
+    ("base", 93.1, 0.1, 0.2, 0.01, 5, 10_000, False),
+    ("ours", 93.95, 0.01, 0.2, 0.1, 5, 10_000, True),
+  ]
+  assert "Commas were read as decimal commas." in read.reading
+
+
+@pytest.mark.parametrize(
+  ("cells", "means"),
+  [
+    (("1,234.5", "1,999"), (1234.5, 1999)), (("1,234,567", "2"), (1234567, 2)),
+    (("1,234 ± 1.5", "99"), (1234, 99)), (("0,123", "1,500"), (0.123, 1.5)),
+    (("1.234,5", "12,345"), (1234.5, 12.345)),
+  ],
+)  # fmt: skip
+def test_commas_that_only_one_reading_fits(cells, means):
+  read = printed.read(pd.DataFrame({"method": ["a, 1,2", "b"], "x": cells}), spread="sd")
+  assert tuple(entry.mean for entry in read.entries) == means
+  assert read.entries[0].method == "a, 1,2" and "Commas were read as" in read.reading[-1]
+
+
+@pytest.mark.parametrize(
+  ("cells", "message"),
+  [
+    (("1,234", "2,345"), "row 1, column 'x': the comma of '1,234' may be a decimal comma or"),
+    (("93,1", "93.5"), "row 1, column 'x': '93,1' has a decimal comma, but '93.5' .row 2, column"),
+    (("93,1", "1,234.5"), "row 1, column 'x': '93,1' has a decimal comma, but '1,234.5' .row 2"),
+    (("1,23,4", "2"), "row 1, column 'x': '1,23,4' cannot be read .* decimal point and no thous"),
+    (("93 [92, 94]", "2"), "row 1, column 'x': .* write the half-width of an interval"),
+  ],
+)
+def test_commas_that_may_be_either_are_refused(cells, message):
+  with pytest.raises(UserError, match=message):
+    printed.read(pd.DataFrame({"method": ["a", "b"], "x": cells}), spread="sd")
+
+
+def test_a_count_with_three_zeros_is_not_guessed():
+  counts = pd.DataFrame({"method": ["a"], "x": ["1"], "n": ["5.0"], "test_size": ["10,000"]})
+  (entry,) = printed.read(counts).entries
+  assert (entry.n, entry.test_size) == (5, 10_000)
+  for wrong in ("10.000", "5,0", "1,00"):
+    with pytest.raises(UserError, match=f"'test_size' must be a whole number .*'{wrong}'"):
+      printed.read(counts.assign(test_size=wrong))
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("method,seed,acc\nbase,0,1\nbase,1,2\nours,0,3", "row 2: 'base' is there again, and 'seed'"),
+    ("acc,run_id,Model\n1,a7,base\n1,b8,base", "row 2: 'base' is there again, and 'run_id'"),
+    ("lr,Trial,acc\n.1,0,1\n.1,1,2", "row 2: '.1' is there again, and 'Trial'"),
+    ("task,method,seed,acc\nx,a,0,1\ny,a,0,1\nx,a,1,2", "row 3: 'a' is there again, and 'seed'"),
+    ("seed,base,ours\n0,1,2\n1,2,3", "column 'seed' numbers runs: this has a row for each run"),
+    ("method,seed0,seed1\na,1,2\nb,2,3", "'seed0', 'seed1': this has a column for each run"),
+    ("method,acc\na,1\na,2", "row 2, column 'acc': 'a' on 'acc' was there before"),
+  ],
+)
+def test_a_table_of_runs_is_for_compare(text, message):
+  with pytest.raises(UserError, match=f"{message}.*") as caught:
+    printed.read(frame(text))
+  assert "seedlab compare" in str(caught.value)
+
+
+def test_columns_that_hold_no_results_are_named_and_not_read():
+  """Words, what a method costs beside cells with spreads, and a seed that all runs share."""
+  table = frame("Method,Net,Params(M),seed,x\na,ResNet-50,25.6,0,1.0±0.1\nb,ViT-B,86,0,2.0±0.1")
+  read = printed.read(table, spread="sd", n=3)
+  assert {entry.benchmark for entry in read.entries} == {"x"}
+  assert read.reading[-1] == "Not read: 'Net', 'Params(M)', 'seed'."
+  named = printed.read(frame("run,x\nbase,1\nours,2"))
+  assert [entry.method for entry in named.entries] == ["base", "ours"]
 
 
 # The audit.
