@@ -116,6 +116,8 @@ def audit(
   if sigma is not None and all(_published(entry, 1, None) for entry in found.entries):
     said.append(f"Not used: --sigma={sigma:g}, since every entry has a spread of its own.")
   kinds = sorted({entry.kind for entry in found.entries if entry.kind})
+  if spread and not kinds:
+    said.append(f"Not used: --spread={spread}, since no spread is printed.")
   judged = _family(examined)
   if_sem = None
   if "sd" in kinds:

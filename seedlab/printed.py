@@ -37,6 +37,7 @@ NORMAL_95 = 1.96  # half-width of a 95 % interval in standard errors, where nobo
 _ROLES = {
   "method": "method methods model models algorithm algo approach system variant name",
   "benchmark": "benchmark benchmarks dataset data_set task environment env game",
+  "metric": "metric metrics measure",
   "mean": "mean average avg score value result",
   "sd": "sd std stdev stddev std_dev standard_deviation",
   "sem": "sem se stderr std_err std_error standard_error",
@@ -47,7 +48,11 @@ _ROLES = {
 }
 _RUNS = "seed random_seed rng_seed run run_id trial rep repeat repetition replicate".split()
 _RUN = re.compile(r"(?:seed|run|trial|rep)?[ _-]?\d+", re.IGNORECASE)
-_COSTS = frozenset("params parameters param flops gflops macs epochs steps year size".split())
+_COSTS = frozenset(
+  "params parameters param flops gflops macs epochs steps year size time hours latency memory speed"
+  " throughput".split()
+)
+_LIMIT = re.compile(r"(?:^|_)(?:ci|ci95)?_?(?:low|lower|high|upper|lo|hi|lb|ub)$")
 _PREFIXED = ("sem", "ci95", "sd", "mean")  # acc_mean and std_acc are columns, too
 _MISSING = {"", "-", "--", "---", "n/a", "na", "nan", "none", "?", "\N{EM DASH}", "\N{EN DASH}"}
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -71,6 +76,10 @@ _DOWN = re.compile(r"[↓⇓⬇▼↘]|\blower (?:is )?better", re.IGNORECASE)
 _PERCENT = re.compile(r"(?<!\d)(?<!\d )%|(?<![a-z])(?:percent|pct)(?![a-z])", re.IGNORECASE)
 _RULES = re.compile(
   r"\\(?:top|mid|bottom|h)(?:rule|line)|\\c(?:mid)?(?:rule|line)(?:\(\w*\))?\{[^}]*\}"
+)
+_ASIDE = re.compile(  # colours, citations, marks of footnotes
+  r"~?\\(?:(?:row|cell)color|(?:text)?color|cite\w*|footnote\w*)\*?(?:\[[^]]*\])*\{[^}]*\}"
+  r"|\^\{?\\?(?:d?dagger|ast|star|[*†‡§])\}?"
 )
 _MARKUP = re.compile(
   r"\\[a-zA-Z]+|\*\*|</?\w+>|\^\{?[*†‡§]+\}?|[*†‡§^${}~\\]|(?<!\d)__|__(?!\d)"
@@ -147,6 +156,11 @@ def read(
   _refuse_runs(frame, lines, columns)
   frame, commas = _without_commas(frame, lines, columns)
   others = [str(name) for name in frame.columns if name not in columns.values()]
+  if "metric" in columns and "benchmark" not in columns:
+    columns["benchmark"] = columns.pop("metric")
+  turned = "benchmark" in columns and not {"method", "mean", *KINDS} & columns.keys() and others
+  if turned:  # a column for each method
+    columns["method"] = columns.pop("benchmark")
   long = bool({"benchmark", "spread", *KINDS} & columns.keys()) or metric in frame.columns
   if not long and others:
     columns.pop("mean", None)  # "Average" beside other benchmarks is one of them
@@ -154,21 +168,26 @@ def read(
   unread = others if long else _no_results(frame, others[not columns.get("method") :])
   frame = frame.drop(columns=unread)
   entries = (_long if long else _wide)(frame, lines, columns, spread)
+  if turned:
+    entries = [dataclasses.replace(e, benchmark=e.method, method=e.benchmark) for e in entries]
+    columns["benchmark"] = columns.pop("method")
   entries = [
     dataclasses.replace(e, n=n or e.n, test_size=test_size or e.test_size) for e in entries
   ]
   _refuse_repeats(entries)
-  heading = columns.get("mean", "")
+  heading = _subject(columns.get("mean", ""))
   better: dict[str, Direction] = {}
   for name in dict.fromkeys(entry.benchmark for entry in entries):
     way = _arrow(name) or _arrow(heading) or meanings.better(heading) or meanings.better(name)
     if way:
       better[name] = way
   percent = {e.benchmark for e in entries if _PERCENT.search(f"{heading} {e.benchmark}")}
-  reading = [*_reading(entries, columns, long), *commas]
+  layout = "a row for each benchmark and method" if long else "a column for each benchmark"
+  layout = "a row for each benchmark and a column for each method" if turned else layout
+  reading = [*_reading(entries, columns, layout), *commas]
   if unread:
     reading.append(f"Not read: {_list(unread)}.")
-  return Printed(entries, columns.get("mean"), better, percent, reading)
+  return Printed(entries, heading or None, better, percent, reading)
 
 
 def _arrow(heading: str) -> Direction | None:
@@ -231,7 +250,7 @@ def _latex(text: str) -> list[tuple[int, list[str]]]:
         raise UserError(f"line {number}: \\multicolumn and \\multirow cannot be read; write cells")
       rows.append((number, cells))
   if rows:  # before the first cell stands the specification of the columns
-    rows[0][1][0] = re.sub(r"^(?:\{[^}]*\}\s*)+(?=\S|$)", "", rows[0][1][0])
+    rows[0][1][0] = re.sub(r"^(?:\{(?:[^{}]|\{[^{}]*\})*\}\s*)+(?=\S|$)", "", rows[0][1][0])
   return rows
 
 
@@ -258,7 +277,8 @@ def _rectangle(
 
 def _title(name: object) -> str:
   """A heading without markup."""
-  text = re.sub(r"\\[uU]parrow|&uarr;", "↑", re.sub(r"\\[dD]ownarrow|&darr;", "↓", str(name)))
+  text = re.sub(r"\$?\\pm(?![a-zA-Z])\$?|\+/-|&plusmn;", "±", _ASIDE.sub("", str(name)))
+  text = re.sub(r"\\[uU]parrow|&uarr;", "↑", re.sub(r"\\[dD]ownarrow|&darr;", "↓", text))
   text = re.sub(r"\\[a-zA-Z]+|\*\*|[{}$]|</?\w+>", "", text).replace("\\", "")
   return " ".join(text.split())
 
@@ -269,8 +289,9 @@ def _columns(frame: pd.DataFrame, spread: Kind | None, metric: str | None) -> di
   repeated = sorted({name for name in names if names.count(name) > 1})
   if repeated:
     raise UserError(f"column {repeated[0]!r} occurs more than once; name every column differently")
+  cells = [name for name in names if "±" in name]  # of both, such as accuracy (mean ± sd)
   found = {
-    role: [name for name in names if _plain(name) in words.split()]
+    role: [name for name in names if _plain(name) in words.split() and name not in cells]
     for role, words in _ROLES.items()
   }
   if metric in names:
@@ -278,7 +299,15 @@ def _columns(frame: pd.DataFrame, spread: Kind | None, metric: str | None) -> di
   for role in _PREFIXED:
     if not found[role]:
       words = _ROLES[role].split()
-      found[role] = [name for name in _untaken(names, found) if _affixed(_plain(name), words)]
+      rest = [name for name in _untaken(names, found) if name not in cells]
+      found[role] = [name for name in rest if _affixed(_plain(name), words)]
+  limits = [name for name in names if _LIMIT.search(_plain(name)) and name not in found["mean"]]
+  known = [name for kind in KINDS for name in found[kind]]
+  if len(limits) > 1 and (set(limits) & set(known) or (found["mean"] and not known)):
+    raise UserError(
+      f"columns {_list(limits)} look like the limits of an interval; write its half-width into a"
+      " column 'ci95'"
+    )
   if not found["mean"] and (found["benchmark"] or any(found[kind] for kind in KINDS)):
     found["mean"] = [name for name in _untaken(names, found) if meanings.better(name)]
   kinds = [kind for kind in (*KINDS, "spread") if found[kind]]
@@ -331,7 +360,7 @@ def _refuse_runs(frame: pd.DataFrame, lines: Sequence[str], columns: dict[str, s
   method = columns.get("method", names[0])
   if run == method and all(_RUN.fullmatch(cell.strip()) for cell in frame[run]):
     raise UserError(f"column {run!r} numbers runs: this has a row for each run: {remedy}")
-  keys = [method, *[columns[role] for role in ("benchmark",) if role in columns]]
+  keys = [method, *[columns[role] for role in ("benchmark", "metric") if role in columns]]
   again = frame.duplicated(keys)
   if run != method and again.any():
     at = int(again.argmax())
@@ -348,7 +377,7 @@ def _no_results(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
   for name in names:
     cells = [cell for cell in map(_bare, frame[name]) if cell.lower() not in _MISSING]
     words = cells and not any(re.match(r"[+-]?\.?\d", cell) for cell in cells)
-    cost = spread and name not in spread and _COSTS.intersection(meanings.words(name))
+    cost = spread and name not in spread and _COSTS.intersection(_plain(name).split("_"))
     if words or cost or _plain(name) in _RUNS:
       found.append(name)
   return found if len(found) < len(names) else []
@@ -418,7 +447,8 @@ def _long(
     )
   entries = []
   for line, (_, row) in zip(lines, frame.iterrows(), strict=True):
-    cell = _cell(row[columns["mean"]], f"{line}, column {columns['mean']!r}", spread)
+    own_kind = _kind(columns["mean"], spread)
+    cell = _cell(row[columns["mean"]], f"{line}, column {columns['mean']!r}", own_kind)
     if cell is None:
       continue
     column = columns.get(kind or "spread")
@@ -434,9 +464,24 @@ def _long(
         cell = dataclasses.replace(
           cell, spread=own.mean, spread_step=own.step, kind=kind or spread
         )
-    benchmark = _title(row[columns["benchmark"]]) if "benchmark" in columns else ""
+    parts = [row[columns[role]] for role in ("benchmark", "metric") if role in columns]
+    benchmark = " ".join(filter(None, map(_title, parts)))
     entries.append(_entry(dataclasses.replace(cell, where=line), benchmark, row, columns))
   return entries
+
+
+def _subject(heading: str) -> str:
+  """Accuracy, where the heading is Accuracy (mean ± std)."""
+  return re.sub(r"\s*\((?:mean|avg|average)?\s*±[^)]*\)|\s*±[\w\s.%]*", "", heading)
+
+
+def _kind(heading: str, said: Kind | None) -> Kind | None:
+  """What the spread in the cells of a column is: as its heading says, mean ± std, or the user."""
+  _, _, after = heading.partition("±")
+  kind = next((kind for kind in KINDS if _plain(after) in _ROLES[kind].split()), None)
+  if kind and said and kind != said:
+    raise UserError(f"spread={said!r} contradicts column {heading!r}, whose name says {kind!r}")
+  return kind or said
 
 
 def _wide(
@@ -450,9 +495,9 @@ def _wide(
   for benchmark in benchmarks:
     for line, (_, row) in zip(lines, frame.iterrows(), strict=True):
       where = f"{line}, column {benchmark!r}"
-      cell = _cell(row[benchmark], where, spread)
+      cell = _cell(row[benchmark], where, _kind(benchmark, spread))
       if cell is not None:
-        entries.append(_entry(cell, benchmark, row, {**columns, "method": method}))
+        entries.append(_entry(cell, _subject(benchmark), row, {**columns, "method": method}))
   return entries
 
 
@@ -495,7 +540,8 @@ def _cell(text: str, where: str, spread: Kind | None) -> Entry | None:
 
 def _bare(text: str) -> str:
   """A cell without markup, with ± for all that means it."""
-  plain = re.sub(r"\\pm(?![a-zA-Z])|\+/-|\+-|&plusmn;", "±", text.replace("\N{MINUS SIGN}", "-"))
+  plain = text.replace("\N{MINUS SIGN}", "-")
+  plain = re.sub(r"\\pm(?![a-zA-Z])|\+/-|\+-|&plusmn;", "±", _ASIDE.sub("", plain))
   plain = plain.replace(r"\%", "%")
   plain = _MARKUP.sub(" ", plain)
   return re.sub(r"_\s*±", "±", plain).strip()
@@ -553,11 +599,10 @@ def _refuse_repeats(entries: Sequence[Entry]) -> None:
     seen[key] = entry.where
 
 
-def _reading(entries: Sequence[Entry], columns: dict[str, str], long: bool) -> list[str]:
+def _reading(entries: Sequence[Entry], columns: dict[str, str], layout: str) -> list[str]:
   methods = {entry.method for entry in entries}
   benchmarks = {entry.benchmark for entry in entries}
   plural = "s" * (len(benchmarks) != 1)
   taken = [f"{column!r} as {KINDS.get(role, role)}" for role, column in columns.items()]  # type: ignore[call-overload]
   said = f"{len(entries)} means of {len(methods)} methods on {len(benchmarks)} benchmark{plural}"
-  layout = "a row for each benchmark and method" if long else "a column for each benchmark"
   return [f"Read {said}, {layout}.", f"Columns: {', '.join(taken)}."]

@@ -681,6 +681,67 @@ def test_columns_that_hold_no_results_are_named_and_not_read():
   assert [entry.method for entry in named.entries] == ["base", "ours"]
 
 
+LATEX = r"""
+\begin{tabular}{@{}lcc@{}} \hline
+\textbf{Model} & MNLI (Acc.\ $\pm$ std) & KID $\times 10^3$ $\Downarrow$ \\ \hline\hline
+BERT~\cite[p.~3]{devlin2018} & 84.6$_{\pm 0.2}$ & \textcolor{red}{3.1 $\pm$ 0.1} \\
+\rowcolor{gray!20} Ours$^\dagger$ & \cellcolor{blue!10}\textbf{87.1}$_{\pm 0.2}$ & 2.9 $\pm$ 0.1 \\
+\end{tabular}
+"""
+
+
+def test_colours_citations_and_footnotes_are_no_part_of_names(tmp_path):
+  (tmp_path / "t.tex").write_text(LATEX)
+  found = [(e.benchmark, e.method, e.mean, e.bold)
+           for e in printed.read(tmp_path / "t.tex", spread="sd").entries]  # fmt: skip
+  kid = "KID 10^3 ↓"
+  assert found == [
+    ("MNLI (Acc.)", "BERT", 84.6, False), ("MNLI (Acc.)", "Ours", 87.1, True),
+    (kid, "BERT", 3.1, False), (kid, "Ours", 2.9, False),
+  ]  # fmt: skip
+
+
+def test_a_heading_that_names_mean_and_spread():
+  """Accuracy (mean ± std) says what is better and what the spread is."""
+  table = frame("Method,Accuracy_(mean±std),Seeds\na,0.951±0.002,5\nb,0.958±0.001,5")
+  table.columns = ["Method", "Accuracy (mean ± std)", "Seeds"]
+  (one,) = seedlab.audit(table).benchmarks
+  assert (one.name, one.better, one.share, one.winner.kind, one.winner.n) == (
+    "Accuracy", "higher", True, "sd", 5,
+  )  # fmt: skip
+  assert printed.read(table.set_axis(["m", "x +/- SE", "n"], axis=1)).entries[0].kind == "sem"
+  with pytest.raises(UserError, match="spread='sem' contradicts column 'Accuracy"):
+    printed.read(table, spread="sem")
+
+
+def test_a_column_for_each_method():
+  turned = frame("Game,DQN,Ours\nAlien,1±1,**9±1**\nPong,2±1,3±1")
+  read = printed.read(turned, spread="sd", n=3)
+  assert [(e.benchmark, e.method, e.mean, e.bold) for e in read.entries] == [
+    ("Alien", "DQN", 1, False), ("Pong", "DQN", 2, False),
+    ("Alien", "Ours", 9, True), ("Pong", "Ours", 3, False),
+  ]  # fmt: skip
+  assert "a row for each benchmark and a column for each method" in read.reading[0]
+  assert read.reading[1] == "Columns: 'Game' as benchmark."
+  metrics = seedlab.audit(frame("metric,a,b\nFID,1,2\naccuracy,90,80"))
+  assert [b.name for b in metrics.benchmarks] == ["FID", "accuracy"]
+  assert [b.winner.method for b in metrics.benchmarks] == ["a", "a"]
+
+
+def test_a_column_of_metrics_is_part_of_the_benchmark():
+  rows = "X,mAP,a,37,.2,3 X,mAP,b,38,.2,3 X,loss,a,2,.1,3 X,loss,b,1,.1,3"
+  long = frame(f"dataset,metric,model,value,std,n {rows}")
+  found = seedlab.audit(long).benchmarks
+  assert [(b.name, b.better) for b in found] == [("X mAP", "higher"), ("X loss", "lower")]
+
+
+@pytest.mark.parametrize("names", ["ci_low,ci_high", "lower,upper", "95%_CI_lower,95%_CI_upper"])
+def test_limits_of_an_interval_are_not_taken_for_its_half_width(names):
+  with pytest.raises(UserError, match="look like the limits of an interval; write its half-width"):
+    printed.read(frame(f"method,mean,{names},n\na,1,0,2,3"))
+  assert printed.read(frame("method,mean,sd,low,high,n\na,1,1,0,2,3")).entries[0].kind == "sd"
+
+
 # The audit.
 
 
@@ -838,7 +899,9 @@ def test_the_interval_of_a_lead_matches_its_p(step, level):
     assert (found.as_printed.low <= 0) == (found.as_printed_p > 1 - level)
 
 
-def test_a_sigma_that_is_not_used_is_said():
+def test_a_sigma_or_a_spread_that_is_not_used_is_said():
+  none = audit("method,mean\na,1\nb,2", better="higher", spread="sd")
+  assert none.reading[-1] == "Not used: --spread=sd, since no spread is printed."
   used = "Not used: --sigma=0.2, since every entry has a spread of its own."
   assert audit(SD, better="higher", sigma=0.2).reading[-1] == used
   assert used not in audit(SD + "c,1.0,,9\n", better="higher", sigma=0.2).reading

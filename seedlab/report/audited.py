@@ -296,7 +296,7 @@ def _p_equals(value: float) -> str:
 def _p_rounded(value: float, as_printed: float) -> str:
   """With the p-value that the printed numbers have if they are not rounded, where it is another."""
   alike = abs(value - as_printed) <= _SLIGHT * value and (value > ALPHA) == (as_printed > ALPHA)
-  if math.isnan(as_printed) or alike:
+  if math.isnan(as_printed) or alike or _p(value) == _p(as_printed):
     return _p_equals(value)
   without = _p_equals(as_printed)
   return f"{without} without, {_p(value)} with the rounding of the printed numbers"
