@@ -50,7 +50,7 @@ _RUNS = "seed random_seed rng_seed run run_id trial rep repeat repetition replic
 _RUN = re.compile(r"(?:seed|run|trial|rep)?[ _-]?\d+", re.IGNORECASE)
 _COSTS = frozenset(
   "params parameters param flops gflops macs epochs steps year size time hours latency memory speed"
-  " throughput".split()
+  " throughput rank delta gain improvement diff".split()
 )
 _LIMIT = re.compile(r"(?:^|_)(?:ci|ci95)?_?(?:low|lower|high|upper|lo|hi|lb|ub)$")
 _PREFIXED = ("sem", "ci95", "sd", "mean")  # acc_mean and std_acc are columns, too
@@ -371,13 +371,14 @@ def _refuse_runs(frame: pd.DataFrame, lines: Sequence[str], columns: dict[str, s
 
 
 def _no_results(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
-  """Of the columns beside the methods those that hold words, seeds, or what methods cost."""
+  """Of the columns beside the methods those that hold words, seeds, costs, ranks or gains."""
   spread = {name for name in names if any(map(re.compile(r"±|\\pm|\+/?-|\(").search, frame[name]))}
   found = []
   for name in names:
     cells = [cell for cell in map(_bare, frame[name]) if cell.lower() not in _MISSING]
     words = cells and not any(re.match(r"[+-]?\.?\d", cell) for cell in cells)
-    cost = spread and name not in spread and _COSTS.intersection(_plain(name).split("_"))
+    word = _COSTS.intersection(_plain(name).split("_")) or "Δ" in name
+    cost = spread and name not in spread and word
     if words or cost or _plain(name) in _RUNS:
       found.append(name)
   return found if len(found) < len(names) else []

@@ -677,6 +677,8 @@ def test_columns_that_hold_no_results_are_named_and_not_read():
   read = printed.read(table, spread="sd", n=3)
   assert {entry.benchmark for entry in read.entries} == {"x"}
   assert read.reading[-1] == "Not read: 'Net', 'Params(M)', 'seed'."
+  gains = printed.read(frame("Method,x,Δ,Rank\na,1.0±0.1,-,2\nb,2.0±0.1,+1,1"), spread="sd")
+  assert gains.reading[-1] == "Not read: 'Δ', 'Rank'."
   named = printed.read(frame("run,x\nbase,1\nours,2"))
   assert [entry.method for entry in named.entries] == ["base", "ours"]
 
@@ -1017,6 +1019,24 @@ def test_text_markdown_and_json_agree(tmp_path):
   for said in ("Pairing", "Distributions", "collapsed", "Left out", "What varied"):
     assert said in text and said in markdown
   assert max(map(len, text.splitlines())) < 140
+
+
+def test_json_is_documented_field_by_field():
+  """The section of docs/json.md names the fields that there are, no others, and its version."""
+
+  def fields(part) -> set[str]:
+    if isinstance(part, dict):
+      return set(part).union(*map(fields, part.values()))
+    return set().union(*map(fields, part)) if isinstance(part, list) else set()
+
+  rows = [f"{name},{mean},0.2,5,1000" for name, mean in zip("abcde", range(90, 95), strict=True)]
+  table = "method,accuracy,sd,n,test_size\n" + "\n".join(rows)
+  values = report.audit_json(audit(table))
+  unsure = report.audit_json(audit(table.replace("94,0.2", "93.1,0.2")))
+  assert values["schema"] == 1
+  page = (pathlib.Path(__file__).parent.parent / "docs" / "json.md").read_text()
+  section = page.split("## What `audit --json` prints")[1]
+  assert set(re.findall(r"`(\w+)`", section)) - {"null"} == fields(values) | fields(unsure)
 
 
 def command(*arguments) -> subprocess.CompletedProcess:

@@ -8,12 +8,19 @@ from seedlab.audits import ALPHA, Audit, Benchmark
 from seedlab.findings import counted
 from seedlab.printed import KINDS
 from seedlab.report import markdown as forms
-from seedlab.stats.published import FEWEST_METHODS, MOST_SEEDS, Examples, Seeds
+from seedlab.stats.published import (
+  FEWEST_METHODS,
+  FORECAST_LEVEL,
+  MOST_SEEDS,
+  Examples,
+  Seeds,
+)
 from seedlab.stats.single import Interval
 
 _HEAD = ("benchmark", "bold", "over", "lead (95 %)", "p (Holm)", "verdict", "beats it again",
          "best again", "by luck", "seeds a side")  # fmt: skip
 _VERDICTS = {"best": "best", "open": "open", "behind": "not the best mean", "none": "no verdict"}
+SCHEMA = 1  # of the JSON; another number where a field changes or goes
 _SLIGHT = 0.1  # a change of p below it, relative, is not worth a word
 _TWO_SIDED = 1.96  # standard errors
 CANNOT = (
@@ -317,8 +324,9 @@ def _fill(sentence: str, start: str = "") -> str:
 
 
 def json_values(found: Audit) -> dict[str, Any]:
-  """Everything as JSON values; leads are positive where the bold entry is better, nan is null."""
+  """Everything as JSON values (docs/json.md)."""
   return {
+    "schema": SCHEMA,
     "reading": found.reading,
     "spread": list(found.kinds),
     "sigma": found.sigma,
@@ -383,7 +391,7 @@ def _seeds_json(seeds: Seeds | None) -> dict[str, Any] | None:
     "estimate": _finite(seeds.estimate),
     "low": _finite(seeds.low),
     "high": _finite(seeds.high),
-    "level": 0.8,
+    "level": FORECAST_LEVEL,
   }
 
 
