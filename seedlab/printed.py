@@ -52,6 +52,7 @@ _COSTS = frozenset(
   "params parameters param flops gflops macs epochs steps year size time hours latency memory speed"
   " throughput rank delta gain improvement diff".split()
 )
+_BESIDE = "min minimum max maximum median best worst p p_value pvalue rank".split()
 _LIMIT = re.compile(r"(?:^|_)(?:ci|ci95)?_?(?:low|lower|high|upper|lo|hi|lb|ub)$")
 _PREFIXED = ("sem", "ci95", "sd", "mean")  # acc_mean and std_acc are columns, too
 _MISSING = {"", "-", "--", "---", "n/a", "na", "nan", "none", "?", "\N{EM DASH}", "\N{EN DASH}"}
@@ -301,8 +302,14 @@ def _columns(frame: pd.DataFrame, spread: Kind | None, metric: str | None) -> di
       words = _ROLES[role].split()
       rest = [name for name in _untaken(names, found) if name not in cells]
       found[role] = [name for name in rest if _affixed(_plain(name), words)]
-  limits = [name for name in names if _LIMIT.search(_plain(name)) and name not in found["mean"]]
   known = [name for kind in KINDS for name in found[kind]]
+  squares = [name for name in names if _plain(name) in ("variance", "var")]
+  if squares and not known:
+    raise UserError(
+      f"column {squares[0]!r} holds variances, which are no spread; write their square roots into a"
+      " column 'sd'"
+    )
+  limits = [name for name in names if _LIMIT.search(_plain(name)) and name not in found["mean"]]
   if len(limits) > 1 and (set(limits) & set(known) or (found["mean"] and not known)):
     raise UserError(
       f"columns {_list(limits)} look like the limits of an interval; write its half-width into a"
@@ -371,7 +378,7 @@ def _refuse_runs(frame: pd.DataFrame, lines: Sequence[str], columns: dict[str, s
 
 
 def _no_results(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
-  """Of the columns beside the methods those that hold words, seeds, costs, ranks or gains."""
+  """Of the columns beside the methods those of words, seeds, costs, ranks, gains or extremes."""
   spread = {name for name in names if any(map(re.compile(r"±|\\pm|\+/?-|\(").search, frame[name]))}
   found = []
   for name in names:
@@ -379,7 +386,7 @@ def _no_results(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
     words = cells and not any(re.match(r"[+-]?\.?\d", cell) for cell in cells)
     word = _COSTS.intersection(_plain(name).split("_")) or "Δ" in name
     cost = spread and name not in spread and word
-    if words or cost or _plain(name) in _RUNS:
+    if words or cost or _plain(name) in (*_RUNS, *_BESIDE):
       found.append(name)
   return found if len(found) < len(names) else []
 

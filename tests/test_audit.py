@@ -679,6 +679,10 @@ def test_columns_that_hold_no_results_are_named_and_not_read():
   assert read.reading[-1] == "Not read: 'Net', 'Params(M)', 'seed'."
   gains = printed.read(frame("Method,x,Δ,Rank\na,1.0±0.1,-,2\nb,2.0±0.1,+1,1"), spread="sd")
   assert gains.reading[-1] == "Not read: 'Δ', 'Rank'."
+  ends = printed.read(frame("method,accuracy,min,max,n\na,93.1,92,94,5"))
+  assert len(ends.entries) == 1 and ends.reading[-1] == "Not read: 'min', 'max'."
+  with pytest.raises(UserError, match="column 'variance' holds variances, which are no spread"):
+    printed.read(frame("method,error,variance,n\na,6.1,0.04,5"))
   named = printed.read(frame("run,x\nbase,1\nours,2"))
   assert [entry.method for entry in named.entries] == ["base", "ours"]
 
@@ -781,6 +785,9 @@ def test_sd_and_standard_error_are_not_the_same():
   assert as_sem.benchmarks[0].lead.error == pytest.approx(3 * as_sd.benchmarks[0].lead.error, 0.01)
   text = report.audit_text(as_sd)
   assert "If they are standard errors, 0 instead of 1" in " ".join(text.split())
+  assert "Were both equal" in " ".join(text.split())
+  wide = " ".join(report.audit_text(audit(SD.replace("8.4", "1.0"), better="higher")).split())
+  assert "If they are standard errors, still 1 of the bold entries is shown" in wide
   half = audit(SD.replace("sd", "ci95"), better="higher")
   assert "divided by 1.96" in " ".join(report.audit_text(half).split())
 

@@ -172,9 +172,10 @@ def _notes(found: Audit) -> list[str]:
   if found.if_sem is not None:
     best = sum(one.verdict == "best" for one in found.benchmarks)
     if best:
+      instead = f"{found.if_sem} instead of {best}" if found.if_sem < best else f"still {best}"
       notes.append(
         "The spreads were read as standard deviations over seeds. If they are standard errors,"
-        f" {found.if_sem} instead of {best} of the bold entries {_are(best)} shown to be the best."
+        f" {instead} of the bold entries {_are(best)} shown to be the best."
       )
   if "ci95" in found.kinds:
     notes.append(
@@ -229,8 +230,9 @@ def _by_luck(one: Benchmark) -> list[str]:
   if one.luck is None or one.lead is None:
     return []
   expected = number(one.luck.expected, _scale(one))
+  everyone = "both" if one.judged == 2 else f"all {one.judged}"
   said = (
-    f"Were all {one.judged} equal, the best would lead by {expected}{_unit(one)} on average, and"
+    f"Were {everyone} equal, the best would lead by {expected}{_unit(one)} on average, and"
     f" by as much as printed in {_share(one.luck.p_value)} of such tables."
   )
   found = [said]
