@@ -1042,7 +1042,7 @@ def test_json_is_documented_field_by_field():
   unsure = report.audit_json(audit(table.replace("94,0.2", "93.1,0.2")))
   assert values["schema"] == 1
   page = (pathlib.Path(__file__).parent.parent / "docs" / "json.md").read_text()
-  section = page.split("## What `audit --json` prints")[1]
+  section = page.split("# What `audit --json` prints")[1]
   assert set(re.findall(r"`(\w+)`", section)) - {"null"} == fields(values) | fields(unsure)
 
 
