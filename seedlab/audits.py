@@ -33,7 +33,8 @@ class Benchmark:
 
   name: str
   better: Direction
-  percent: bool | None  # of shares: whether printed in percent; None for other metrics
+  percent: bool | None  # whether printed in percent; None where nobody says that it is a share
+  share: bool  # of examples that are right or wrong
   bold: list[str]  # methods that are bold, the judged one first
   marked: bool  # by the table; otherwise those with the best mean
   winner: Entry
@@ -46,6 +47,7 @@ class Benchmark:
   lead: Lead | None = None  # over the runner-up
   hardest: str = ""  # the method that the bold entry is least surely ahead of
   p_value: float = math.nan  # against that one
+  as_printed_p: float = math.nan  # the same as if the printed numbers were not rounded
   p_holm: float = math.nan  # the same, corrected for the benchmarks of the table
   luck: Luck | None = None
   replication: Replication | None = None  # for five methods or more
@@ -84,8 +86,9 @@ def audit(
 
   Args:
     table: a file (CSV, TSV, Markdown, LaTeX) or a DataFrame, long or wide (`printed`).
-    better: which way the metric is better; else its name, or that of a benchmark, tells.
-    metric: its name, such as "accuracy", or the column of means; else that column's name tells.
+    better: which way is better on benchmarks whose headings do not say it (an arrow, or a word such
+      as "accuracy"); no heading is overruled.
+    metric: the name of the metric, such as "accuracy", likewise; or the column of means.
     spread: what a `93.1 ± 0.2` or an unnamed spread is: "sd" over seeds, "sem" or "ci95".
     n: seeds behind every mean, where no column says it.
     test_size: examples of every test set, likewise.
@@ -100,39 +103,95 @@ def audit(
   if sigma is not None and not 0 < sigma < math.inf:
     raise UserError(f"sigma={sigma} must be a positive number, an sd in the unit of the table")
   found = printed.read(table, metric=metric, spread=spread, n=n, test_size=test_size)
-  metric = metric or found.metric
   groups: dict[str, list[Entry]] = {}
   for entry in found.entries:
     groups.setdefault(entry.benchmark, []).append(entry)
+  named = None if metric == found.metric else metric  # else it is a column, and so a heading
+  ways, said = _directions(found, list(groups), better, named)
   examined = []
   for name, entries in groups.items():
-    way = better or found.better.get(name) or meanings.better(metric or "") or meanings.better(name)
-    if way is None:
-      raise UserError(
-        f"nobody says which way {metric or name or 'the mean'!r} is better; say it with"
-        " --better=higher or --better=lower, or name the metric, as in --metric=accuracy"
-      )
-    shares = bool(meanings.share(metric or "") or meanings.share(name))
-    percent = _percent(entries, shares)
-    examined.append(_examine(name, entries, way, percent, sigma))
+    meant = _meant(name, found, list(groups), named)
+    units = _units(entries, meant, name in found.percent)
+    examined.append(_examine(name, entries, ways[name], *units, sigma))
+  if sigma is not None and all(_published(entry, 1, None) for entry in found.entries):
+    said.append(f"Not used: --sigma={sigma:g}, since every entry has a spread of its own.")
   kinds = sorted({entry.kind for entry in found.entries if entry.kind})
+  if spread and not kinds:
+    said.append(f"Not used: --spread={spread}, since no spread is printed.")
   judged = _family(examined)
   if_sem = None
   if "sd" in kinds:
     turned = [_as_sem(groups[one.name], one, sigma) for one in judged]
     if_sem = sum(one.verdict == "best" for one in _family(turned))
   seeds = [entry.n for entry in found.entries]
-  return Audit(judged, found.reading, kinds, seeds, sigma, if_sem)
+  return Audit(judged, [*found.reading, *said], kinds, seeds, sigma, if_sem)
+
+
+def _directions(
+  found: printed.Printed, names: list[str], better: Direction | None, metric: str | None
+) -> tuple[dict[str, Direction], list[str]]:
+  """Which way is better on each benchmark, and sentences on what the user said and headings deny.
+
+  A heading comes first; what the user says fills in where headings say nothing. Raises UserError
+  where neither does.
+  """
+  word = meanings.better(metric or "")
+  rest = better or word
+  silent = [name for name in names if name not in found.better]
+  if silent and rest is None:
+    first, *others = [repr(name or metric or found.metric or "the mean") for name in silent]
+    more = f" (nor {', '.join(others)})" if others else ""
+    raise UserError(
+      f"nobody says which way {first} is better{more}; write ↑ or ↓ into the heading, or say it"
+      " with --better=higher or --better=lower, which holds where no heading says it, or name the"
+      " metric, as in --metric=accuracy"
+    )
+  said = []
+  for flag, way in ((f"--better={better}", better), (f"--metric={metric}", word)):
+    denied = [name for name in names if way and found.better.get(name, way) != way]
+    if denied:
+      which = ", ".join(repr(name or found.metric) for name in denied)
+      said.append(
+        f"Not used for {which}: {flag}, since the heading says {found.better[denied[0]]};"
+        " an arrow (↑ or ↓) in a heading comes before its words."
+      )
+  if silent and better and word and better != word:
+    said.append(f"--better={better} was followed, though --metric={metric} says {word}.")
+  if silent and len(names) > 1:
+    flag = f"--better={better}" if better else f"--metric={metric}"
+    said.append(f"By {flag}, {rest} is better on {', '.join(map(repr, silent))}.")
+  return {name: found.better.get(name) or rest for name in names}, said  # type: ignore[misc]
+
+
+def _meant(name: str, found: printed.Printed, names: Sequence[str], metric: str | None) -> str:
+  """The metric of a benchmark: the heading that is known, else what the user says, else "".
+
+  What the user says is of the datasets among the headings. Where some are metrics, a heading with
+  an arrow is taken as one of them that is not known here, such as IS ↑ beside FID ↓.
+  """
+  for heading in (found.metric or "", name):
+    if meanings.better(heading):
+      return heading
+  own = found.better.get(name)
+  if own and (any(map(meanings.better, names)) or meanings.better(metric or "") not in (None, own)):
+    return ""
+  return metric or ""
 
 
 def _as_sem(entries: list[Entry], one: Benchmark, sigma: float | None) -> Benchmark:
   """The same benchmark, if its sds are standard errors."""
   turned = [dataclasses.replace(e, kind="sem" if e.kind == "sd" else e.kind) for e in entries]
-  return _examine(one.name, turned, one.better, one.percent, sigma)
+  return _examine(one.name, turned, one.better, one.percent, one.share, sigma)
 
 
-def _percent(entries: Sequence[Entry], shares: bool) -> bool | None:
-  """Whether shares are printed in percent; None for what is not known to be a share.
+def _units(entries: Sequence[Entry], metric: str, marked: bool) -> tuple[bool | None, bool]:
+  """Whether a benchmark is in percent, None where nobody says it, and whether it is of examples.
+
+  Percentages of what has no known name are taken as shares of examples if they can be.
+
+  Args:
+    metric: what is known to be printed, or "".
+    marked: the heading has a % sign.
 
   Raises UserError where fractions and percentages meet, and for an sd that shares cannot have.
   """
@@ -140,18 +199,23 @@ def _percent(entries: Sequence[Entry], shares: bool) -> bool | None:
   if len(signs) > 1:
     odd = next(entry for entry in entries if not entry.percent)
     raise UserError(f"{odd.where}: {odd.mean:g} has no % sign and others have one; use one unit")
-  if not (shares or signs == {True}):
-    return None
+  marked |= signs == {True}
+  shares = bool(meanings.share(metric))
   least, most = (pick(entries, key=lambda entry: entry.mean) for pick in (min, max))
-  if least.mean < 0 or most.mean > 100:
+  bounded = least.mean >= 0 and most.mean <= 100
+  if not shares:
+    shares = marked and bounded and not meanings.better(metric)
+  elif not bounded:
     odd = least if least.mean < 0 else most
     raise UserError(f"{odd.where}: {odd.mean:g} is no share: neither a fraction nor in percent")
-  if not signs == {True} and 0 < least.mean <= 1 < most.mean and most.mean > _MIXED * least.mean:
+  if not shares:
+    return marked or None, False
+  if not marked and 0 < least.mean <= 1 < most.mean and most.mean > _MIXED * least.mean:
     raise UserError(
       f"{least.where}: {least.mean:g} looks like a fraction and {most.mean:g} ({most.where}) like"
       " a percentage; use one unit"
     )
-  percent = signs == {True} or most.mean > 1
+  percent = marked or most.mean > 1
   for entry in entries:
     sd, step = entry.sd()
     whole = 100.0 if percent else 1.0
@@ -162,11 +226,16 @@ def _percent(entries: Sequence[Entry], shares: bool) -> bool | None:
         f" most {largest * math.sqrt(entry.n / (entry.n - 1)):.3g}, not {sd:.3g}; is the spread in"
         " another unit, or not the kind that is said?"
       )
-  return percent
+  return percent, True
 
 
 def _examine(
-  name: str, entries: list[Entry], better: Direction, percent: bool | None, sigma: float | None
+  name: str,
+  entries: list[Entry],
+  better: Direction,
+  percent: bool | None,
+  share: bool,
+  sigma: float | None,
 ) -> Benchmark:
   """Everything but the family's correction and what depends on it."""
   sign = 1 if better == "higher" else -1
@@ -178,18 +247,18 @@ def _examine(
   judged = {entry.method: means for entry in entries if (means := _published(entry, sign, sigma))}
   winner, runner_up = bold[0], others[0] if others else None
   found = Benchmark(
-    name, better, percent, [entry.method for entry in bold], marked, winner, runner_up,
+    name, better, percent, share, [entry.method for entry in bold], marked, winner, runner_up,
     len(entries), len(judged), "none", _left_out(ordered, sigma),
   )  # fmt: skip
   if runner_up is None:
     why = "every method is bold" if len(entries) > 1 else "there is no other method to compare with"
     return dataclasses.replace(found, why=[*found.why, f"No verdict: {why}."])
-  if percent is not None and winner.test_size and winner.test_size == runner_up.test_size:
+  if share and winner.test_size and winner.test_size == runner_up.test_size:
     whole = 100 if percent else 1
     error = published.other_examples(winner.mean / whole, runner_up.mean / whole, winner.test_size)
     error = published.Examples(*(whole * value for value in dataclasses.astuple(error)))
     found = dataclasses.replace(found, examples=error)
-  elif winner.test_size and percent is None:
+  elif winner.test_size and not share:
     note = (
       "What another test set would change is not computed: nobody says that the metric is a share"
       " of examples (--metric=accuracy does)."
@@ -229,6 +298,7 @@ def _judged(found: Benchmark, judged: dict[str, Published], rivals: list[str]) -
     lead=first,
     hardest=hardest,
     p_value=1.0 if behind else leads[hardest].p_value,
+    as_printed_p=math.nan if behind else leads[hardest].as_printed_p,
     luck=luck,
     replication=replication,
     seeds=None if behind else published.seeds_needed(winner, judged[hardest]),

@@ -560,14 +560,14 @@ def test_what_cannot_be_read_names_row_and_column(text, options, message):
 @pytest.mark.parametrize(
   ("name", "content", "message"),
   [
-    ("t.csv", b"method,mean\na,1\n\nb,2,3\n", "line 4: 3 cells under 2 headings"),
-    ("t.csv", b"method,mean\na\n", "line 2: 1 cells under 2 headings"),
+    ("t.csv", b"method,mean\na,1\n\nb,2,3\n", "line 4: 3 cells under 2 headings; quote a cell"),
+    ("t.csv", b"method,mean\na\n", "line 2: 1 cell under 2 headings$"),
     ("t.csv", b'method,mean\n"a,1\n', "line 2: unexpected end of data"),
     ("t.csv", b"\xff\xfe", "byte 0 is not UTF-8"),
     ("t.csv", b"", "holds no table"),
     ("t.csv", b"method,mean\n", "the table has no rows"),
     ("t.md", b"words\n", "holds no table"),
-    ("t.md", b"|a|b|\n|-|-|\n|1|\n", "line 3: 1 cells under 2 headings"),
+    ("t.md", b"|a|b|\n|-|-|\n|1|\n", "line 3: 1 cell under 2 headings"),
     ("t.tex", b"a & b \\\\\n\\multicolumn{2}{c}{x} & 1 \\\\", "line 2: .multicolumn"),
     ("t.csv", b"method,x,x\na,1,2\n", "column 'x' occurs more than once"),
   ],
@@ -576,6 +576,176 @@ def test_files_that_cannot_be_read_name_the_line(tmp_path, name, content, messag
   (tmp_path / name).write_bytes(content)
   with pytest.raises(UserError, match=message):
     printed.read(tmp_path / name)
+
+
+SEMICOLONS = """\
+method;accuracy;sd;n;test_size
+base;93,1;0,20;5;10.000
+ours;**93,95**;0,2;5;10.000
+"""
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "spread"),
+  [
+    ("t.csv", SEMICOLONS, None),
+    ("t.csv", SEMICOLONS.replace(";", "\t"), None),
+    ("t.tsv", SEMICOLONS.replace(";", "\t"), None),
+    ("t.csv", 'method,accuracy,sd,n,test_size\nbase,"93,1","0,20",5,"10000"\n'
+              'ours,"**93,95**","0,2",5,10000\n', None),
+    ("t.csv", "method;accuracy;n;test_size\nbase;93,1 ± 0,20;5;10.000\n"
+              "ours;**93,95** (0,2);5;10000\n", "sd"),
+    ("t.txt", "| method | accuracy | n | test_size |\n|-|-|-|-|\n"
+              "| base | 93,1 ± 0,20 | 5 | 10000 |\n"
+              "| ours | **93,95 ± 0,2** | 5 | 10000 |\n", "sd"),
+    ("t.txt", "\\begin{tabular}{llll}\nmethod & accuracy & n & test_size \\\\\n"
+              "base & $93{,}1 \\pm 0{,}20$ & 5 & 10000 \\\\\n"
+              "ours & \\textbf{93{,}95}$_{\\pm 0{,}2}$ & 5 & 10000 \\\\\n\\end{tabular}", "sd"),
+  ],
+)  # fmt: skip
+def test_decimal_commas_and_semicolons(tmp_path, name, content, spread):
+  (tmp_path / name).write_text(content)
+  read = printed.read(tmp_path / name, spread=spread)
+  found = [(e.method, e.mean, e.step, e.spread, e.spread_step, e.n, e.test_size, e.bold)
+           for e in read.entries]  # fmt: skip
+  assert found == [
+    ("base", 93.1, 0.1, 0.2, 0.01, 5, 10_000, False),
+    ("ours", 93.95, 0.01, 0.2, 0.1, 5, 10_000, True),
+  ]
+  assert "Commas were read as decimal commas." in read.reading
+
+
+@pytest.mark.parametrize(
+  ("cells", "means"),
+  [
+    (("1,234.5", "1,999"), (1234.5, 1999)), (("1,234,567", "2"), (1234567, 2)),
+    (("1,234 ± 1.5", "99"), (1234, 99)), (("0,123", "1,500"), (0.123, 1.5)),
+    (("1.234,5", "12,345"), (1234.5, 12.345)),
+  ],
+)  # fmt: skip
+def test_commas_that_only_one_reading_fits(cells, means):
+  read = printed.read(pd.DataFrame({"method": ["a, 1,2", "b"], "x": cells}), spread="sd")
+  assert tuple(entry.mean for entry in read.entries) == means
+  assert read.entries[0].method == "a, 1,2" and "Commas were read as" in read.reading[-1]
+
+
+@pytest.mark.parametrize(
+  ("cells", "message"),
+  [
+    (("1,234", "2,345"), "row 1, column 'x': the comma of '1,234' may be a decimal comma or"),
+    (("93,1", "93.5"), "row 1, column 'x': '93,1' has a decimal comma, but '93.5' .row 2, column"),
+    (("93,1", "1,234.5"), "row 1, column 'x': '93,1' has a decimal comma, but '1,234.5' .row 2"),
+    (("1,23,4", "2"), "row 1, column 'x': '1,23,4' cannot be read .* decimal point and no thous"),
+    (("93 [92, 94]", "2"), "row 1, column 'x': .* write the half-width of an interval"),
+  ],
+)
+def test_commas_that_may_be_either_are_refused(cells, message):
+  with pytest.raises(UserError, match=message):
+    printed.read(pd.DataFrame({"method": ["a", "b"], "x": cells}), spread="sd")
+
+
+def test_a_count_with_three_zeros_is_not_guessed():
+  counts = pd.DataFrame({"method": ["a"], "x": ["1"], "n": ["5.0"], "test_size": ["10,000"]})
+  (entry,) = printed.read(counts).entries
+  assert (entry.n, entry.test_size) == (5, 10_000)
+  for wrong in ("10.000", "5,0", "1,00"):
+    with pytest.raises(UserError, match=f"'test_size' must be a whole number .*'{wrong}'"):
+      printed.read(counts.assign(test_size=wrong))
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("method,seed,acc\nbase,0,1\nbase,1,2\nours,0,3", "row 2: 'base' is there again, and 'seed'"),
+    ("acc,run_id,Model\n1,a7,base\n1,b8,base", "row 2: 'base' is there again, and 'run_id'"),
+    ("lr,Trial,acc\n.1,0,1\n.1,1,2", "row 2: '.1' is there again, and 'Trial'"),
+    ("task,method,seed,acc\nx,a,0,1\ny,a,0,1\nx,a,1,2", "row 3: 'a' is there again, and 'seed'"),
+    ("seed,base,ours\n0,1,2\n1,2,3", "column 'seed' numbers runs: this has a row for each run"),
+    ("method,seed0,seed1\na,1,2\nb,2,3", "'seed0', 'seed1': this has a column for each run"),
+    ("method,acc\na,1\na,2", "row 2, column 'acc': 'a' on 'acc' was there before"),
+  ],
+)
+def test_a_table_of_runs_is_for_compare(text, message):
+  with pytest.raises(UserError, match=f"{message}.*") as caught:
+    printed.read(frame(text))
+  assert "seedlab compare" in str(caught.value)
+
+
+def test_columns_that_hold_no_results_are_named_and_not_read():
+  """Words, what a method costs beside cells with spreads, and a seed that all runs share."""
+  table = frame("Method,Net,Params(M),seed,x\na,ResNet-50,25.6,0,1.0±0.1\nb,ViT-B,86,0,2.0±0.1")
+  read = printed.read(table, spread="sd", n=3)
+  assert {entry.benchmark for entry in read.entries} == {"x"}
+  assert read.reading[-1] == "Not read: 'Net', 'Params(M)', 'seed'."
+  gains = printed.read(frame("Method,x,Δ,Rank\na,1.0±0.1,-,2\nb,2.0±0.1,+1,1"), spread="sd")
+  assert gains.reading[-1] == "Not read: 'Δ', 'Rank'."
+  ends = printed.read(frame("method,accuracy,min,max,n\na,93.1,92,94,5"))
+  assert len(ends.entries) == 1 and ends.reading[-1] == "Not read: 'min', 'max'."
+  with pytest.raises(UserError, match="column 'variance' holds variances, which are no spread"):
+    printed.read(frame("method,error,variance,n\na,6.1,0.04,5"))
+  named = printed.read(frame("run,x\nbase,1\nours,2"))
+  assert [entry.method for entry in named.entries] == ["base", "ours"]
+
+
+LATEX = r"""
+\begin{tabular}{@{}lcc@{}} \hline
+\textbf{Model} & MNLI (Acc.\ $\pm$ std) & KID $\times 10^3$ $\Downarrow$ \\ \hline\hline
+BERT~\cite[p.~3]{devlin2018} & 84.6$_{\pm 0.2}$ & \textcolor{red}{3.1 $\pm$ 0.1} \\
+\rowcolor{gray!20} Ours$^\dagger$ & \cellcolor{blue!10}\textbf{87.1}$_{\pm 0.2}$ & 2.9 $\pm$ 0.1 \\
+\end{tabular}
+"""
+
+
+def test_colours_citations_and_footnotes_are_no_part_of_names(tmp_path):
+  (tmp_path / "t.tex").write_text(LATEX)
+  found = [(e.benchmark, e.method, e.mean, e.bold)
+           for e in printed.read(tmp_path / "t.tex", spread="sd").entries]  # fmt: skip
+  kid = "KID 10^3 ↓"
+  assert found == [
+    ("MNLI (Acc.)", "BERT", 84.6, False), ("MNLI (Acc.)", "Ours", 87.1, True),
+    (kid, "BERT", 3.1, False), (kid, "Ours", 2.9, False),
+  ]  # fmt: skip
+
+
+def test_a_heading_that_names_mean_and_spread():
+  """Accuracy (mean ± std) says what is better and what the spread is."""
+  table = frame("Method,Accuracy_(mean±std),Seeds\na,0.951±0.002,5\nb,0.958±0.001,5")
+  table.columns = ["Method", "Accuracy (mean ± std)", "Seeds"]
+  (one,) = seedlab.audit(table).benchmarks
+  assert (one.name, one.better, one.share, one.winner.kind, one.winner.n) == (
+    "Accuracy", "higher", True, "sd", 5,
+  )  # fmt: skip
+  assert printed.read(table.set_axis(["m", "x +/- SE", "n"], axis=1)).entries[0].kind == "sem"
+  with pytest.raises(UserError, match="spread='sem' contradicts column 'Accuracy"):
+    printed.read(table, spread="sem")
+
+
+def test_a_column_for_each_method():
+  turned = frame("Game,DQN,Ours\nAlien,1±1,**9±1**\nPong,2±1,3±1")
+  read = printed.read(turned, spread="sd", n=3)
+  assert [(e.benchmark, e.method, e.mean, e.bold) for e in read.entries] == [
+    ("Alien", "DQN", 1, False), ("Pong", "DQN", 2, False),
+    ("Alien", "Ours", 9, True), ("Pong", "Ours", 3, False),
+  ]  # fmt: skip
+  assert "a row for each benchmark and a column for each method" in read.reading[0]
+  assert read.reading[1] == "Columns: 'Game' as benchmark."
+  metrics = seedlab.audit(frame("metric,a,b\nFID,1,2\naccuracy,90,80"))
+  assert [b.name for b in metrics.benchmarks] == ["FID", "accuracy"]
+  assert [b.winner.method for b in metrics.benchmarks] == ["a", "a"]
+
+
+def test_a_column_of_metrics_is_part_of_the_benchmark():
+  rows = "X,mAP,a,37,.2,3 X,mAP,b,38,.2,3 X,loss,a,2,.1,3 X,loss,b,1,.1,3"
+  long = frame(f"dataset,metric,model,value,std,n {rows}")
+  found = seedlab.audit(long).benchmarks
+  assert [(b.name, b.better) for b in found] == [("X mAP", "higher"), ("X loss", "lower")]
+
+
+@pytest.mark.parametrize("names", ["ci_low,ci_high", "lower,upper", "95%_CI_lower,95%_CI_upper"])
+def test_limits_of_an_interval_are_not_taken_for_its_half_width(names):
+  with pytest.raises(UserError, match="look like the limits of an interval; write its half-width"):
+    printed.read(frame(f"method,mean,{names},n\na,1,0,2,3"))
+  assert printed.read(frame("method,mean,sd,low,high,n\na,1,1,0,2,3")).entries[0].kind == "sd"
 
 
 # The audit.
@@ -615,6 +785,9 @@ def test_sd_and_standard_error_are_not_the_same():
   assert as_sem.benchmarks[0].lead.error == pytest.approx(3 * as_sd.benchmarks[0].lead.error, 0.01)
   text = report.audit_text(as_sd)
   assert "If they are standard errors, 0 instead of 1" in " ".join(text.split())
+  assert "Were both equal" in " ".join(text.split())
+  wide = " ".join(report.audit_text(audit(SD.replace("8.4", "1.0"), better="higher")).split())
+  assert "If they are standard errors, still 1 of the bold entries is shown" in wide
   half = audit(SD.replace("sd", "ci95"), better="higher")
   assert "divided by 1.96" in " ".join(report.audit_text(half).split())
 
@@ -634,6 +807,114 @@ def test_lower_is_better_turns_everything():
     audit(SD)
   with pytest.raises(UserError, match="better='up' is not known"):
     audit(SD, better="up")
+
+
+MIXED = pd.DataFrame(
+  {
+    "Method": ["a", "b"],
+    "FID ↓": ["3.40 ± 0.05", "**3.10 ± 0.04**"],
+    "IS ↑": ["9.1 ± 0.1", "**9.4 ± 0.1**"],
+    "Precision": ["0.70 ± 0.01", "**0.80 ± 0.01**"],
+    "Mystery": ["1.0 ± 0.1", "**2.0 ± 0.1**"],
+  }
+)
+
+
+def test_what_the_user_says_fills_in_where_no_heading_says_it():
+  """An arrow and a known word are never overruled, and what was not used is said."""
+  up, down = (seedlab.audit(MIXED, spread="sd", n=5, better=way) for way in ("higher", "lower"))
+  assert [one.better for one in up.benchmarks] == ["lower", "higher", "higher", "higher"]
+  assert [one.better for one in down.benchmarks] == ["lower", "higher", "higher", "lower"]
+  assert up.benchmarks[0].verdict == "best"
+  (denied,) = [said for said in up.reading if said.startswith("Not used")]
+  assert "'FID ↓': --better=higher, since the heading says lower" in denied
+  (denied,) = [said for said in down.reading if said.startswith("Not used")]
+  assert "'IS ↑', 'Precision': --better=lower, since the heading says higher" in denied
+  assert "By --better=lower, lower is better on 'Mystery'." in down.reading
+  named = seedlab.audit(MIXED, spread="sd", n=5, metric="val_loss")
+  assert [one.better for one in named.benchmarks] == ["lower", "higher", "higher", "lower"]
+  both = seedlab.audit(MIXED, spread="sd", n=5, metric="val_loss", better="higher")
+  assert both.benchmarks[3].better == "higher"
+  assert "--better=higher was followed, though --metric=val_loss says lower." in both.reading
+  with pytest.raises(UserError, match=r"'Mystery' is better; write ↑ or ↓ .* no heading says"):
+    seedlab.audit(MIXED, spread="sd", n=5)
+  with pytest.raises(UserError, match=r"'x' is better \(nor 'y'\)"):
+    audit("method,x,y\na,1,2\nb,2,3")
+  long = audit(SD.replace("mean", "error"), better="higher")
+  assert long.benchmarks[0].better == "lower" and "Not used for 'error'" in long.reading[-1]
+
+
+@pytest.mark.parametrize(
+  ("heading", "way"),
+  [
+    ("x ↓", "lower"), ("x (↑)", "higher"), (r"x $\Downarrow$", "lower"), (r"x \uparrow", "higher"),
+    ("x (lower is better)", "lower"), ("x, higher better", "higher"), ("x &darr;", "lower"),
+    ("accuracy ↓", "lower"),
+  ],
+)  # fmt: skip
+def test_a_heading_says_which_way_is_better(heading, way):
+  wide = pd.DataFrame({"method": ["a", "b"], heading: ["1", "2"]})
+  long = pd.DataFrame({"method": ["a", "b"], "dataset": [heading] * 2, "score": ["1", "2"]})
+  column = pd.DataFrame({"method": ["a", "b"], heading: ["1", "2"], "sd": ["1", "1"]})
+  for table in (wide, long):
+    assert seedlab.audit(table).benchmarks[0].better == way
+  assert seedlab.audit(column, metric=printed.read(wide).entries[0].benchmark).benchmarks[
+    0].better == way  # fmt: skip
+
+
+def test_units_are_those_of_each_benchmark():
+  """Points are of percentages: not of an FID beside them, and not of what an arrow alone names."""
+  found = seedlab.audit(MIXED, spread="sd", n=5, metric="accuracy")
+  assert [one.percent for one in found.benchmarks] == [None, None, None, True]
+  text = " ".join(report.audit_text(found).split())
+  assert "in percent: Mystery;" in text and "shares in percent" not in text
+  assert "leads a by 0.300 (" in text and "leads a by 1.00 points (" in text
+  assert [b["unit"] for b in report.audit_json(found)["benchmarks"]] == [None] * 3 + ["points"]
+  marked = MIXED.rename(columns={"Mystery": "F1 (%)", "Precision": "ImageNet 1%"})
+  f1 = seedlab.audit(marked, spread="sd", n=5, test_size=100, better="higher").benchmarks
+  assert [one.percent for one in f1] == [None, None, None, True]
+  assert f1[3].examples is None  # F1 is no share of examples
+  rate = pd.DataFrame({"method": ["a", "b"], "WER": ["120%", "30%"], "Change (%)": ["-3", "4"]})
+  assert [one.percent for one in seedlab.audit(rate, better="higher").benchmarks] == [True] * 2
+
+
+def test_the_rounding_of_the_printed_numbers_is_named_beside_p():
+  """By hand: t = 0.1 / sqrt(0.04 / 5 + 0.01 / 5) = 1 with 5.88 degrees of freedom, p = 0.36."""
+  found = audit("method,accuracy,sd,n\na,93.6,0.2,5\nb,93.5,0.1,5\n")
+  lead = found.benchmarks[0].lead
+  half = scipy.stats.t.isf(0.025, 0.01**2 / (0.008**2 / 4 + 0.002**2 / 4)) * 0.1
+  assert lead.as_printed_p == pytest.approx(0.357, abs=0.001) and lead.p_value == 1
+  assert lead.as_printed.high == pytest.approx(0.1 + half)
+  text = " ".join(report.audit_text(found).split())
+  assert "(-0.16 to 0.36, Welch's t, p = 0.36 without, 1 with the rounding of the printed" in text
+  assert "alone can make such a lead, hence p = 1; without it the interval would be -0.15" in text
+  assert "rounding or seeds alone may have made it" in text
+  one = report.audit_json(found)["benchmarks"][0]
+  assert one["p_as_printed"] == one["lead_p_as_printed"] == lead.as_printed_p
+  assert one["lead_as_printed"]["high"] == lead.as_printed.high
+  fine = " ".join(report.audit_text(audit(SD.replace("10.0", "10.000")
+                                          .replace("8.4", "8.400"), better="higher")).split())
+  assert "without" not in fine
+
+
+@pytest.mark.parametrize("step", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
+def test_the_interval_of_a_lead_matches_its_p(step, level):
+  """It holds 0 where p is above 1 - level, with rounding and without."""
+  for mean in np.linspace(0.02, 1.5, 12):
+    a, b = Published(mean, 0.4, 4, step, 0.1), Published(0.0, 0.3, 5, step, 0.1)
+    found = published.lead(a, b, level)
+    assert (found.interval.low <= 0) == (found.p_value > 1 - level)
+    assert (found.as_printed.low <= 0) == (found.as_printed_p > 1 - level)
+
+
+def test_a_sigma_or_a_spread_that_is_not_used_is_said():
+  none = audit("method,mean\na,1\nb,2", better="higher", spread="sd")
+  assert none.reading[-1] == "Not used: --spread=sd, since no spread is printed."
+  used = "Not used: --sigma=0.2, since every entry has a spread of its own."
+  assert audit(SD, better="higher", sigma=0.2).reading[-1] == used
+  assert used not in audit(SD + "c,1.0,,9\n", better="higher", sigma=0.2).reading
+  assert used not in audit(SD, better="higher").reading
 
 
 def test_two_bold_entries_are_judged_against_the_rest():
@@ -745,6 +1026,24 @@ def test_text_markdown_and_json_agree(tmp_path):
   for said in ("Pairing", "Distributions", "collapsed", "Left out", "What varied"):
     assert said in text and said in markdown
   assert max(map(len, text.splitlines())) < 140
+
+
+def test_json_is_documented_field_by_field():
+  """The section of docs/json.md names the fields that there are, no others, and its version."""
+
+  def fields(part) -> set[str]:
+    if isinstance(part, dict):
+      return set(part).union(*map(fields, part.values()))
+    return set().union(*map(fields, part)) if isinstance(part, list) else set()
+
+  rows = [f"{name},{mean},0.2,5,1000" for name, mean in zip("abcde", range(90, 95), strict=True)]
+  table = "method,accuracy,sd,n,test_size\n" + "\n".join(rows)
+  values = report.audit_json(audit(table))
+  unsure = report.audit_json(audit(table.replace("94,0.2", "93.1,0.2")))
+  assert values["schema"] == 1
+  page = (pathlib.Path(__file__).parent.parent / "docs" / "json.md").read_text()
+  section = page.split("# What `audit --json` prints")[1]
+  assert set(re.findall(r"`(\w+)`", section)) - {"null"} == fields(values) | fields(unsure)
 
 
 def command(*arguments) -> subprocess.CompletedProcess:

@@ -8,12 +8,20 @@ from seedlab.audits import ALPHA, Audit, Benchmark
 from seedlab.findings import counted
 from seedlab.printed import KINDS
 from seedlab.report import markdown as forms
-from seedlab.stats.published import FEWEST_METHODS, MOST_SEEDS, Examples, Seeds
+from seedlab.stats.published import (
+  FEWEST_METHODS,
+  FORECAST_LEVEL,
+  MOST_SEEDS,
+  Examples,
+  Seeds,
+)
 from seedlab.stats.single import Interval
 
 _HEAD = ("benchmark", "bold", "over", "lead (95 %)", "p (Holm)", "verdict", "beats it again",
          "best again", "by luck", "seeds a side")  # fmt: skip
 _VERDICTS = {"best": "best", "open": "open", "behind": "not the best mean", "none": "no verdict"}
+SCHEMA = 1  # of the JSON; another number where a field changes or goes
+_SLIGHT = 0.1  # a change of p below it, relative, is not worth a word
 _TWO_SIDED = 1.96  # standard errors
 CANNOT = (
   "Pairing: methods that share their seeds could be told apart by fewer of them; a table does not"
@@ -63,7 +71,10 @@ def _read(found: Audit) -> list[str]:
     way = f"{ways.pop()} is better"
   else:
     way = "better is " + ", ".join(f"{one.better} on {_name(one)}" for one in found.benchmarks)
-  percent = ", shares in percent" if any(one.percent for one in found.benchmarks) else ""
+  inside = [one for one in found.benchmarks if one.percent]
+  percent = ", shares in percent" if inside else ""
+  if inside and len(inside) < len(found.benchmarks):
+    percent = f"; in percent: {', '.join(map(_name, inside))}"
   marked = {one.marked for one in found.benchmarks}
   bold = "bold is what the table marks" if marked == {True} else "bold is the best mean"
   if len(marked) == 2:
@@ -161,9 +172,10 @@ def _notes(found: Audit) -> list[str]:
   if found.if_sem is not None:
     best = sum(one.verdict == "best" for one in found.benchmarks)
     if best:
+      instead = f"{found.if_sem} instead of {best}" if found.if_sem < best else f"still {best}"
       notes.append(
         "The spreads were read as standard deviations over seeds. If they are standard errors,"
-        f" {found.if_sem} instead of {best} of the bold entries {_are(best)} shown to be the best."
+        f" {instead} of the bold entries {_are(best)} shown to be the best."
       )
   if "ci95" in found.kinds:
     notes.append(
@@ -190,18 +202,26 @@ def _verdict(one: Benchmark) -> list[str]:
     return [*said, f"{bold} is bold, but {over} has the better mean, by {size}."]
   said.append(
     f"{bold} leads {over} by {size} ({low} to {high}, {lead.interval.method},"
-    f" {_p_equals(lead.p_value)})."
+    f" {_p_rounded(lead.p_value, lead.as_printed_p)})."
   )
+  if lead.p_value == 1 and lead.as_printed_p < 1:
+    exact = [number(value, _scale(one)) for value in _limits(lead.as_printed)]
+    said.append(
+      "The rounding of the printed numbers alone can make such a lead, hence p = 1; without it the"
+      f" interval would be {exact[0]} to {exact[2]}."
+    )
   if one.verdict == "best":
     whom = f"the {others} others" if others > 1 else over
     said.append(f"It is shown to be better than {whom} ({_p_equals(one.p_holm)}{corrected}).")
   elif one.hardest != over:
     said.append(
-      f"Least sure is its lead over {one.hardest} ({_p_equals(one.p_value)}), on which the verdict"
-      " rests: open."
+      f"Least sure is its lead over {one.hardest} ({_p_rounded(one.p_value, one.as_printed_p)}), on"
+      " which the verdict rests: open."
     )
   else:
-    cause = "rounding" if lead.p_value == 1 and lead.interval.estimate > 0 else "seeds"
+    cause = "seeds"
+    if lead.p_value == 1 and lead.interval.estimate > 0:
+      cause = "rounding or seeds" if lead.as_printed_p > ALPHA else "rounding"
     said.append(f"That is open: {cause} alone may have made it.")
   return said
 
@@ -210,8 +230,9 @@ def _by_luck(one: Benchmark) -> list[str]:
   if one.luck is None or one.lead is None:
     return []
   expected = number(one.luck.expected, _scale(one))
+  everyone = "both" if one.judged == 2 else f"all {one.judged}"
   said = (
-    f"Were all {one.judged} equal, the best would lead by {expected}{_unit(one)} on average, and"
+    f"Were {everyone} equal, the best would lead by {expected}{_unit(one)} on average, and"
     f" by as much as printed in {_share(one.luck.p_value)} of such tables."
   )
   found = [said]
@@ -281,6 +302,15 @@ def _p_equals(value: float) -> str:
   return f"p = {_p(value)}" if value >= 1e-4 else f"p {_p(value)}"
 
 
+def _p_rounded(value: float, as_printed: float) -> str:
+  """With the p-value that the printed numbers have if they are not rounded, where it is another."""
+  alike = abs(value - as_printed) <= _SLIGHT * value and (value > ALPHA) == (as_printed > ALPHA)
+  if math.isnan(as_printed) or alike or _p(value) == _p(as_printed):
+    return _p_equals(value)
+  without = _p_equals(as_printed)
+  return f"{without} without, {_p(value)} with the rounding of the printed numbers"
+
+
 def _are(number: int) -> str:
   return "is" if number == 1 else "are"
 
@@ -296,8 +326,9 @@ def _fill(sentence: str, start: str = "") -> str:
 
 
 def json_values(found: Audit) -> dict[str, Any]:
-  """Everything as JSON values; leads are positive where the bold entry is better, nan is null."""
+  """Everything as JSON values (docs/json.md)."""
   return {
+    "schema": SCHEMA,
     "reading": found.reading,
     "spread": list(found.kinds),
     "sigma": found.sigma,
@@ -315,7 +346,7 @@ def _benchmark_json(one: Benchmark) -> dict[str, Any]:
   return {
     "benchmark": one.name,
     "better": one.better,
-    "unit": "points" if one.percent else "",
+    "unit": "points" if one.percent else None,
     "bold": one.bold,
     "marked": one.marked,
     "judged_entry": one.winner.method,
@@ -326,8 +357,11 @@ def _benchmark_json(one: Benchmark) -> dict[str, Any]:
     "rests_on_sigma": one.assumed,
     "lead": _interval_json(lead.interval) if lead else None,
     "lead_p": _finite(lead.p_value) if lead else None,
+    "lead_as_printed": _interval_json(lead.as_printed) if lead else None,
+    "lead_p_as_printed": _finite(lead.as_printed_p) if lead else None,
     "hardest": one.hardest or None,
     "p": _finite(one.p_value),
+    "p_as_printed": _finite(one.as_printed_p),
     "p_holm": _finite(one.p_holm),
     "by_luck": luck and {"expected_lead": luck.expected, "p": luck.p_value},
     "replication": again and {
@@ -359,7 +393,7 @@ def _seeds_json(seeds: Seeds | None) -> dict[str, Any] | None:
     "estimate": _finite(seeds.estimate),
     "low": _finite(seeds.low),
     "high": _finite(seeds.high),
-    "level": 0.8,
+    "level": FORECAST_LEVEL,
   }
 
 

@@ -64,6 +64,8 @@ class Lead:
   error: float  # standard error of the estimate
   df: float  # Satterthwaite's
   p_value: float  # two-sided; nan where nothing varies
+  as_printed: Interval  # from the printed numbers as if they were not rounded
+  as_printed_p: float  # likewise; nan where the printed spreads are 0
 
 
 def lead(a: Published, b: Published, level: float = 0.95) -> Lead:
@@ -74,14 +76,21 @@ def lead(a: Published, b: Published, level: float = 0.95) -> Lead:
   (1950): the critical value is the mean of both sides' t quantiles, weighted by their squared
   standard errors. Sheppard's h² / 12 for the rounding of what is printed is part of the error, and
   a lead that rounding alone can make, half a step on either side, is none: p = 1, and the interval
-  is no shorter than that.
+  is no shorter than that, at any level. The same without any allowance is `as_printed`.
   """
+  exact = (dataclasses.replace(m, step=0.0, sd_step=0.0) for m in (a, b))
+  interval, error, df, p = _t_test(a, b, level)
+  as_printed, _, _, as_printed_p = _t_test(*exact, level)
+  return Lead(interval, error, df, p, as_printed, as_printed_p)
+
+
+def _t_test(a: Published, b: Published, level: float) -> tuple[Interval, float, float, float]:
+  """Interval, standard error, degrees of freedom and p-value of a lead."""
   variances, dfs = (a.variance, b.variance), (a.df, b.df)
   total = sum(variances)
   estimate, error = a.mean - b.mean, math.sqrt(total)
   if not error > 0:
-    nothing = Interval(estimate, math.nan, math.nan, level, "no spread")
-    return Lead(nothing, math.nan, math.nan, math.nan)
+    return Interval(estimate, math.nan, math.nan, level, "no spread"), math.nan, math.nan, math.nan
   parts = sum(v**2 / df for v, df in zip(variances, dfs, strict=True) if v)
   df = total**2 / parts if parts else math.inf
   few, many = sorted((a.n, b.n))
@@ -105,7 +114,7 @@ def lead(a: Published, b: Published, level: float = 0.95) -> Lead:
   half = max(critical(1 - upper_tail(level)) * error, rounding)
   method = "Cochran and Cox's t" if lopsided else "Welch's t"
   method = method if math.isfinite(df) else "normal, sds known"
-  return Lead(Interval(estimate, estimate - half, estimate + half, level, method), error, df, p)
+  return Interval(estimate, estimate - half, estimate + half, level, method), error, df, p
 
 
 def _quantile(upper: float, df: float) -> float:

@@ -136,7 +136,7 @@ def _csv(path: pathlib.Path, text: str) -> Rows:
   # What stands in front of the names, such as the first line of a Monitor's file.
   text = re.sub(r"\A(?:#[ {].*\n)+", lambda match: "\n" * match[0].count("\n"), text)
   try:
-    between = "\t" if path.suffix.lower() == ".tsv" else _between(text)
+    between = "\t" if path.suffix.lower() == ".tsv" else separator(text)
   except csv.Error as error:
     raise _unreadable(path, ".csv", str(error)) from None
   reader = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True)
@@ -175,7 +175,7 @@ def _csv(path: pathlib.Path, text: str) -> Rows:
   return Rows(frame, path.name, form, ((path.name, np.array(lines[1:], np.int64)),), comma)
 
 
-def _between(text: str) -> str:
+def separator(text: str) -> str:
   """What stands between cells: what cuts the first lines into as many cells each, and the most."""
   lines = text.splitlines()[:_SNIFFED]
   counts = {
