@@ -140,11 +140,62 @@ def test_three_lines_say_what_was_read(file):
     "t.csv: CSV, 4 rows",
     "variant: method; seed: config.seed; metric: val/acc; task: dataset; step: none; ignored as"
     " bookkeeping: _runtime; not used: lr",
-    "2 variants, 2 seeds, 1 task, 4 runs, 1 missing, 1 diverged, no repeats",
+    "2 variants, 2 seeds, 1 task, 4 runs of which 1 without a value and 1 diverged, no repeats",
   )
 
 
 # Cells.
+
+
+ABSENT = (
+  "new has no rows for seeds 0, 3, 5 and 9 that base has: if those runs failed or diverged, add"
+  " them with an empty cell or the word diverged, since a table without them flatters new; as"
+  " long as the seeds are not the same, runs are no pairs"
+)
+
+
+def rows_of(variant: str, seeds) -> str:
+  return "".join(f"{variant},{seed},0.{50 + seed}\n" for seed in seeds)
+
+
+def test_rows_that_one_variant_lacks_are_said(file):
+  head, kept = "variant,seed,acc\n", (1, 2, 4, 6, 7, 8)
+  table = tables.read(file(head + rows_of("base", range(10)) + rows_of("new", kept)))
+  assert table.warnings == (ABSENT,)
+  assert "16 runs of which 0 without a value" in table.described[2]
+  empty = "".join(f"new,{seed},\n" for seed in (0, 3, 5, 9))  # those runs written down
+  whole = head + rows_of("base", range(10)) + rows_of("new", kept) + empty
+  assert tables.read(file(whole)).warnings == ()
+  # Many are counted, one is a seed, both sides are named, and of several variants all that have it.
+  many = tables.read(file(head + rows_of("a", range(9)) + rows_of("b", (7, 8, 9))))
+  assert "b has no rows for seeds 0, 1, 2, 3 and 3 more that a has" in many.warnings[1]
+  assert "a has no rows for seed 9 that b has" in many.warnings[0]
+  three = head + rows_of("a", range(4)) + rows_of("b", range(4)) + rows_of("c", range(3))
+  assert "c has no rows for seed 3 that a and b have" in "".join(tables.read(file(three)).warnings)
+  # Not where the seeds are others, nor where there are none.
+  for text in (
+    head + rows_of("a", range(4)) + rows_of("b", range(3, 9)),
+    (head + rows_of("a", range(4)) + rows_of("b", range(3))).replace("seed", "note"),
+    "dataset," + head + "x," + rows_of("a", range(2)).replace("\n", "\nx,", 1) + "y,b,5,.5\n",
+  ):
+    assert tables.read(file(text), metric="acc").warnings == ()
+  on = "dataset,variant,seed,acc\nx,a,0,.5\nx,a,1,.5\nx,b,0,.5\nx,b,1,.5\nx,b,2,.5\ny,a,2,.6\n"
+  assert "a on x has no rows for seed 2 that b has" in tables.read(file(on)).warnings[0]
+  crowd = "".join(rows_of(f"v{n}", range(2 + n)) for n in range(8))
+  notes = tables.read(file(head + crowd)).warnings
+  assert len(notes) == 5 and notes[4] == "3 more variants lack rows for seeds that others have"
+
+
+def test_rows_that_another_file_has_are_said(file):
+  base = file("seed,acc\n" + "".join(f"{s},.5{s}\n" for s in range(10)), "base.csv")
+  new = file("seed,acc\n" + "".join(f"{s},.6{s}\n" for s in (1, 2, 4, 6, 7, 8)), "new.csv")
+  for session in (False, True):  # of proposals with fewer seeds, which are no loss
+    lines = []
+    findings.opened([base, new], None, lines.append, session=session)
+    assert lines[2:] == [f"Note: {ABSENT}."] * (not session)
+  lines = []
+  findings.opened([base, base], None, lines.append)
+  assert len(lines) == 2
 
 
 def test_names_are_text(file):
@@ -238,10 +289,32 @@ def test_a_point_in_a_file_of_decimal_commas_may_mean_thousands(file):
   assert tables.read(path, metric="other").frame["value"].tolist() == [1.5, 1.6]
 
 
-def test_fractions_beside_percentages_are_said(file):
-  mixed = tables.read(file("seed,acc\n0,0.93\n1,93.1\n2,0.94\n"))
-  assert "acc holds 2 values up to 1 (such as 0.93) and 1 above (such as 93.1)" in mixed.warnings[0]
-  score = tables.read(file("seed,score\n0,0.93\n1,93.1\n"))
+def test_fractions_beside_percentages_are_refused_where_the_metric_is_a_share(file):
+  message = r"acc=0.902 in line 4 and 90.1 in line 2 look like a fraction beside a percentage"
+  for rows in (
+    "A,0,90.1\nA,1,90.3\nA,2,0.902\n",
+    "A,0,90.1\nA,1,90.3\nB,0,0.902\nB,1,0.9\n",
+    "A,0,90.1\nA,1,\nA,2,0.902\nA,3,0\n",
+  ):
+    refused(file("variant,seed,acc\n" + rows), message)
+  refused(file("seed,error_rate\n0,0.06\n1,6.1\n"), "error_rate=0.06 in line 2 and 6.1 in line 3")
+  log = "seed,step,acc\n0,1,0.9\n0,2,70.5\n1,1,0.8\n1,2,{}\n"  # percent from the first step on
+  assert tables.read(file(log.format(71))).warnings == ()
+  refused(file(log.format(0.71)), "acc=0.71 in line 5 and 70.5 in line 3")
+  # A collapsed run, in percent, is no fraction; where it could be one, percent signs say it.
+  for cells in ("0.1", "1.5"), ("90.1", "0.1"), ("70", "2"):
+    text = "".join(f"{n},{cell}\n" for n, cell in enumerate(cells))
+    assert len(tables.read(file("seed,acc\n" + text)).frame) == 2
+  refused(file("seed,acc\n0,70\n1,1\n"), "if all are percentages, write a percent sign behind each")
+  signs = tables.read(file("seed,acc\n0,70%\n1,1%\n"))
+  assert signs.frame["value"].tolist() == [0.7, 0.01]
+
+
+def test_fractions_beside_percentages_of_other_metrics_are_said(file):
+  score = tables.read(file("seed,score\n0,0.93\n1,93.1\n2,0.94\n"))
+  assert "score holds 2 values up to 1 (such as 0.93) and 1 above (such as 93.1)" in (
+    score.warnings[0]
+  )
   assert "bring them to one unit" in score.warnings[0]
   for text in ("seed,acc\n0,0.93\n1,0.94\n", "seed,loss\n0,.9\n1,93\n", "seed,score\n0,.9\n1,3\n"):
     assert tables.read(file(text)).warnings == ()
@@ -490,7 +563,9 @@ def test_the_value_of_a_run_is_at_a_step_that_is_said(file):
   assert "3 runs of 4 end before step 300" in last.warnings[0]
   assert "--at=step:200" in last.warnings[0]
   best = tables.read(path, metric="acc", at="best:loss")
-  assert values(best) == {("A", 0): 0.7, ("A", 1): 0.8, ("A", 2): 0.4, ("A", 3): 0.4}
+  assert values(best) == {
+    **{("A", 0): 0.7, ("A", 1): 0.8, ("A", 2): "missing", ("A", 3): "diverged"}
+  }
   assert best.described[2].endswith("; where loss is best (lower) in each run")
   own = tables.read(path, metric="acc", at="best:acc")
   assert values(own)["A", 0] == 0.7 and "luckier" in own.warnings[0]
@@ -505,6 +580,29 @@ def test_the_value_of_a_run_is_at_a_step_that_is_said(file):
   lines = textwrap.dedent(LOG).strip().splitlines()
   turned = file("\n".join([lines[0], *lines[:0:-1]]), "turned.csv")
   assert values(tables.read(turned, metric="acc")) == dict(reversed(expected.items()))
+
+
+@pytest.mark.parametrize(
+  ("end", "expected"),
+  [
+    ("3,nan,nan", "missing"),
+    ("3,nan,", "missing"),  # what it is chosen by is no number in the end
+    ("3,,nan", "missing"),
+    ("3,inf,0.1", "diverged"),
+    ("3,0.6,diverged", "diverged"),
+    ("3,nan,diverged\nA,0,4,nan,nan", "diverged"),
+    ("3,,", 0.8),  # nothing was written
+  ],
+)
+def test_a_run_that_is_no_number_in_the_end_has_no_best_step(file, end, expected):
+  head = "variant,seed,step,loss,acc\nA,1,1,0.9,0.5\nA,1,3,0.8,0.6\nA,0,1,0.7,0.7\nA,0,2,0.5,0.8\n"
+  path = file(f"{head}A,0,{end}\n")
+  for at in ("best:loss", "best:acc"):
+    own = at == "best:acc" and not end.endswith(("nan", "diverged", "nan,nan"))
+    chosen = 0.8 if own else expected
+    assert values(tables.read(path, metric="acc", at=at)) == {("A", 1): 0.6, ("A", 0): chosen}, at
+  if end.endswith(("nan", "diverged")):
+    assert values(tables.read(path, metric="acc", at="last"))["A", 0] == expected
 
 
 def test_the_best_step_must_hold_the_metric_too(file):
@@ -543,6 +641,48 @@ def test_the_run_table_of_weights_and_biases(file):
     "2 runs did not finish (State: crashed, running): missing, since nobody knows why",
   )
   assert "variant: method; seed: seed; metric: val/acc; task: none;" in table.described[1]
+
+
+RUNS = """
+  Name,State,_step,_runtime,method,seed,acc
+  lively-forest-1,finished,1000,10,adam,0,0.90
+  brave-sun-2,finished,1200,12,adam,0,0.94
+  sunny-sea-3,finished,900,11,sgd,0,0.80
+  dark-lake-4,finished,900,11,sgd,1,0.81
+"""
+
+
+def test_rows_of_one_seed_in_a_table_of_runs_are_repeats_and_no_steps(file):
+  text = textwrap.dedent(RUNS).lstrip()
+  plain = [line.split(",") for line in text.splitlines()]
+
+  def without(*names: str) -> str:
+    kept = [n for n, name in enumerate(plain[0]) if name not in names]
+    return "".join(",".join(row[n] for n in kept) + "\n" for row in plain)
+
+  expected = {("adam", 0): pytest.approx(0.92), ("sgd", 0): 0.8, ("sgd", 1): 0.81}
+  variants = (
+    text,
+    without("Name"),
+    without("State"),
+    without("Name", "State").replace("_runtime", "_wandb.runtime"),
+    without("State").replace("Name", "run_id"),
+    text.replace("_step", "epoch"),
+    text.replace("_step", "update"),
+  )
+  for number, one in enumerate(variants):
+    table = tables.read(file(one))
+    assert values(table) == expected, number
+    assert "1 repeat of a seed, averaged" in table.described[2], number
+    assert "step: none" in table.described[1] and len(table.repeats) == 4
+  assert "_step" in tables.read(file(text)).described[1].split("bookkeeping:")[1]
+  called = text.replace("lively-forest-1", "adam").replace("brave-sun-2", "adam")
+  assert values(tables.read(file(called), variant="method")) == expected
+  # Where nothing says that a row is a run, and few have several rows, it is asked.
+  asked = file(without("Name", "State"))
+  refused(asked, "variant='adam', seed=0 has 2 rows that differ in _step, and most have one")
+  assert values(tables.read(asked, at="last")) == {**expected, ("adam", 0): 0.94}
+  assert values(tables.read(file(without("Name", "State", "_step")))) == expected
 
 
 def test_the_chart_of_weights_and_biases(file):
@@ -923,7 +1063,7 @@ def test_the_command_says_what_it_read_before_anything_else(file, tmp_path):
   assert done.stderr.splitlines() == [
     "t.csv: CSV with semicolons and decimal commas, 10 rows",
     "variant: kind; seed: seed; metric: acc; task: none; step: none",
-    "2 variants, 5 seeds, 10 runs, 0 missing, 0 diverged, no repeats",
+    "2 variants, 5 seeds, 10 runs of which 0 without a value and 0 diverged, no repeats",
   ]
   for number in range(3):
     file(LIGHTNING.replace("0.66", f"0.6{number}"), f"runs/a/seed{number}/metrics.csv")

@@ -2,7 +2,7 @@
 
 cells     text, numbers and seeds in cells            formats   one file as rows of cells
 columns   which column is what, and wide tables       folders   a folder of runs as rows of cells
-runs      at which step, repeats
+runs      at which step, repeats                         gaps      seeds that a variant lacks
 
 `read` says in three lines what it took the table for. Names are text: 0010 and 10 are two
 variants. A run is missing where nothing is known of it, and diverged where the table says so.
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from seedlab.errors import UserError, counted
-from seedlab.tables import columns, folders, formats, runs
+from seedlab.tables import columns, folders, formats, gaps, runs
 from seedlab.tables.columns import Roles, Wide
 from seedlab.tables.formats import Rows
 
@@ -101,6 +101,8 @@ def read(
   if found.percent:
     notes.append(f"{roles.metric} is written with percent signs and read as fractions")
   seeded = found.seeded and (wide is None or wide.seeded)
+  if seeded:
+    notes += gaps.lacking(frame)
   return Table(name, frame, roles.metric, seeded, lines, tuple(notes), repeats)
 
 
@@ -153,7 +155,9 @@ def _roles(
   by_role = {role: found(role, said[role]) for role in order}
   by_role["variant"] = _no_name_of_runs(frame, by_role["variant"], variant)
   rest = frame[[name for name in frame if name not in by_role.values() and name != metric]]
-  step = columns.step_of(rest, at)
+  # Of a run that ended, its last step is bookkeeping.
+  one_row_a_run = at is None and not rows.log and columns.has_a_row_a_run(frame)
+  step = None if one_row_a_run else columns.step_of(rest, at)
   known = [name for name in (*by_role.values(), step) if name is not None]
   chosen = columns.metric_of(frame, rows.comma, known, metric)
   rest = [name for name in frame if name not in (*known, chosen)]
@@ -221,9 +225,7 @@ def _counts_said(
     counted(variants, "variant"),
     counted(seeds, "seed" if found.seeded else "numbered run"),
     *[counted(tasks, "task")] * tasked,
-    counted(len(frame), "run"),
-    f"{missing:,} missing",
-    f"{lost:,} diverged",
+    f"{counted(len(frame), 'run')} of which {missing:,} without a value and {lost:,} diverged",
     "no repeats"
     if repeats is None
     else f"{counted(len(repeats) - len(frame), 'repeat')} of a seed, averaged",

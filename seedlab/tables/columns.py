@@ -33,13 +33,13 @@ STEPS = (
   *("env_step", "env_steps", "update", "epoch"),
 )
 _NAMES_OF_RUNS = ("name", "run_name")
+_IDS_OF_RUNS = ("id", "run_id")
 _BOOKKEEPING = frozenset(
   "time times timestamp runtime seconds secs sec ms minutes hours duration date datetime created"
-  " updated wall walltime version sha commit hash id uuid pid host hostname gpu gpus device memory"
-  " mem flops epoch epochs step steps iteration iterations iter iters timestep timesteps index"
-  " repeat rep replicate user note notes comment comments tags"
-  " sweep path url file folder job name run"
-  " trial".split()
+  " update updated wall walltime version sha commit hash id uuid pid host hostname gpu gpus device"
+  " memory mem flops epoch epochs step steps iteration iterations iter iters timestep timesteps"
+  " index repeat rep replicate user note notes comment comments tags sweep path url file folder job"
+  " name run trial".split()
 )
 _SETTINGS = frozenset(
   "lr momentum wd decay size width depth layers hidden dropout temperature rate params parameters"
@@ -110,6 +110,25 @@ def names_runs(frame: pd.DataFrame, column: str) -> bool:
   """Whether a column holds names of single runs, as Weights & Biases gives them."""
   written = cells.text(frame[column])
   return key(column) in _NAMES_OF_RUNS and 1 < len(written) == len(set(written))
+
+
+def has_a_row_a_run(frame: pd.DataFrame) -> bool:
+  """Whether a table is one of runs, as Weights & Biases exports it, and no log of their steps.
+
+  It has the State of each run, a summary of it, or a name or code that no two rows share.
+  """
+  return any(
+    is_state(frame[name])
+    or name.startswith("_wandb")
+    or names_runs(frame, name)
+    or (key(name) in _IDS_OF_RUNS and _are_codes(cells.text(frame[name])))
+    for name in frame
+  )
+
+
+def _are_codes(written: np.ndarray) -> bool:
+  """Whether each row has its own, and they do not count the rows."""
+  return 1 < len(written) == len(set(written)) and not any(cell.isdigit() for cell in written)
 
 
 def step_of(frame: pd.DataFrame, at: str | None) -> str | None:
