@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seedlab import comparisons, findings, tables
+from seedlab import comparisons, findings, report, tables
 from seedlab.errors import UserError
 from seedlab.report import words
 from seedlab.stats import repeats
+from seedlab.tables import formats
 
 
 def write(path: pathlib.Path, text: str) -> pathlib.Path:
@@ -270,9 +271,11 @@ def test_numbers_as_people_write_them(file, cells, between, expected):
 @pytest.mark.parametrize(
   ("cells", "message"),
   [
-    (["1,234", "1,235"], "acc='1,234' in line 2 is not a number; it may be a decimal sign"),
-    (["93.1%", "0.93"], "acc='0.93' in line 3 is not a number; others have a percent"),
-    (["0,93", "0.93"], "acc='0.93' in line 3 is not a number; others have .* comma"),
+    (["1,234", "1,235"], "acc='1,234' in line 2 may be two numbers, as its sign may be a decimal"),
+    (["93.1%", "0.93"], "acc='0.93' in line 3 has no percent sign, and others have one; write"),
+    (["0.93", "93.1%", "0.9"], "acc='93.1%' in line 3 has a percent sign, and others have none"),
+    (["nan", "high", "93.1%"], "acc='high' in line 3 is not a number; leave the cell empty"),
+    (["0,93", "0.93"], "acc='0.93' in line 3 has a decimal point, and others a decimal comma"),
     (["1", "high"], "acc='high' in line 3 is not a number; leave the cell empty"),
     (["1", "1_000"], "acc='1_000' in line 3"),
     (["1", "1e200"], r"acc=1e200 in line 3 is above 1e\+100: its square overflows"),
@@ -285,7 +288,7 @@ def test_numbers_that_may_mean_two_things_are_refused(file, cells, message):
 
 def test_a_point_in_a_file_of_decimal_commas_may_mean_thousands(file):
   path = file("seed;other;loss\n0;1,5;3.281\n1;1,6;3.279\n")
-  refused(path, "loss='3.281' in line 2 is not a number; it may be a decimal sign", metric="loss")
+  refused(path, "loss='3.281' in line 2 may be two numbers, as its sign may be", metric="loss")
   assert tables.read(path, metric="other").frame["value"].tolist() == [1.5, 1.6]
 
 
@@ -472,6 +475,54 @@ def test_a_column_for_each_seed(file):
     assert f"seed: a column each ({head.replace(',', ', ')})" in table.described[1]
     assert tables.read(path, metric="acc").metric == "acc"
   refused(file("method,seed0,seed1\nA,1,2\nB,3,high\n"), "value='high' in line 3")
+
+
+def test_a_column_for_each_seed_of_a_metric(file):
+  for head, seeded in (
+    ("acc_seed0,acc_seed1", True),
+    ("acc/seed_0,acc/seed_1", True),
+    ("acc run 0,acc run 1", False),
+  ):
+    table = tables.read(file(f"method,{head}\nA,1,2\nB,3,\n"))
+    assert values(table) == {("A", 0): 1, ("B", 0): 3, ("A", 1): 2, ("B", 1): "missing"}
+    assert (table.metric, table.seeded, table.warnings) == ("acc", seeded, ())
+  two = file("method,acc_seed0,acc_seed1,loss_seed0,loss_seed1\nA,1,2,3,4\n")
+  refused(two, "a column for each seed of acc, loss; name one with --metric=acc")
+  assert values(tables.read(two, metric="loss")) == {("A", 0): 3, ("A", 1): 4}
+  other = tables.read(file("method,x_seed0,x_seed1\nA,1,2\n"), metric="acc")
+  assert other.metric == "acc" and len(other.frame) == 2
+
+
+def test_a_column_for_each_task(file):
+  text = "method,seed,cifar10,svhn,mnist\nA,0,90,50,1\nA,1,91,,2\nB,0,92,52,3\nB,1,95,53,5\n"
+  refused(
+    file(text), "cifar10, svhn, mnist could each be the metric; name one .* or say --task=columns"
+  )
+  table = tables.read(file(text), task="columns", metric="score")
+  assert len(table.frame) == 12 and values(table)["cifar10", "A", 1] == 91
+  assert values(table)["svhn", "A", 1] == "missing" and table.metric == "score"
+  said = "variant: method; seed: seed; metric: score (their cells); task: a column each (cifar10,"
+  assert table.described[1].startswith(said)
+  assert [one.task for one in findings.examine_table(table)] == ["cifar10"] * 2 + ["svhn"] * 2 + [
+    "mnist"
+  ] * 2
+  refused(file(text), "are one of both; name the other", task="columns", variant="columns")
+  refused(file("seed,note\n0,x\n"), "task=columns: no column of the table holds", task="columns")
+  with pytest.raises(UserError) as caught:
+    tables.read(file("variant,seed,train_loss,test_loss\na,0,1,2\nb,0,3,2\n"))
+  assert "columns if" not in str(caught.value)
+
+
+def test_what_columns_hold_may_be_named(file):
+  path = file("method,seed0,seed1,seed2\nA,1,2,3\nB,3,4,4.5\n")
+  table = tables.read(path)
+  assert table.warnings[0].startswith("what the columns hold is called value; --metric=acc")
+  assert tables.read(path, metric="acc").warnings == ()
+  text = report.comparison_text(comparisons.compare(table))
+  unsaid = "lower says it, or, if it has a column for each seed or variant, --metric=acc names"
+  assert unsaid in " ".join(text.split())
+  long = file("method,seed,score\nA,0,1\nA,1,2\nB,0,2\nB,1,5\n")
+  assert "lower says it." in " ".join(report.comparison_text(comparisons.compare([long])).split())
 
 
 def test_seeds_in_rows_are_not_looked_for_in_columns(file):
@@ -989,13 +1040,33 @@ def test_what_is_no_table_is_named_with_line_and_column(tmp_path, name, content,
     tables.read(tmp_path / name)
 
 
-def test_a_file_that_is_not_there_and_a_metric_that_nobody_has(file, tmp_path):
-  assert tables.is_table(tmp_path / "gone.csv") and not tables.is_table(tmp_path / "gone")
-  refused(tmp_path / "gone.csv", r"gone.csv' cannot be read as CSV \(No such file")
+def test_a_metric_that_nobody_has_is_named(file):
   refused(
     file("variant,seed,m\nA,0,1\nB,0,nan\nB,1,\n"), "2 runs of B and no value: all are missing"
   )
   refused(file("variant,seed,m\nA,0,1\nB,0,inf\n"), "every completed run of B diverged")
+
+
+def test_what_is_not_there_is_named_with_the_nearest(file, tmp_path):
+  path = file(PLAIN, "results.csv")
+  assert tables.is_table(tmp_path / "result.csv") and not tables.is_table(tmp_path / "gone")
+  near = r"result.csv': no such file or directory; did you mean 'results.csv'"
+  refused(tmp_path / "result.csv", near)
+  refused(tmp_path / "away" / "t.csv", "no such file or directory; nor is there a folder '.*away'")
+  (tmp_path / "empty").mkdir()
+  empty = "empty' is empty: it holds no seedlab store, no table of results and no log of a run"
+  none = r"result': no such file or directory; did you mean 'results.csv'\?; a store is made by"
+  for gone, message in (("result", none), ("result.csv", near), ("empty", empty)):
+    for call in (
+      lambda gone=gone: comparisons.compare([path, tmp_path / gone]),
+      lambda gone=gone: comparisons.compare([path], floor=tmp_path / gone),
+    ):
+      with pytest.raises(UserError, match=message):
+        call()
+  (tmp_path / "locked.csv").mkdir()  # read as a folder, and empty
+  refused(tmp_path / "locked.csv", "holds neither a store nor files of results")
+  with pytest.raises(UserError, match=r"locked.csv' cannot be opened .Is a directory"):
+    formats.read(tmp_path / "locked.csv")
 
 
 # In a comparison, a report and at the command line.
