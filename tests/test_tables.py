@@ -197,6 +197,10 @@ def test_rows_that_another_file_has_are_said(file):
   lines = []
   findings.opened([base, base], None, lines.append)
   assert len(lines) == 2
+  both = "variant,seed,acc\n" + rows_of("base", range(4)) + rows_of("new", range(3))
+  lines = []  # what was said of one table is not said again
+  findings.opened([file(both), file("seed,acc\n50,.5\n51,.6\n", "far.csv")], None, lines.append)
+  assert "".join(lines).count("has no rows") == 1
 
 
 def test_names_are_text(file):
@@ -489,6 +493,8 @@ def test_a_column_for_each_seed_of_a_metric(file):
   two = file("method,acc_seed0,acc_seed1,loss_seed0,loss_seed1\nA,1,2,3,4\n")
   refused(two, "a column for each seed of acc, loss; name one with --metric=acc")
   assert values(tables.read(two, metric="loss")) == {("A", 0): 3, ("A", 1): 4}
+  one = file("method,acc_seed9,loss_seed0,loss_seed1\nA,1,3,4\n")
+  assert tables.read(one).metric == "loss" and len(tables.read(one).frame) == 2
   other = tables.read(file("method,x_seed0,x_seed1\nA,1,2\n"), metric="acc")
   assert other.metric == "acc" and len(other.frame) == 2
 
@@ -506,6 +512,9 @@ def test_a_column_for_each_task(file):
   assert [one.task for one in findings.examine_table(table)] == ["cifar10"] * 2 + ["svhn"] * 2 + [
     "mnist"
   ] * 2
+  sizes = file("width,number,x,y\n8,0,50,60\n16,0,52,63\n8,1,51,60\n16,1,52,65\n")
+  named = tables.read(sizes, variant="width", seed="number", task="columns")
+  assert len(named.frame) == 8 and values(named)["y", "16", 1] == 65
   refused(file(text), "are one of both; name the other", task="columns", variant="columns")
   refused(file("seed,note\n0,x\n"), "task=columns: no column of the table holds", task="columns")
   with pytest.raises(UserError) as caught:
