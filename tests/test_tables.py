@@ -512,8 +512,8 @@ def test_a_column_for_each_task(file):
   assert [one.task for one in findings.examine_table(table)] == ["cifar10"] * 2 + ["svhn"] * 2 + [
     "mnist"
   ] * 2
-  sizes = file("width,number,x,y\n8,0,50,60\n16,0,52,63\n8,1,51,60\n16,1,52,65\n")
-  named = tables.read(sizes, variant="width", seed="number", task="columns")
+  sizes = file("kind,number,x,y\n8,0,50,60\n16,0,52,63\n8,1,51,60\n16,1,52,65\n")
+  named = tables.read(sizes, variant="kind", seed="number", task="columns")
   assert len(named.frame) == 8 and values(named)["y", "16", 1] == 65
   refused(file(text), "are one of both; name the other", task="columns", variant="columns")
   refused(file("seed,note\n0,x\n"), "task=columns: no column of the table holds", task="columns")
@@ -738,6 +738,9 @@ def test_rows_of_one_seed_in_a_table_of_runs_are_repeats_and_no_steps(file):
   assert "_step" in tables.read(file(text)).described[1].split("bookkeeping:")[1]
   called = text.replace("lively-forest-1", "adam").replace("brave-sun-2", "adam")
   assert values(tables.read(file(called), variant="method")) == expected
+  # A code of the row is none of a run.
+  coded = "id,seed,step,acc\n" + "".join(f"a{n},{n // 2},{n % 2},.5{n}\n" for n in range(4))
+  assert values(tables.read(file(coded))) == {("", 0): 0.51, ("", 1): 0.53}
   # Where nothing says that a row is a run, and few have several rows, it is asked.
   asked = file(without("Name", "State"))
   refused(asked, "variant='adam', seed=0 has 2 rows that differ in _step, and most have one")

@@ -32,8 +32,7 @@ STEPS = (
   *("global_step", "step", "iteration", "iter", "timestep", "timesteps", "total_timesteps"),
   *("env_step", "env_steps", "update", "epoch"),
 )
-_NAMES_OF_RUNS = ("name", "run_name")
-_IDS_OF_RUNS = ("id", "run_id")
+_NAMES_OF_RUNS = ("name", "run_name", "run_id")
 _BOOKKEEPING = frozenset(
   "time times timestamp runtime seconds secs sec ms minutes hours duration date datetime created"
   " update updated wall walltime version sha commit hash id uuid pid host hostname gpu gpus device"
@@ -118,20 +117,11 @@ def names_runs(frame: pd.DataFrame, column: str) -> bool:
 def has_a_row_a_run(frame: pd.DataFrame) -> bool:
   """Whether a table is one of runs, as Weights & Biases exports it, and no log of their steps.
 
-  It has the State of each run, a summary of it, or a name or code that no two rows share.
+  It has the State of each run, a summary of it, or a name of runs that no two rows share.
   """
   return any(
-    is_state(frame[name])
-    or name.startswith("_wandb")
-    or names_runs(frame, name)
-    or (key(name) in _IDS_OF_RUNS and _are_codes(cells.text(frame[name])))
-    for name in frame
+    is_state(frame[name]) or name.startswith("_wandb") or names_runs(frame, name) for name in frame
   )
-
-
-def _are_codes(written: np.ndarray) -> bool:
-  """Whether each row has its own, and they do not count the rows."""
-  return 1 < len(written) == len(set(written)) and not any(cell.isdigit() for cell in written)
 
 
 def step_of(frame: pd.DataFrame, at: str | None) -> str | None:
