@@ -123,6 +123,8 @@ class Pair:
     """Of an open verdict on means: what the next look will say."""
     latest = self.looks[-1]
     silent = latest.by_ranks or latest.kind == "crossed" or self.settled != "open"
+    if self.rules.spread and judging.too_small(latest.two, self.rules.spread):
+      silent = True
     return None if silent else _forecast(self)
 
 
@@ -194,6 +196,8 @@ def compare(
   if planned_n is not None:
     sweeps = _with_plan(sweeps, planned_n)
   matched = _matched(sweeps)
+  findings.in_points("margin", margin, sweeps)
+  findings.in_points("sigma", sigma, sweeps)
   rules = Rules(margin, paired, looked, spread_of(sigma, floor, sweeps[0].metric, **roles))
   for two in matched:
     same_test_set(*two)
@@ -287,6 +291,11 @@ def spread_of(
     names = ", ".join(one.name for one in found)
     raise UserError(f"floor={named} holds {len(found)} sweeps ({names}); it must be of one alone")
   (one,) = found
+  if one.repeats:
+    raise UserError(
+      f"floor={one.name} holds seeds that were trained more than once, whose means spread less than"
+      " single runs; keep one row of each seed"
+    )
   values = one.columns[-1].values
   if not one.independent or len(values) < 3 or not np.ptp(values) > 0:
     raise UserError(
@@ -306,9 +315,12 @@ def _on_grid(rules: Rules, two: tuple[Findings, Findings]) -> Rules:
 
 
 def _ranks(sweeps: Sequence[Findings]) -> many.Ranks | None:
-  """Of the means; resampled together where all sweeps hold the same run numbers."""
+  """Of the means; resampled together where all sweeps hold the same run numbers.
+
+  Below ten runs the simultaneous sets of ranks say next to nothing (docs/statistics.md).
+  """
   used = [_used(sweep) for sweep in sweeps]
-  few = min(len(values_R) for values_R, _ in used) < 2
+  few = min(len(values_R) for values_R, _ in used) < 10
   known = sweeps[0].better and all(sweep.independent for sweep in sweeps)
   whole = all(np.isfinite(judging.outcomes(sweep)).all() for sweep in sweeps)
   if len(sweeps) < 3 or few or not known or not whole or sweeps[0].task:
@@ -445,8 +457,10 @@ def _pair(
   two, fixed, anytime, better = looks[-1].two, None, None, None
   if not crossed_design:
     two = judging.all_numbers(baseline, variant, rules.paired)
-    fixed = comparison.difference(two, LEVEL, rules.step, rules.spread)
-    anytime = comparison.anytime_difference(two, LEVEL, rules.step, rules.spread)
+    refuted = rules.spread and judging.too_small(two, rules.spread)
+    spread = None if refuted else rules.spread
+    fixed = comparison.difference(two, LEVEL, rules.step, spread)
+    anytime = comparison.anytime_difference(two, LEVEL, rules.step, spread)
     better = comparison.probability_better(turned(two, baseline.better), LEVEL)
   return Pair(
     baseline=baseline,

@@ -33,6 +33,7 @@ from seedlab.tables import Table, gaps
 _SIGNS = {"higher": 1, "lower": -1, None: 0}
 _BLOCK = 2**23  # predicted labels held at once
 _RUNS_READ = 100  # for the classes they predict
+_FEW_POINTS = 0.02  # a margin or sd below it is rather a fraction than points
 MOST_LABELS = 2**30  # more are not gone through a second time for disagreement
 
 
@@ -90,6 +91,7 @@ class Findings:
   seeded: bool = True  # False where the rows of a table carry no seeds and were only numbered
   task: str = ""  # data set or environment, of a table of several
   repeats: "Repeats | None" = None  # of a table in which seeds were trained more than once
+  repeated: int | None = None  # the first such seed, whether or not each training has a value
   grid: float = 0.0  # step that the values lie on, in display units; 0 where none is known
 
   def correct(self, run_R: np.ndarray | None = None) -> np.ndarray | None:
@@ -126,8 +128,9 @@ class Findings:
 
   @property
   def planned(self) -> int:
-    """How many runs the design has."""
-    return len(self.design_R)
+    """How many runs there should be: of a table also those of a plan without even a row."""
+    of_plan = self.planned_n if self.dataset is None else None
+    return max(len(self.design_R), of_plan or 0)
 
   @property
   def missing(self) -> int:
@@ -289,7 +292,11 @@ def examine_table(table: Table) -> list[Findings]:
     one = _table_findings(name, table, known, rows["seed"].to_numpy())
     if table.repeats is not None:
       chosen = (table.repeats["task"] == task) & (table.repeats["variant"] == name)
-      one = dataclasses.replace(one, repeats=_repeats(table.repeats[chosen], one.percent))
+      trained = table.repeats[chosen]
+      again = trained["seed"][trained["seed"].duplicated()].tolist()
+      one = dataclasses.replace(
+        one, repeats=_repeats(trained, one.percent), repeated=again[0] if again else None
+      )
     found.append(dataclasses.replace(one, task=task, seeded=table.seeded))
   return found
 
@@ -508,6 +515,58 @@ def _probabilities(dataset: xarray.Dataset, sound: np.ndarray) -> np.ndarray | N
   if "evaluation" in probability.dims:
     probability = probability.isel(evaluation=-1)
   return probability.transpose("run", "example", ...).values[sound]
+
+
+def in_points(field: str, value: float | None, sweeps: Sequence[Findings]) -> None:
+  """Refuses a number that was given as a fraction where percent or points are meant.
+
+  Shares of examples (accuracies, rates of error) are shown in percent, so 0.9 is 0.9 % and 0.005 is
+  half a hundredth of a point. That is refused only where the runs make it absurd.
+
+  Args:
+    field: "target", a mean to reach; "margin", a difference of means; "sigma", the sd of a run.
+    value: as it was given; None passes, as does any number of a metric that is no share.
+    sweeps: the runs to be judged by it, all of one metric.
+
+  Raises UserError, which names the number to write instead.
+  """
+  if value is None or not sweeps or not _in_percent(sweeps[0]):
+    return
+  values = [sweep.columns[-1].values for sweep in sweeps]
+  label, whole = sweeps[0].label, f"{100 * value:g}"
+  if field == "target":
+    means = [float(value_R.mean()) for value_R in values]
+    if not 0 <= value <= 100:
+      raise UserError(f"{field}={value:g}: {label} is in percent, which goes from 0 to 100")
+    if 0 < value <= 1 and min(means) >= 10 * value:
+      raise UserError(
+        f"{field}={value:g}: {label} is in percent, and the runs are at {means[0]:.3g} %; write"
+        f" {field}={whole} for {whole} % (so far from these runs, {value:g} % would judge nothing)"
+      )
+    return
+  spreads = [(float(value_R.std(ddof=1)), len(value_R)) for value_R in values if len(value_R) > 1]
+  if not 0 < value < _FEW_POINTS:
+    return
+  if spreads:
+    sd, n = min(spreads)
+    # A margin below the standard error of a mean is beyond these runs, so nothing is lost by it.
+    if sd <= 10 * value or (field == "margin" and value >= sd / math.sqrt(n)):
+      return
+    seen = f"and the runs spread by {sd:.2g} points"
+  elif field == "sigma":
+    seen = "and single runs show no spread that is so small (floor learns it from others)"
+  else:
+    return
+  raise UserError(
+    f"{field}={value:g}: {label} is in percent, {seen}; give {field} in points, of which 0.5 is"
+    f" half a point: {field}={whole} if {value:g} was meant as a fraction"
+  )
+
+
+def _in_percent(sweep: Findings) -> bool:
+  """Shown in percent, or a share whose values are in percent already."""
+  beyond = sweep.columns[-1].values.max(initial=0) > 1
+  return sweep.percent or (meanings.share(sweep.metric) is not None and bool(beyond))
 
 
 def named(directory: str | os.PathLike) -> str:

@@ -28,6 +28,7 @@ from seedlab.stats.comparison import Contrast, Spread, TwoSweeps
 from seedlab.stats.single import Interval
 
 ALPHA = 0.05  # of all verdicts of a comparison together
+_REFUTED = 0.001  # p of the runs' own spread at which a stated one no longer judges
 _EXACT = 60  # runs of both up to which the rank sum test counts all arrangements
 Kind = Literal["fixed", "route", "looked", "crossed"]
 Outcome = Literal["better", "worse", "equal", "open", "unknown direction"]
@@ -51,6 +52,8 @@ class Evidence:
   kind: Kind
   by_ranks: bool  # P(better) is judged, since runs diverged without a number or are missing
   two: TwoSweeps  # the runs that have a number; the variant is A
+  paired: bool
+  runs: tuple[int, int]  # of the design at this look, variant and baseline: there, lost or missing
   weight: float  # share of the error budget
   p_value: float  # of no difference, over the weight; 1 where nothing can be said
   p_equal: float  # of a difference of the margin or more, likewise; 1 without a margin
@@ -187,6 +190,11 @@ def _look(kind: Kind, a, b, paired: bool, weight: float, rules: Rules, better: i
   two = with_numbers(a, b, paired)
   if not (np.isfinite(a).all() and np.isfinite(b).all()):
     return _by_ranks(kind, a, b, two, paired, weight, better)
+  runs = len(a), len(b)
+  if rules.spread and too_small(two, rules.spread):  # then nothing that rests on it may be said
+    estimate = comparison.mean_difference(two).estimate
+    silent = Interval(estimate, -math.inf, math.inf, 1 - ALPHA, "refuted spread")
+    return Evidence(kind, False, two, paired, runs, weight, 1.0, 1.0, lambda level: silent)
   test = comparison.anytime_difference if kind == "looked" else comparison.difference
 
   def interval(level: float) -> Interval:
@@ -199,7 +207,13 @@ def _look(kind: Kind, a, b, paired: bool, weight: float, rules: Rules, better: i
     equal = comparison.equivalence(two, rules.margin, ALPHA, rules.step, rules.spread)
     p_equal = equal.p_value
   p_value, p_equal = _spent(p_value, weight), _spent(p_equal, weight)
-  return Evidence(kind, False, two, weight, p_value, p_equal, interval)
+  return Evidence(kind, False, two, paired, runs, weight, p_value, p_equal, interval)
+
+
+def too_small(two: TwoSweeps, spread: Spread) -> bool:
+  """Whether the runs spread more than a stated or learnt sd allows (F test at 1 in 1,000)."""
+  ratio, p = comparison.spread_misfit(two, spread)
+  return ratio > 1 and p < _REFUTED
 
 
 def _spent(p_value: float, weight: float) -> float:
@@ -224,9 +238,10 @@ def with_numbers(a: np.ndarray, b: np.ndarray, paired: bool) -> TwoSweeps:
 
 
 def _by_ranks(kind: Kind, a, b, two, paired: bool, weight: float, better: int) -> Evidence:
+  runs = len(a), len(b)
   if kind == "looked" or not better:  # no rank test here forgives looking again
     silent = Interval(math.nan, -math.inf, math.inf, 1 - ALPHA, "ranks")
-    return Evidence(kind, True, two, weight, 1.0, 1.0, lambda level: silent)
+    return Evidence(kind, True, two, paired, runs, weight, 1.0, 1.0, lambda level: silent)
   a, b = better * a, better * b  # higher is better, and a lost run -inf
 
   def interval(level: float) -> Interval:
@@ -234,13 +249,16 @@ def _by_ranks(kind: Kind, a, b, two, paired: bool, weight: float, better: int) -
     there_a, there_b = ~np.isnan(a), ~np.isnan(b)
     if paired:
       there_a = there_b = there_a & there_b
-    known = better_by_ranks(a[there_a], b[there_b], paired, 1, level)
-    return Interval(known.estimate, low.low, high.high, low.level, low.method)
+    share = better_by_ranks(a[there_a], b[there_b], paired, 1, level).estimate
+    if low.estimate > 0.5 or high.estimate < 0.5:  # what is claimed holds in the worst case
+      share = low.estimate if low.estimate > 0.5 else high.estimate
+    return Interval(share, low.low, high.high, low.level, low.method)
 
   against, favouring = (better_by_ranks(a, b, paired, side, 1 - ALPHA) for side in (-1, 1))
   p_better = against.p_value if against.estimate > 0.5 else 1.0
   p_worse = favouring.p_value if favouring.estimate < 0.5 else 1.0
-  return Evidence(kind, True, two, weight, _spent(min(p_better, p_worse), weight), 1.0, interval)
+  p_value = _spent(min(p_better, p_worse), weight)
+  return Evidence(kind, True, two, paired, runs, weight, p_value, 1.0, interval)
 
 
 def better_by_ranks(a, b, paired: bool, missing: int, level: float) -> Contrast:
@@ -275,7 +293,7 @@ def crossed_evidence(a: np.ndarray, b: np.ndarray, margin: float | None) -> Evid
   p_value = _p_outside(interval)
   p_equal = _p_inside(interval, margin) if margin else 1.0
   two = TwoSweeps(a.ravel(), b.ravel(), True, 0)
-  return Evidence("crossed", False, two, 1.0, p_value, p_equal, interval)
+  return Evidence("crossed", False, two, True, (a.size, b.size), 1.0, p_value, p_equal, interval)
 
 
 def _p_outside(interval: Callable[[float], Interval]) -> float:

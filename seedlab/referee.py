@@ -14,17 +14,19 @@ import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from seedlab import comparisons, report, session
+from seedlab import comparisons, findings, judging, report, session
 from seedlab import ledger as ledgers
+from seedlab import lost as losing
 from seedlab.comparisons import Pair, Source
 from seedlab.errors import AllDiverged, NotComparable, UserError
 from seedlab.findings import Findings, counted
 from seedlab.ledger import Entry, Ledger
+from seedlab.lost import Lost
 from seedlab.meanings import Direction
 from seedlab.report import verdict
 from seedlab.session import Runs, Session
@@ -40,6 +42,7 @@ STATUS = {
   "not comparable": 13, "dropped": 14,
 }  # fmt: skip
 BEST_FIRST = (0, 11, 12, 14, 10, 13)
+SCHEMA = 1  # of the JSON; another number where a field has changed or gone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +71,22 @@ class Verdicts:
     """The exit status: that of the best outcome among the candidates; 0 if there is none."""
     found = {STATUS[judgement.outcome] for judgement in self.judgements}
     return next((status for status in BEST_FIRST if status in found), 0)
+
+
+def as_json(found: Verdicts) -> dict[str, Any]:
+  """The form of docs/json.md; None for what JSON has no number for."""
+  judgements = [
+    {**dataclasses.asdict(one), "numbers": {name: _number(n) for name, n in one.numbers.items()}}
+    for one in found.judgements
+  ]
+  return {
+    "schema": SCHEMA, "metric": found.metric, "baseline": found.baseline, "status": found.status,
+    "judgements": judgements, "beforehand": found.beforehand, "ledger": found.ledger,
+  }  # fmt: skip
+
+
+def _number(value: Any) -> Any:
+  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def judge(
@@ -129,15 +148,16 @@ def judge(
     raise UserError(f"names={','.join(names)} are {len(names)} for {len(sources)} sources")
   if ledger is not None:
     _refuse({"target": target, **compared_alone}, "with a ledger")
-    return _in_session(sources, said, ledger, (proposals, mode, sigma, floor), digest)
+    return _in_session(_given(sources, said), said, ledger, (proposals, mode, sigma, floor), digest)
   _refuse(session_alone, "without a ledger")
   if isinstance(floor, str) and floor == "own":
     raise UserError("floor='own' is for a ledger; otherwise both sides' own spread is used anyway")
   if target is not None:
     _refuse(compared_alone, "with a target")
-    return _against_target(sources, said, target, (sigma, floor))
+    return _against_target(_given(sources, said, False), said, target, (sigma, floor))
   options = {**said, **compared_alone, "sigma": sigma, "floor": floor}
-  return _compared(sources, {field: value for field, value in options.items() if value is not None})
+  options = {field: value for field, value in options.items() if value is not None}
+  return _compared(_given(sources, said), options)
 
 
 def _refuse(given: Mapping[str, Any], where: str) -> None:
@@ -149,6 +169,34 @@ def _refuse(given: Mapping[str, Any], where: str) -> None:
 # What is given.
 
 
+@dataclasses.dataclass(frozen=True)
+class _Given:
+  """The sources, and the variants of tables of which no run has a value, taken out of them."""
+
+  sources: list[tuple[int, Source]]  # with their places in the call
+  lost: list[Lost]
+
+  def with_lost(self, judged: Sequence[Any], say: Callable[[Lost], Any]) -> list[Any]:
+    """What was found of the variants, with what is said of the lost ones, in the order given."""
+    judged = list(judged)
+    for one in self.lost:
+      judged.insert(one.place, say(one))
+    return judged
+
+
+def _given(sources: list[Source], said: Mapping[str, Any], baseline: bool = True) -> _Given:
+  kept, lost = losing.apart(sources, said["metric"], _roles(said), baseline)
+  present = [(n, source) for n, source in enumerate(kept) if source is not None]
+  if not present:  # let it be said as of any single one
+    return _Given(list(enumerate(sources)), [])
+  names = said["names"]
+  named = []
+  for one in lost:
+    whole = names[one.source] if names and kept[one.source] is None else one.name
+    named.append(dataclasses.replace(one, name=whole or chr(ord("A") + one.source % 26)))
+  return _Given(present, named)
+
+
 def _sweeps(source: Source, said: Mapping[str, Any], number: int) -> list[Findings]:
   """One or several of a source, with names that stay the same from call to call."""
   names = said.get("names")
@@ -157,12 +205,21 @@ def _sweeps(source: Source, said: Mapping[str, Any], number: int) -> list[Findin
   if len(found) == 1 and (names or not found[0].name):
     name = names[number] if names else _name(source)
     found = [dataclasses.replace(found[0], name=name)]
-  return [_directed(sweep.turned(said.get("better"))) for sweep in found]
+  return [_independent(_directed(sweep.turned(said.get("better")))) for sweep in found]
 
 
 def _roles(said: Mapping[str, Any]) -> dict[str, Any]:
   """The columns of tables, as `tables.read` takes them."""
   return {role: said[role] for role in ("variant", "seed", "task", "at")}
+
+
+def _independent(sweep: Findings) -> Findings:
+  if not sweep.independent:
+    raise UserError(
+      f"{sweep.name!r} has runs that share seeds (a crossed design), and targets and sessions are"
+      " judged by independent runs; give a sweep whose runs share none"
+    )
+  return sweep
 
 
 def _directed(sweep: Findings) -> Findings:
@@ -201,6 +258,11 @@ def _runs(sweep: Findings, digest: str | None) -> Runs:
   if not sweep.seeded:
     raise UserError(
       f"{sweep.name!r} has no seeds, and a ledger holds the seed of every run; add a column seed"
+    )
+  if sweep.repeated is not None:  # a mean of repeats is less noisy than a run
+    raise UserError(
+      f"{sweep.name!r} seed={sweep.repeated} was trained more than once, and a ledger holds one run"
+      " a seed; keep the first of each, or give each run a seed of its own"
     )
   found: dict[int, float | str | None] = dict.fromkeys(sweep.design_R.tolist())
   found.update(dict.fromkeys(sweep.run_R[sweep.failed_R].tolist(), "diverged"))
@@ -245,10 +307,14 @@ def _known(
 # Two sides.
 
 
-def _compared(sources: list[Source], options: Mapping[str, Any]) -> Verdicts:
+def _compared(given: _Given, options: Mapping[str, Any]) -> Verdicts:
   reasons: dict[int, str] = {}
+  sources = [source for _, source in given.sources]
+  if given.lost and "names" in options:
+    options = {**options, "names": [options["names"][n] for n, _ in given.sources]}
+  variants = len(sources) > 1 or _several(sources[0], options, given.lost)
   try:
-    found = comparisons.compare(sources, **options)
+    found = comparisons.compare(sources, **options) if variants else None
   except NotComparable as error:
     reasons = _reasons(sources, options)
     if not reasons:  # each with the baseline, but not all together
@@ -267,10 +333,59 @@ def _compared(sources: list[Source], options: Mapping[str, Any]) -> Verdicts:
     name = names[number] if names else _name(sources[number])
     out = Judgement(name, "not comparable", f"{reason}.", "", {})
     judgements.insert(number - 1, out)
+  if given.lost:
+    sweeps = found.sweeps if found else _sweeps(sources[0], {**_NOTHING, **options}, 0)
+    base = {sweep.task: sweep for sweep in sweeps if sweep.name == sweeps[0].name}
+    looked = options.get("looked") or "planned_n" in options
+    tests = sum(one.all_diverged for one in given.lost) + len(found.pairs if found else [])
+    judgements = given.with_lost(
+      judgements, lambda one: _of_lost(one, base.get(one.task), tests, looked)
+    )
+    return Verdicts(sweeps[0].metric, sweeps[0].name, judgements)
   if not found:
-    baseline = names[0] if names else _name(sources[0])
-    return Verdicts(options.get("metric", ""), baseline, judgements)
+    name = names[0] if names else _name(sources[0])
+    return Verdicts(options.get("metric", ""), name, judgements)
   return Verdicts(found.metric, found.sweeps[0].name, judgements)
+
+
+def _of_lost(one: Lost, baseline: Findings | None, tests: int, looked: bool) -> Judgement:
+  """Of a variant without a value: worse if its runs diverged and the baseline's rather do not."""
+  if baseline is None:
+    sentence = f"{one.name} cannot be judged on {one.task}: the baseline has no runs there."
+    return Judgement(one.name, "not comparable", sentence, "", {})
+  numbers: dict[str, Any] = {
+    "variant": one.name, "baseline": baseline.name, "runs": 0, "planned": one.runs,
+    "diverged": one.diverged, "missing": one.missing, "p_value": None, "level": None,
+  }  # fmt: skip
+  if not one.all_diverged:
+    sentence = f"Open whether {one.name} is better than {baseline.name}: {one.words}."
+    return Judgement(one.name, "open", sentence, "Train the missing runs.", numbers)
+  p_value, alpha = losing.p_worse(one, baseline), judging.ALPHA / tests
+  numbers |= {"p_value": p_value, "level": 1 - alpha}
+  of = f"{baseline.diverged} of the {counted(baseline.planned, 'run')} of {baseline.name}"
+  seen = f"{one.words}, against {of} (p = {p_value:.2g} by Fisher's exact test"
+  if p_value > alpha or looked:
+    why = "runs were added after a look" if looked else f"{alpha:.2g} is needed"
+    sentence = f"Open whether {one.name} is worse than {baseline.name}: {seen}; {why})."
+    return Judgement(one.name, "open", sentence, "Mend what diverges before more seeds.", numbers)
+  sentence = f"{one.name} is worse than {baseline.name}: {seen})."
+  return Judgement(one.name, "worse", sentence, "", numbers)
+
+
+_NOTHING = dict.fromkeys(("metric", "better", "names", "variant", "seed", "task", "at"))
+
+
+def _several(source: Source, options: Mapping[str, Any], lost: Sequence[Lost]) -> bool:
+  """Whether a single source holds several methods; refused if nothing else can be judged."""
+  said = {**_NOTHING, **options}
+  names = {sweep.name for sweep in comparisons.read(source, said["metric"], **_roles(said))}
+  if len(names) > 1 or lost:
+    return len(names) > 1
+  raise UserError(
+    f"{next(iter(names)) or 'the table'} is all that was given, and there is nothing to judge it"
+    " by: give candidates too (files, or a table of several variants), a number to reach"
+    " (--target), or the file of a session of which it is the baseline (--ledger)"
+  )
 
 
 def _reasons(sources: list[Source], options: Mapping[str, Any]) -> dict[int, str]:
@@ -302,37 +417,63 @@ def _of_pair(pair: Pair, numbers: Mapping[str, Any]) -> Judgement:
 
 
 def _against_target(
-  sources: list[Source],
+  given: _Given,
   said: Mapping[str, Any],
   target: float,
   spread: tuple[float | None, Source | None],
 ) -> Verdicts:
   if not math.isfinite(target):
     raise UserError(f"target={target} must be a number in the unit of the metric")
-  sweeps = [sweep for n, source in enumerate(sources) for sweep in _sweeps(source, said, n)]
+  sweeps = [sweep for n, source in given.sources for sweep in _sweeps(source, said, n)]
+  findings.in_points("target", target, sweeps)
+  findings.in_points("sigma", spread[0], sweeps)
   known = _known(*spread, sweeps[0].metric, _roles(said))
-  df, gaps = known.spread.df if known else 0, []
-  for n in sorted({sweep.planned for sweep in sweeps}):
-    gap = targets.gap(n, df)
-    much = f"{gap:.2g} sd" if math.isfinite(gap) else "no distance at all"
-    gaps.append(f"{much} with {counted(n, 'run')}")
-  beforehand = (
-    f"A mean beyond the target is shown to be so in 80 % if it is beyond it by {', '.join(gaps)}."
-  )
+  numbers = sorted({sweep.planned for sweep in sweeps})
+  beforehand = _shown_with(numbers, known.spread.df if known else 0)
   judgements = [_of_target(sweep, target, known) for sweep in sweeps]
+  judgements = given.with_lost(judgements, lambda one: _lost_of_target(one, sweeps[0], target))
   return Verdicts(sweeps[0].metric, "", judgements, beforehand)
+
+
+def _lost_of_target(one: Lost, like: Findings, target: float) -> Judgement:
+  beyond = f"{'above' if like.better > 0 else 'below'} {target:g}{' %' if like.percent else ''}"
+  numbers = {
+    "target": target, "runs": one.runs, "missing": one.missing, "diverged": one.diverged,
+    "mean": None, "sd": None, "df": None, "p_value": None, "bound": None, "level": targets.ALPHA,
+  }  # fmt: skip
+  advice = "Train the missing runs." if one.missing else "Mend what diverges before more seeds."
+  sentence = f"Withheld whether {one.name} is {beyond} in the mean: {one.words}."
+  return Judgement(one.name, "open", sentence, advice, numbers)
+
+
+def _shown_with(numbers: Sequence[int], df: float) -> str:
+  """How far beyond a target a mean must be to be shown, for each number of runs."""
+  gaps = {n: targets.gap(n, df) for n in numbers}
+  found = [f"{gap:.2g} sd with {counted(n, 'run')}" for n, gap in gaps.items() if gap < math.inf]
+  said = []
+  if found:
+    said = [
+      "A mean beyond the target is shown to be so in 80 % if it is beyond it by"
+      f" {', '.join(found)}."
+    ]
+  if len(found) < len(gaps):
+    said.append("One run shows nothing by itself: give sigma or floor, or two runs and more.")
+  return " ".join(said)
 
 
 def _of_target(sweep: Findings, target: float, known: _Known | None) -> Judgement:
   sign, n = sweep.better, sweep.planned
-  values = np.array(list(_sound(sweep).values()))
-  lost = n - len(values)
-  missing = f"{sweep.diverged} diverged, {sweep.missing} missing"
-  if lost and sweep.percent:
-    values = np.append(values, [0.0 if sign > 0 else 100.0] * lost)
-  found = targets.beyond(
-    sign * values, sign * target, known.spread if known else None, resolution.step(values)
-  )
+  sound = np.array(list(_sound(sweep).values()))
+  lost = n - len(sound)
+  worst, best = (0.0, 100.0) if sign > 0 else (100.0, 0.0)
+
+  def tested(missing: float) -> targets.TargetTest:
+    fill = [worst] * sweep.diverged + [missing] * (lost - sweep.diverged) if sweep.percent else []
+    values = np.append(sound, fill)
+    spread = known.spread if known else None
+    return targets.beyond(sign * values, sign * target, spread, resolution.step(values))
+
+  found = tested(worst)
   numbers = {
     "target": target, "runs": n, "missing": sweep.missing, "diverged": sweep.diverged,
     "mean": sign * found.mean, "sd": found.sd, "df": found.df, "p_value": found.p_value,
@@ -347,29 +488,80 @@ def _of_target(sweep: Findings, target: float, known: _Known | None) -> Judgemen
     return Judgement(sweep.name, outcome, f"{sentence}.{note}", advice, numbers)
 
   if lost and not sweep.percent:
-    reason = f"{missing}, and as a {sweep.label} may be as bad as one likes, they may outweigh all"
-    return said("open", f"Withheld whether {claim}: {reason} others", "Train the missing runs.")
+    reason = f"{_lost(sweep)}, and as a {sweep.label} may be as bad as one likes,"
+    reason += f" {'it' if lost == 1 else 'they'} may outweigh all others"
+    return said("open", f"Withheld whether {claim}: {reason}", _lost_advice(sweep, sound, target))
   if lost:
-    note += f" {missing}: counted as {'0' if sign > 0 else '100'} %, the worst there is."
-  mean = f"mean {sign * found.mean:.6g}{unit}, sd {found.sd:.3g}"
+    note += f" {_lost(sweep)}: counted as {worst:g} %, the worst there is."
+  mean = f"mean {sign * found.mean:.6g}{unit}"
   if math.isnan(found.p_value):
-    advice = "Train more seeds, or say what is known of the spread (sigma or floor)."
-    return said("open", f"Open whether {claim}: {mean}, and nothing is known of its spread", advice)
+    alike = f"all {n} runs have the value {sign * found.mean:.6g}{unit}, which shows no spread"
+    alone = f"one run ({sign * found.mean:.6g}{unit}) has no spread to judge by"
+    advice = "Give sigma or floor, or two runs and more."
+    if n > 1:
+      advice = "Give sigma or floor, or more digits of the values."
+    return said("open", f"Open whether {claim}: {alone if n == 1 else alike}", advice)
+  mean += f", sd {found.sd:.3g}"
   if found.p_value < targets.ALPHA:
     return said("met", f"{claim} {at} ({mean}, p = {found.p_value:.2g})")
-  if found.p_below < targets.ALPHA:
-    return said("missed", f"Not so {at} that {claim} ({mean}, p = {found.p_below:.2g})")
-  advice = _target_advice(found, n, sign * target, known)
+  against = tested(best).p_below  # what is missing may be good
+  if against < targets.ALPHA:
+    return said("missed", f"Not so {at} that {claim} ({mean}, p = {against:.2g})")
+  advice = (
+    _lost_advice(sweep, sound, target) if lost else _target_advice(found, n, sign, target, known)
+  )
   return said("open", f"Not shown {at} that {claim} ({mean}, p = {found.p_value:.2g})", advice)
 
 
-def _target_advice(found: targets.TargetTest, n: int, target: float, known: _Known | None) -> str:
-  distance = (found.mean - target) / found.sd
+def _lost(sweep: Findings) -> str:
+  """Which runs have no value, in words."""
+  said = [f"{counted(sweep.diverged, 'run')} diverged"] * (sweep.diverged > 0)
+  if sweep.missing:
+    said.append(f"{counted(sweep.missing, 'run')} {'is' if sweep.missing == 1 else 'are'} missing")
+  return " and ".join(said)
+
+
+def _lost_advice(sweep: Findings, sound: np.ndarray, target: float) -> str:
+  """What to do of runs without a value, which decide an open verdict."""
+  said = []
+  if sweep.missing:
+    said.append(f"Train the missing {'run' if sweep.missing == 1 else 'runs'}.")
+  if sweep.diverged and not sweep.percent:
+    said.append(
+      "A run that diverged stays so, and further seeds do not outweigh it: mend what diverges, or"
+      " judge by a metric that has a worst value, such as an accuracy."
+    )
+  elif sweep.diverged and len(sound):
+    ahead = sweep.better * (sound.mean() - target) > 0
+    without = f"Without what diverged{' or is missing' * (sweep.missing > 0)}"
+    said.append(
+      f"{without} the mean is {sound.mean():.6g} %, {'' if ahead else 'not '}beyond the target"
+      + (": what decides is how often runs diverge." if ahead else " either.")
+    )
+  return " ".join(said)
+
+
+def _target_advice(
+  found: targets.TargetTest, n: int, sign: int, target: float, known: _Known | None
+) -> str:
+  """Of an open verdict: nothing is final, for the target lies within what the mean may be."""
+  distance = (found.mean - sign * target) / found.sd
+  ends = sorted((sign * found.bound, sign * (2 * found.mean - found.bound)))
+  within = (
+    f"these {counted(n, 'run')} leave it open on which side the mean is (from {ends[0]:.5g} to"
+    f" {ends[1]:.5g}, each limit at {100 * (1 - targets.ALPHA):g} %)"
+  )
   if distance <= 0:
-    return "The mean is on the wrong side: further seeds of the same are no remedy."
+    return (
+      f"The mean is {-distance * math.sqrt(n):.1f} standard errors on the wrong side of the target:"
+      f" if that is where it is, no number of seeds shows the claim; but {within}."
+    )
   needed = targets.fewest_runs(distance, known.spread.df if known else 0)
   if needed is None:
-    return "The mean is so near to the target that 200 fresh runs would not show it: stop."
+    return (
+      "If mean and sd are what they seem, not even 200 fresh runs would show it in 80 %; but"
+      f" {within}."
+    )
   few = "" if n >= 5 or known else f" (which {counted(n, 'run')} tell only roughly)"
   return (
     f"If mean and sd are what they seem{few}, {counted(max(needed, n), 'fresh run')} would show it"
@@ -381,19 +573,21 @@ def _target_advice(found: targets.TargetTest, n: int, target: float, known: _Kno
 
 
 def _in_session(
-  sources: list[Source],
+  given: _Given,
   said: Mapping[str, Any],
   path: str | os.PathLike,
   declared: tuple[int | None, Mode | None, float | None, Source | None],
   digest: str | None,
 ) -> Verdicts:
-  first, *variants = _sweeps(sources[0], said, 0)
+  first, *variants = _sweeps(given.sources[0][1], said, 0)
   said = {**said, "metric": first.metric}
   candidates: list[Runs | Judgement] = [_runs(sweep, digest) for sweep in variants]
-  for number, source in enumerate(sources[1:], 1):
-    candidates += _candidates(first, source, said, number, digest)
+  for number, other in given.sources[1:]:
+    candidates += _candidates(first, other, said, number, digest)
+  candidates = given.with_lost(candidates, lambda one: _lost_in_session(one, digest))
   proposed = [runs for runs in candidates if isinstance(runs, Runs)]
   n, mode, sigma, source = declared
+  findings.in_points("sigma", sigma, [first])
   known = _known(sigma, source, first.metric, _roles(said))
   floor, learnt_from = (known.spread, known.source) if known else (None, "")
   asked = session.declared(first, n, mode, floor, learnt_from)
@@ -402,14 +596,22 @@ def _in_session(
     session.same_session(opening, asked)
     state = session.so_far(book.entries or [opening])
     if not proposed or not all(session.recorded(state, runs) for runs in proposed):
-      given = session.baseline(state, _runs(first, None))
-      for entry in ([] if book.entries else [opening]) + ([given] if given else []):
+      new = session.baseline(state, _runs(first, None))
+      for entry in ([] if book.entries else [opening]) + ([new] if new else []):
         book.append(entry)
     judgements = [one if isinstance(one, Judgement) else _propose(book, one) for one in candidates]
     state = session.so_far(book.entries)
   return Verdicts(
     first.metric, first.name, judgements, _beforehand(state), _of_session(state, book)
   )
+
+
+def _lost_in_session(one: Lost, digest: str | None) -> Runs | Judgement:
+  """All diverged: a proposal without runs; where some are missing nothing was proposed yet."""
+  if one.all_diverged:
+    return Runs(one.name, [], [], digest)
+  sentence = f"{one.name} was not judged: {one.words}."
+  return Judgement(one.name, "open", sentence, "Train the missing runs.", {})
 
 
 def _candidates(

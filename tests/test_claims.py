@@ -43,6 +43,7 @@ WITHIN = Part("ratio of sds", "within [a, b]", (0.5, 1.25))
     (WITHIN, 0.4, 1.5, "open"),
     (WITHIN, 1.25, 1.3, "open"),
     (WITHIN, 1.3, 1.4, "contradicted"),
+    (WITHIN, 0.3, 0.5, "open"),
     (WITHIN, 0.3, 0.4, "contradicted"),
     (LOWER, math.nan, math.nan, "open"),
     (UPPER, math.nan, math.nan, "open"),
@@ -58,6 +59,7 @@ def test_a_p_value_shows_or_leaves_open_but_never_contradicts():
   tails = claim(Part("refit Monte Carlo p", "p < alpha"))
   assert judge([0.049], tails, True) == "shown"
   assert judge([0.049], tails, True, level=0.99) == "open"
+  assert judge([1 - 0.95], tails, True) == "open"
   assert judge([1.0], tails, True) == "open"
   assert judge([math.nan], tails, True) == "open"
 
@@ -159,6 +161,19 @@ def test_a_claim_of_two_parts_is_contradicted_at_its_own_stricter_level():
   (verdict,) = judge_family([both], {"X0": limits}, {}, "laptop")
   assert verdict.outcome == "open"
   assert judge(limits(0.95), both, True) == "contradicted"
+
+
+def test_a_claim_of_two_parts_is_shown_at_the_level_of_one():
+  """All parts must hold, so that none needs a correction: each at 95 %, of two claims 97.5 %."""
+  both = [claim(LOWER, UPPER, name=name) for name in ("X0", "X1")]
+
+  def limits(level):  # shown up to 97.5 %
+    return [interval(0.6 if level < 0.976 else 0.4, 1, level), interval(0, 0.4, level)]
+
+  (alone,) = judge_family(both[:1], {"X0": limits}, {}, "laptop")
+  assert (alone.outcome, alone.level) == ("shown", 0.95)
+  found = judge_family(both, {"X0": limits, "X1": limits}, {}, "laptop")
+  assert [v.outcome for v in found] == ["shown", "shown"]
 
 
 def test_a_failed_precondition_still_counts_in_the_correction():

@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import test_outputs
 
 import seedlab
-from seedlab import comparisons, ledger, referee, session
+from seedlab import comparisons, findings, ledger, referee, session
 from seedlab.errors import NotComparable, UserError
 from tests.test_readme import blocks
 
@@ -34,6 +35,11 @@ def base(tmp_path):
 def candidate(tmp_path, name, gain, count, sd=0.01, seed=1, first=0):
   values = np.random.default_rng(seed).normal(3.28 - gain, sd, count)
   return table(tmp_path / f"{name}.csv", values, first)
+
+
+@pytest.fixture
+def book(tmp_path):
+  return tmp_path / "session.jsonl"
 
 
 def command(*words, cwd=None):
@@ -108,11 +114,90 @@ def test_wrong_input_is_no_outcome(tmp_path, base):
   assert referee.judge(*unknown, better="lower").status == 12
 
 
+def test_a_single_source_is_told_what_it_could_be_judged_by(base):
+  one = pd.DataFrame({"variant": ["a"] * 3, "seed": range(3), "loss": [1.0, 2.0, 3.0]})
+  for source, name in [(base, "base"), (one, "a"), (one[["seed", "loss"]], "the table")]:
+    message = rf"^{name} is all .*candidates.*\(--target\).*\(--ledger\)$"
+    with pytest.raises(UserError, match=message):
+      referee.judge(source)
+  done = command(base)
+  assert done.returncode == 2 and "--target" in done.stderr and not done.stdout
+
+
 def test_frames_and_the_name_at_the_top():
   losses = [1, 2, 4, 3, 2, 8, 7, 9, 9, 6]
   frame = pd.DataFrame({"variant": [*"aaaaabbbbb"], "seed": [*range(5)] * 2, "loss": losses})
   found = seedlab.judge(frame)
   assert (only(found).name, only(found).outcome) == ("b", "worse")
+
+
+def mixed(**variants):
+  """A table of variants with one row a seed."""
+  rows = [(v, n, loss) for v, some in variants.items() for n, loss in enumerate(some)]
+  return pd.DataFrame(rows, columns=["variant", "seed", "val_loss"])
+
+
+LOST, EMPTY = [math.inf] * 5, [None] * 5
+
+
+def test_a_variant_that_diverged_or_is_missing_entirely_leaves_the_others(tmp_path):
+  frame = mixed(base=BASE[:5], bad=LOST, good=BASE[5:10] - 0.1, late=[*EMPTY, math.inf])
+  found = referee.judge(frame)
+  assert [j.name for j in found.judgements] == ["bad", "good", "late"]
+  assert [j.outcome for j in found.judgements] == ["worse", "better", "open"]
+  bad, good, late = found.judgements
+  p_value = 1 / math.comb(10, 5) * 2  # all five of the one and none of the other, two-sided
+  assert bad.numbers["p_value"] == pytest.approx(p_value) and "p = 0.0079" in bad.sentence
+  assert bad.numbers["level"] == 1 - 0.05 / 2  # two were tested
+  assert late.sentence.endswith("5 runs of late are missing, and 1 diverged: none has a value.")
+  alone = referee.judge(frame[~frame["variant"].isin(["bad", "late"])])
+  assert only(alone).numbers == good.numbers and found.status == 0
+  few = only(referee.judge(mixed(base=BASE[:3], bad=LOST[:3])))
+  assert few.outcome == "open" and "p = 0.1 by Fisher's exact test; 0.05 is needed" in few.sentence
+  assert only(referee.judge(mixed(base=BASE[:5], bad=LOST), looked=True)).outcome == "open"
+  part = mixed(base=[*BASE[:3], math.inf, None], bad=LOST)  # what is missing may have diverged
+  assert only(referee.judge(part)).numbers["p_value"] == pytest.approx(2 * 10 / 120)
+
+
+def test_a_variant_that_diverged_on_one_task_is_judged_there(tmp_path):
+  """By the baseline's runs on that task, in the order given."""
+  rng = np.random.default_rng(1)
+  one = mixed(base=rng.normal(3, 0.01, 5), x=rng.normal(3.1, 0.01, 5), y=rng.normal(3, 0.01, 5))
+  two = mixed(base=[*rng.normal(3, 0.01, 9), math.inf], x=LOST, y=rng.normal(3, 0.01, 5))
+  found = referee.judge(pd.concat([one.assign(task="p"), two.assign(task="q")]))
+  assert [j.name for j in found.judgements] == ["x", "y", "x", "y"]
+  assert [j.outcome for j in found.judgements] == ["worse", "open", "worse", "open"]
+  said = found.judgements[2].sentence
+  assert "all 5 runs of x on q diverged, against 1 of the 10 runs of base" in said
+
+
+def test_files_that_diverged_entirely_leave_the_others(tmp_path, base):
+  bad = table(tmp_path / "bad.csv", LOST)
+  good = candidate(tmp_path, "good", 0.03, 12)
+  found = referee.judge(base, [bad, good])
+  assert [(j.name, j.outcome) for j in found.judgements] == [("bad", "worse"), ("good", "better")]
+  named = referee.judge(base, [bad, good], names=["x", "y", "z"])
+  assert [j.name for j in named.judgements] == ["y", "z"] and named.baseline == "x"
+  assert only(named.__class__("", "", named.judgements[1:])).numbers["variant"] == "z"
+  for lost in (LOST, EMPTY):
+    with pytest.raises(UserError, match=r"diverged|missing"):
+      referee.judge(table(tmp_path / "lost.csv", lost), good, metric="val_loss")
+
+
+def test_lost_variants_with_a_target_and_in_a_session(tmp_path, book):
+  frame = mixed(bad=LOST, good=BASE[:5] - 0.05, late=EMPTY)
+  found = referee.judge(frame, target=3.28)
+  assert [(j.name, j.outcome) for j in found.judgements] == [
+    ("bad", "open"), ("good", "met"), ("late", "open"),
+  ]  # fmt: skip
+  with pytest.raises(UserError, match="every completed run"):
+    referee.judge(mixed(bad=LOST), target=3.28, metric="val_loss")
+  frame = mixed(base=BASE, bad=LOST, late=EMPTY, good=BASE[:12] - 0.06)
+  found = referee.judge(frame, ledger=book)
+  assert [(j.name, j.outcome) for j in found.judgements] == [
+    ("bad", "dropped"), ("late", "open"), ("good", "kept"),
+  ]  # fmt: skip
+  assert [e["name"] for e in entries(book)[1:]] == ["base", "bad", "good"]
 
 
 # A target.
@@ -140,6 +225,64 @@ def test_target_of_an_accuracy_is_in_percent(tmp_path):
   assert only(referee.judge(runs, target=94.2)).outcome == "missed"
 
 
+def sweeps_of(*values, metric="accuracy"):
+  frames = [pd.DataFrame({"seed": range(len(some)), metric: some}) for some in values]
+  return [comparisons.read(frame)[0] for frame in frames]
+
+
+HIGH = [0.88, 0.90, 0.91, 0.895]  # sd 1.25 points
+
+
+@pytest.mark.parametrize("scale", [1, 100])  # fractions, and a column that is in percent already
+def test_a_fraction_given_where_percent_is_meant_is_refused(scale):
+  runs = sweeps_of([scale * value for value in HIGH])
+  for field, value, message in [
+    ("target", 0.9, "target=0.9: accuracy is in percent, .* at 89.6 %; write target=90 for 90 %"),
+    ("target", 1, "target=100 for 100 %"),
+    ("target", 940, "goes from 0 to 100"),
+    ("target", -1, "goes from 0 to 100"),
+    ("sigma", 0.005, "sigma=0.005: .* spread by 1.2 points; .* 0.5 is half a point: sigma=0.5 if"),
+    ("margin", 0.005, "margin=0.005: .* 0.5 is half a point: margin=0.5 if 0.005 was meant"),
+  ]:
+    with pytest.raises(UserError, match=message):
+      findings.in_points(field, value, runs)
+  for field, value in [("target", 90), ("target", 9), ("sigma", 0.5), ("margin", 0.5),
+                       ("sigma", None), ("target", 0)]:  # fmt: skip
+    findings.in_points(field, value, runs)
+
+
+def test_small_numbers_that_the_runs_are_of_the_order_of_pass():
+  error = sweeps_of([0.0035, 0.0041, 0.0038], metric="test_error_rate")
+  findings.in_points("target", 0.3, error)
+  findings.in_points("target", 0.9, sweeps_of([0.12, 0.13], [0.01, 0.02], metric="error_rate"))
+  with pytest.raises(UserError, match="target=90 for 90 %"):
+    findings.in_points("target", 0.9, sweeps_of([0.12, 0.13], metric="error_rate"))
+  near = sweeps_of([0.94 + 1e-5 * n for n in range(9)])
+  findings.in_points("sigma", 0.01, near)
+  findings.in_points("margin", 0.01, near)
+  many = sweeps_of(np.random.default_rng(0).normal(0.94, 0.0014, 10_000))
+  findings.in_points("margin", 0.01, many)  # these runs can show it
+  with pytest.raises(UserError, match="margin=1 if"):
+    findings.in_points("margin", 0.01, sweeps_of(HIGH))
+  with pytest.raises(UserError, match="single runs show no spread that is so small"):
+    findings.in_points("sigma", 0.005, sweeps_of([0.9], [0.91]))
+  findings.in_points("margin", 0.005, sweeps_of([0.9], [0.91]))
+  loss = sweeps_of(BASE, metric="val_loss")
+  for field in ("target", "margin", "sigma"):
+    findings.in_points(field, 0.001, loss)
+
+
+def test_judge_refuses_fractions_for_target_and_sigma(tmp_path, book):
+  runs = table(tmp_path / "a.csv", HIGH * 6, metric="accuracy")
+  with pytest.raises(UserError, match="write target=90 for 90 %"):
+    referee.judge(runs, target=0.9)
+  with pytest.raises(UserError, match=r"sigma=0\.5 if 0\.005 was meant"):
+    referee.judge(runs, target=90, sigma=0.005)
+  with pytest.raises(UserError, match=r"sigma=0\.5 if 0\.005 was meant"):
+    referee.judge(runs, ledger=book, sigma=0.005)
+  assert not book.exists()
+
+
 def test_target_with_runs_that_are_lost(tmp_path):
   """Of a loss the verdict is withheld; of an accuracy they count as nothing right."""
   loss = table(tmp_path / "l.csv", [3.20, 3.21, 3.20, 3.21, 3.2, None])
@@ -154,16 +297,84 @@ def test_target_with_runs_that_are_lost(tmp_path):
 
 def test_target_of_one_run(tmp_path):
   one = table(tmp_path / "one.csv", [3.2])
-  assert only(referee.judge(one, target=3.28)).outcome == "open"
+  found = referee.judge(one, target=3.28)
+  assert only(found).outcome == "open" and only(found).numbers["runs"] == 1
+  assert "one run (3.2) has no spread to judge by" in only(found).sentence
+  assert only(found).advice == "Give sigma or floor, or two runs and more."
+  assert found.beforehand == (
+    "One run shows nothing by itself: give sigma or floor, or two runs and more."
+  )
+  both = referee.judge(one, table(tmp_path / "four.csv", [3.1, 3.2, 3.3, 3.2]), target=3.28)
+  assert "by 2.9 sd with 4 runs. One run shows nothing" in both.beforehand
   assert only(referee.judge(one, target=3.28, sigma=0.01)).outcome == "met"
+  alike = only(referee.judge(table(tmp_path / "alike.csv", [math.pi] * 3), target=3.28))
+  assert "all 3 runs have the value 3.14159" in alike.sentence and "more digits" in alike.advice
+  for said in (found.beforehand, only(found).sentence, alike.sentence):
+    assert "nan" not in said and "no distance" not in said
+
+
+def test_advice_on_an_open_target_is_final_nowhere(tmp_path):
+  """Open is where the target lies within the limits of the mean; so nothing is settled."""
+  wrong = only(referee.judge(table(tmp_path / "w.csv", [3.26, 3.27, 3.29, 3.31]), target=3.28))
+  assert wrong.outcome == "open"
+  # Mean 3.2825; variance 0.001475 / 3 and 0.01^2 / 12 for the grid: 0.0005, so 0.01118 the standard
+  # error, of which 0.0025 is 0.2; t(0.99, 3) = 4.5407, so 0.05077 either way.
+  assert "0.2 standard errors on the wrong side" in wrong.advice
+  assert "from 3.2317 to 3.3333, each limit at 99 %" in wrong.advice
+  near = only(referee.judge(table(tmp_path / "n.csv", [3.26, 3.27, 3.285, 3.304]), target=3.28))
+  assert near.outcome == "open" and "If mean and sd are what they seem, not even 200" in near.advice
+  assert "these 4 runs leave it open on which side the mean is" in near.advice
+  for one in (wrong, near):
+    assert "stop" not in one.advice and "no remedy" not in one.advice
+  high = table(tmp_path / "h.csv", [0.932, 0.938, 0.941, 0.943], metric="accuracy")
+  found = only(referee.judge(high, target=94))
+  low, up = (float(word.strip(",")) for word in found.advice.split() if word.startswith("9")
+             and "." in word)  # fmt: skip
+  assert low < 94 < up and found.numbers["bound"] == pytest.approx(low, abs=1e-3)
+
+
+def test_advice_on_lost_runs_is_of_those_there_are(tmp_path):
+  loss = [3.20, 3.21, 3.20, 3.21]
+  for values, there, absent in [
+    ([*loss, None], "Train the missing run.", "diverged"),
+    ([*loss, math.inf], "mend what diverges", "missing"),
+    ([*loss, None, None, math.inf], "Train the missing runs. A run that diverged", "0 "),
+  ]:
+    found = only(referee.judge(table(tmp_path / "l.csv", values), target=3.28))
+    assert found.outcome == "open" and there in found.advice
+    assert absent not in found.advice and absent not in found.sentence
+  high = [0.95, 0.951, 0.949, 0.95, 0.952]
+  lost = table(tmp_path / "a.csv", [*high, math.inf], metric="accuracy")
+  found = only(referee.judge(lost, target=94))
+  assert found.outcome == "open" and "1 run diverged: counted as 0 %" in found.sentence
+  assert found.advice == (
+    "Without what diverged the mean is 95.04 %, beyond the target: what decides is how often runs"
+    " diverge."
+  )
+  below = only(referee.judge(lost, target=95.5))
+  assert "95.04 %, not beyond the target either" in below.advice
+
+
+def test_runs_that_are_missing_are_no_evidence_against_a_target(tmp_path):
+  """They count as nothing right for "met", and as all right for "missed"."""
+  high = [0.95, 0.951, 0.949]
+  values = [*high, *[None] * 9]
+  found = only(referee.judge(table(tmp_path / "a.csv", values, metric="accuracy"), target=94))
+  assert found.outcome == "open" and found.advice == "Train the missing runs."
+  values = [*high, *[math.inf] * 9]
+  found = only(referee.judge(table(tmp_path / "a.csv", values, metric="accuracy"), target=94))
+  assert found.outcome == "missed"
+
+
+def test_runs_that_share_seeds_are_refused_by_target_and_session(book):
+  crossed = test_outputs.crossed(0)
+  for options in ({"target": 50}, {"ledger": book}):
+    with pytest.raises(UserError, match="'crossed' has runs that share seeds"):
+      referee.judge(crossed, names=["crossed"], **options)
+  assert not book.exists()
 
 
 # A session.
-
-
-@pytest.fixture
-def book(tmp_path):
-  return tmp_path / "session.jsonl"
 
 
 def entries(book):
@@ -209,6 +420,20 @@ def test_a_repeated_question_gets_the_same_answer(tmp_path, base, book):
   again = referee.judge(base, good, ledger=book)
   assert only(again) == only(first) and again.ledger == first.ledger
   assert book.read_bytes() == before
+
+
+@pytest.mark.parametrize("second", ["3.31", "", "inf"])
+def test_repeats_of_a_seed_are_refused_with_it(tmp_path, base, book, second):
+  good = candidate(tmp_path, "good", 0.04, 3)
+  again = tmp_path / "again.csv"
+  again.write_text(good.read_text() + f"1,{second}\n")
+  with pytest.raises(UserError, match="'again' seed=1 was trained more than once"):
+    referee.judge(base, again, ledger=book)
+  assert not book.exists()
+  twice = tmp_path / "twice.csv"
+  twice.write_text(base.read_text() + f"23,{second}\n")
+  with pytest.raises(UserError, match="'twice' seed=23 was trained more than once"):
+    referee.judge(twice, ledger=book)
 
 
 def test_a_renamed_proposal_and_another_digest_are_new(tmp_path, base, book):

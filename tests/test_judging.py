@@ -85,7 +85,7 @@ def test_a_missing_run_speaks_against_the_verdict_whichever_it_is():
     b = a - 1 + 0.1 * noisy(1, runs)
     pair = only(sweep(a, planned_n=runs), sweep(b, planned_n=runs, missing=(0, 4)))
     worst = scipy.stats.binomtest(runs - 2, runs)
-    assert pair.settled == outcome and pair.judged.estimate == 1  # of those that are there
+    assert pair.settled == outcome and pair.judged.estimate == (runs - 2) / runs  # at worst
     assert pair.p_value == pytest.approx(worst.pvalue / 0.8)
     assert pair.judged.low == pytest.approx(worst.proportion_ci(0.96).low)
     mirrored = only(sweep(-a, planned_n=runs), sweep(-b, planned_n=runs, missing=(0, 4)))
@@ -316,7 +316,8 @@ def test_an_sd_that_is_none_is_refused(sigma):
 def test_three_equal_values_have_no_interval():
   found = compare(table(A=[95.0, 95.0, 95.0], B=[95.0, 95.0, 95.0]))
   assert found.pairs[0].settled == "open" and math.isnan(found.pairs[0].judged.low)
-  assert "(no interval)" in words(found) and "95 to 95" not in words(found)
+  assert "every run has the same value in both" in words(found) and "95 to 95" not in words(found)
+  assert "<- judges" not in words(found) and "p = 1" not in words(found)
 
 
 def test_values_on_a_coarse_grid_carry_its_variance():
@@ -342,10 +343,10 @@ def test_collapsed_runs_are_noted_with_their_rate():
   b[7] = -60
   found = compare(table(A=noisy(0), B=b))
   low, high = (100 * end for end in scipy.stats.binomtest(1, 40).proportion_ci())
-  assert f"2.5 % collapsed, 95 % interval {low:.2g} to {high:.2g} %" in words(found)
+  assert f"(2.5 %, 95 % interval {low:.2g} to {high:.2g} %)" in words(found)
   clean = words(compare(table(A=noisy(0), B=noisy(1))))
-  assert "% collapsed" not in clean
-  assert "collapsed runs 0 of 40 of B (up to 8.8 %), 0 of 40 of A (up to 8.8 %)" in clean
+  assert "% interval 0.063" not in clean
+  assert "runs far from all others 0 of 40 of B (up to 8.8 %), 0 of 40 of A (up to 8.8 %)" in clean
 
 
 # Directions, forecasts, words.
@@ -477,3 +478,16 @@ def test_four_pairs_with_a_known_spread_are_two_sweeps_of_too_few():
   known = comparison.Spread(1.0, math.inf)
   assert math.isinf(comparison.anytime_difference(two, spread=known).low)
   assert math.isfinite(comparison.anytime_difference(two).low)
+
+
+def test_a_stated_spread_that_the_runs_refute_judges_nothing():
+  """Noise of sd 1 said to be 0.01: without the refusal any difference would be significant."""
+  found = compare(table(A=noisy(0, 6), B=noisy(1, 6)), sigma=0.01)
+  (pair,) = found.pairs
+  ratio, p = comparison.spread_misfit(pair.two, comparison.Spread(0.01, math.inf))
+  squares = sum(((x - x.mean()) ** 2).sum() for x in (pair.two.a_R, pair.two.b_S))
+  assert ratio == pytest.approx(math.sqrt(squares / 10) / 0.01)
+  assert p == pytest.approx(2 * scipy.stats.chi2.sf(squares / 0.01**2, 10))
+  assert pair.settled == "open" and pair.p_value == 1 and pair.forecast is None
+  assert "times as much as was stated" in words(found)
+  assert only(table(A=noisy(0, 6), B=noisy(1, 6, 9)), sigma=1.0).settled == "better"

@@ -237,6 +237,25 @@ def test_factors_between_the_forms():
   assert metrics.relative_deviation(two) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(
+  "function",
+  [
+    metrics.prediction_difference,
+    functools.partial(metrics.prediction_difference, order=2),
+    functools.partial(metrics.mean_distance, distance=metrics.hellinger),
+    functools.partial(metrics.mean_distance, distance=metrics.hellinger, all_pairs=True),
+    metrics.logit_correlation,
+    lambda x, level: metrics.ensemble_gain(x, CLASS, 2, level).difference_ratio,
+    lambda x, level: metrics.ensemble_gain(x, CLASS, 2, level).log_loss_change,
+  ],
+)
+def test_a_higher_level_gives_a_wider_interval(function):
+  levels = (0.5, 0.9, 0.95, 0.99)
+  found = [function(CLASSES, level=level) for level in levels]
+  assert tuple(one.level for one in found) == levels
+  assert all(x.low > y.low and x.high < y.high for x, y in itertools.pairwise(found))
+
+
 def test_the_mean_deviation_drifts_with_the_number_of_runs():
   """As sqrt((R-1) / (2 R)) of the pairwise difference, for normal predictions."""
   normal = np.random.default_rng(1).normal(size=(64, 4000))
@@ -438,6 +457,30 @@ def test_ensembles_of_independent_errors():
   alone = np.mean([metrics.prediction_difference(x).estimate for x in singles])
   together = metrics.prediction_difference(metrics.ensembles(predictions, 4)).estimate
   assert gain.difference_ratio.estimate == pytest.approx(together / alone)
+
+
+def test_an_ensemble_is_left_out_with_its_members():
+  x, truth = np.random.default_rng(7).random((12, 23)), TRUTH
+  ensembles = x.reshape(6, 2, 23).mean(1)
+
+  def ratio(kept):
+    alone = [brute_mean(brute_matrix(x[place::2][kept], metrics.lp_distance)) for place in (0, 1)]
+    return brute_mean(brute_matrix(ensembles[kept], metrics.lp_distance)) / np.mean(alone)
+
+  full = math.log(ratio(np.arange(6)))
+  without = [math.log(ratio(np.delete(np.arange(6), g))) for g in range(6)]
+  interval = scipy.stats.ttest_1samp(6 * full - 5 * np.array(without), 0).confidence_interval()
+  found = metrics.ensemble_gain(x, truth, 2)
+  low, high = np.exp([interval.low, interval.high])
+  one = found.difference_ratio
+  assert (one.estimate, one.low, one.high) == pytest.approx((math.exp(full), low, high))
+  losses = [-np.log(np.where(truth == 1, p, 1 - p)).mean(1) for p in (ensembles, x)]
+  change = losses[0] - losses[1].reshape(6, 2).mean(1)
+  interval = scipy.stats.ttest_1samp(change, 0).confidence_interval()
+  gain = found.log_loss_change
+  assert (gain.estimate, gain.low, gain.high) == pytest.approx((
+    change.mean(), interval.low, interval.high
+  ))  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_the_example_notebook_runs(tmp_path):
     for cell in notebook.cells
     for output in cell.get("outputs", [])
   )
-  assert "difference, anytime-valid 95 %" in shown and "equal within 0.5 (TOST" in shown
+  assert "difference, paired t" in shown and "equal within 0.5 (two one-sided" in shown
   assert shown.endswith("True")
   assert [
     o for c in notebook.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})

@@ -8,6 +8,7 @@ import warnings
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
 import xarray
 from hypothesis import given
@@ -17,7 +18,7 @@ from test_comparisons import noisy, run, sweep, table
 from test_report import errors, store
 
 import seedlab
-from seedlab import records, report
+from seedlab import records, referee, report
 from seedlab.comparisons import compare
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
@@ -226,9 +227,41 @@ def properties(part) -> set[str]:
   return own.union(*map(properties, part.values()))
 
 
+def json_page(command: str) -> str:
+  """The part of docs/json.md about a command."""
+  parts = (ROOT / "docs/json.md").read_text().split("# What `")
+  (part,) = [part for part in parts if part.startswith(f"{command} --json`")]
+  return part
+
+
+def fields(values) -> set[str]:
+  """All names of fields in JSON values."""
+  if isinstance(values, list):
+    return set().union(*map(fields, values))
+  return set(values).union(*map(fields, values.values())) if isinstance(values, dict) else set()
+
+
+def test_json_of_judge_is_documented_field_by_field(tmp_path):
+  columns = {"base": noisy(0, 24), "good": noisy(3, 12) - 50, "bad": [np.inf] * 5}
+  rows = [(v, n, loss) for v, some in columns.items() for n, loss in enumerate(some)]
+  frame = pd.DataFrame(rows, columns=["variant", "seed", "loss"])
+  calls = [{"target": 0.0}, {"ledger": tmp_path / "ledger"}, {}]
+  found = [referee.as_json(seedlab.judge(frame, **options)) for options in calls]
+  for values in found:
+    assert values["schema"] == referee.SCHEMA == 1
+    assert [one["name"] for one in values["judgements"]][-2:] == ["good", "bad"]
+    json.dumps(values, allow_nan=False)
+  numbers = found[2]["judgements"][0].pop("numbers")  # which the part on compare is about
+  assert set(numbers) == set(SCHEMA["$defs"]["comparison"]["properties"]) - {"sentence"}
+  text = json_page("judge")
+  assert set(re.findall(r"`(\w+)`", text)) - {"null"} == fields(found)
+  for outcome in referee.STATUS:
+    assert f'`"{outcome}"`' in text
+
+
 def test_the_schema_is_valid_and_documented_field_by_field():
   jsonschema.Draft202012Validator.check_schema(SCHEMA)
-  text = (ROOT / "docs/json.md").read_text()
+  text = json_page("compare")
   named = set(re.findall(r"`(\w+)`", text))
   assert named - {"null"} == properties(SCHEMA)
   for part in (SCHEMA, *SCHEMA["$defs"].values()):  # a new field shows, a missing one too

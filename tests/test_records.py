@@ -90,6 +90,13 @@ def test_plain_xarray_opens_it_without_a_warning(tmp_path):
   assert (dataset.sel(run=3).diverged == 8).all()
 
 
+def test_a_metric_has_no_value_where_a_run_diverged_at_whatever_step(tmp_path):
+  writer = create(tmp_path / "s")
+  columns = columns_of(writer.runs[:4]) | {"diverged": np.array([-1, 0, -1, 8])}
+  writer.write(np.arange(4), columns)
+  np.testing.assert_allclose(writer.metric("test_accuracy")[:4], [0, np.nan, 2 / 50, np.nan])
+
+
 def test_chunks_along_run_are_the_chunk_of_work(tmp_path):
   create(tmp_path / "s")
   group = zarr.open_group(str(tmp_path / "s"), mode="r", zarr_format=2)

@@ -132,6 +132,14 @@ def test_headline_names_the_gap_the_streams_and_what_is_the_networks_own():
   assert "streams held fixed" in sentences and "sample at 0" in sentences
 
 
+def test_a_variance_estimated_below_zero_is_no_spread():
+  """Each of 60 errs once, on an example of its own: a covariance of -1/(60·59) of any two."""
+  (column,) = findings.examine(store(np.eye(60, 200, dtype=int))).columns
+  pairs_of_60 = 60 * 59 / (200 * 199)  # of examples on which somebody errs
+  assert column.variance == pytest.approx(-1e4 * pairs_of_60 / (60 * 59))
+  assert column.sd == 0
+
+
 def test_the_best_run_is_quoted_with_a_warning():
   """Its lead by hand, and the share of it that is not the test set's."""
   rng = np.random.default_rng(8)
@@ -182,6 +190,24 @@ def test_diverged_runs_count_as_chance_with_the_rest_beside():
   assert said in unwrapped(page)
 
 
+def test_a_run_that_diverged_at_the_first_step_did_though_its_numbers_are_finite():
+  wrong = errors()
+  dataset, without = store(wrong), store(np.delete(wrong, 3, axis=0))
+  dataset["diverged"].values[3] = 0
+  found = findings.examine(dataset)
+  assert np.flatnonzero(found.failed_R).tolist() == [3]
+  assert found.columns[0].values[3] == 25 and found.columns[1].summary.n == len(found.curves) == 59
+  np.testing.assert_allclose(found.curves[:, -1], found.columns[1].values)  # both in percent
+  assert not found.correct()[3].any() and found.correct()[4].any()
+  alike = findings.examine(without)
+  assert found.own == alike.own
+  np.testing.assert_array_equal(found.curves, alike.curves)
+  seen, expected = findings.disagreement(dataset), findings.disagreement(without)
+  np.testing.assert_array_equal(seen.votes_ExK, expected.votes_ExK)
+  assert seen.churn == expected.churn
+  assert findings.on_new_examples(dataset) == findings.on_new_examples(without)
+
+
 def test_diverged_runs_are_left_out_where_chance_is_unknown():
   wrong = errors()
   page = report.text(store(wrong, diverged=(3,)), "test_loss")
@@ -217,6 +243,12 @@ def test_unfinished_runs_are_ignored_and_counted():
     report.text(store(wrong, missing=tuple(range(60))))
 
 
+def test_seconds_are_those_of_finished_runs():
+  dataset = store(errors(4, 20), missing=(1,))
+  dataset["seconds"] = ("run", np.array([1, 0, 2, 6], np.float32))
+  assert findings.examine(dataset).seconds == 3
+
+
 def test_runs_that_share_seeds_get_no_standard_error():
   grid = {"init": np.arange(60) // 10, "order": np.arange(60) % 10}
   page = report.text(store(errors(), vary=("init", "order"), seeds=grid))
@@ -225,6 +257,22 @@ def test_runs_that_share_seeds_get_no_standard_error():
   one_order = grid | {"init": np.arange(60), "order": np.zeros(60)}
   page = report.text(store(errors(), vary=("init", "order"), seeds=one_order))
   assert "sem" in cells(page)
+
+
+@pytest.mark.parametrize(
+  ("init", "order", "independent"),
+  [
+    (range(6), range(6), True),
+    (range(6), [0] * 6, True),  # the order held still, though it was to vary
+    ([0] * 6, [0] * 6, False),  # one run six times
+    (range(6), [0, 0, 1, 1, 2, 2], False),
+    ([0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2], False),
+  ],
+)
+def test_runs_are_independent_where_no_two_share_a_varied_seed(init, order, independent):
+  seeds = {"init": np.array(init), "order": np.array(order)}
+  found = findings.examine(store(errors(6, 20), vary=("init", "order"), seeds=seeds))
+  assert found.independent == independent
 
 
 def test_details_stand_beside_on_request():
@@ -520,6 +568,19 @@ def test_churn_and_votes_by_hand():
   np.testing.assert_allclose(found.confusion_KxK, expected)
   assert findings.disagreement(store(wrong[:1])) is None
   assert findings.disagreement(store(wrong).drop_vars("label")) is None
+
+
+def test_predictions_differ_by_their_probabilities_at_the_last_evaluation():
+  """Of runs that did not diverge, for these examples and for new ones."""
+  dataset = store(errors(8, 20), diverged=(3,))
+  probability = np.random.default_rng(0).dirichlet([1] * CLASSES, (3, 20, 8))
+  dims = ("evaluation", "example", "run", "class")
+  dataset["probability"] = (dims, probability)
+  last = np.delete(probability[-1].swapaxes(0, 1), 3, axis=0)
+  rows, apart = pairs.l1_rows(last), pairs.example_differences(last)
+  assert findings.disagreement(dataset).difference == pairs.pair_mean(rows)
+  found = findings.on_new_examples(dataset)["difference"]
+  assert found == pairs.new_examples_mean(rows, apart)
 
 
 def test_images_of_the_test_set_are_shown_where_it_is_at_hand():

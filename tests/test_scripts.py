@@ -199,10 +199,10 @@ def test_results_of_any_framework_as_csv(tmp_path):
   file.write_text("\n".join(["variant,seed,accuracy", *rows]))
   done = run("compare", file, "--planned_n=6", f"--page={tmp_path}/page.html")
   assert "b is better than a by 1.00 points" in " ".join(done.stdout.split())
-  assert "decided beforehand, as stated" in " ".join(done.stdout.split())
-  assert "b - a, seed by seed" in (tmp_path / "page.html").read_text()
+  assert "looked at as planned, with 6 seeds" in " ".join(done.stdout.split())
+  assert "b - a: the differences of runs with the same seed" in (tmp_path / "page.html").read_text()
   done = run("report", file)
-  assert "whatever the seed set" in done.stdout and (tmp_path / "results.html").exists()
+  assert "whatever the seed set" in done.stdout and (tmp_path / "results.report.html").exists()
   file.write_text("variant,accuracy\na,high")
   assert "none holds the numbers" in " ".join(run("report", file, status=2).stderr.split())
 

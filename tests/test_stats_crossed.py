@@ -37,6 +37,13 @@ def test_mean_by_hand():
   assert (interval.estimate, interval.low, interval.high) == pytest.approx((4, 4 - half, 4 + half))
 
 
+def test_the_variance_of_the_mean_is_at_least_that_of_one_factor():
+  """Rows ±1, columns ±2, interaction ±3: MS 4, 16 and 36, and 4 + 16 - 36 < 0."""
+  interval = crossed.mean([[0.0, -2.0], [-4.0, 6.0]])
+  half = scipy.stats.t.ppf(0.975, 4**2 / (1**2 + 4**2)) * math.sqrt(16 / 4)
+  assert (interval.estimate, interval.low, interval.high) == pytest.approx((0, -half, half))
+
+
 def test_components_from_pairs_of_cells():
   """σ² = half the mean squared difference of cells that share no level; less what shared ones
   leave: the total effect of f from cells that differ in f alone."""
@@ -196,6 +203,22 @@ def test_coverage_of_the_mean(variances):
   assert naive < 0.75 or variances == (0, 0, 1)
 
 
+def test_a_higher_level_gives_a_wider_interval():
+  values = np.random.default_rng(8).normal(size=(5, 6)) + np.arange(6)
+  levels = (0.5, 0.9, 0.95, 0.99)
+  found = []
+  for level in levels:
+    effects = crossed.effects(values, "ab", level=level)
+    found.append([
+      crossed.mean(values, level),
+      *crossed.components(values, "ab", level=level).values(),
+      *(one for f in "ab" for one in (effects[f].first, effects[f].total)),
+    ])  # fmt: skip
+  for one in zip(*found, strict=True):
+    assert tuple(x.level for x in one) == levels
+    assert all(x.low > y.low and x.high < y.high for x, y in itertools.pairwise(one))
+
+
 def test_equal_values_have_no_interval():
   values = np.full((4, 4), 0.1)
   interval = crossed.mean(values)
@@ -203,6 +226,14 @@ def test_equal_values_have_no_interval():
   effect = crossed.effects(values, "ab")["a"]
   assert math.isnan(effect.first.estimate) and math.isnan(effect.total.high)
   assert set(estimates(crossed.components(values, "ab")).values()) == {0}
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_intervals_of_components_and_effects_need_three_levels(size):
+  values = np.random.default_rng(9).normal(size=(size, 4))
+  effects = crossed.effects(values, "ab")
+  for one in (*crossed.components(values, "ab").values(), effects["a"].first, effects["b"].total):
+    assert math.isfinite(one.estimate) and math.isfinite(one.low) == (size == 3)
 
 
 def test_design_sorts_runs_into_their_cells():
@@ -317,6 +348,47 @@ def test_intervals_of_components_by_hand():
   half = scipy.stats.t.ppf(0.975, 7) * math.sqrt(np.mean(of_ab))
   limits = [(np.cbrt(rest) + sign * half) ** 3 for sign in (-1, 1)]
   assert (found["a", "b"].low, found["a", "b"].high) == pytest.approx(limits)
+
+
+def test_intervals_of_components_of_two_halves_by_hand():
+  """The cube root is of the mean square within a half, the mean over both: not their product."""
+  rng = np.random.default_rng(15)
+  both = rng.normal(size=(5, 4)) + np.arange(5)[:, None]
+  halves = both + 2 * rng.normal(size=(2, 5, 4)) * [[[1.0]], [[3.0]]]
+
+  def products(x, y):
+    """Mean products of rows, and of the rest."""
+    rows, columns = x.shape
+    x, y = (z - z.mean(0) for z in (x, y))
+    rest = [z - z.mean(1, keepdims=True) for z in (x, y)]
+    between = x.mean(1) @ y.mean(1) / (rows - 1)
+    return columns * between, (rest[0] * rest[1]).sum() / (rows - 1) / (columns - 1)
+
+  def component(x, y):
+    rows, rest = products(x, y)
+    return np.array([(rows - rest) / x.shape[1], rest])
+
+  estimate = component(*halves)
+  rows, rest = np.mean([products(x, x) for x in halves], axis=0)
+  shift = np.array([rows / 4, rest]) - estimate
+  parts = np.array([
+    (size - 1) ** 2 / size * np.var([
+      np.cbrt(component(*np.delete(halves, i, 1 + axis)) + shift) for i in range(size)
+    ], axis=0, ddof=1)
+    for axis, size in enumerate((5, 4))
+  ])  # fmt: skip
+  of_a, of_ab = parts.T
+  df = sum(of_a) ** 2 / (of_a[0] ** 2 / 4 + of_a[1] ** 2 / 3)
+  t = scipy.stats.t.ppf(0.95, [df, 7])
+  wide = t * np.sqrt([sum(of_a), np.mean(of_ab)])
+  found = crossed.components(halves[0], "ab", halves[1], level=0.9)
+  for one, *numbers in zip(
+    (found["a",], found["a", "b"]),
+    estimate,
+    *((np.cbrt(estimate + shift) + sign * wide) ** 3 - shift for sign in (-1, 1)),
+    strict=True,
+  ):
+    assert (one.estimate, one.low, one.high) == pytest.approx(tuple(numbers))
 
 
 @pytest.mark.slow

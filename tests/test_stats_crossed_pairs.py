@@ -127,6 +127,18 @@ def test_what_does_not_differ_has_no_interval():
   )
 
 
+def test_what_runs_that_share_neither_have_in_common_is_not_rounding():
+  """Lists of ten with an item of the first level and two of the second: 0.6 - 0.2 - 0.4."""
+  first, second = (x.ravel() for x in np.mgrid[:3, :3])
+  own = 1000 + np.arange(9 * 7).reshape(9, 7)
+  lists = np.column_stack([first, 100 + second, 200 + second, own])[:, None]
+  rows = functools.partial(metrics.list_overlap_rows, lists)
+  found = crossed_pairs.pair_tables(rows, first, second)
+  np.testing.assert_allclose(found.second, 0.2)
+  np.testing.assert_allclose(found.first, 0.4)
+  np.testing.assert_array_equal(found.both, 0)
+
+
 def test_few_levels():
   rows = np.array([[1.0, 1.0], [2.0, 2.0]])
   assert math.isnan(crossed_pairs.crossed_mean(rows).low)

@@ -42,6 +42,14 @@ def test_the_wild_quantile_by_listing_every_pattern():
   np.testing.assert_allclose(band.high - band.mean, c * x.std(0, ddof=1) / math.sqrt(8))
 
 
+def test_the_wild_quantile_needs_ten_patterns_beyond_it():
+  """At 95 % there are 6 of 128 with eight runs and 12 of 256 with nine."""
+  same = np.repeat(np.random.default_rng(8).normal(size=(9, 1)), 40, axis=1)
+  assert curves.simultaneous_band(same[:8]).method == "Bonferroni's t"
+  assert curves.simultaneous_band(same).method.startswith("wild")
+  assert curves.simultaneous_band(same, 0.97).method == "Bonferroni's t"
+
+
 def test_a_band_narrows_with_dependence_and_widens_with_the_level():
   rng = np.random.default_rng(0)
   same = np.repeat(rng.normal(size=(12, 1)), 40, axis=1)
@@ -101,6 +109,24 @@ def test_runs_that_do_not_count_leave_the_others():
   np.testing.assert_allclose(band.mean[:2], x[:, :2].mean(0))
   assert band.mean[2] == pytest.approx(x[3:, 2].mean())
   assert np.isnan([band.mean[3], band.low[3], band.high[3]]).all()
+
+
+def test_the_moment_of_fewest_runs_decides_the_degrees_of_freedom():
+  """Three of six runs have the second moment: t of 2 degrees of freedom, at both moments."""
+  x = walk(np.random.default_rng(6), 6, 2)
+  x[:3, 1] = np.nan
+  band = curves.simultaneous_band(x)
+  assert band.method == "Bonferroni's t"
+  error = np.array([x[:, 0].std(ddof=1) / math.sqrt(6), x[3:, 1].std(ddof=1) / math.sqrt(3)])
+  np.testing.assert_allclose(band.high - band.mean, scipy.stats.t.ppf(1 - 0.05 / 4, 2) * error)
+
+
+def test_half_of_an_odd_number_of_runs_is_the_larger_half():
+  x = walk(np.random.default_rng(7), 7, 2)
+  x[:4, 1] = np.nan  # three of seven are left: less than half
+  assert np.isnan(curves.simultaneous_band(x).mean[1])
+  x[3, 1] = 0.0  # four are
+  assert np.isfinite(curves.simultaneous_band(x).mean[1])
 
 
 def test_equal_runs_have_a_band_of_no_width():
@@ -173,6 +199,16 @@ def test_kendalls_tau_by_hand():
     curves.kendall_tau(x[:4], y[:4])
   with pytest.raises(ValueError, match="equal values"):
     curves.kendall_tau(x, np.zeros(8))
+
+
+def test_a_whole_tau_is_taken_for_one_with_a_tied_pair():
+  """Of eight settings 1 - 1/28; at 90 % with 1.645."""
+  whole = curves.kendall_tau(np.arange(8), np.arange(8), 0.9)
+  center, half = math.atanh(27 / 28), 1.644854 * math.sqrt(0.437 / 4)
+  assert (whole.low, whole.high) == pytest.approx((
+    math.tanh(center - half), math.tanh(center + half)
+  ))  # fmt: skip
+  assert whole.level == 0.9
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.8])

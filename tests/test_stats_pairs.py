@@ -107,6 +107,25 @@ def test_pairing_shortens_the_ratio_of_sweeps_that_move_together():
   assert paired.high - paired.low < (separate.high - separate.low) / 2
 
 
+@pytest.mark.parametrize(
+  "function",
+  [
+    lambda a, b, level: pairs.pair_mean(pairs.l1_rows(a), level),
+    lambda a, b, level: pairs.pair_ratio(pairs.l1_rows(a), pairs.l1_rows(b), True, level),
+    lambda a, b, level: pairs.pair_ratio(pairs.l1_rows(a), pairs.l1_rows(b), False, level),
+    lambda a, b, level: pairs.new_examples_mean(
+      pairs.l1_rows(a), pairs.example_differences(a), level=level
+    ),
+  ],
+)
+def test_a_higher_level_gives_a_wider_interval(function):
+  a, b = np.random.default_rng(11).random((2, 8, 30))
+  levels = (0.5, 0.9, 0.95, 0.99)
+  found = [function(a, b, level) for level in levels]
+  assert tuple(one.level for one in found) == levels
+  assert all(x.low > y.low and x.high < y.high for x, y in itertools.pairwise(found))
+
+
 def test_a_network_does_not_differ_from_itself():
   predictions = np.tile(np.random.default_rng(6).random(50), (6, 1))
   for rows in (pairs.l1_rows(predictions), pairs.churn_rows(np.full((6, 50), 3))):

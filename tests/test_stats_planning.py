@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from seedlab.stats import comparison, planning
 
@@ -58,6 +59,18 @@ def test_the_planned_t_test_has_the_planned_power():
     for _ in range(2000)
   ]
   assert within(np.mean(np.array(p) < 0.05), exact, 2000)
+
+
+def test_other_levels_and_a_known_spread():
+  """Of a known spread both tails of a normal; the smallest difference has the power asked for."""
+  norm = scipy.stats.norm
+  for shift in (0.0, 0.3, 2.5):
+    exact = norm.cdf(shift - norm.ppf(0.95)) + norm.cdf(-shift - norm.ppf(0.95))
+    assert planning.t_power(shift, math.inf, alpha=0.1) == pytest.approx(exact)
+  found = planning.detectable_shift(11, alpha=0.01, target=0.7)
+  assert planning.t_power(found, 11, alpha=0.01) == pytest.approx(0.7)
+  n = planning.runs_for_difference(0.5, 1, alpha=0.01)
+  assert planning.power(n, 0.5, 1, alpha=0.01) >= 0.8 > planning.power(n - 1, 0.5, 1, alpha=0.01)
 
 
 def test_hours():

@@ -1,6 +1,7 @@
 """Anytime-valid intervals: reference values, time-uniform coverage, and a stop nothing can move."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -189,6 +190,26 @@ def test_the_stop_is_the_first_look_that_is_narrow_enough():
   assert sequential.stopping_run(values, dataclasses.replace(just, width=widths[129])) == 140
   assert sequential.stopping_run(values[: stop - 1], RULE) is None
   assert sequential.stopping_run(values, RULE, every=1) <= stop
+
+
+def test_the_stop_of_another_level_and_burn_in():
+  values = np.random.default_rng(4).normal(0.9, 0.002, 400)
+  low, high = sequential.asymptotic_sequence(values, 0.8, burn_in=45)
+  stop = sequential.stopping_run(values, RULE, burn_in=45, level=0.8)
+  assert stop == next(n for n in range(45, 401, 10) if (high - low)[n - 1] < 0.001)
+  assert stop < sequential.stopping_run(values, RULE) - 20
+  wide = sequential.StopRule("test_accuracy", 0.01)
+  assert sequential.stopping_run(values[:30], wide) == 30  # the first look is at its last run
+  assert sequential.stopping_run(values[:29], wide) is None
+  assert sequential.stopping_run(values, wide, burn_in=12) == 12
+
+
+@pytest.mark.parametrize("make", [sequential.asymptotic_sequence, sequential.betting_sequence])
+def test_a_higher_level_gives_wider_intervals(make):
+  values = np.random.default_rng(8).random(200)
+  found = [make(values, level) for level in (0.5, 0.9, 0.95, 0.99)]
+  for (low, high), (lower, higher) in itertools.pairwise(found):
+    assert (low[50:] > lower[50:]).all() and (high[50:] < higher[50:]).all()
 
 
 def test_nothing_but_the_contiguous_prefix_moves_the_stop():

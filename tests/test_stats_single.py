@@ -131,6 +131,12 @@ def test_histogram_bins_hold_equally_many_grid_values():
   assert set(counts[:-1]) == {counts[0]} and counts[-1] <= counts[0]
 
 
+def test_histogram_bins_have_the_width_of_freedman_and_diaconis():
+  """Of 0 to 1 in thousandths: 2 (3/4 - 1/4) 1001^(-1/3) = 0.09997, and so eleven bins."""
+  np.testing.assert_allclose(stats.histogram_edges(np.arange(1001) / 1000), np.arange(12) / 11)
+  assert len(stats.histogram_edges([*range(1000), 1e6])) == 61  # at most 60 bins
+
+
 def test_histogram_of_equal_values_is_one_bin_around_them():
   for values, grid in (([0.5, 0.5], 0.01), ([0.5, 0.5], 0.0), ([0.0], 0.0), ([-3.0], 0.0)):
     low, high = stats.histogram_edges(values, grid)
@@ -180,6 +186,14 @@ def test_interquartile_mean():
   assert single.interquartile_mean([0, 5, 5, 90]).estimate == 5
   assert math.isnan(single.interquartile_mean([0, 5, 5, 90]).low)
   assert math.isnan(single.interquartile_mean([7]).high)
+
+
+def test_interquartile_mean_where_four_does_not_divide_the_runs():
+  """Of seven one is cut from each end: 2 2 3 4 5 6 6 have a variance of 8/3, and 5/7 is kept."""
+  found = single.interquartile_mean([7, 1, 6, 2, 5, 3, 4], 0.9)
+  half = scipy.stats.t.ppf(0.95, 4) * math.sqrt(18 / 6) / (5 / 7 * math.sqrt(7))
+  assert (found.estimate, found.low, found.high) == pytest.approx((4, 4 - half, 4 + half))
+  assert single.interquartile_mean([0, 1, 2, 3, 4, 5, 60]).estimate == 3
 
 
 def test_interval_of_the_interquartile_mean_covers():
@@ -292,6 +306,13 @@ def test_intervals_of_expected_extremes_cover():
   assert within(coverage(lambda x: single.expected_range(x, 100), 2 * best, few), 0.95, 1000)
 
 
+def test_a_range_by_the_normal_model_has_the_chi_square_limits_of_the_sd():
+  """Deviations -3 -2 1 4: 30 in squares, which is chi-square with 3 degrees of freedom."""
+  found = single.expected_range([0, 1, 4, 7], 10, 0.9)
+  limits = 2 * 1.53875 * np.sqrt(30 / scipy.stats.chi2.ppf([0.95, 0.05], 3))
+  assert (found.low, found.high) == pytest.approx(tuple(limits), rel=1e-5)
+
+
 def test_extremes_of_equal_values_and_of_one_run():
   for values in ([0.3], [0.3] * 4, [0.3] * 40):
     best, gap = single.expected_best(values, 3), single.expected_range(values, 3)
@@ -317,6 +338,27 @@ def test_tails_on_a_grid_wider_than_the_sd():
   samples = np.round(rng.normal(rng.random((300, 1)), 0.4, (300, 40)))
   p = [single.heavier_tails(sample, 1, rng, 199).p_value for sample in samples]
   assert np.mean(np.array(p) <= 0.05) < 0.08
+
+
+def test_the_tails_are_held_against_the_spread_before_rounding():
+  """By listing: of -1, 0 and 1 the kurtosis follows from two counts, and these are multinomial.
+
+  The variance 8/39 holds 1/12 of rounding. p is 0.77; of the whole variance it would be 0.15.
+  """
+  values = np.repeat([-1.0, 0.0, 1.0], [4, 32, 4])
+  sd = math.sqrt(8 / 39 - 1 / 12)
+  edges = scipy.stats.norm.cdf([-0.5, 0.5], scale=sd)
+  chances = [edges[0], edges[1] - edges[0], 1 - edges[1]]
+  assert scipy.stats.norm.sf(1.5, scale=sd) < 1e-5  # 2 and -2 do not matter
+  counts = np.array([(a, 40 - a - b, b) for a in range(41) for b in range(41 - a)])
+  counts = counts[counts.max(1) < 40]
+  samples = np.array([np.repeat([-1.0, 0.0, 1.0], count) for count in counts])
+  heavy = scipy.stats.kurtosis(samples, axis=1) >= 2 - 1e-9
+  exact = scipy.stats.multinomial.pmf(counts[heavy], 40, chances).sum()
+  exact += scipy.stats.multinomial.pmf([0, 40, 0], 40, chances)  # equal draws count as heavy
+  found = single.heavier_tails(values, 1, np.random.default_rng(30))
+  assert found.excess_kurtosis == pytest.approx(2)  # 1 / 0.2 - 3
+  assert within(found.p_value, exact, 4999) and exact == pytest.approx(0.767, abs=0.001)
 
 
 def test_heavy_tails_and_an_outlier_are_seen():
@@ -384,6 +426,29 @@ def test_networks_that_differ_by_chance_alone_seldom_show_a_spread():
   difficulty = rng.uniform(0, 0.5, 80)
   low, _ = distribution_wise_limits(rng, lambda: difficulty, 1500).T
   assert np.mean(low > 0) < 0.035
+
+
+@pytest.mark.parametrize(
+  "function",
+  [
+    single.mean_interval,
+    lambda x, level: single.quantile_interval(x, 0.4, level),
+    single.interquartile_mean,
+    single.sd_interval,
+    *(
+      lambda x, level, f=f, k=k: f(x, k, level)  # from subsets, and by the normal model
+      for f in (single.expected_best, single.expected_range)
+      for k in (3, 30)
+    ),
+    lambda x, level: single.distribution_wise_interval(x[:, None] > [-1, 0, 0.1, 1], level),
+  ],
+)
+def test_a_higher_level_gives_a_wider_interval(function):
+  values = np.random.default_rng(31).normal(size=90)
+  levels = (0.5, 0.9, 0.95, 0.99)
+  found = [function(values, level) for level in levels]
+  assert tuple(one.level for one in found) == levels
+  assert all(x.low > y.low and x.high < y.high for x, y in itertools.pairwise(found))
 
 
 def test_levels_must_be_shares():

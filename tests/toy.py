@@ -30,6 +30,7 @@ def make(
   pause: float = 0.0,
   marker: str = "",
   fed: bool = False,
+  explode_first: int = 0,
 ) -> Trainer:
   """A regression with a fresh permutation an epoch and noise each step.
 
@@ -39,6 +40,7 @@ def make(
     pause: seconds `load` waits.
     marker: a file in which `load` leaves its process number.
     fed: whether the batches come from the host.
+    explode_first: this many runs in a hundred become infinite at step 0.
   """
   x = np.linspace(-1, 1, EXAMPLES * 2, dtype=np.float32).reshape(EXAMPLES, 2)
 
@@ -77,6 +79,7 @@ def make(
       gradient = jax.grad(loss)(state.params)
       params = jax.tree.map(lambda p, g: p - rate * g, state.params, gradient)
       explodes = (number == 7) & (state.noise < explode_below / 100)
+      explodes |= (number == 0) & (state.noise < explode_first / 100)
       params["out"] = jnp.where(explodes, jnp.inf, params["out"])
       finite = jnp.isfinite(params["out"]).all()
       return State(params, state.noise), jnp.where((bad < 0) & ~finite, number, bad)

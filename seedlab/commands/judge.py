@@ -10,7 +10,6 @@ comparable; 14 dropped (with --ledger); of several candidates that of the best, 
 """
 
 import json
-import math
 import sys
 from typing import Any
 
@@ -79,7 +78,8 @@ def main(argv: list[str]) -> int:
     names=_NAMES.value,
     **columns,
   )
-  print(json.dumps(_values(found), indent=1, allow_nan=False) if _JSON.value else _text(found))
+  values = referee.as_json(found)
+  print(json.dumps(values, indent=1, allow_nan=False) if _JSON.value else _text(found))
   return found.status
 
 
@@ -95,28 +95,3 @@ def _text(found: Any) -> str:
       f" {found.ledger['head']}"
     )
   return "\n".join(line for line in lines if line)
-
-
-def _values(found: Any) -> dict[str, Any]:
-  return {
-    "metric": found.metric,
-    "baseline": found.baseline,
-    "status": found.status,
-    "judgements": [
-      {
-        "name": one.name,
-        "outcome": one.outcome,
-        "sentence": one.sentence,
-        "advice": one.advice,
-        "numbers": {name: _number(value) for name, value in one.numbers.items()},
-      }
-      for one in found.judgements
-    ],
-    "beforehand": found.beforehand,
-    "ledger": found.ledger,
-  }
-
-
-def _number(value: Any) -> Any:
-  """null for what JSON has no number for."""
-  return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,7 @@
 
 DIR is a store, a directory of stores (a grid), or a table of results: a file (CSV, TSV, JSON, JSON
 lines, Parquet, a log) or a folder of runs; what a table was taken for is said on stderr. The page
-is DIR/report.html, or FILE.html beside FILE.csv.
+is DIR/report.html, or FILE.report.html beside FILE.csv.
 """
 
 import os
@@ -127,7 +127,7 @@ def _table(place: pathlib.Path) -> None:
     return  # one variant on several tasks: no page compares them
   else:
     page = report.comparison_page(comparisons.compare(table, better=_BETTER.value), place.name)
-  _write(page, place / "report.html" if place.is_dir() else place.with_suffix(".html"))
+  _write(page, place / "report.html" if place.is_dir() else place.with_suffix(".report.html"))
 
 
 def _write(page: str, path: pathlib.Path, quiet: bool = False) -> None:

@@ -2,12 +2,11 @@
 
 import math
 
-import scipy.stats
-
 from seedlab.comparisons import Pair
 from seedlab.findings import Findings, counted
 from seedlab.judging import Evidence
-from seedlab.stats import resolution
+from seedlab.report import words
+from seedlab.stats import comparison, resolution
 from seedlab.stats.comparison import Spread, TwoSweeps
 
 
@@ -33,8 +32,8 @@ def notes(pair: Pair) -> list[str]:
     notes.append("Diverged runs count as chance level in one sweep and as lost in the other.")
   for sweep in (variant, baseline):
     notes += _collapsed(sweep, pair.rules.step)
-  if pair.rules.spread and math.isfinite(pair.rules.spread.df):
-    notes += _other_spread(baseline, variant, pair.rules.spread)
+  if pair.rules.spread:
+    notes += _other_spread(pair, pair.rules.spread)
   if latest.kind == "looked" and not pair.two.paired:
     notes.append(
       "Whoever looks again and again at skewed values of few new runs beside many of a baseline"
@@ -72,28 +71,21 @@ def _collapsed(sweep: Findings, step: float) -> list[str]:
   low, high = 100 * seen.rate.low, 100 * seen.rate.high
   return [
     f"{counted(count, 'run')} of {sweep.name} lie{'s' * (count == 1)} far from all its others"
-    f" ({100 * seen.rate.estimate:.2g} % collapsed, 95 % interval {low:.2g} to {high:.2g} %). Its"
-    " mean is decided by how often that happens, and so rarely seen cannot be estimated well: look"
-    " at medians, P(better) and that rate too."
+    f" ({100 * seen.rate.estimate:.2g} %, 95 % interval {low:.2g} to {high:.2g} %). Its mean is"
+    " decided by how often that happens, which so few runs cannot tell well: look at medians,"
+    " P(better) and that rate too."
   ]
 
 
-def _other_spread(baseline: Findings, variant: Findings, spread: Spread) -> list[str]:
-  """Where the runs' own spread contradicts the floor (F test at 1 %)."""
-  own = [sweep.columns[0].values for sweep in (variant, baseline)]
-  df = sum(len(x) - 1 for x in own)
-  variance = sum(float(((x - x.mean()) ** 2).sum()) for x in own) / max(df, 1)
-  if df < 2 or not variance > 0:
-    return []
-  ratio = variance / spread.sd**2
-  p = 2 * min(
-    scipy.stats.f.sf(ratio, df, spread.df), scipy.stats.f.cdf(ratio, df, spread.df)
-  )  # fmt: skip
+def _other_spread(pair: Pair, spread: Spread) -> list[str]:
+  """Where the runs' own spread contradicts the one that is stated or learnt."""
+  ratio, p = comparison.spread_misfit(pair.two, spread)
   if p > 0.01:
     return []
+  source = "the stated one" if math.isinf(spread.df) else "the floor's"
   return [
-    f"The runs' own sd is {math.sqrt(ratio):.2g} times the floor's, which chance does not explain"
-    f" (F test, p = {p:.2g}): the floor is not that of these runs; judge without it."
+    f"The runs' own sd is {ratio:.2g} times {source}, which chance does not explain (F test,"
+    f" {words.p_text(p)}): that spread is not theirs; judge without it."
   ]
 
 

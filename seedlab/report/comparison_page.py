@@ -11,24 +11,23 @@ def comparison_page(found: Comparison, title: str | None = None) -> str:
   """The page about a comparison."""
   of = found.sweeps[0]
   label = label_of(of)
-  drawn = {
-    "densities": (
+  drawn = {}
+  if not found.aggregate:  # tasks have no axis in common
+    drawn["densities"] = (
       charts.densities(found.sweeps, label),
       f"Density of {label} over the runs of each sweep: "
       + "; ".join(range_words(sweep) for sweep in found.sweeps)
       + ".",
       "How the runs of each sweep are spread.",
     )
-  }
   for number, pair in enumerate(found.pairs):
     if pair.two.paired and len(pair.two.a_R) > 1:
+      name = f"{pair.variant.name} - {pair.baseline.name}{f' on {pair.task}' * bool(pair.task)}"
       shared = judging.paired_runs(pair.baseline, pair.variant)
       drawn[f"pairs{number}"] = (
-        charts.differences(
-          pair.two, shared, f"{pair.variant.name} - {pair.baseline.name}{of.unit}"
-        ),
+        charts.differences(pair.two, shared, f"{name}{of.unit}"),
         f"Differences of {len(shared):,} pairs of runs with the same seed, ascending.",
-        f"{pair.variant.name} - {pair.baseline.name}, seed by seed.",
+        f"{name}: the differences of runs with the same seed, in ascending order.",
       )
   if found.aggregate:
     profiles = aggregate.profiles(found.aggregate)
@@ -65,7 +64,7 @@ def comparison_page(found: Comparison, title: str | None = None) -> str:
       else "<p>Nothing that was recorded.</p>",
     ),
   ]
-  names = " and ".join(sweep.name for sweep in found.sweeps)
+  names = " and ".join(dict.fromkeys(sweep.name for sweep in found.sweeps))
   return page(
     title or names, verdicts[0][0], [sentences[0] for sentences in verdicts[1:]], body, drawn, {}
   )

@@ -2,6 +2,7 @@
 
 import math
 
+from seedlab import judging
 from seedlab.comparisons import LEVEL, Pair
 from seedlab.findings import Findings, counted
 from seedlab.report import words
@@ -82,27 +83,21 @@ def _by_ranks(pair: Pair) -> list[str]:
   else:
     first = (
       f"{name} is {pair.settled} than {base}{on}: a new run of it is better than one of {base} with"
-      f" probability {share.estimate:.2f} (p = {pair.p_value:.2g}{holds})."
+      f" probability {share.estimate:.2f} ({words.p_text(pair.p_value)}{holds})."
     )
   return [first, _who_is_left(pair), *([_assumptions(pair)] if math.isfinite(share.low) else [])]
 
 
 def _missing(pair: Pair) -> int:
-  return sum(_planned(sweep) - sweep.completed for sweep in (pair.variant, pair.baseline))
-
-
-def _planned(sweep: Findings) -> int:
-  """Runs that there should be, those of a plan that are not even in the table included."""
-  return max(sweep.planned, sweep.planned_n or 0)
+  return pair.variant.missing + pair.baseline.missing
 
 
 def _who_is_left(pair: Pair) -> str:
   """How many of the runs that there should be have a number, and what their means are worth."""
   of_each = []
   for sweep in (pair.variant, pair.baseline):
-    planned = _planned(sweep)
+    planned, missing = sweep.planned, sweep.missing
     lost = 0 if sweep.chance is not None else sweep.diverged
-    missing = planned - sweep.completed
     if not (lost or missing):
       continue
     reasons = [f"{lost:,} diverged" * bool(lost), f"{missing:,} missing" * bool(missing)]
@@ -111,8 +106,8 @@ def _who_is_left(pair: Pair) -> str:
                    f" a number ({left})")  # fmt: skip
   return (
     f"Only {', and '.join(of_each)}. So means are not judged: those of the runs that are left may"
-    " be better than those of all. A run that diverged counts as the worst, a missing one against"
-    " the verdict."
+    " be better than those of all. A run that diverged counts as the worst"
+    f"{', a missing one against the verdict' * bool(_missing(pair))}."
   )
 
 
@@ -138,8 +133,16 @@ def _unjudged(pair: Pair) -> list[str]:
 def _no_interval(pair: Pair) -> str:
   two = pair.verdict.evidence.two
   n = min(len(two.a_R), len(two.b_S))
+  spread = pair.rules.spread
+  if spread and judging.too_small(two, spread):
+    source = "stated" if math.isinf(spread.df) else "learnt"
+    ratio, _ = comparison.spread_misfit(two, spread)
+    return (
+      f"the runs spread {ratio:.2g} times as much as was {source}, so nothing that rests on that"
+      " spread is said; judge without it."
+    )
   if n == 1:
-    remedy = "; give --sigma or --floor if its spread is known" * (pair.rules.spread is None)
+    remedy = "; give --sigma or --floor if its spread is known" * (spread is None)
     return f"one run has no spread to judge a difference by{remedy}."
   if two.paired and (two.a_R == two.b_S).all():
     return (
@@ -160,13 +163,13 @@ def _no_interval(pair: Pair) -> str:
 
 
 def _assumptions(pair: Pair) -> str:
-  two = pair.verdict.evidence.two
+  evidence, two = pair.verdict.evidence, pair.verdict.evidence.two
   if pair.judged_by == "crossed":
     runs = f"{counted(len(two.a_R), 'pair')} of runs"
-  elif two.paired and (pair.rules.spread is None or pair.by_ranks):
-    runs = f"{counted(len(two.a_R), 'pair')} with the same seed"
+  elif evidence.paired and (pair.rules.spread is None or pair.by_ranks):
+    runs = f"{counted(evidence.runs[0], 'pair')} with the same seed"
   else:
-    runs = f"{len(two.a_R):,} and {len(two.b_S):,} independent runs"
+    runs = f"{evidence.runs[0]:,} and {evidence.runs[1]:,} independent runs"
   where = "on this test set" if pair.baseline.examples else "under the same evaluation"
   said = ["It speaks of new seeds " + where, f"from {runs}", _when(pair)]
   spread = pair.rules.spread
@@ -185,20 +188,21 @@ def _assumptions(pair: Pair) -> str:
 def _when(pair: Pair) -> str:
   """What was fixed beforehand."""
   evidence = pair.verdict.evidence
-  two = evidence.two
-  sizes = (len(two.a_R),) if two.paired else (len(two.a_R), len(two.b_S))
-  *others, last = dict.fromkeys(sizes)
+  *others, last = dict.fromkeys(evidence.runs[:1] if evidence.paired else evidence.runs)
   numbers = " and ".join([*(f"{n:,}" for n in others), counted(last, "seed")])
   if evidence.kind == "crossed":
     return "by the jackknife over the levels of the crossed design"
   if evidence.kind == "looked":
     return "valid, for values without rare collapses, however often seeds were added and looked at"
   if evidence.kind == "fixed":
-    return f"with the {numbers} fixed beforehand"
-  budget = f"{100 * (1 - LEVEL) * evidence.weight:.2g} of the {100 * (1 - LEVEL):.2g} % error"
+    return f"with the {numbers} fixed beforehand, as is assumed (--looked if they were not)"
+  error = 100 * (1 - LEVEL)
+  own = f"{error * evidence.weight:.2g} %"
+  budget = f"at an error rate of {own}, so that all looks together err in {error:.2g} %"
+  stands = "; its verdict stands, whatever later looks say" * (evidence is not pair.looks[-1])
   if evidence is pair.looks[0]:
-    return f"looked at as planned, with {numbers} ({budget} that all looks share)"
-  return f"looked at again with {numbers}, after a doubling ({budget} that all looks share)"
+    return f"looked at as planned, with {numbers} ({budget}){stands}"
+  return f"looked at again with {numbers}, after a doubling ({budget}){stands}"
 
 
 def outlook(pair: Pair) -> list[str]:
@@ -209,7 +213,7 @@ def outlook(pair: Pair) -> list[str]:
     return ["Train the missing runs: more seeds do not replace them."] * bool(_missing(pair))
   found = pair.forecast
   if found is None:
-    if math.isnan(pair.fixed.low):  # no spread: said already
+    if not math.isfinite(pair.judged.low):  # why there is no interval was said
       return []
     return ["From these runs it cannot be told what more seeds would say."]
   unit = "pairs" if not pair.grows else f"runs of {pair.grows}"
@@ -224,7 +228,10 @@ def outlook(pair: Pair) -> list[str]:
     )
     said.append(f"The next look is at {found.next_runs:,} {unit} and {settles}.")
     if not found.enough and found.probability[2] < _HOPELESS:
-      said.append("More seeds are hardly worth their cost: if there is a difference, it is small.")
+      said.append(
+        "Doubling the number is not likely to settle it: if a difference within that interval"
+        " matters, plan a new comparison with more seeds."
+      )
   if found.enough:
     middle, low, high = (f"{runs:,}" for runs in found.enough)
     range_text = f" ({low} to {high})" * (low != high)
@@ -234,8 +241,8 @@ def outlook(pair: Pair) -> list[str]:
   if pair.judged_by == "fixed" and said:
     n = len(pair.looks[-1].two.a_R)
     said.append(
-      "A finished table has used up its error rate: whoever adds seeds judges with"
-      f" --planned_n={n}, for which these chances are."
+      f"Whoever adds seeds judges all of them with --planned_n={n}, for which these chances are:"
+      " then this look counts as the first of several."
     )
   return said
 

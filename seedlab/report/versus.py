@@ -27,7 +27,7 @@ from seedlab.stats import beside, comparison, planning, resolution
 from seedlab.stats.single import Interval
 
 SCHEMA = 1  # of comparison.schema.json; another number where a field changes or goes
-_FEW = 5  # pairs below which a bootstrap of wins says nothing
+_FEW = 10  # pairs below which a bootstrap of wins says nothing
 
 
 def text(found: Comparison, details: bool = False) -> str:
@@ -72,7 +72,8 @@ def _sweep_rows(found: Comparison) -> list[tuple[str, ...]]:
     apart = [f"{sweep.diverged:,} diverged" * bool(sweep.diverged),
              f"{sweep.missing:,} missing" * bool(sweep.missing)]  # fmt: skip
     apart = ", ".join(reason for reason in apart if reason)
-    rows.append((sweep.name, f"{s.n:,}{f' ({apart})' * bool(apart)}", *show, _varied(sweep)))
+    named = f"{sweep.name} on {sweep.task}" if sweep.task else sweep.name
+    rows.append((named, f"{s.n:,}{f' ({apart})' * bool(apart)}", *show, _varied(sweep)))
   unknown = [at for at, blank in ((7, "?"), (4, "-")) if all(row[at] == blank for row in rows[1:])]
   for at in unknown:
     rows = [row[:at] + row[at + 1 :] for row in rows]
@@ -99,7 +100,8 @@ def facts(pair: Pair) -> list[tuple[str, str]]:
   if not pair.by_ranks:
     name = {"fixed": "as fixed beforehand", "route": "at this look", "looked": "looked at often"}
     label = f"difference, {pair.judged.method} {name[pair.judged_by]} {level_text(pair.judged)}"
-    listed.append((label, _cell(pair, pair.judged) + _p(pair.p_value) + mark))
+    if math.isfinite(pair.judged.low):
+      listed.append((label, _cell(pair, pair.judged) + _p(pair.p_value) + mark))
   left = ", of the runs that are left" * pair.by_ranks
   fixed = (f"difference, {pair.fixed.method} at fixed n {level_text(pair.fixed)}{left}",
            _cell(pair, pair.fixed) + _p(getattr(pair.fixed, "p_value", math.nan)))  # fmt: skip
@@ -112,10 +114,10 @@ def facts(pair: Pair) -> list[tuple[str, str]]:
   listed += _collapsed(pair)
   detectable = _detectable(pair)
   if detectable:
-    listed.append(("found 4 times in 5 by this test", detectable))
+    listed.append(("found 4 times in 5 with this many", detectable))
   if pair.rules.margin and not pair.by_ranks:
     name = f"equal within {pair.rules.margin:g} (two one-sided tests)"
-    listed.append((name, f"p = {pair.p_equal:.2g}"))
+    listed.append((name, words.p_text(pair.p_equal)))
   if pair.without_diverged:
     listed.append(("difference without diverged runs", _cell(pair, pair.without_diverged)))
   if not math.isnan(pair.diverged_p):
@@ -135,11 +137,11 @@ def _collapsed(pair: Pair) -> list[tuple[str, str]]:
     limits_text = f"up to {100 * rate.high:.2g} %" if not rate.low else (
       f"{100 * rate.low:.2g} to {100 * rate.high:.2g} %")  # fmt: skip
     seen.append(f"{found.collapsed_R.sum():,} of {n:,} of {sweep.name} ({limits_text})")
-  return [("collapsed runs", ", ".join(seen))]
+  return [("runs far from all others", ", ".join(seen))]
 
 
 def _p(p_value: float) -> str:
-  return "" if math.isnan(p_value) else f", p = {p_value:.2g}"
+  return "" if math.isnan(p_value) else f", {words.p_text(p_value)}"
 
 
 def _wins(pair: Pair, mark: str) -> list[tuple[str, str]]:
@@ -171,6 +173,8 @@ def _detectable(pair: Pair) -> str:
   if latest.kind not in ("fixed", "route") or latest.by_ranks:
     return ""
   found = comparison.mean_difference(latest.two, pair.rules.step, pair.rules.spread)
+  if not math.isfinite(latest.interval(pair.level).low):
+    return ""
   if math.isnan(found.error) or found.df < 2 or found.parts:
     return ""
   alpha = (1 - pair.level) * latest.weight
@@ -263,9 +267,6 @@ def for_paper(found: Comparison) -> tuple[list[str], list[tuple[str, ...]]]:
   table = [(*head, "difference (interval)")]
   for sweep, row in zip(found.sweeps, rows, strict=True):
     table.append((*row, deltas.get((sweep.name, sweep.task), "-")))
-  if any(sweep.task for sweep in found.sweeps):
-    tasks = ["task", *(sweep.task for sweep in found.sweeps)]
-    table = [(task, *row) for task, row in zip(tasks, table, strict=True)]
   return [_sentence(pair) for pair in found.pairs], table
 
 

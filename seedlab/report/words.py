@@ -18,6 +18,7 @@ from seedlab.stats.single import Interval
 WORDS = {True: ("worst", "best"), False: ("lowest", "highest")}
 _SUBSETS = (100, 10, 5)  # k of "k new seeds": the largest of which there are five times as many
 _LOOKS = 100  # at most, of a betting sequence
+_TAILS = 20  # runs below which nothing is said of tails
 _DRAWS = 20_000_000  # normal values drawn to judge the tails
 _FEWEST = 30  # runs: of fewer, an interval that happens to be narrow enough to tell is often wrong
 _VACUOUS = 0.5  # width from which the interval of a share says nothing
@@ -393,6 +394,8 @@ def on_request(found: Findings) -> list[tuple[str, str]]:
 
 
 def _tails(found: Findings, values_R: np.ndarray) -> str:
+  if len(values_R) < _TAILS:
+    return f"cannot be told from fewer than {_TAILS} runs"
   draws = min(max(_DRAWS // len(values_R), 199), 4999)
   tails = single.heavier_tails(values_R, found.grid, np.random.default_rng(0), draws)
   if math.isnan(tails.p_value):
@@ -601,3 +604,8 @@ def _repeats(found: Findings) -> list[tuple[str, str]]:
       interval(found, between, within.estimate),
     ),
   ]
+
+
+def p_text(p_value: float) -> str:
+  """`p = 0.021`; never 0."""
+  return "p < 1e-15" if p_value < 1e-15 else f"p = {p_value:.2g}"

@@ -206,6 +206,21 @@ def _with_spread(two, estimate, scale, step, spread: Spread) -> MeanDifference:
   return MeanDifference(estimate, error or math.nan, df, method)
 
 
+def spread_misfit(two: TwoSweeps, spread: Spread) -> tuple[float, float]:
+  """The sd that the runs show themselves over that of `spread`, and the p of its F test.
+
+  Two-sided, pooled over both sweeps, for normal values; (nan, 1) where they show none.
+  """
+  df = len(two.a_R) + len(two.b_S) - 2
+  squares = sum(float(((x - x.mean()) ** 2).sum()) for x in (two.a_R, two.b_S))
+  if df < 1 or not squares > 0:
+    return math.nan, 1.0
+  ratio = squares / df / spread.sd**2
+  known = math.isinf(spread.df)
+  law = scipy.stats.chi2(df, scale=1 / df) if known else scipy.stats.f(df, spread.df)
+  return math.sqrt(ratio), 2 * min(float(law.sf(ratio)), float(law.cdf(ratio)))
+
+
 def difference(
   two: TwoSweeps, level: float = 0.95, step: float = 0.0, spread: Spread | None = None
 ) -> Contrast:
@@ -295,17 +310,20 @@ def probability_better(two: TwoSweeps, level: float = 0.95) -> Contrast:
   wins in ten: 0.69 to 1.
 
   Otherwise Brunner & Munzel (2000): the share of the R S cross pairs that A wins, with
-  their variance from ranks and t limits, cut at 0 and 1. If nothing overlaps (or all
-  values are equal) that variance is 0; then the limits of min(R, S) disjoint pairs
+  their variance from ranks and t limits, cut at 0 and 1. Where hardly anything overlaps (or all
+  values are equal) that variance is 0 or far too small: so if the share is less than one of
+  min(R, S) disjoint pairs away from 0 or 1, and these are fewer than 10, the limits of such pairs
   with the same share stand in. One run against one gives 0.025 to 1 at best.
   """
   if two.paired:
     wins = _wins(two.a_R, two.b_S)
     return _binomial(wins.sum(), len(wins), level, "exact binomial, ties half")
   share, error, df = _brunner_munzel(two.a_R, two.b_S)
-  if not error > 0:
-    pairs = min(len(two.a_R), len(two.b_S))
-    return _binomial(share * pairs, pairs, level, "exact binomial on disjoint pairs")
+  pairs = min(len(two.a_R), len(two.b_S))
+  exact = _binomial(share * pairs, pairs, level, "exact binomial on disjoint pairs")
+  apart = pairs < 10 and min(share, 1 - share) * pairs < 1
+  if not error > 0 or apart:
+    return exact
   half = scipy.stats.t.ppf(upper_tail(level), df) * error
   p = 2 * scipy.stats.t.sf(abs(share - 0.5) / error, df)
   low, high = max(share - half, 0), min(share + half, 1)
