@@ -3,6 +3,8 @@
 import contextlib
 import difflib
 import operator
+import os
+import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -31,6 +33,17 @@ def closest(word: str, choices: Iterable[str]) -> str:
   """`; did you mean X?` for the choice nearest to `word`, or nothing."""
   near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
   return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def not_there(path: str | os.PathLike) -> str:
+  """That a path does not exist, with the nearest name beside it or the folder that lacks too."""
+  path = pathlib.Path(path)
+  folder = path.parent
+  if not folder.is_dir():
+    return f"{str(path)!r}: no such file or directory; nor is there a folder {str(folder)!r}"
+  with contextlib.suppress(OSError):
+    return f"{str(path)!r}: no such file or directory{closest(path.name, os.listdir(folder))}"
+  return f"{str(path)!r}: no such file or directory"
 
 
 def whole(field: str, value: Any) -> int:

@@ -28,7 +28,7 @@ from seedlab.meanings import chance_level
 from seedlab.stats import pairs, resolution, single
 from seedlab.stats.repeats import components
 from seedlab.stats.single import Interval
-from seedlab.tables import Table
+from seedlab.tables import Table, gaps
 
 _SIGNS = {"higher": 1, "lower": -1, None: 0}
 _BLOCK = 2**23  # predicted labels held at once
@@ -226,12 +226,18 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
 
 
 def opened(
-  sources: Sequence[str], metric: str | None, say: Callable[[str], None], **roles: str | None
+  sources: Sequence[str],
+  metric: str | None,
+  say: Callable[[str], None],
+  *,
+  session: bool = False,
+  **roles: str | None,
 ) -> list[str | Table]:
   """Paths with those of tables read, each with what it was taken for handed to `say`.
 
   Args:
     metric: by default that of the first source, so that all are read by one.
+    session: of proposals, which are tried with fewer seeds than their baseline has.
     roles: variant, seed, task and at, as `tables.read` takes them.
   """
   found: list[str | Table] = []
@@ -245,7 +251,24 @@ def opened(
     metric = metric or table.metric
     say("\n".join(table.said))
     found.append(table)
+  if not session:
+    notes = _unlike_seeds([one for one in found if isinstance(one, Table) and one.seeded])
+    if notes:
+      say("\n".join(f"Note: {note}." for note in notes))
   return found
+
+
+def _unlike_seeds(read: list[Table]) -> list[str]:
+  """Notes on variants without rows for seeds that those of another table have."""
+  frames, taken = [], set[str]()
+  for number, table in enumerate(read, 1):
+    names = {name: name or table.name for name in table.frame["variant"].unique()}
+    names = {key: f"{name} ({number})" if name in taken else name for key, name in names.items()}
+    taken |= set(names.values())
+    frames.append(table.frame.assign(variant=table.frame["variant"].map(names)))
+  known = {warning for table in read for warning in table.warnings}
+  found = gaps.lacking(pd.concat(frames)) if len(frames) > 1 else []
+  return [note for note in found if note not in known]
 
 
 def examine_table(table: Table) -> list[Findings]:

@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 
 from seedlab import checkpoints, migration
 from seedlab.config import STREAMS
-from seedlab.errors import UserError, counted
+from seedlab.errors import UserError, counted, not_there
 
 STORE_VERSION = 1
 LAYOUT = migration.LAYOUT  # of manifests; those without a number are of layout 1
@@ -192,9 +192,16 @@ def manifest(directory: str | os.PathLike) -> dict[str, Any]:
   Raises UserError for what is no (readable) store of ours.
   """
   path = pathlib.Path(directory)
-  if not path.is_dir():
+  if not path.exists():
     raise UserError(
-      f"{str(path)!r} is not a directory; train a sweep there first (seedlab sweep)"
+      f"{not_there(path)}; a store is made by seedlab sweep, and a table of results is a file or a"
+      " folder of runs"
+    )
+  if not path.is_dir():
+    raise UserError(f"{str(path)!r} is a file and no store; name what was given to --out")
+  if not any(path.iterdir()):
+    raise UserError(
+      f"{str(path)!r} is empty: it holds no seedlab store, no table of results and no log of a run"
     )
   try:
     metadata = json.loads((path / ".zmetadata").read_text())["metadata"]
@@ -203,7 +210,8 @@ def manifest(directory: str | os.PathLike) -> dict[str, Any]:
     found = [*path.glob("*/.zmetadata"), *path.glob("*/*/.zmetadata")]  # a grid, a study
     cells = sorted(str(cell.parent) for cell in found)
     listed = ", ".join(cells[:4]) + f" and {len(cells) - 4} more" * (len(cells) > 4)
-    inside = f", but there are: {listed}" if cells else "; name what was given to --out"
+    other = "; name what was given to --out, a table of results or a folder of runs"
+    inside = f", but there are: {listed}" if cells else other
     raise UserError(f"{str(path)!r} holds no seedlab store (no .zmetadata){inside}") from None
   except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
     raise UserError(

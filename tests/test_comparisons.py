@@ -574,7 +574,7 @@ def test_directories_and_tables_may_be_mixed(places):
   assert ("model.name", ["relu", "smelu", None]) in found.differences
   first = compare([places[2], records.open(places[0])])
   assert [sweep.name for sweep in first.sweeps] == ["mine", "B"]
-  with pytest.raises(UserError, match="gone' is not a directory"):
+  with pytest.raises(UserError, match="gone': no such file or directory"):
     compare([places[0], places[0].parent / "gone"])
 
 

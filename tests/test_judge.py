@@ -103,7 +103,7 @@ def test_wrong_input_is_no_outcome(tmp_path, base):
     (lambda: referee.judge(base, good, sigma=1.0, floor=base), "sigma"),
     (lambda: referee.judge(base, good, floor="own"), "floor='own' is for a ledger"),
     (lambda: referee.judge(base, good, sigma=-1.0), "must be a positive number"),
-    (lambda: referee.judge(base, tmp_path / "none.csv"), "cannot be read"),
+    (lambda: referee.judge(base, tmp_path / "none.csv"), "none.csv.: no such file"),
     (lambda: referee.judge(base, good, names=["a"]), "are 1 for 2 sources"),
   ]:
     with pytest.raises(UserError, match=message):

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seedlab import comparisons, findings, tables
+from seedlab import comparisons, findings, report, tables
 from seedlab.errors import UserError
 from seedlab.report import words
 from seedlab.stats import repeats
+from seedlab.tables import formats
 
 
 def write(path: pathlib.Path, text: str) -> pathlib.Path:
@@ -140,11 +141,66 @@ def test_three_lines_say_what_was_read(file):
     "t.csv: CSV, 4 rows",
     "variant: method; seed: config.seed; metric: val/acc; task: dataset; step: none; ignored as"
     " bookkeeping: _runtime; not used: lr",
-    "2 variants, 2 seeds, 1 task, 4 runs, 1 missing, 1 diverged, no repeats",
+    "2 variants, 2 seeds, 1 task, 4 runs of which 1 without a value and 1 diverged, no repeats",
   )
 
 
 # Cells.
+
+
+ABSENT = (
+  "new has no rows for seeds 0, 3, 5 and 9 that base has: if those runs failed or diverged, add"
+  " them with an empty cell or the word diverged, since a table without them flatters new; as"
+  " long as the seeds are not the same, runs are no pairs"
+)
+
+
+def rows_of(variant: str, seeds) -> str:
+  return "".join(f"{variant},{seed},0.{50 + seed}\n" for seed in seeds)
+
+
+def test_rows_that_one_variant_lacks_are_said(file):
+  head, kept = "variant,seed,acc\n", (1, 2, 4, 6, 7, 8)
+  table = tables.read(file(head + rows_of("base", range(10)) + rows_of("new", kept)))
+  assert table.warnings == (ABSENT,)
+  assert "16 runs of which 0 without a value" in table.described[2]
+  empty = "".join(f"new,{seed},\n" for seed in (0, 3, 5, 9))  # those runs written down
+  whole = head + rows_of("base", range(10)) + rows_of("new", kept) + empty
+  assert tables.read(file(whole)).warnings == ()
+  # Many are counted, one is a seed, both sides are named, and of several variants all that have it.
+  many = tables.read(file(head + rows_of("a", range(9)) + rows_of("b", (7, 8, 9))))
+  assert "b has no rows for seeds 0, 1, 2, 3 and 3 more that a has" in many.warnings[1]
+  assert "a has no rows for seed 9 that b has" in many.warnings[0]
+  three = head + rows_of("a", range(4)) + rows_of("b", range(4)) + rows_of("c", range(3))
+  assert "c has no rows for seed 3 that a and b have" in "".join(tables.read(file(three)).warnings)
+  # Not where the seeds are others, nor where there are none.
+  for text in (
+    head + rows_of("a", range(4)) + rows_of("b", range(3, 9)),
+    (head + rows_of("a", range(4)) + rows_of("b", range(3))).replace("seed", "note"),
+    "dataset," + head + "x," + rows_of("a", range(2)).replace("\n", "\nx,", 1) + "y,b,5,.5\n",
+  ):
+    assert tables.read(file(text), metric="acc").warnings == ()
+  on = "dataset,variant,seed,acc\nx,a,0,.5\nx,a,1,.5\nx,b,0,.5\nx,b,1,.5\nx,b,2,.5\ny,a,2,.6\n"
+  assert "a on x has no rows for seed 2 that b has" in tables.read(file(on)).warnings[0]
+  crowd = "".join(rows_of(f"v{n}", range(2 + n)) for n in range(8))
+  notes = tables.read(file(head + crowd)).warnings
+  assert len(notes) == 5 and notes[4] == "3 more variants lack rows for seeds that others have"
+
+
+def test_rows_that_another_file_has_are_said(file):
+  base = file("seed,acc\n" + "".join(f"{s},.5{s}\n" for s in range(10)), "base.csv")
+  new = file("seed,acc\n" + "".join(f"{s},.6{s}\n" for s in (1, 2, 4, 6, 7, 8)), "new.csv")
+  for session in (False, True):  # of proposals with fewer seeds, which are no loss
+    lines = []
+    findings.opened([base, new], None, lines.append, session=session)
+    assert lines[2:] == [f"Note: {ABSENT}."] * (not session)
+  lines = []
+  findings.opened([base, base], None, lines.append)
+  assert len(lines) == 2
+  both = "variant,seed,acc\n" + rows_of("base", range(4)) + rows_of("new", range(3))
+  lines = []  # what was said of one table is not said again
+  findings.opened([file(both), file("seed,acc\n50,.5\n51,.6\n", "far.csv")], None, lines.append)
+  assert "".join(lines).count("has no rows") == 1
 
 
 def test_names_are_text(file):
@@ -219,9 +275,11 @@ def test_numbers_as_people_write_them(file, cells, between, expected):
 @pytest.mark.parametrize(
   ("cells", "message"),
   [
-    (["1,234", "1,235"], "acc='1,234' in line 2 is not a number; it may be a decimal sign"),
-    (["93.1%", "0.93"], "acc='0.93' in line 3 is not a number; others have a percent"),
-    (["0,93", "0.93"], "acc='0.93' in line 3 is not a number; others have .* comma"),
+    (["1,234", "1,235"], "acc='1,234' in line 2 may be two numbers, as its sign may be a decimal"),
+    (["93.1%", "0.93"], "acc='0.93' in line 3 has no percent sign, and others have one; write"),
+    (["0.93", "93.1%", "0.9"], "acc='93.1%' in line 3 has a percent sign, and others have none"),
+    (["nan", "high", "93.1%"], "acc='high' in line 3 is not a number; leave the cell empty"),
+    (["0,93", "0.93"], "acc='0.93' in line 3 has a decimal point, and others a decimal comma"),
     (["1", "high"], "acc='high' in line 3 is not a number; leave the cell empty"),
     (["1", "1_000"], "acc='1_000' in line 3"),
     (["1", "1e200"], r"acc=1e200 in line 3 is above 1e\+100: its square overflows"),
@@ -234,14 +292,36 @@ def test_numbers_that_may_mean_two_things_are_refused(file, cells, message):
 
 def test_a_point_in_a_file_of_decimal_commas_may_mean_thousands(file):
   path = file("seed;other;loss\n0;1,5;3.281\n1;1,6;3.279\n")
-  refused(path, "loss='3.281' in line 2 is not a number; it may be a decimal sign", metric="loss")
+  refused(path, "loss='3.281' in line 2 may be two numbers, as its sign may be", metric="loss")
   assert tables.read(path, metric="other").frame["value"].tolist() == [1.5, 1.6]
 
 
-def test_fractions_beside_percentages_are_said(file):
-  mixed = tables.read(file("seed,acc\n0,0.93\n1,93.1\n2,0.94\n"))
-  assert "acc holds 2 values up to 1 (such as 0.93) and 1 above (such as 93.1)" in mixed.warnings[0]
-  score = tables.read(file("seed,score\n0,0.93\n1,93.1\n"))
+def test_fractions_beside_percentages_are_refused_where_the_metric_is_a_share(file):
+  message = r"acc=0.902 in line 4 and 90.1 in line 2 look like a fraction beside a percentage"
+  for rows in (
+    "A,0,90.1\nA,1,90.3\nA,2,0.902\n",
+    "A,0,90.1\nA,1,90.3\nB,0,0.902\nB,1,0.9\n",
+    "A,0,90.1\nA,1,\nA,2,0.902\nA,3,0\n",
+  ):
+    refused(file("variant,seed,acc\n" + rows), message)
+  refused(file("seed,error_rate\n0,0.06\n1,6.1\n"), "error_rate=0.06 in line 2 and 6.1 in line 3")
+  log = "seed,step,acc\n0,1,0.9\n0,2,70.5\n1,1,0.8\n1,2,{}\n"  # percent from the first step on
+  assert tables.read(file(log.format(71))).warnings == ()
+  refused(file(log.format(0.71)), "acc=0.71 in line 5 and 70.5 in line 3")
+  # A collapsed run, in percent, is no fraction; where it could be one, percent signs say it.
+  for cells in ("0.1", "1.5"), ("90.1", "0.1"), ("70", "2"):
+    text = "".join(f"{n},{cell}\n" for n, cell in enumerate(cells))
+    assert len(tables.read(file("seed,acc\n" + text)).frame) == 2
+  refused(file("seed,acc\n0,70\n1,1\n"), "if all are percentages, write a percent sign behind each")
+  signs = tables.read(file("seed,acc\n0,70%\n1,1%\n"))
+  assert signs.frame["value"].tolist() == [0.7, 0.01]
+
+
+def test_fractions_beside_percentages_of_other_metrics_are_said(file):
+  score = tables.read(file("seed,score\n0,0.93\n1,93.1\n2,0.94\n"))
+  assert "score holds 2 values up to 1 (such as 0.93) and 1 above (such as 93.1)" in (
+    score.warnings[0]
+  )
   assert "bring them to one unit" in score.warnings[0]
   for text in ("seed,acc\n0,0.93\n1,0.94\n", "seed,loss\n0,.9\n1,93\n", "seed,score\n0,.9\n1,3\n"):
     assert tables.read(file(text)).warnings == ()
@@ -401,6 +481,59 @@ def test_a_column_for_each_seed(file):
   refused(file("method,seed0,seed1\nA,1,2\nB,3,high\n"), "value='high' in line 3")
 
 
+def test_a_column_for_each_seed_of_a_metric(file):
+  for head, seeded in (
+    ("acc_seed0,acc_seed1", True),
+    ("acc/seed_0,acc/seed_1", True),
+    ("acc run 0,acc run 1", False),
+  ):
+    table = tables.read(file(f"method,{head}\nA,1,2\nB,3,\n"))
+    assert values(table) == {("A", 0): 1, ("B", 0): 3, ("A", 1): 2, ("B", 1): "missing"}
+    assert (table.metric, table.seeded, table.warnings) == ("acc", seeded, ())
+  two = file("method,acc_seed0,acc_seed1,loss_seed0,loss_seed1\nA,1,2,3,4\n")
+  refused(two, "a column for each seed of acc, loss; name one with --metric=acc")
+  assert values(tables.read(two, metric="loss")) == {("A", 0): 3, ("A", 1): 4}
+  one = file("method,acc_seed9,loss_seed0,loss_seed1\nA,1,3,4\n")
+  assert tables.read(one).metric == "loss" and len(tables.read(one).frame) == 2
+  other = tables.read(file("method,x_seed0,x_seed1\nA,1,2\n"), metric="acc")
+  assert other.metric == "acc" and len(other.frame) == 2
+
+
+def test_a_column_for_each_task(file):
+  text = "method,seed,cifar10,svhn,mnist\nA,0,90,50,1\nA,1,91,,2\nB,0,92,52,3\nB,1,95,53,5\n"
+  refused(
+    file(text), "cifar10, svhn, mnist could each be the metric; name one .* or say --task=columns"
+  )
+  table = tables.read(file(text), task="columns", metric="score")
+  assert len(table.frame) == 12 and values(table)["cifar10", "A", 1] == 91
+  assert values(table)["svhn", "A", 1] == "missing" and table.metric == "score"
+  said = "variant: method; seed: seed; metric: score (their cells); task: a column each (cifar10,"
+  assert table.described[1].startswith(said)
+  assert [one.task for one in findings.examine_table(table)] == ["cifar10"] * 2 + ["svhn"] * 2 + [
+    "mnist"
+  ] * 2
+  sizes = file("kind,number,x,y\n8,0,50,60\n16,0,52,63\n8,1,51,60\n16,1,52,65\n")
+  named = tables.read(sizes, variant="kind", seed="number", task="columns")
+  assert len(named.frame) == 8 and values(named)["y", "16", 1] == 65
+  refused(file(text), "are one of both; name the other", task="columns", variant="columns")
+  refused(file("seed,note\n0,x\n"), "task=columns: no column of the table holds", task="columns")
+  with pytest.raises(UserError) as caught:
+    tables.read(file("variant,seed,train_loss,test_loss\na,0,1,2\nb,0,3,2\n"))
+  assert "columns if" not in str(caught.value)
+
+
+def test_what_columns_hold_may_be_named(file):
+  path = file("method,seed0,seed1,seed2\nA,1,2,3\nB,3,4,4.5\n")
+  table = tables.read(path)
+  assert table.warnings[0].startswith("what the columns hold is called value; --metric=acc")
+  assert tables.read(path, metric="acc").warnings == ()
+  text = report.comparison_text(comparisons.compare(table))
+  unsaid = "lower says it, or, if it has a column for each seed or variant, --metric=acc names"
+  assert unsaid in " ".join(text.split())
+  long = file("method,seed,score\nA,0,1\nA,1,2\nB,0,2\nB,1,5\n")
+  assert "lower says it." in " ".join(report.comparison_text(comparisons.compare([long])).split())
+
+
 def test_seeds_in_rows_are_not_looked_for_in_columns(file):
   path = file("seed,0010,10\n5,1,2\n6,3,4\n")
   expected = {("0010", 5): 1, ("0010", 6): 3, ("10", 5): 2, ("10", 6): 4}
@@ -490,7 +623,9 @@ def test_the_value_of_a_run_is_at_a_step_that_is_said(file):
   assert "3 runs of 4 end before step 300" in last.warnings[0]
   assert "--at=step:200" in last.warnings[0]
   best = tables.read(path, metric="acc", at="best:loss")
-  assert values(best) == {("A", 0): 0.7, ("A", 1): 0.8, ("A", 2): 0.4, ("A", 3): 0.4}
+  assert values(best) == {
+    **{("A", 0): 0.7, ("A", 1): 0.8, ("A", 2): "missing", ("A", 3): "diverged"}
+  }
   assert best.described[2].endswith("; where loss is best (lower) in each run")
   own = tables.read(path, metric="acc", at="best:acc")
   assert values(own)["A", 0] == 0.7 and "luckier" in own.warnings[0]
@@ -505,6 +640,29 @@ def test_the_value_of_a_run_is_at_a_step_that_is_said(file):
   lines = textwrap.dedent(LOG).strip().splitlines()
   turned = file("\n".join([lines[0], *lines[:0:-1]]), "turned.csv")
   assert values(tables.read(turned, metric="acc")) == dict(reversed(expected.items()))
+
+
+@pytest.mark.parametrize(
+  ("end", "expected"),
+  [
+    ("3,nan,nan", "missing"),
+    ("3,nan,", "missing"),  # what it is chosen by is no number in the end
+    ("3,,nan", "missing"),
+    ("3,inf,0.1", "diverged"),
+    ("3,0.6,diverged", "diverged"),
+    ("3,nan,diverged\nA,0,4,nan,nan", "diverged"),
+    ("3,,", 0.8),  # nothing was written
+  ],
+)
+def test_a_run_that_is_no_number_in_the_end_has_no_best_step(file, end, expected):
+  head = "variant,seed,step,loss,acc\nA,1,1,0.9,0.5\nA,1,3,0.8,0.6\nA,0,1,0.7,0.7\nA,0,2,0.5,0.8\n"
+  path = file(f"{head}A,0,{end}\n")
+  for at in ("best:loss", "best:acc"):
+    own = at == "best:acc" and not end.endswith(("nan", "diverged", "nan,nan"))
+    chosen = 0.8 if own else expected
+    assert values(tables.read(path, metric="acc", at=at)) == {("A", 1): 0.6, ("A", 0): chosen}, at
+  if end.endswith(("nan", "diverged")):
+    assert values(tables.read(path, metric="acc", at="last"))["A", 0] == expected
 
 
 def test_the_best_step_must_hold_the_metric_too(file):
@@ -543,6 +701,51 @@ def test_the_run_table_of_weights_and_biases(file):
     "2 runs did not finish (State: crashed, running): missing, since nobody knows why",
   )
   assert "variant: method; seed: seed; metric: val/acc; task: none;" in table.described[1]
+
+
+RUNS = """
+  Name,State,_step,_runtime,method,seed,acc
+  lively-forest-1,finished,1000,10,adam,0,0.90
+  brave-sun-2,finished,1200,12,adam,0,0.94
+  sunny-sea-3,finished,900,11,sgd,0,0.80
+  dark-lake-4,finished,900,11,sgd,1,0.81
+"""
+
+
+def test_rows_of_one_seed_in_a_table_of_runs_are_repeats_and_no_steps(file):
+  text = textwrap.dedent(RUNS).lstrip()
+  plain = [line.split(",") for line in text.splitlines()]
+
+  def without(*names: str) -> str:
+    kept = [n for n, name in enumerate(plain[0]) if name not in names]
+    return "".join(",".join(row[n] for n in kept) + "\n" for row in plain)
+
+  expected = {("adam", 0): pytest.approx(0.92), ("sgd", 0): 0.8, ("sgd", 1): 0.81}
+  variants = (
+    text,
+    without("Name"),
+    without("State"),
+    without("Name", "State").replace("_runtime", "_wandb.runtime"),
+    without("State").replace("Name", "run_id"),
+    text.replace("_step", "epoch"),
+    text.replace("_step", "update"),
+  )
+  for number, one in enumerate(variants):
+    table = tables.read(file(one))
+    assert values(table) == expected, number
+    assert "1 repeat of a seed, averaged" in table.described[2], number
+    assert "step: none" in table.described[1] and len(table.repeats) == 4
+  assert "_step" in tables.read(file(text)).described[1].split("bookkeeping:")[1]
+  called = text.replace("lively-forest-1", "adam").replace("brave-sun-2", "adam")
+  assert values(tables.read(file(called), variant="method")) == expected
+  # A code of the row is none of a run.
+  coded = "id,seed,step,acc\n" + "".join(f"a{n},{n // 2},{n % 2},.5{n}\n" for n in range(4))
+  assert values(tables.read(file(coded))) == {("", 0): 0.51, ("", 1): 0.53}
+  # Where nothing says that a row is a run, and few have several rows, it is asked.
+  asked = file(without("Name", "State"))
+  refused(asked, "variant='adam', seed=0 has 2 rows that differ in _step, and most have one")
+  assert values(tables.read(asked, at="last")) == {**expected, ("adam", 0): 0.94}
+  assert values(tables.read(file(without("Name", "State", "_step")))) == expected
 
 
 def test_the_chart_of_weights_and_biases(file):
@@ -849,13 +1052,33 @@ def test_what_is_no_table_is_named_with_line_and_column(tmp_path, name, content,
     tables.read(tmp_path / name)
 
 
-def test_a_file_that_is_not_there_and_a_metric_that_nobody_has(file, tmp_path):
-  assert tables.is_table(tmp_path / "gone.csv") and not tables.is_table(tmp_path / "gone")
-  refused(tmp_path / "gone.csv", r"gone.csv' cannot be read as CSV \(No such file")
+def test_a_metric_that_nobody_has_is_named(file):
   refused(
     file("variant,seed,m\nA,0,1\nB,0,nan\nB,1,\n"), "2 runs of B and no value: all are missing"
   )
   refused(file("variant,seed,m\nA,0,1\nB,0,inf\n"), "every completed run of B diverged")
+
+
+def test_what_is_not_there_is_named_with_the_nearest(file, tmp_path):
+  path = file(PLAIN, "results.csv")
+  assert tables.is_table(tmp_path / "result.csv") and not tables.is_table(tmp_path / "gone")
+  near = r"result.csv': no such file or directory; did you mean 'results.csv'"
+  refused(tmp_path / "result.csv", near)
+  refused(tmp_path / "away" / "t.csv", "no such file or directory; nor is there a folder '.*away'")
+  (tmp_path / "empty").mkdir()
+  empty = "empty' is empty: it holds no seedlab store, no table of results and no log of a run"
+  none = r"result': no such file or directory; did you mean 'results.csv'\?; a store is made by"
+  for gone, message in (("result", none), ("result.csv", near), ("empty", empty)):
+    for call in (
+      lambda gone=gone: comparisons.compare([path, tmp_path / gone]),
+      lambda gone=gone: comparisons.compare([path], floor=tmp_path / gone),
+    ):
+      with pytest.raises(UserError, match=message):
+        call()
+  (tmp_path / "locked.csv").mkdir()  # read as a folder, and empty
+  refused(tmp_path / "locked.csv", "holds neither a store nor files of results")
+  with pytest.raises(UserError, match=r"locked.csv' cannot be opened .Is a directory"):
+    formats.read(tmp_path / "locked.csv")
 
 
 # In a comparison, a report and at the command line.
@@ -923,7 +1146,7 @@ def test_the_command_says_what_it_read_before_anything_else(file, tmp_path):
   assert done.stderr.splitlines() == [
     "t.csv: CSV with semicolons and decimal commas, 10 rows",
     "variant: kind; seed: seed; metric: acc; task: none; step: none",
-    "2 variants, 5 seeds, 10 runs, 0 missing, 0 diverged, no repeats",
+    "2 variants, 5 seeds, 10 runs of which 0 without a value and 0 diverged, no repeats",
   ]
   for number in range(3):
     file(LIGHTNING.replace("0.66", f"0.6{number}"), f"runs/a/seed{number}/metrics.csv")

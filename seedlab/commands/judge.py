@@ -53,7 +53,11 @@ def main(argv: list[str]) -> int:
     "variant": _VARIANT.value, "seed": _SEED.value, "task": _TASK.value, "at": _AT.value
   }  # fmt: skip
   baseline, *candidates = findings.opened(
-    argv[1:], _METRIC.value, lambda lines: print(lines, file=sys.stderr), **columns
+    argv[1:],
+    _METRIC.value,
+    lambda lines: print(lines, file=sys.stderr),
+    session=bool(_LEDGER.value),
+    **columns,
   )
   found = referee.judge(
     baseline,

@@ -122,7 +122,7 @@ def _unjudged(pair: Pair) -> list[str]:
   left = [_who_is_left(pair)] if pair.by_ranks else []
   return [
     f"Not judged: whether a higher or a lower {of.label} is better is not known;"
-    " --better=higher or --better=lower says it.",
+    f" --better=higher or --better=lower says it{words.or_a_name(of)}.",
     f"The mean of {pair.variant.name} less that of {of.name} is"
     f" {difference(pair, shown)}{interval}.",
     *left,

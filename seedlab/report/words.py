@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from seedlab import findings
+from seedlab import findings, tables
 from seedlab.config import STREAMS
 from seedlab.findings import Column, Findings, counted
 from seedlab.stats import crossed, planning, resolution, route, sequential, single
@@ -455,6 +455,13 @@ def interval(found: Findings, of: Interval, scale: float) -> str:
   return f"{estimate} ({number(found, of.low, scale)} to {number(found, of.high, scale)})"
 
 
+def or_a_name(found: Findings) -> str:
+  """The other way to say which way is better, of a table that does not say what its cells are."""
+  unnamed = found.dataset is None and found.metric == tables.UNNAMED
+  other = ", or, if it has a column for each seed or variant, --metric=acc names their cells"
+  return other * unnamed
+
+
 def notes(found: Findings) -> list[str]:
   column = found.columns[0]
   notes, n = [], column.summary.n
@@ -463,7 +470,7 @@ def notes(found: Findings) -> list[str]:
   if not found.better:
     notes.append(
       f"Whether a higher or a lower {found.label} is better is not known, so no run is called the"
-      " best: --better=higher or --better=lower says it."
+      f" best: --better=higher or --better=lower says it{or_a_name(found)}."
     )
   if found.diverged and found.chance is None:
     notes.append(

@@ -2,7 +2,7 @@
 
 cells     text, numbers and seeds in cells            formats   one file as rows of cells
 columns   which column is what, and wide tables       folders   a folder of runs as rows of cells
-runs      at which step, repeats
+runs      at which step, repeats                         gaps      seeds that a variant lacks
 
 `read` says in three lines what it took the table for. Names are text: 0010 and 10 are two
 variants. A run is missing where nothing is known of it, and diverged where the table says so.
@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 
 from seedlab.errors import UserError, counted
-from seedlab.tables import columns, folders, formats, runs
+from seedlab.tables import columns, folders, formats, gaps, runs
 from seedlab.tables.columns import Roles, Wide
 from seedlab.tables.formats import Rows
 
 _SHOWN = 8  # names of columns in a line
+UNNAMED = "value"  # of what the columns of a wide table hold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +68,8 @@ def read(
 
   Args:
     source: CSV, TSV, JSON, JSON lines, Parquet, a log, a folder with a file a run, or a DataFrame.
-    variant, seed, task: the columns that say so; by default recognised by their names. `variant`
-      may be "none", or "columns" for a table with a column for each variant.
+    variant, seed, task: the columns that say so; by default recognised by their names. Each may be
+      "none", and variant or task "columns" for a table with a column for each.
     metric: the column to judge by; by default the only one of numbers that is no bookkeeping.
       Of a wide table the name of what its columns hold.
     at: of logs over steps: "last" (the default), "best:METRIC" or "step:N".
@@ -86,10 +87,11 @@ def read(
     name, rows = pathlib.Path(source).stem, formats.read(source)
   height = len(rows.frame)
   _not_empty(rows)
-  rows, wide, chosen = _long(rows, variant, seed, metric)
+  said = {"variant": variant, "seed": seed, "task": task}
+  rows, wide, chosen = _long(rows, said, metric)
   if wide is not None:
-    variant, seed = ("variant", seed) if wide.by == "variant" else (variant, "seed")
-  roles = _roles(rows, variant, seed, chosen, task, at)
+    said[wide.by] = wide.by
+  roles = _roles(rows, said, chosen, at)
   found = runs.collect(rows, roles, at)
   frame, repeats, more = _means(found.frame)
   lines = (
@@ -98,9 +100,16 @@ def read(
     _counts_said(frame, repeats, found, roles.task is not None),
   )
   notes = [*found.warnings, *more]
+  if wide is not None and roles.metric == UNNAMED:
+    notes.append(
+      "what the columns hold is called value; --metric=acc (or whatever it is) names it, and tells"
+      " which way it is better"
+    )
   if found.percent:
     notes.append(f"{roles.metric} is written with percent signs and read as fractions")
   seeded = found.seeded and (wide is None or wide.seeded)
+  if seeded:
+    notes += gaps.lacking(frame)
   return Table(name, frame, roles.metric, seeded, lines, tuple(notes), repeats)
 
 
@@ -114,13 +123,13 @@ def _not_empty(rows: Rows) -> None:
 
 
 def _long(
-  rows: Rows, variant: str | None, seed: str | None, metric: str | None
+  rows: Rows, said: dict[str, str | None], metric: str | None
 ) -> tuple[Rows, Wide | None, str | None]:
   """The rows with one value each, how they were wide, and the metric that is known by then."""
-  wide = columns.wide(rows.frame, rows.comma, variant, seed, metric)
+  wide = columns.wide(rows.frame, rows.comma, metric=metric, **said)
   if wide is None:
     return rows, None, metric
-  name = metric or "value"
+  name = metric or wide.metric or UNNAMED
   frame, came_from = columns.melted(rows.frame, wide, name)
   files: tuple[tuple[str, np.ndarray], ...] = ()
   if len(rows.files) == 1:
@@ -129,31 +138,26 @@ def _long(
 
 
 def _roles(
-  rows: Rows,
-  variant: str | None,
-  seed: str | None,
-  metric: str | None,
-  task: str | None,
-  at: str | None,
+  rows: Rows, said: dict[str, str | None], metric: str | None, at: str | None
 ) -> Roles:
   frame, taken = rows.frame, [metric] if metric in rows.frame else []
 
-  def found(role: str, said: str | None) -> str | None:
+  def found(role: str) -> str | None:
     rest = frame[[name for name in frame if name not in taken]]
-    column = columns.named(frame if said is not None else rest, role, said)
+    column = columns.named(frame if said[role] is not None else rest, role, said[role])
     taken.extend([column] if column is not None else [])
     return column
 
-  taken_twice = {name for name in (variant, seed, task, metric) if name in frame.columns}
-  if len(taken_twice) < sum(name in frame.columns for name in (variant, seed, task, metric)):
+  named = [name for name in (*said.values(), metric) if name in frame.columns]
+  if len(set(named)) < len(named):
     raise UserError("one column is named for two of variant, seed, task and metric; name another")
   # What is said takes its column away from what is only recognised.
-  said = {"variant": variant, "seed": seed, "task": task}
-  order = sorted(said, key=lambda role: said[role] is None)
-  by_role = {role: found(role, said[role]) for role in order}
-  by_role["variant"] = _no_name_of_runs(frame, by_role["variant"], variant)
+  by_role = {role: found(role) for role in sorted(said, key=lambda role: said[role] is None)}
+  by_role["variant"] = _no_name_of_runs(frame, by_role["variant"], said["variant"])
   rest = frame[[name for name in frame if name not in by_role.values() and name != metric]]
-  step = columns.step_of(rest, at)
+  # Of a run that ended, its last step is bookkeeping.
+  one_row_a_run = at is None and not rows.log and columns.has_a_row_a_run(frame)
+  step = None if one_row_a_run else columns.step_of(rest, at)
   known = [name for name in (*by_role.values(), step) if name is not None]
   chosen = columns.metric_of(frame, rows.comma, known, metric)
   rest = [name for name in frame if name not in (*known, chosen)]
@@ -161,7 +165,7 @@ def _roles(
     name for name in rest if columns.is_bookkeeping(name) or columns.is_state(frame[name])
   )
   others = tuple(name for name in rest if name not in aside)
-  unsaid = by_role["variant"] is None and variant is None
+  unsaid = by_role["variant"] is None and said["variant"] is None
   return Roles(**by_role, step=step, metric=chosen, bookkeeping=aside, others=others, unsaid=unsaid)
 
 
@@ -221,9 +225,7 @@ def _counts_said(
     counted(variants, "variant"),
     counted(seeds, "seed" if found.seeded else "numbered run"),
     *[counted(tasks, "task")] * tasked,
-    counted(len(frame), "run"),
-    f"{missing:,} missing",
-    f"{lost:,} diverged",
+    f"{counted(len(frame), 'run')} of which {missing:,} without a value and {lost:,} diverged",
     "no repeats"
     if repeats is None
     else f"{counted(len(repeats) - len(frame), 'repeat')} of a seed, averaged",

@@ -150,14 +150,7 @@ def may_be_number(cell: str) -> bool:
 def refuse(name: str, column: pd.Series, found: Numbers, place: Place) -> None:
   """Raises UserError for the first cell that is no number, or too large a one."""
   if found.wrong_R.any():
-    row = int(np.argmax(found.wrong_R))
-    cell = text(column)[row]
-    hint = "leave the cell empty for a run of which nothing is known, or write diverged"
-    if _EITHER.fullmatch(cell) or _GROUPED_POINTS.fullmatch(cell):
-      hint = "it may be a decimal sign or one between thousands; write the numbers without it"
-    elif may_be_number(cell):
-      hint = "others have a percent sign or a decimal comma; write the column in one way"
-    raise UserError(f"{name}={short(cell)!r} in {place(row)} is not a number; {hint}")
+    raise UserError(f"{name}={_wrong(text(column), found.wrong_R, place)}")
   huge = abs(np.nan_to_num(found.value_R)) > LARGEST
   if huge.any():
     row = int(np.argmax(huge))
@@ -165,6 +158,37 @@ def refuse(name: str, column: pd.Series, found: Numbers, place: Place) -> None:
       f"{name}={text(column)[row]} in {place(row)} is above {LARGEST:g}: its square overflows;"
       " rescale the metric"
     )
+
+
+def _wrong(cells: np.ndarray, wrong_R: np.ndarray, place: Place) -> str:
+  """The first cell that is wrong, where it stands, why, and what to do."""
+  row = int(np.argmax(wrong_R))
+  cell = cells[row]
+  if may_be_number(cell):
+    number_R = np.array([may_be_number(one) for one in cells])
+    sign_R = np.array([one.endswith("%") for one in cells])
+    if (number_R & sign_R).any() and (number_R & ~sign_R).any():
+      few = (number_R & sign_R).sum() < (number_R & ~sign_R).sum()  # the others are more
+      row = int(np.argmax(number_R & (sign_R == few)))
+      has = ("a", "none") if few else ("no", "one")
+      return (
+        f"{short(cells[row])!r} in {place(row)} has {has[0]} percent sign, and others have"
+        f" {has[1]}; write the column in one way"
+      )
+    if not _EITHER.fullmatch(cell) and not _GROUPED_POINTS.fullmatch(cell):
+      return (
+        f"{short(cell)!r} in {place(row)} has a decimal point, and others a decimal comma; write"
+        " the column in one way"
+      )
+  if _EITHER.fullmatch(cell) or _GROUPED_POINTS.fullmatch(cell):
+    return (
+      f"{short(cell)!r} in {place(row)} may be two numbers, as its sign may be a decimal one or one"
+      " between thousands; write the numbers without it"
+    )
+  return (
+    f"{short(cell)!r} in {place(row)} is not a number; leave the cell empty for a run of which"
+    " nothing is known, or write diverged"
+  )
 
 
 def seeds(name: str, column: pd.Series, place: Place) -> np.ndarray:

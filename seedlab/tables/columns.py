@@ -32,22 +32,23 @@ STEPS = (
   *("global_step", "step", "iteration", "iter", "timestep", "timesteps", "total_timesteps"),
   *("env_step", "env_steps", "update", "epoch"),
 )
-_NAMES_OF_RUNS = ("name", "run_name")
+_NAMES_OF_RUNS = ("name", "run_name", "run_id")
 _BOOKKEEPING = frozenset(
   "time times timestamp runtime seconds secs sec ms minutes hours duration date datetime created"
-  " updated wall walltime version sha commit hash id uuid pid host hostname gpu gpus device memory"
-  " mem flops epoch epochs step steps iteration iterations iter iters timestep timesteps index"
-  " repeat rep replicate user note notes comment comments tags"
-  " sweep path url file folder job name run"
-  " trial".split()
+  " update updated wall walltime version sha commit hash id uuid pid host hostname gpu gpus device"
+  " memory mem flops epoch epochs step steps iteration iterations iter iters timestep timesteps"
+  " index repeat rep replicate user note notes comment comments tags sweep path url file folder job"
+  " name run trial".split()
 )
 _SETTINGS = frozenset(
   "lr momentum wd decay size width depth layers hidden dropout temperature rate params parameters"
   " num count optimizer schedule scheduler warmup batch".split()
 )
 _STATES = frozenset("finished crashed failed killed running preempted preempting pending".split())
-_NONE, _COLUMNS = "none", "columns"  # of --variant: there is none; every column is one
+_NONE, _COLUMNS = "none", "columns"  # of --variant and --task: there is none; every column is one
 _SEED_COLUMN = re.compile(r"(seed|run|trial|s)?[ _.-]?(\d+)", re.IGNORECASE)
+_METRIC_OF_SEED = re.compile(r"(.+?)[ _./-]+(seed|run|trial)[ _.=-]?(\d+)", re.IGNORECASE)
+_PARTS_OF_DATA = frozenset("train training val valid validation dev eval test".split())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +70,10 @@ class Wide:
   """A table of which several columns hold the values of one metric."""
 
   columns: tuple[str, ...]
-  by: str  # what tells these columns apart: variant or seed
+  by: str  # what tells these columns apart: variant, task or seed
   names: tuple[str, ...]  # its value for each column
-  seeded: bool  # the names of the columns say that their numbers are seeds
+  seeded: bool = True  # the names of the columns say that their numbers are seeds
+  metric: str | None = None  # what their names say that they hold
 
 
 def key(name: str) -> str:
@@ -110,6 +112,16 @@ def names_runs(frame: pd.DataFrame, column: str) -> bool:
   """Whether a column holds names of single runs, as Weights & Biases gives them."""
   written = cells.text(frame[column])
   return key(column) in _NAMES_OF_RUNS and 1 < len(written) == len(set(written))
+
+
+def has_a_row_a_run(frame: pd.DataFrame) -> bool:
+  """Whether a table is one of runs, as Weights & Biases exports it, and no log of their steps.
+
+  It has the State of each run, a summary of it, or a name of runs that no two rows share.
+  """
+  return any(
+    is_state(frame[name]) or name.startswith("_wandb") or names_runs(frame, name) for name in frame
+  )
 
 
 def step_of(frame: pd.DataFrame, at: str | None) -> str | None:
@@ -183,8 +195,11 @@ def metric_of(frame: pd.DataFrame, comma: bool, taken: list[str], said: str | No
   if len(bare) == 1:
     return bare[0]
   if bare:
+    alike = len(set(map(meanings.better, bare))) == 1
+    alike &= not _PARTS_OF_DATA.intersection(meanings.words(" ".join(bare)))
     raise UserError(
       f"columns {', '.join(bare)} could each be the metric; name one with --metric={bare[0]}"
+      + ", or say --task=columns or --variant=columns if each is a task or a variant" * alike
     )
   if found:
     raise UserError(
@@ -214,36 +229,66 @@ def _is_constant_or_counter(column: pd.Series, comma: bool) -> bool:
 
 
 def wide(
-  frame: pd.DataFrame, comma: bool, variant: str | None, seed: str | None, metric: str | None
+  frame: pd.DataFrame,
+  comma: bool,
+  variant: str | None,
+  seed: str | None,
+  metric: str | None,
+  task: str | None = None,
 ) -> Wide | None:
-  """How a table is wide, if it is: a column for each seed, or one for each variant.
+  """How a table is wide, if it is: a column for each seed, or one for each variant or task.
 
   A column for each variant is recognised where no column names the variant, the names of at least
   two columns of numbers are no known outcomes, and their medians are within a factor of two;
-  `variant="columns"` says it.
+  `variant="columns"` says it, as `task="columns"` does of tasks.
   """
   if metric in frame:
     return None
-  numbered = {name: _SEED_COLUMN.fullmatch(name) for name in frame}
-  matches = {name: match for name, match in numbered.items() if match}
-  prefixes = {(match[1] or "").lower() for match in matches.values()}
-  by_seed = len(matches) > 1 and len(prefixes) == 1 and seed is None
-  if by_seed and named(frame, "seed", None) is None:
-    names = tuple(match[2] for match in matches.values())
-    return Wide(tuple(matches), "seed", names, prefixes <= {"seed", "s"})
-  told = variant == _COLUMNS and _COLUMNS not in frame
+  if seed is None and named(frame, "seed", None) is None:
+    found = _by_seed(list(frame), metric)
+    if found is not None:
+      return found
+  said = {"variant": variant, "task": task}
+  told = [role for role in said if said[role] == _COLUMNS and _COLUMNS not in frame]
+  if len(told) > 1:
+    raise UserError("variant=columns and task=columns: the columns are one of both; name the other")
   if not told and (variant is not None or metric is not None):
     return None
   if not told and named(frame, "variant", None) is not None:
     return None
-  known = [named(frame, role, said) for role, said in (("seed", seed), ("task", None))]
-  rest = [name for name in frame if name not in known and not is_bookkeeping(name)]
-  found = tuple(name for name in numeric(frame[rest], comma) if not is_setting(name))
-  if told and not found:
-    raise UserError("variant=columns: no column of the table holds numbers; name one column")
-  if not told and not _alike(frame, comma, found, known[0]):
+  by = told[0] if told else "variant"
+  rest = {role: said.get(role) for role in ("variant", "task") if role != by} | {"seed": seed}
+  known = {role: named(frame, role, column) for role, column in rest.items()}
+  others = [n for n in frame if n not in known.values() and not is_bookkeeping(n)]
+  columns = tuple(name for name in numeric(frame[others], comma) if not is_setting(name))
+  if told and not columns:
+    raise UserError(f"{by}=columns: no column of the table holds numbers; name one column")
+  if not told and not _alike(frame, comma, columns, known["seed"]):
     return None
-  return Wide(found, "variant", found, True)
+  return Wide(columns, by, columns)
+
+
+def _by_seed(names: list[str], metric: str | None) -> Wide | None:
+  """Columns such as seed0 and seed1, or acc_seed0 and acc_seed1."""
+  bare = {name: match for name in names if (match := _SEED_COLUMN.fullmatch(name))}
+  prefixes = {(match[1] or "").lower() for match in bare.values()}
+  if len(bare) > 1 and len(prefixes) == 1:
+    numbers = tuple(match[2] for match in bare.values())
+    return Wide(tuple(bare), "seed", numbers, prefixes <= {"seed", "s"})
+  named_so = {name: match for name in names if (match := _METRIC_OF_SEED.fullmatch(name))}
+  held = [match[1] for match in named_so.values()]
+  metrics = [name for name in dict.fromkeys(held) if held.count(name) > 1]
+  chosen = metric if metric in metrics else metrics[0] if len(metrics) == 1 else None
+  if chosen is None:
+    if metric is None and any(map(meanings.better, metrics)):
+      raise UserError(
+        f"there is a column for each seed of {', '.join(metrics)}; name one with"
+        f" --metric={metrics[0]}"
+      )
+    return None
+  found = {name: match for name, match in named_so.items() if match[1] == chosen}
+  seeded = {match[2].lower() for match in found.values()} == {"seed"}
+  return Wide(tuple(found), "seed", tuple(match[3] for match in found.values()), seeded, chosen)
 
 
 def _alike(frame: pd.DataFrame, comma: bool, found: tuple[str, ...], seed: str | None) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seedlab.errors import UserError, short
+from seedlab.errors import UserError, not_there, short
 from seedlab.tables import cells, names
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".pq", ".txt", ".log")
@@ -70,8 +70,10 @@ def read(path: str | os.PathLike) -> Rows:
   suffix = path.suffix.lower()
   try:
     content = path.read_bytes()
+  except FileNotFoundError:
+    raise UserError(not_there(path)) from None
   except OSError as error:
-    raise _unreadable(path, suffix, error.strerror or str(error)) from None
+    raise UserError(f"{str(path)!r} cannot be opened ({error.strerror or error})") from None
   if suffix in (".parquet", ".pq") or content[:4] == b"PAR1":
     return _parquet(path)
   text = _decoded(path, content)

@@ -41,10 +41,9 @@ def collect(rows: Rows, roles: Roles, at: str | None) -> Values:
   task_R = _names(rows, roles.task, "task")
   read = cells.numbers(frame[roles.metric], rows.comma)
   cells.refuse(roles.metric, frame[roles.metric], read, rows.place)
-  warnings = [*rows.notes, *_units(roles.metric, read.value_R)]
   value_R, lost = _by_state(frame, read.value_R)
   diverged_R = read.diverged_R & np.isnan(value_R)
-  warnings += lost
+  warnings = [*rows.notes, *lost]
   group_R = pd.factorize(pd.MultiIndex.from_arrays([variant_R, task_R]))[0]
   log = _steps(rows, roles, group_R)
   if roles.seed is not None:
@@ -58,6 +57,7 @@ def collect(rows: Rows, roles: Roles, at: str | None) -> Values:
       "task": task_R,
       "value": value_R,
       "diverged": diverged_R,
+      "row": np.arange(len(frame)),
     }
   )
   if log is None:
@@ -68,12 +68,15 @@ def collect(rows: Rows, roles: Roles, at: str | None) -> Values:
       runs = [kept[name] for name in ("variant", "task", "seed")]
       some = pd.Series(~read.empty_R).groupby(runs).transform("any").to_numpy()
       kept = kept[~(some & read.empty_R)].reset_index(drop=True)
-    return Values(kept, seeded, read.percent, "", tuple(warnings))
-  run_R = pd.factorize(pd.MultiIndex.from_arrays([group_R, seed_R]))[0]
-  log = log._replace(run_R=run_R)
-  unwritten_R = read.empty_R
-  found, said, more = _at(rows, roles, log, kept, unwritten_R, at)
-  return Values(found, seeded, read.percent, said, tuple(warnings + more))
+    found, said, more = kept, "", list[str]()
+  else:
+    run_R = pd.factorize(pd.MultiIndex.from_arrays([group_R, seed_R]))[0]
+    log = log._replace(run_R=run_R)
+    if at is None and not rows.log:
+      _a_log_or_repeats(log, kept, read.empty_R)
+    found, said, more = _at(rows, roles, log, kept, read.empty_R, at)
+  warnings += _units(roles.metric, found, rows.place) + more
+  return Values(found.drop(columns="row"), seeded, read.percent, said, tuple(warnings))
 
 
 def _names(rows: Rows, column: str | None, role: str) -> np.ndarray:
@@ -96,17 +99,31 @@ def _numbered(group_R: np.ndarray, log: bool) -> np.ndarray:
   return pd.Series(group_R).groupby(group_R).cumcount().to_numpy(np.int64)
 
 
-def _units(metric: str, value_R: np.ndarray) -> list[str]:
-  """A warning where fractions and percentages seem to meet."""
-  known = value_R[~np.isnan(value_R)]
-  small, large = known[(known > 0) & (known <= 1)], known[known > 1]
-  if not len(small) or not len(large) or known.min() < 0 or known.max() > 100:
+def _units(metric: str, found: pd.DataFrame, place: cells.Place) -> list[str]:
+  """A warning where fractions and percentages seem to meet.
+
+  Raises UserError where they do in a share of examples: what one of them is, the other is not.
+  """
+  known = found[found["value"].notna()]
+  value_R = known["value"].to_numpy()
+  is_small, is_large = (value_R > 0) & (value_R <= 1), value_R > 1
+  if not is_small.any() or not is_large.any() or value_R.min() < 0 or value_R.max() > 100:
     return []
+  small, large = value_R[is_small], value_R[is_large]
   share = meanings.share(metric) is not None
   if not share and (meanings.better(metric) == "lower" or large.min() < 10 * small.max()):
     return []
   if large.max() < 10 * small.min():
     return []
+  # In percent they would be among the others, as a collapsed run at 0.1 % would not.
+  alike = is_small & (100 * value_R >= large.min() / 2) & (100 * value_R <= 2 * large.max())
+  if share and alike.any():
+    one, other = known.iloc[int(np.argmax(alike))], known.iloc[int(np.argmax(is_large))]
+    raise UserError(
+      f"{metric}={one.value:g} in {place(one.row)} and {other.value:g} in {place(other.row)} look"
+      " like a fraction beside a percentage; bring them to one unit (or, if all are percentages,"
+      " write a percent sign behind each)"
+    )
   return [
     f"{metric} holds {counted(len(small), 'value')} up to 1 (such as {small[0]:g}) and"
     f" {len(large):,} above (such as {large[0]:g}): if these are fractions and percentages, bring"
@@ -150,6 +167,21 @@ def _steps(rows: Rows, roles: Roles, group_R: np.ndarray) -> _Log | None:
   return _Log(np.zeros(0, np.int64), step_R, roles.step)
 
 
+def _a_log_or_repeats(log: _Log, kept: pd.DataFrame, empty_R: np.ndarray) -> None:
+  """Raises UserError where only few runs have rows at several steps: they may be repeats."""
+  number_G = pd.Series(log.run_R[~empty_R]).value_counts()
+  several = number_G[number_G > 1]
+  if not len(several) or len(several) > len(number_G) / 2:
+    return
+  one = kept.iloc[int(np.argmax(log.run_R == several.index.min()))]
+  which = f"variant={one.variant!r}, " * bool(one.variant) + f"seed={one.seed}"
+  raise UserError(
+    f"{which} has {several.loc[several.index.min()]} rows that differ in {log.name}, and most have"
+    f" one: nobody knows whether they are steps of one run or repeats; leave {log.name} out if"
+    " they are repeats, or say --at=last if they are steps"
+  )
+
+
 def _no_hidden_settings(rows: Rows, roles: Roles, kept: pd.DataFrame) -> None:
   """Raises UserError where rows that would count as runs of one kind differ in what was chosen."""
   alone = roles.unsaid
@@ -183,14 +215,14 @@ def _at(
 ) -> tuple[pd.DataFrame, str, list[str]]:
   """One row a run: where its value stands, in words, and warnings."""
   chosen = at or "last"
-  written = ~empty_R
+  written, lost_R = ~empty_R, kept["diverged"].to_numpy()
   _once_a_step(rows, log, kept, written)
   firsts = pd.Series(log.run_R).drop_duplicates().index.to_numpy()  # of each run, in order
   if chosen == "last":
     row_G = _last(log, written, len(firsts))
     said, warnings = _last_said(log, written, row_G, at)
   elif chosen.startswith("best:"):
-    row_G, said, warnings = _best(rows, roles, log, written, chosen, kept)
+    row_G, said, warnings, lost_R = _best(rows, roles, log, written, chosen, kept)
   else:
     row_G, said, warnings = _at_step(log, written, len(firsts), chosen)
   found = kept.iloc[firsts].reset_index(drop=True)
@@ -198,11 +230,9 @@ def _at(
   value = np.full(len(firsts), np.nan)
   diverged = np.zeros(len(firsts), bool)
   value[there] = kept["value"].to_numpy()[row_G[there]]
-  diverged[there] = kept["diverged"].to_numpy()[row_G[there]]
-  if chosen != "last" and not there.all():
-    lost = np.unique(log.run_R[kept["diverged"].to_numpy()])
-    diverged[lost[~there[lost]]] = True  # it never came so far
-  return found.assign(value=value, diverged=diverged), said, warnings
+  lost = np.unique(log.run_R[lost_R])
+  diverged[lost[np.isnan(value[lost])]] = True  # it never came so far, or was no number after
+  return found.assign(value=value, diverged=diverged, row=row_G), said, warnings
 
 
 def _once_a_step(rows: Rows, log: _Log, kept: pd.DataFrame, written: np.ndarray) -> None:
@@ -264,7 +294,11 @@ def _flag(log: _Log) -> str:
 
 def _best(
   rows: Rows, roles: Roles, log: _Log, written: np.ndarray, at: str, kept: pd.DataFrame
-) -> tuple[np.ndarray, str, list[str]]:
+) -> tuple[np.ndarray, str, list[str], np.ndarray]:
+  """The row of each run, in words, warnings, and which rows say that the run diverged.
+
+  A run of which the metric, or what it is chosen by, is no number in the end has none.
+  """
   name = at.removeprefix("best:")
   direction = None
   if name not in rows.frame and name.rpartition(":")[2] in _DIRECTIONS:
@@ -286,6 +320,10 @@ def _best(
   order = known[np.lexsort((known, log.step_R[known], by_R[known], log.run_R[known]))][::-1]
   row_G = np.full(runs, -1)
   row_G[log.run_R[order]] = order  # the best one, of equal ones the first, stays
+  for has, value_R in ((written, kept["value"].to_numpy()), (~read.empty_R, read.value_R)):
+    last_G = _last(log, has, runs)
+    row_G[(last_G >= 0) & np.isnan(value_R[last_G])] = -1
+  lost_R = kept["diverged"].to_numpy() | read.diverged_R
   if name == roles.metric:
     return (
       row_G,
@@ -294,6 +332,7 @@ def _best(
         f"the best of many {name}s is luckier than one of them: choose the step by another metric"
         f" (--at=best:METRIC) or by none (--at=last)"
       ],
+      lost_R,
     )
   at_step = {
     (run, step): row
@@ -311,7 +350,7 @@ def _best(
         " at the same steps, or use --at=last"
       )
     row_G[run] = -1 if found is None else found
-  return row_G, f"where {name} is best ({direction}) in each run", []
+  return row_G, f"where {name} is best ({direction}) in each run", [], lost_R
 
 
 def _at_step(
