@@ -180,6 +180,7 @@ def test_a_manifest_holds_every_argument_of_a_trainer(tmp_path):
     "steps": 20,
     "hidden": 5,
     "explode_below": 0,
+    "explode_first": 0,
     "rate": 0.3,
     "pause": 0.0,
     "marker": "",

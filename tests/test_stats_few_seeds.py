@@ -11,6 +11,7 @@ import scipy.stats
 
 from seedlab import judging
 from seedlab.stats import comparison, planning, route, sequential
+from seedlab.stats import forecast as forecasts
 
 LOOKS = 4  # the plan and three doublings
 
@@ -259,3 +260,46 @@ def test_table_of_missing_runs():
     rates = two_worst_missing(np.random.default_rng(350 + int(shift)), shift, 1500)
     print(f"| {shift:g} | " + " | ".join(f"{100 * r:.1f}" for r in rates) + " |")
     assert shift or rates[1] <= 0.01
+
+
+def foretold(rng, n: int, worlds: int) -> list[tuple[float, bool]]:
+  """Of open pilots of n pairs with a forecast: the chance of the next look, and what comes.
+
+  True effects are N(0, 1), in sds.
+  """
+  alphas = [0.05 * route.weight(1)]  # of the next look alone, which is all that is asked here
+  first = scipy.stats.t.isf(0.025 * route.weight(0), n - 1)
+  critical = scipy.stats.t.isf(alphas[0] / 2, 2 * n - 1)
+  seen = []
+  while len(seen) < worlds:
+    effect = rng.normal()
+    d = effect + rng.normal(size=n)
+    if abs(d.mean()) / (d.std(ddof=1) / math.sqrt(n)) > first:
+      continue
+    arm = forecasts.Arm(n, float(d.mean()), float(d.var(ddof=1)))
+    found = forecasts.forecast(arm, None, alphas)
+    if found is None or found.probability is None:
+      continue
+    all_runs = np.append(d, effect + rng.normal(size=n))
+    t = abs(all_runs.mean()) / (all_runs.std(ddof=1) / math.sqrt(2 * n))
+    seen.append((found.probability[0], bool(t > critical)))
+  return seen
+
+
+def test_a_forecast_is_about_as_often_right_as_it_says():
+  chances, came = zip(*foretold(np.random.default_rng(360), 10, 60), strict=True)
+  assert abs(np.mean(chances) - np.mean(came)) < 0.15
+
+
+@pytest.mark.slow
+def test_table_of_forecasts():
+  print("\n| pilot, pairs | below 5 % | 5 to 20 % | 20 to 50 % | above 50 % |")
+  for n in (5, 10, 30):
+    seen = foretold(np.random.default_rng(361 + n), n, 600)
+    chances, came = map(np.array, zip(*seen, strict=True))
+    cells = []
+    for low, high in ((0, 0.05), (0.05, 0.2), (0.2, 0.5), (0.5, 1.01)):
+      inside = (chances >= low) & (chances < high)
+      said, true = (100 * x[inside].sum() / max(inside.sum(), 1) for x in (chances, came))
+      cells.append(f"{said:.0f}: {true:.0f} ({inside.sum()})" if inside.any() else "-")
+    print(f"| {n} | {' | '.join(cells)} |")
