@@ -121,7 +121,7 @@ def aggregate(
 
 def _draws(runs: int) -> int:
   """Resamples: 2,000, fewer of a large table, whose intervals are narrow anyway."""
-  return min(2000, max(200, 10_000_000 // runs)) if runs else 0
+  return min(2000, max(100, 10_000_000 // runs)) if runs else 0
 
 
 def _same_unit(sweeps: Sequence[Findings]) -> None:

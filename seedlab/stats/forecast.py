@@ -131,6 +131,8 @@ def _settles(means, variances, sizes, alpha, margin, step, spread: Spread | None
   else:
     parts = [(v + step**2 / 12) / n for v, n in zip(variances, sizes, strict=True)]
     df = sum(parts) ** 2 / sum(p**2 / (n - 1) for p, n in zip(parts, sizes, strict=True))
+    if len(parts) == 1:
+      df = sizes[0] - 1  # the same in every draw, and a quantile of one number is quick
   error = np.sqrt(sum(parts))
 
   def critical(tail: float):
