@@ -17,6 +17,10 @@ class NotComparable(UserError):
   """The sweeps measure different things, so that no verdict between them would mean anything."""
 
 
+class Damaged(UserError):
+  """What a store holds is not what was written into it."""
+
+
 class AllDiverged(UserError):
   """There are runs, and every one of them diverged."""
 

@@ -2,6 +2,7 @@
 
   layout 1   103 fields in sections, before there were parts
   layout 2   sections of parts
+  layout 3   the same, in a store whose runs and manifest have digests
 
 What a store says is never replaced: an option that did not exist then gets today's default, one
 whose default has changed since shows as a difference, and one that this release does not have
@@ -15,7 +16,7 @@ from typing import Any
 from seedlab import config, parts
 from seedlab.errors import UserError
 
-LAYOUT = 2  # of the manifests written now
+LAYOUT = 3  # of the manifests written now
 # Fields of layout 1 that stand elsewhere now: section.field -> section.field.
 _SCHEDULE = ("warmup_steps", "period", "end", "per_epoch", "hold_steps")
 _CHANGES = ("flip", "crop", "crop_padding", "cutout", "world_kwargs")
@@ -28,7 +29,7 @@ def migrated(manifest: Mapping[str, Any]) -> dict[str, Any]:
   not have: it opens and reports, and what would train it says why not.
   """
   values = manifest.get("config")
-  if not values or manifest.get("layout", 1) >= LAYOUT:
+  if not values or manifest.get("layout", 1) >= 2:
     return dict(manifest)
   try:
     return {**manifest, "config": completed(from_layout_1(values))}

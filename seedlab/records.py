@@ -17,7 +17,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray
@@ -25,14 +25,19 @@ import zarr
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from seedlab import checkpoints, migration
-from seedlab.config import STREAMS
-from seedlab.errors import UserError, counted, not_there
+from seedlab import checkpoints, migration, seals
+from seedlab.config import STREAMS, parse_seeds
+from seedlab.errors import Damaged, UserError, counted, not_there
 
 STORE_VERSION = 1
 LAYOUT = migration.LAYOUT  # of manifests; those without a number are of layout 1
 _MARK = "seedlab_store"  # the attribute that tells our stores from other Zarr groups
-_NO_PART = {".lock", checkpoints.NAME}  # what may lie in the directory before there is a store
+_SEAL = "seedlab_sha256"  # of the consolidated metadata, beside it in its file
+# What may lie in the directory before there is a store: a kill while the first file is written
+# leaves its beginning.
+_NO_PART = {".lock", checkpoints.NAME, ".zattrs.partial"}
+_ANEW = "the sweep's command again writes it again"
+_AGAIN = "the sweep's command again trains them again"
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -90,32 +95,241 @@ def _netcdf_attribute(value: Any) -> Any:
   return json.dumps(value)
 
 
-def open(directory: str | os.PathLike) -> Store:  # `seedlab.open`
+def open(directory: str | os.PathLike, verify: bool = False) -> Store:  # `seedlab.open`
   """The sweep in `directory` as a Dataset: variables by run, the manifest in `attrs`.
 
   The manifest is as this release would have written it (`migration.migrated`). A stream that did
   not exist when the store was made is a constant coordinate. `to_netcdf` and `to_zarr` write it
   elsewhere (`Store`).
 
-  Raises UserError if a part of it is missing or unreadable.
+  Args:
+    verify: read everything and compare it with its digests first (`check`), as reports do.
+
+  Raises UserError if a part of it is missing or unreadable; Damaged, with `verify`, for numbers
+  that are not those that were written.
   """
   path = pathlib.Path(directory)
   attributes = manifest(path)  # names what is wrong before xarray does
+  if verify:
+    check(path)
   with readable(path):
     dataset = xarray.open_zarr(os.fspath(path), chunks=None)
     lost = _lost(path, attributes, dataset["completed"].values)
-    dataset.attrs = migration.migrated(dataset.attrs)
+    dataset.attrs = attributes  # zarr would take those of a file that is not sealed
     dataset = dataset.assign_coords(_later_streams(attributes, dataset.sizes["run"]))
   for variable in dataset.variables.values():
     for codec in ("compressors", "filters", "shards"):  # of format 2, which format 3 refuses
       variable.encoding.pop(codec, None)
   if lost:
-    name, rows = next(iter(lost.items()))
-    raise UserError(
-      f"{str(path)!r} is damaged: {name} of {counted(len(rows), 'completed run')} is missing, from"
-      f" run {dataset['run'].values[rows[0]]} on; the sweep's command again trains them again"
-    )
+    found = [
+      Damage(name, dataset["run"].values[rows].tolist(), _AGAIN) for name, rows in lost.items()
+    ]
+    raise _damaged(path, found)
   return Store(dataset.data_vars, dataset.coords, dataset.attrs)
+
+
+class Damage(NamedTuple):
+  """An array of a store that does not hold what was written."""
+
+  array: str
+  runs: list[int] | None  # None: the whole array
+  remedy: str
+
+  def __str__(self) -> str:
+    if self.runs is None:
+      return self.array
+    listed = ", ".join(map(str, self.runs[:5])) + f" and {len(self.runs) - 5} more" * (
+      len(self.runs) > 5
+    )
+    return f"{self.array} of run{'s' * (len(self.runs) > 1)} {listed}"
+
+
+def check(directory: str | os.PathLike) -> None:
+  """Raises Damaged if anything in the store is not what was written, with array, run and remedy."""
+  found = damage(directory)
+  if found:
+    raise _damaged(pathlib.Path(directory), found)
+
+
+def damage(directory: str | os.PathLike) -> list[Damage]:
+  """What in the store is not as it was written; reads everything, one chunk at a time.
+
+  Stores of layouts 1 and 2 have no digests: only what is missing is found.
+
+  Raises UserError where the manifest itself cannot be trusted.
+  """
+  path = pathlib.Path(directory)
+  with readable(path):
+    files = [Damage(name, None, _ANEW) for name in _damaged_metadata(path)]
+    if {".zgroup", ".zattrs"} & {one.array for one in files}:
+      return files  # without which nothing opens
+    return [*files, *_coordinate_damage(path), *_row_damage(path)]
+
+
+def _metadata(path: pathlib.Path) -> dict[str, Any]:
+  """File -> its content, as the consolidated metadata has it."""
+  return json.loads((path / ".zmetadata").read_text())["metadata"]
+
+
+def _damaged_metadata(path: pathlib.Path) -> list[str]:
+  """Files of single arrays that say something else than the consolidated metadata.
+
+  A writer changes the shapes and the group's attributes in them first.
+  """
+  found = []
+  for name, value in _metadata(path).items():
+    try:
+      there = json.loads((path / name).read_bytes())
+      if name.endswith("/.zarray"):
+        there["shape"] = value["shape"]
+      same = name == ".zattrs" or there == value
+    except (OSError, ValueError, TypeError):
+      same = False
+    if not same:
+      found.append(name)
+  return found
+
+
+def _damaged(path: pathlib.Path, found: Sequence[Damage]) -> Damaged:
+  listed = "; ".join(map(str, found[:4])) + f" and {len(found) - 4} more" * (len(found) > 4)
+  return Damaged(
+    f"{str(path)!r} is damaged: not as it was written is {listed}; {found[0].remedy}"
+  )
+
+
+def sealed(attributes: Mapping[str, Any]) -> bool:
+  """Whether the store with this manifest has digests of its runs (layout 3 and later)."""
+  return seals.DIGEST in attributes.get("by_run", ())
+
+
+def _committed(path: pathlib.Path) -> zarr.Group:
+  return zarr.open_consolidated(os.fspath(path), mode="r", zarr_format=2)
+
+
+def _coordinate_damage(path: pathlib.Path) -> list[Damage]:
+  """Of what is implied by the manifest: run numbers, seeds, evaluations, labels."""
+  attributes = manifest(path)
+  if not sealed(attributes):
+    return []
+  group, found = _committed(path), []
+  for name, expected in _implied(attributes).items():
+    if not np.array_equal(_read(group, name), expected):
+      found.append(Damage(name, None, _ANEW))
+  for name, expected in attributes["coordinates_sha256"].items():
+    values = _read(group, name)
+    if values is None or seals.array_digest(values) != expected:
+      found.append(Damage(name, None, _ANEW))
+  return found
+
+
+def _implied(attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """The coordinates along `run` as the manifest implies them: int64[R], and uint32[R] a stream."""
+  runs = seals.from_ranges(attributes["runs"])
+  seeds = (attributes.get("config") or attributes.get("trainer") or {}).get("seeds")
+  if seeds is None:
+    return {"run": runs}
+  streams_here = streams_of(attributes)
+  if seeds.get("design") == "crossed":
+    from seedlab import streams  # imports JAX
+
+    parsed = parse_seeds(migration.with_levels({"seeds": seeds})["seeds"])
+    values = np.array([streams.seeds_of_run(int(run), parsed) for run in runs], np.uint32)
+    values = values.reshape(len(runs), len(STREAMS))
+    columns = {stream: values[:, STREAMS.index(stream)] for stream in streams_here}
+  else:
+    fixed = np.full(len(runs), seeds["fixed"], np.uint32)
+    columns = {
+      stream: runs.astype(np.uint32) if stream in seeds["vary"] else fixed
+      for stream in streams_here
+    }
+  return {"run": runs, **{f"seed_{stream}": values for stream, values in columns.items()}}
+
+
+def _row_damage(path: pathlib.Path) -> list[Damage]:
+  """Of the finished and failed runs, array by array."""
+  attributes = manifest(path)
+  group = _committed(path)
+  if not sealed(attributes):
+    completed = group["completed"][:]
+    runs = group["run"][:]
+    lost = _lost(path, attributes, completed)
+    return [Damage(name, runs[rows].tolist(), _AGAIN) for name, rows in lost.items()]
+  implied = _implied(attributes)
+  runs, chunk = implied["run"], attributes["chunk"]
+  bad: dict[str, list[int]] = {}
+  for first in range(0, len(runs), chunk):
+    part = slice(first, min(first + chunk, len(runs)))
+    for name, rows in _bad_rows(path, group, attributes, implied, part).items():
+      bad.setdefault(name, []).extend(runs[rows].tolist())
+  completed = _read(group, "completed")
+  if completed is not None and completed.dtype == bool:
+    # A lost chunk of an array whose usual value is 0 reads as what was written.
+    for name, rows in _lost(path, attributes, completed).items():
+      bad[name] = sorted({*bad.get(name, []), *runs[rows].tolist()})
+  return [Damage(name, numbers, _AGAIN) for name, numbers in bad.items()]
+
+
+def _bad_rows(path, group, attributes, implied, part: slice) -> dict[str, np.ndarray]:
+  """Array -> rows of one chunk that hold other numbers than were written."""
+  # What says that a row is there is written last, and read first: a sweep may be under way.
+  flags = ["completed", "failed"]
+  names = [name for name in attributes["by_run"] if name != "run" and name[:5] != "seed_"]
+  names.sort(key=lambda name: name not in flags)
+  columns = {name: _read(group, name, part) for name in names}
+  every = np.arange(part.start, part.stop)
+  gone = {name: every for name, values in columns.items() if values is None}
+  if gone:
+    written = columns.get("completed")
+    keep = every if written is None else every[written.view(np.uint8) != 0]
+    return {name: keep for name in gone if len(keep)}
+  there = columns["completed"].view(np.uint8)
+  if (there > 1).any():
+    return {"completed": every[there > 1]}
+  done = np.flatnonzero(there | (columns["failed"] != b""))
+  if not len(done):
+    return {}
+  values = {name: column[done] for name, column in columns.items()}
+  # A chunk whose file is gone reads as its fill value, which the digests find as any other.
+  table = attributes["fingerprints"]
+  known = (values["fingerprint"] >= 0) & (values["fingerprint"] < len(table))
+  bad = {"fingerprint": every[done[~known]]} if not known.all() else {}
+  digests = [seals.digest(one) for one in table]
+  rows = [digests[at] if ok else "" for at, ok in zip(values["fingerprint"], known, strict=True)]
+  seeds = {
+    stream: _implied_or_read(group, implied, f"seed_{stream}", part)[done]
+    for stream in streams_of(attributes)
+  }
+  computed = seals.run_digests(implied["run"][part][done], seeds, values, rows)
+  wrong = computed != values[seals.DIGEST]
+  sums = seals.checksums([values[name] for name in attributes["arrays"]])
+  differing = sums != values[seals.CHECKSUM]
+  lost = differing.all(axis=1) & ~wrong  # the numbers are right, and their checksums are gone
+  differing[lost] = False
+  for column, name in enumerate(attributes["arrays"]):
+    if differing[:, column].any():
+      bad[name] = every[done[differing[:, column]]]
+  if lost.any():
+    bad[seals.CHECKSUM] = every[done[lost]]
+  unnamed = wrong & ~differing.any(axis=1) & known
+  if unnamed.any():  # whoever changed it changed the checksum too
+    bad[seals.DIGEST] = every[done[unnamed]]
+  return bad
+
+
+def _implied_or_read(group, implied, name: str, part: slice) -> np.ndarray:
+  return implied[name][part] if name in implied else group[name][part]
+
+
+def _read(group: zarr.Group, name: str, part: slice = slice(None)) -> np.ndarray | None:
+  """An array's values; None where its file cannot be decoded.
+
+  A flipped bit in a compressed chunk raises whatever the decoder makes of it, so every error there
+  means the same: what was written is not there.
+  """
+  try:
+    return group[name][part]
+  except Exception:
+    return None
 
 
 def streams_of(attributes: Mapping[str, Any]) -> tuple[str, ...]:
@@ -152,11 +366,11 @@ def _lost(
 ) -> dict[str, np.ndarray]:
   """Array -> completed rows whose chunk has no file; every chunk written has one."""
   chunk, found = attributes["chunk"], {}
-  rows = np.flatnonzero(completed)
+  rows, metadata = np.flatnonzero(completed), _metadata(path)
   for name in attributes["by_run"]:
-    shape = json.loads((path / name / ".zarray").read_text())["chunks"]
+    shape = metadata[f"{name}/.zarray"]["chunks"]
     if shape[0] == chunk:
-      there = {file.name for file in (path / name).iterdir()}
+      there = set(os.listdir(path / name)) if (path / name).is_dir() else set()
       gone = [f"{row // chunk}{'.0' * (len(shape) - 1)}" not in there for row in rows]
       if any(gone):
         found[name] = rows[gone]
@@ -204,8 +418,10 @@ def manifest(directory: str | os.PathLike) -> dict[str, Any]:
       f"{str(path)!r} is empty: it holds no seedlab store, no table of results and no log of a run"
     )
   try:
-    metadata = json.loads((path / ".zmetadata").read_text())["metadata"]
+    content = json.loads((path / ".zmetadata").read_text())
+    metadata = content["metadata"]
     attributes = metadata[".zattrs"]
+    seal = content.get(_SEAL)
   except FileNotFoundError:
     found = [*path.glob("*/.zmetadata"), *path.glob("*/*/.zmetadata")]  # a grid, a study
     cells = sorted(str(cell.parent) for cell in found)
@@ -231,6 +447,11 @@ def manifest(directory: str | os.PathLike) -> dict[str, Any]:
       f"{str(path)!r} has a manifest of layout {layout}, written by seedlab"
       f" {attributes.get('seedlab_version')}; this is seedlab for layouts up to {LAYOUT}: install"
       f" seedlab=={attributes.get('seedlab_version')} to read it"
+    )
+  if (seal or layout >= 3) and seal != seals.digest(metadata):
+    raise UserError(
+      f"{str(path)!r}: the manifest in .zmetadata is not as it was written; restore it, or train"
+      " into another directory"
     )
   return migration.migrated(attributes)
 
@@ -293,14 +514,20 @@ def create(
       "diverged": ((), (), "i8"),
       "seconds": ((), (), "f4"),
       "fingerprint": ((), (), "i4"),
+      "failed": ((), (), "S120"),
       "completed": ((), (), "?"),
       **outcome,
     }
+    summed = [n for n in columns if n not in ("run", "completed") and not n.startswith("seed_")]
+    summed.append(seals.DIGEST)
+    columns[seals.DIGEST] = ((), (), "S64")
+    columns[seals.CHECKSUM] = (("array",), (len(summed),), "u2")
     for name, (dims, sizes, dtype) in columns.items():
       # What is written once for many runs need not be split into a file for each chunk of work.
       rows = max(chunk, 16384) if name == "run" or name.startswith("seed_") else chunk
       _array(group, name, ("run", *dims), (0, *sizes), dtype, (rows, *sizes))
-    for name, (dim, labels) in {"evaluation": ("evaluation", np.array(plan)), **coords}.items():
+    labelled = {"evaluation": ("evaluation", np.array(plan)), **coords}
+    for name, (dim, labels) in labelled.items():
       array = _array(group, name, (dim,), labels.shape, labels.dtype, labels.shape)
       array[:] = labels
     fixed = ["evaluation", *coords]
@@ -312,6 +539,11 @@ def create(
         "chunk": chunk,
         "outcome": list(outcome),
         "by_run": list(columns),
+        "runs": [],
+        "arrays": summed,
+        "coordinates_sha256": {
+          name: seals.array_digest(labels) for name, (_, labels) in labelled.items()
+        },
       }
     )
     arrays = {name: group[name] for name in [*columns, *fixed]}
@@ -325,12 +557,11 @@ class Writer:
     self.path = pathlib.Path(directory)
     self.attributes = dict(manifest(directory))
     self.chunk: int = self.attributes["chunk"]
+    self.damage = damage(directory)  # when opened; rows of it are no longer completed
     with readable(self.path):
-      committed = zarr.open_consolidated(os.fspath(self.path), mode="r", zarr_format=2)
-      self.runs: np.ndarray = committed["run"][:]
-      self.completed: np.ndarray = committed["completed"][:]
-      # Opened without the consolidated metadata, which is a copy: arrays may be longer than the
-      # store after an extension was killed.
+      with _space(self.path):
+        _restore_metadata(self.path)
+      committed = _committed(self.path)
       self._group = zarr.open_group(
         os.fspath(self.path), mode="r+", zarr_format=2, use_consolidated=False
       )
@@ -338,12 +569,40 @@ class Writer:
         name: self._group[name].with_config({"write_empty_chunks": True})
         for name in committed.array_keys()
       }
-      for name in self.attributes["by_run"]:
-        array = self._arrays[name]
-        if array.shape[0] != len(self.runs):
-          array.resize((len(self.runs), *array.shape[1:]))
-      for rows in _lost(self.path, self.attributes, self.completed).values():
-        self.completed[rows] = False  # to be trained again
+      if sealed(self.attributes):
+        self._restore_coordinates()
+      self.runs: np.ndarray = committed["run"][:]
+      completed = _read(committed, "completed")
+      self.completed: np.ndarray = (
+        np.zeros(len(self.runs), bool) if completed is None else completed.view(np.uint8) == 1
+      )
+      for one in self.damage:
+        if one.runs is not None:  # to be trained again
+          self.completed[np.isin(self.runs, one.runs)] = False
+
+  def _restore_coordinates(self) -> None:
+    """Writes damaged coordinates again as the manifest implies them."""
+    lost = {one.array for one in self.damage if one.runs is None}
+    implied = _implied(self.attributes)
+    with _space(self.path):
+      for name in lost & set(implied):
+        self._arrays[name][:] = implied[name]
+
+  def restore(self, coords: Mapping[str, np.ndarray]) -> None:
+    """Writes damaged coordinates that do not lie along `run` again (name -> labels)."""
+    lost = {one.array for one in self.damage if one.runs is None}
+    with _space(self.path):
+      for name in lost & set(coords):
+        self._arrays[name][:] = coords[name]
+
+  @property
+  def failed(self) -> dict[int, str]:
+    """Run -> why it failed, of those that did and are still in that state."""
+    if "failed" not in self._arrays:
+      return {}
+    reasons = self._arrays["failed"][:]
+    rows = np.flatnonzero((reasons != b"") & ~self.completed)
+    return {int(self.runs[row]): reasons[row].decode(errors="replace") for row in rows}
 
   def extend(self, runs: Sequence[int], seeds: np.ndarray) -> None:
     """Appends runs that are not yet completed."""
@@ -359,6 +618,8 @@ class Writer:
     with _space(self.path):
       for name in self.attributes["by_run"]:
         self._arrays[name].resize((total, *self._arrays[name].shape[1:]))
+      if sealed(self.attributes):
+        self._group.attrs["runs"] = seals.as_ranges(self.runs[:total])
       _commit(self.path, self._arrays)
     self.runs, self.completed = self.runs[:total], self.completed[:total]
 
@@ -376,16 +637,36 @@ class Writer:
     """Stores finished runs: `columns` for int[n] `rows`, all of one chunk."""
     first = rows[0] // self.chunk * self.chunk
     last = min(first + self.chunk, len(self.runs))
+    if sealed(self.attributes):
+      columns = self._sealed(rows, columns)
     with _space(self.path):
-      for name, values in columns.items():
+      for name, values in sorted(columns.items(), key=lambda column: column[0] == "failed"):
         # The whole chunk is replaced, by the same bytes for rows that were there.
-        block = self._arrays[name][first:last]
+        array = self._arrays[name]
+        block = _read(self._group, name, slice(first, last))
+        if block is None:  # damaged: none of its rows counts as completed
+          block = np.zeros((last - first, *array.shape[1:]), array.dtype)
         block[rows - first] = values
-        self._arrays[name][first:last] = block
+        array[first:last] = block
       completed = self.completed.copy()
-      completed[rows] = True
+      completed[rows] = columns.get("failed", np.zeros(len(rows), "S1")) == b""
       self._arrays["completed"][first:last] = completed[first:last]
     self.completed = completed
+
+  def _sealed(self, rows: np.ndarray, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns as they will be stored, with their digests and checksums."""
+    kept = {"failed": np.zeros(len(rows), "S120"), **columns}
+    kept = {name: np.asarray(kept[name], self._arrays[name].dtype) for name in kept}
+    table = [seals.digest(one) for one in self.attributes["fingerprints"]]
+    seeds = {
+      stream: self._arrays[f"seed_{stream}"].get_orthogonal_selection((rows,))
+      for stream in streams_of(self.attributes)
+    }
+    kept[seals.DIGEST] = seals.run_digests(
+      self.runs[rows], seeds, kept, [table[at] for at in kept["fingerprint"]]
+    )
+    kept[seals.CHECKSUM] = seals.checksums([kept[name] for name in self.attributes["arrays"]])
+    return kept
 
   def set_attributes(self, **attributes: Any) -> None:
     """Updates the manifest."""
@@ -452,7 +733,26 @@ def _grow(
       arrays[f"seed_{stream}"][start:total] = seeds[:, column]
   arrays["diverged"][start:total] = -1
   arrays["completed"][start:total] = False
+  if sealed(group.attrs):
+    before = seals.from_ranges(group.attrs["runs"])
+    group.attrs["runs"] = seals.as_ranges(np.concatenate([before, np.asarray(runs, np.int64)]))
   _commit(pathlib.Path(group.store.root), arrays)
+
+
+def _restore_metadata(path: pathlib.Path) -> None:
+  """Brings the files of single arrays back to what the consolidated metadata says.
+
+  They may be ahead of it, after an extension that was killed, or damaged; readers only see the
+  consolidated metadata, which is sealed.
+  """
+  for name, value in _metadata(path).items():
+    try:
+      same = json.loads((path / name).read_bytes()) == value
+    except (OSError, ValueError):
+      same = False
+    if not same:
+      (path / name).parent.mkdir(exist_ok=True)
+      _replace(path / name, value)
 
 
 def _commit(path: pathlib.Path, names: Iterable[str]) -> None:
@@ -467,7 +767,8 @@ def _commit(path: pathlib.Path, names: Iterable[str]) -> None:
     *(f"{name}/{part}" for name in sorted(names) for part in (".zarray", ".zattrs")),
   ]
   metadata = {file: json.loads((path / file).read_text()) for file in files}
-  _replace(path / ".zmetadata", {"metadata": metadata, "zarr_consolidated_format": 1})
+  content = {"metadata": metadata, "zarr_consolidated_format": 1, _SEAL: seals.digest(metadata)}
+  _replace(path / ".zmetadata", content)
 
 
 def _replace(file: pathlib.Path, value: Any) -> None:

@@ -75,7 +75,7 @@ def replay(
     data_dir: the tensorflow-datasets directory.
   """
   kept = records.manifest(directory)
-  dataset = records.open(directory)
+  dataset = records.open(directory, verify=True)
   with records.readable(directory):
     row = _row(dataset, run, directory)
     recorded = {name: dataset[name].values[row] for name in ["digest", *kept["outcome"]]}

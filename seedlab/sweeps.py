@@ -191,10 +191,17 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
     options = options._replace(lanes=lanes, width=width)
     if plans.rule and stopping.already_stopped(out, plans.rule, quiet):
       return
-  done = set(_completed(out)) if known else set()
+  done: set[int] = set()
+  if known:
+    found = records.Writer(out)  # which brings what the manifest implies back
+    done = set(found.runs[found.completed].tolist())
+    lost = {one.array for one in found.damage if one.runs is None} - set(known["by_run"])
+    if found.damage:
+      arrays = ", ".join(map(str, found.damage[:4]))
+      say(quiet, f"{os.fspath(out)} is damaged: {arrays}; what was lost is made again")
   if options.progress:
     options.progress.found(len(done.intersection(wanted)))
-  if known and done.issuperset(wanted):
+  if known and done.issuperset(wanted) and not lost:
     say(quiet, f"{os.fspath(out)} already holds {errors.counted(len(wanted), 'run')}, all finished")
     return
   try:
@@ -219,6 +226,8 @@ def _train(described, wanted, out, facts, pool, count, rule, options) -> None:
   fingerprint, quiet = facts["fingerprint"], options.quiet
   mode, width = fingerprint["mode"], fingerprint["width"]
   writer = records.Writer(out)
+  labels = {name: np.asarray(values) for name, (_, values) in facts["coords"].items()}
+  writer.restore({"evaluation": np.array(facts["plan"]), **labels})
   if rule and rule.text != writer.attributes.get("stop"):
     writer.set_attributes(stop=rule.text)
   index = _fingerprint_index(writer, fingerprint, out, options.new_fingerprint)

@@ -90,7 +90,7 @@ def _opened(place: pathlib.Path) -> "xarray.Dataset":
   """The store, with the direction that --better says."""
   from seedlab import findings, records
 
-  return findings.stated(records.open(place), _METRIC.value, _BETTER.value)
+  return findings.stated(records.open(place, verify=True), _METRIC.value, _BETTER.value)
 
 
 def _sweep(place: pathlib.Path, live: bool) -> bool:

@@ -29,7 +29,7 @@ def grid_page(
   for values, directory in cells:
     name = ", ".join(f"{field}={value}" for field, value in values.items()) or str(directory)
     with records.readable(directory):
-      found.append(findings.examine(records.open(directory), metric, name).turned(better))
+      found.append(findings.examine(records.open(directory, verify=True), metric, name).turned(better))
     metric = metric or found[0].metric
   of = found[0]
   label = label_of(of)
@@ -86,7 +86,7 @@ def grid_text(
   lacking = False
   rows = [[*cells[0][0], "runs", "mean", "sd", "min", "max", "store"]]
   for values, directory in cells:
-    found = findings.examine(records.open(directory), metric)
+    found = findings.examine(records.open(directory, verify=True), metric)
     of = found.columns[0].summary
     numbers = [
       "-" if math.isnan(number) else f"{number:.2f}" if found.percent else f"{number:.4g}"

@@ -85,7 +85,7 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
         progress=progress,
         quiet=True,
       )
-  datasets = {one.name: records.open(out / one.name) for one in planned}
+  datasets = {one.name: records.open(out / one.name, verify=True) for one in planned}
   return conclude(study, scale, datasets, out / "report.html")
 
 
