@@ -344,7 +344,8 @@ def read(
     name = name or table.name
     return [dataclasses.replace(one, name=name) for one in found] if unnamed and name else found
   with records.readable(source):
-    return [findings.examine(records.open(source, verify=True), metric, name or findings.named(source))]
+    dataset = records.open(source, verify=True)
+    return [findings.examine(dataset, metric, name or findings.named(source))]
 
 
 def _distinct(sweeps: list[Findings]) -> list[Findings]:

@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 
 from seedlab import checkpoints, migration, seals
 from seedlab.config import STREAMS, parse_seeds
-from seedlab.errors import Damaged, UserError, counted, not_there
+from seedlab.errors import Damaged, UserError, not_there
 
 STORE_VERSION = 1
 LAYOUT = migration.LAYOUT  # of manifests; those without a number are of layout 1
@@ -213,7 +213,8 @@ def _coordinate_damage(path: pathlib.Path) -> list[Damage]:
     return []
   group, found = _committed(path), []
   for name, expected in _implied(attributes).items():
-    if not np.array_equal(_read(group, name), expected):
+    values = _read(group, name)
+    if values is None or not np.array_equal(values, expected):
       found.append(Damage(name, None, _ANEW))
   for name, expected in attributes["coordinates_sha256"].items():
     values = _read(group, name)
@@ -275,9 +276,10 @@ def _bad_rows(path, group, attributes, implied, part: slice) -> dict[str, np.nda
   flags = ["completed", "failed"]
   names = [name for name in attributes["by_run"] if name != "run" and name[:5] != "seed_"]
   names.sort(key=lambda name: name not in flags)
-  columns = {name: _read(group, name, part) for name in names}
+  read = {name: _read(group, name, part) for name in names}
   every = np.arange(part.start, part.stop)
-  gone = {name: every for name, values in columns.items() if values is None}
+  columns = {name: values for name, values in read.items() if values is not None}
+  gone = [name for name in names if name not in columns]
   if gone:
     written = columns.get("completed")
     keep = every if written is None else every[written.view(np.uint8) != 0]

@@ -1,7 +1,7 @@
 """Stores of older releases: they open, report, compare, replay and go on, or say why not.
 
 tests/golden holds a small store of every layout, written by the release that had it and never
-again. Layout 1 is configs/digits_mlp.py:smoke with the flags below, four runs.
+again. All are configs/digits_mlp.py:smoke with the flags below, four runs.
 """
 
 import json
@@ -20,17 +20,16 @@ from seedlab.config import STREAMS
 from seedlab.errors import UserError
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-COMMANDS = {
-  "layout1": [
-    MLP,
-    "--config.model.width=4",
-    "--config.data.test_examples=100",
-    "--config.activation=smelu",
-    "--config.activation.beta=0.5",
-    "--config.loss.smoothing=0.1",
-    '--config.augment=[{"name": "crop", "padding": 1}]',
-  ]
-}
+_FLAGS = [
+  MLP,
+  "--config.model.width=4",
+  "--config.data.test_examples=100",
+  "--config.activation=smelu",
+  "--config.activation.beta=0.5",
+  "--config.loss.smoothing=0.1",
+  '--config.augment=[{"name": "crop", "padding": 1}]',
+]
+COMMANDS = {"layout1": _FLAGS, "layout2": _FLAGS}
 
 
 @pytest.fixture(params=sorted(COMMANDS))
@@ -175,7 +174,7 @@ def test_one_new_field_of_the_config_leaves_older_stores_as_they_were(golden):
 def test_a_manifest_holds_every_argument_of_a_trainer(tmp_path):
   sweep(tmp_path / "s", 2)
   kept = records.manifest(tmp_path / "s")
-  assert kept["layout"] == records.LAYOUT == 2 and kept["seedlab_store"] == 1
+  assert kept["layout"] == records.LAYOUT == 3 and kept["seedlab_store"] == 1
   assert kept["trainer"]["arguments"] == {
     "steps": 20,
     "hidden": 5,

@@ -29,7 +29,8 @@ def grid_page(
   for values, directory in cells:
     name = ", ".join(f"{field}={value}" for field, value in values.items()) or str(directory)
     with records.readable(directory):
-      found.append(findings.examine(records.open(directory, verify=True), metric, name).turned(better))
+      dataset = records.open(directory, verify=True)
+      found.append(findings.examine(dataset, metric, name).turned(better))
     metric = metric or found[0].metric
   of = found[0]
   label = label_of(of)
