@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import xarray
 
-from seedlab import claims, findings, records, report, stats, tables
+from seedlab import claims, findings, report, stats, tables
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.report import charts, paper, series
@@ -601,7 +601,7 @@ def test_images_of_the_test_set_are_shown_where_it_is_at_hand():
 def test_a_grid_is_read_from_its_stores(tmp_path):
   for name, seed in (("a", 0), ("b", 1)):
     dataset = store(errors(seed=seed), config={"data": {"name": "x"}, "model": {"name": name}})
-    dataset.attrs |= {"seedlab_store": 1, "layout": records.LAYOUT, "chunk": 60, "outcome": []}
+    dataset.attrs |= {"seedlab_store": 1, "layout": 2, "chunk": 60, "outcome": []}
     dataset.attrs["by_run"] = [f"seed_{stream}" for stream in STREAMS]
     dataset.to_zarr(tmp_path / name, zarr_format=2, consolidated=True)
   cells_of = report.grid_cells(tmp_path)

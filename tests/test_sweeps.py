@@ -14,11 +14,12 @@ import jobs
 import numpy as np
 import pytest
 import toy
+from forging import reseal
 
 import seedlab
 from seedlab import engine, records, streams, sweeps
 from seedlab.config import Seeds
-from seedlab.errors import UserError
+from seedlab.errors import Damaged, UserError
 
 HERE = pathlib.Path(__file__).parent
 PATHS = os.pathsep.join([str(HERE), str(HERE.parent)])  # this checkout's, whichever is installed
@@ -224,6 +225,7 @@ def test_a_store_from_before_a_stream_goes_on(tmp_path):
     names.remove("seed_generate" if "run" in names else "generate")
   (old / ".zattrs").write_text(json.dumps(attributes))
   (old / ".zmetadata").write_text(json.dumps(metadata))
+  reseal(old)
 
   assert seedlab.open(old).seed_generate.values.tolist() == [0] * 4
   extended = seedlab.sweep("toy:make", 6, old, **options)
@@ -268,6 +270,7 @@ def test_another_version_or_device_is_noticed(reference, tmp_path, field, value)
   (fingerprint[section[0]] if section else fingerprint)[name] = value
   writer.set_attributes(fingerprints=[fingerprint])
   writer._arrays["digest"][1] = b"0" * 64
+  reseal(out)
   with pytest.raises(UserError, match=f"{field}: {value} -> "):
     sweep(out, 8, lanes=lanes)
   replay = seedlab.replay(out, 1)
@@ -280,6 +283,9 @@ def test_a_tampered_digest_fails_the_replay(tmp_path):
   sweep(out, 4)
   writer = records.Writer(out)
   writer._arrays["digest"][2] = b"0" * 64
+  with pytest.raises(Damaged, match=r"digest of run 2; the sweep's command again trains"):
+    seedlab.replay(out, 2)
+  reseal(out)
   replay = seedlab.replay(out, 2)
   assert not replay.exact and not replay.passed and "DIFFERENT" in replay.verdict(out)
 
@@ -391,6 +397,7 @@ UNGUARDED = """
 import os
 import seedlab
 import toy
+from forging import reseal
 
 print("main", os.getpid(), flush=True)
 RATE = 0.3
