@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import zarr
 
 from seedlab import config, errors, records, streams, tasks
 from seedlab.errors import UserError
@@ -23,10 +24,11 @@ class Replay(NamedTuple):
   changed: list[tuple[str, Any, Any]]  # (fingerprint field, recorded, here)
   deviation: dict[str, float]  # outcome -> largest difference; of integers, the share that differ
   params: Any  # {path: array} of the repeated run
+  different: list[str]  # stored arrays that hold other bits than this run computes
 
   @property
   def exact(self) -> bool:
-    return self.recorded == self.computed
+    return not self.different
 
   @property
   def passed(self) -> bool:
@@ -37,6 +39,12 @@ class Replay(NamedTuple):
     """The result in a few plain lines."""
     if self.exact:
       return "exact" + " (although the fingerprint changed)" * bool(self.changed)
+    if not self.changed and self.recorded == self.computed:
+      return (
+        f"DIFFERENT: the state is as recorded, but the stored {', '.join(self.different)} of run"
+        f" {self.run} is not what this run computes: the store was changed; a sweep into another"
+        " directory trains its runs again"
+      )
     if not self.changed:
       return "DIFFERENT: the same fingerprint, yet another final state; please report this as a bug"
     lines = [
@@ -66,7 +74,9 @@ def replay(
   recipe: Recipe | Callable[..., Any] | None = None,
   data_dir: str | None = None,
 ) -> Replay:
-  """Recomputes one run alone and compares its final state with the recorded digest.
+  """Recomputes one run alone and compares it bit for bit with all that the store holds of it.
+
+  Compared are the digest of the final state, each outcome, and the step of divergence.
 
   Args:
     trainer: the function that built the Trainer, where the store names one that
@@ -78,7 +88,10 @@ def replay(
   dataset = records.open(directory, verify=True)
   with records.readable(directory):
     row = _row(dataset, run, directory)
-    recorded = {name: dataset[name].values[row] for name in ["digest", *kept["outcome"]]}
+    # Not from the Dataset, which makes every NaN the same one.
+    group = zarr.open_consolidated(os.fspath(directory), mode="r", zarr_format=2)
+    names = ["digest", "diverged", *kept["outcome"]]
+    recorded = {name: np.asarray(group[name][row]) for name in names}
   recorded_fingerprint = kept["fingerprints"][int(dataset["fingerprint"].values[row])]
   described = recorded_experiment(kept, trainer or recipe, data_dir, directory)
   mode, width = recorded_fingerprint["mode"], recorded_fingerprint["width"]
@@ -86,17 +99,23 @@ def replay(
     spec = spec_of(described, mode, width)
     seeds = [streams.seeds_of_run(run, described.seeds).tolist()]
     result = pool.submit(tasks.compute, spec, seeds, True, None, described.code).result()
-  deviation = {
-    name: _deviation(recorded[name], result["outcome"][name][0]) for name in kept["outcome"]
-  }
+  computed = {name: result[name][0] for name in ("digest", "diverged")}
+  computed |= {name: result["outcome"][name][0] for name in kept["outcome"]}
   return Replay(
     run=run,
-    recorded=recorded["digest"].decode(),
-    computed=result["digest"][0].decode(),
+    recorded=recorded["digest"].item().decode(),
+    computed=computed["digest"].decode(),
     changed=config.differences(recorded_fingerprint, result["fingerprint"]),
-    deviation=deviation,
+    deviation={name: _deviation(recorded[name], computed[name]) for name in kept["outcome"]},
     params=result["params"],
+    different=[name for name in names if not _same_bits(recorded[name], computed[name])],
   )
+
+
+def _same_bits(recorded: np.ndarray, computed: Any) -> bool:
+  """Whether `computed`, stored in the type of `recorded`, has its shape and bytes."""
+  stored = np.asarray(computed, recorded.dtype)
+  return stored.shape == recorded.shape and stored.tobytes() == recorded.tobytes()
 
 
 def _deviation(recorded: np.ndarray, computed: np.ndarray) -> float:

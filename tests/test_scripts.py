@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from forging import reseal
 from safetensors.numpy import load_file
 
 import seedlab
@@ -70,6 +71,8 @@ def test_replay_of_a_tampered_store_fails(store, tmp_path):
   shutil.copytree(store, copy)
   writer = records.Writer(copy)
   writer._arrays["digest"][3] = b"f" * 64
+  assert "digest of run 3" in run("replay", copy, "--run=3", status=1).stdout
+  reseal(copy)
   assert "DIFFERENT" in run("replay", copy, "--run=3", status=1).stdout
 
 

@@ -1,11 +1,12 @@
-"""Trains one recorded run again, alone, and compares its final state bit for bit.
+"""Trains one recorded run again, alone, and compares all that is stored of it bit for bit.
 
-Exit status 0: exact, or nothing to compare with because the fingerprint changed; 1: it differs.
+Exit status 0: exact, or nothing to compare with because the fingerprint changed; 1: it differs,
+or the store is damaged.
 """
 
 from absl import flags
 
-from seedlab.errors import UserError
+from seedlab.errors import Damaged, UserError
 
 _RUN = flags.DEFINE_integer("run", None, "the run's number")
 _PARAMS = flags.DEFINE_string("params", None, "write the trained parameters to FILE.safetensors")
@@ -26,7 +27,11 @@ def main(argv: list[str]) -> int:
     raise UserError("--run is missing: the number of the run, as in --run=417")
   if _PARAMS.value:
     records.params_path(_PARAMS.value)
-  result = replaying.replay(directory, _RUN.value, data_dir=_DATA.value)
+  try:
+    result = replaying.replay(directory, _RUN.value, data_dir=_DATA.value)
+  except Damaged as error:
+    print(error)
+    return 1
   print(f"run       {result.run}")
   print(f"recorded  {result.recorded}")
   print(f"computed  {result.computed}")
