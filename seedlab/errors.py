@@ -5,12 +5,28 @@ import difflib
 import operator
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+# No name of a file is longer than 255 bytes, so that whatever these match is not part of a path
+# to copy: a word without slashes, or a literal in quotes that is longer than most whole paths.
+_OVERLONG = re.compile(r"[^\s/]{256,}|'[^'\n]{1000,}'|\"[^\"\n]{1000,}\"")
+
 
 class UserError(ValueError):
-  """The user's input is wrong: one line with field, value and remedy; exit status 2."""
+  """The user's input is wrong: one line with field, value and remedy; exit status 2.
+
+  Values too long to read are cut in the message, so that the remedy after them is seen.
+  """
+
+  def __init__(self, message: str = "") -> None:
+    super().__init__(_OVERLONG.sub(_cut, str(message)))
+
+
+def _cut(found: re.Match) -> str:
+  text = found.group()
+  return f"{text[:60]}...{text[-20:]} ({len(text):,} characters)"
 
 
 class NotComparable(UserError):

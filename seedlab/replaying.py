@@ -1,6 +1,7 @@
 """One recorded run trained again, alone, and compared with what the store says of it."""
 
 import os
+import shlex
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ class Replay(NamedTuple):
     if any(field in ("jax", "jaxlib") for field, *_ in self.changed):
       lines += [
         "to restore the recorded environment:",
-        f"  seedlab replay {os.fspath(directory)} --lock > recorded.txt",
+        f"  seedlab replay {shlex.quote(os.fspath(directory))} --lock > recorded.txt",
         "  python -m venv .venv-recorded && .venv-recorded/bin/pip install -r recorded.txt",
         "  .venv-recorded/bin/pip install --no-deps .",
       ]
