@@ -115,7 +115,8 @@ def open(directory: str | os.PathLike, verify: bool = False) -> Store:  # `seedl
   with readable(path):
     dataset = xarray.open_zarr(os.fspath(path), chunks=None)
     lost = _lost(path, attributes, dataset["completed"].values)
-    dataset.attrs = attributes  # zarr would take those of a file that is not sealed
+    # Not those that were read with it, which are of a file that is not sealed.
+    dataset.attrs = {key: value for key, value in attributes.items() if key != "coordinates"}
     dataset = dataset.assign_coords(_later_streams(attributes, dataset.sizes["run"]))
   for variable in dataset.variables.values():
     for codec in ("compressors", "filters", "shards"):  # of format 2, which format 3 refuses

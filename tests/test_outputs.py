@@ -305,7 +305,7 @@ def opened(tmp_path) -> records.Store:
     attributes={
       "seedlab_version": "ü", "trainer": {"a": {"b": [1, None, True]}}, "git_commit": None,
       "planned_n": 4, "metrics": ["test_accuracy"], "claims": [], "rate": 0.5, "large": 2**40,
-      "stop": "", "yes": True,
+      "stop": "", "yes": True, "fingerprints": [{"jax": "0"}],
     },
   )  # fmt: skip
   writer = records.Writer(tmp_path / "store")
