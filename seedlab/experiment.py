@@ -14,7 +14,17 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from seedlab import __version__, changes, config, errors, host, migration, parts, records, tasks
+from seedlab import (
+  __version__,
+  changes,
+  config,
+  errors,
+  host,
+  integrity,
+  migration,
+  parts,
+  tasks,
+)
 from seedlab.config import STREAMS, Config, Seeds, Stream
 from seedlab.errors import UserError
 from seedlab.pool import Code, local_pool
@@ -193,7 +203,7 @@ def _recorded_recipe(what, description, known, directory) -> Experiment:
 
 def going_on(described: Experiment, known: Mapping[str, Any]) -> Experiment:
   """`described` with the streams of a store: "all of them" means those that existed then."""
-  then, seeds = records.streams_of(known), described.seeds
+  then, seeds = integrity.streams_of(known), described.seeds
   if set(seeds.vary) != set(STREAMS) or then == STREAMS or seeds.design == "crossed":
     return described
   if not described.config:

@@ -17,7 +17,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray
@@ -25,9 +25,9 @@ import zarr
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from seedlab import checkpoints, migration, seals
-from seedlab.config import STREAMS, parse_seeds
-from seedlab.errors import Damaged, UserError, not_there
+from seedlab import checkpoints, integrity, migration, seals
+from seedlab.config import STREAMS
+from seedlab.errors import UserError, not_there
 
 STORE_VERSION = 1
 LAYOUT = migration.LAYOUT  # of manifests; those without a number are of layout 1
@@ -36,8 +36,6 @@ _SEAL = "seedlab_sha256"  # of the consolidated metadata, beside it in its file
 # What may lie in the directory before there is a store: a kill while the first file is written
 # leaves its beginning.
 _NO_PART = {".lock", checkpoints.NAME, ".zattrs.partial"}
-_ANEW = "the sweep's command again writes it again"
-_AGAIN = "the sweep's command again trains them again"
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -114,7 +112,7 @@ def open(directory: str | os.PathLike, verify: bool = False) -> Store:  # `seedl
     check(path)
   with readable(path):
     dataset = xarray.open_zarr(os.fspath(path), chunks=None)
-    lost = _lost(path, attributes, dataset["completed"].values)
+    lost = integrity.lost_files(path, attributes, dataset["completed"].values)
     # Not those that were read with it, which are of a file that is not sealed.
     dataset.attrs = {key: value for key, value in attributes.items() if key != "coordinates"}
     dataset = dataset.assign_coords(_later_streams(attributes, dataset.sizes["run"]))
@@ -122,37 +120,25 @@ def open(directory: str | os.PathLike, verify: bool = False) -> Store:  # `seedl
     for codec in ("compressors", "filters", "shards"):  # of format 2, which format 3 refuses
       variable.encoding.pop(codec, None)
   if lost:
-    found = [
-      Damage(name, dataset["run"].values[rows].tolist(), _AGAIN) for name, rows in lost.items()
-    ]
-    raise _damaged(path, found)
+    runs = dataset["run"].values
+    raise integrity.refusal(
+      path, [integrity.Damage(name, runs[rows].tolist()) for name, rows in lost.items()]
+    )
   return Store(dataset.data_vars, dataset.coords, dataset.attrs)
 
 
-class Damage(NamedTuple):
-  """An array of a store that does not hold what was written."""
+def check(directory: str | os.PathLike, run: int | None = None) -> None:
+  """Raises Damaged if the store is not what was written, naming arrays, runs and the remedy.
 
-  array: str
-  runs: list[int] | None  # None: the whole array
-  remedy: str
-
-  def __str__(self) -> str:
-    if self.runs is None:
-      return self.array
-    listed = ", ".join(map(str, self.runs[:5])) + f" and {len(self.runs) - 5} more" * (
-      len(self.runs) > 5
-    )
-    return f"{self.array} of run{'s' * (len(self.runs) > 1)} {listed}"
-
-
-def check(directory: str | os.PathLike) -> None:
-  """Raises Damaged if anything in the store is not what was written, with array, run and remedy."""
-  found = damage(directory)
+  Args:
+    run: damage of other runs does not matter.
+  """
+  found = [one for one in damage(directory) if run is None or not one.runs or run in one.runs]
   if found:
-    raise _damaged(pathlib.Path(directory), found)
+    raise integrity.refusal(directory, found)
 
 
-def damage(directory: str | os.PathLike) -> list[Damage]:
+def damage(directory: str | os.PathLike) -> list[integrity.Damage]:
   """What in the store is not as it was written; reads everything, one chunk at a time.
 
   Stores of layouts 1 and 2 have no digests: only what is missing is found.
@@ -160,189 +146,17 @@ def damage(directory: str | os.PathLike) -> list[Damage]:
   Raises UserError where the manifest itself cannot be trusted.
   """
   path = pathlib.Path(directory)
-  with readable(path):
-    files = [Damage(name, None, _ANEW) for name in _damaged_metadata(path)]
-    if {".zgroup", ".zattrs"} & {one.array for one in files}:
-      return files  # without which nothing opens
-    return [*files, *_coordinate_damage(path), *_row_damage(path)]
-
-
-def _metadata(path: pathlib.Path) -> dict[str, Any]:
-  """File -> its content, as the consolidated metadata has it."""
-  return json.loads((path / ".zmetadata").read_text())["metadata"]
-
-
-def _damaged_metadata(path: pathlib.Path) -> list[str]:
-  """Files of single arrays that say something else than the consolidated metadata.
-
-  A writer changes the shapes and the group's attributes in them first.
-  """
-  found = []
-  for name, value in _metadata(path).items():
-    try:
-      there = json.loads((path / name).read_bytes())
-      if name.endswith("/.zarray"):
-        there["shape"] = value["shape"]
-      same = name == ".zattrs" or there == value
-    except (OSError, ValueError, TypeError):
-      same = False
-    if not same:
-      found.append(name)
-  return found
-
-
-def _damaged(path: pathlib.Path, found: Sequence[Damage]) -> Damaged:
-  listed = "; ".join(map(str, found[:4])) + f" and {len(found) - 4} more" * (len(found) > 4)
-  return Damaged(
-    f"{str(path)!r} is damaged: not as it was written is {listed}; {found[0].remedy}"
-  )
-
-
-def sealed(attributes: Mapping[str, Any]) -> bool:
-  """Whether the store with this manifest has digests of its runs (layout 3 and later)."""
-  return seals.DIGEST in attributes.get("by_run", ())
-
-
-def _committed(path: pathlib.Path) -> zarr.Group:
-  return zarr.open_consolidated(os.fspath(path), mode="r", zarr_format=2)
-
-
-def _coordinate_damage(path: pathlib.Path) -> list[Damage]:
-  """Of what is implied by the manifest: run numbers, seeds, evaluations, labels."""
-  attributes = manifest(path)
-  if not sealed(attributes):
-    return []
-  group, found = _committed(path), []
-  for name, expected in _implied(attributes).items():
-    values = _read(group, name)
-    if values is None or not np.array_equal(values, expected):
-      found.append(Damage(name, None, _ANEW))
-  for name, expected in attributes["coordinates_sha256"].items():
-    values = _read(group, name)
-    if values is None or seals.array_digest(values) != expected:
-      found.append(Damage(name, None, _ANEW))
-  return found
-
-
-def _implied(attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """The coordinates along `run` as the manifest implies them: int64[R], and uint32[R] a stream."""
-  runs = seals.from_ranges(attributes["runs"])
-  seeds = (attributes.get("config") or attributes.get("trainer") or {}).get("seeds")
-  if seeds is None:
-    return {"run": runs}
-  streams_here = streams_of(attributes)
-  if seeds.get("design") == "crossed":
-    from seedlab import streams  # imports JAX
-
-    parsed = parse_seeds(migration.with_levels({"seeds": seeds})["seeds"])
-    values = np.array([streams.seeds_of_run(int(run), parsed) for run in runs], np.uint32)
-    values = values.reshape(len(runs), len(STREAMS))
-    columns = {stream: values[:, STREAMS.index(stream)] for stream in streams_here}
-  else:
-    fixed = np.full(len(runs), seeds["fixed"], np.uint32)
-    columns = {
-      stream: runs.astype(np.uint32) if stream in seeds["vary"] else fixed
-      for stream in streams_here
-    }
-  return {"run": runs, **{f"seed_{stream}": values for stream, values in columns.items()}}
-
-
-def _row_damage(path: pathlib.Path) -> list[Damage]:
-  """Of the finished and failed runs, array by array."""
-  attributes = manifest(path)
-  group = _committed(path)
-  if not sealed(attributes):
-    completed = group["completed"][:]
-    runs = group["run"][:]
-    lost = _lost(path, attributes, completed)
-    return [Damage(name, runs[rows].tolist(), _AGAIN) for name, rows in lost.items()]
-  implied = _implied(attributes)
-  runs, chunk = implied["run"], attributes["chunk"]
-  bad: dict[str, list[int]] = {}
-  for first in range(0, len(runs), chunk):
-    part = slice(first, min(first + chunk, len(runs)))
-    for name, rows in _bad_rows(path, group, attributes, implied, part).items():
-      bad.setdefault(name, []).extend(runs[rows].tolist())
-  completed = _read(group, "completed")
-  if completed is not None and completed.dtype == bool:
-    # A lost chunk of an array whose usual value is 0 reads as what was written.
-    for name, rows in _lost(path, attributes, completed).items():
-      bad[name] = sorted({*bad.get(name, []), *runs[rows].tolist()})
-  return [Damage(name, numbers, _AGAIN) for name, numbers in bad.items()]
-
-
-def _bad_rows(path, group, attributes, implied, part: slice) -> dict[str, np.ndarray]:
-  """Array -> rows of one chunk that hold other numbers than were written."""
-  # What says that a row is there is written last, and read first: a sweep may be under way.
-  flags = ["completed", "failed"]
-  names = [name for name in attributes["by_run"] if name != "run" and name[:5] != "seed_"]
-  names.sort(key=lambda name: name not in flags)
-  read = {name: _read(group, name, part) for name in names}
-  every = np.arange(part.start, part.stop)
-  columns = {name: values for name, values in read.items() if values is not None}
-  gone = [name for name in names if name not in columns]
-  if gone:
-    written = columns.get("completed")
-    keep = every if written is None else every[written.view(np.uint8) != 0]
-    return {name: keep for name in gone if len(keep)}
-  there = columns["completed"].view(np.uint8)
-  if (there > 1).any():
-    return {"completed": every[there > 1]}
-  done = np.flatnonzero(there | (columns["failed"] != b""))
-  if not len(done):
-    return {}
-  values = {name: column[done] for name, column in columns.items()}
-  # A chunk whose file is gone reads as its fill value, which the digests find as any other.
-  table = attributes["fingerprints"]
-  known = (values["fingerprint"] >= 0) & (values["fingerprint"] < len(table))
-  bad = {"fingerprint": every[done[~known]]} if not known.all() else {}
-  digests = [seals.digest(one) for one in table]
-  rows = [digests[at] if ok else "" for at, ok in zip(values["fingerprint"], known, strict=True)]
-  seeds = {
-    stream: _implied_or_read(group, implied, f"seed_{stream}", part)[done]
-    for stream in streams_of(attributes)
-  }
-  computed = seals.run_digests(implied["run"][part][done], seeds, values, rows)
-  wrong = computed != values[seals.DIGEST]
-  sums = seals.checksums([values[name] for name in attributes["arrays"]])
-  differing = sums != values[seals.CHECKSUM]
-  lost = differing.all(axis=1) & ~wrong  # the numbers are right, and their checksums are gone
-  differing[lost] = False
-  for column, name in enumerate(attributes["arrays"]):
-    if differing[:, column].any():
-      bad[name] = every[done[differing[:, column]]]
-  if lost.any():
-    bad[seals.CHECKSUM] = every[done[lost]]
-  unnamed = wrong & ~differing.any(axis=1) & known
-  if unnamed.any():  # whoever changed it changed the checksum too
-    bad[seals.DIGEST] = every[done[unnamed]]
-  return bad
-
-
-def _implied_or_read(group, implied, name: str, part: slice) -> np.ndarray:
-  return implied[name][part] if name in implied else group[name][part]
-
-
-def _read(group: zarr.Group, name: str, part: slice = slice(None)) -> np.ndarray | None:
-  """An array's values; None where its file cannot be decoded.
-
-  A flipped bit in a compressed chunk raises whatever the decoder makes of it, so every error there
-  means the same: what was written is not there.
-  """
-  try:
-    return group[name][part]
-  except Exception:
-    return None
-
-
-def streams_of(attributes: Mapping[str, Any]) -> tuple[str, ...]:
-  """The streams that existed when the store was made."""
-  return tuple(stream for stream in STREAMS if f"seed_{stream}" in attributes["by_run"])
+  while True:
+    attributes = manifest(path)
+    with readable(path):
+      found = integrity.damage(path, attributes)
+    if not found or manifest(path) == attributes:  # else it grew or shrank meanwhile
+      return found
 
 
 def _later_streams(attributes: Mapping[str, Any], runs: int) -> dict[str, Any]:
   """The coordinates of streams that came later, which were constant in every run."""
-  later = set(STREAMS) - set(streams_of(attributes))
+  later = set(STREAMS) - set(integrity.streams_of(attributes))
   if not later:
     return {}
   seeds = (attributes.get("config") or attributes["trainer"])["seeds"]
@@ -362,22 +176,6 @@ def readable(directory: str | os.PathLike) -> Iterator[None]:
       f"{os.fspath(directory)!r} is damaged ({type(error).__name__}:"
       f" {str(error).splitlines()[0][:120]}); restore it, or train into another directory"
     ) from error
-
-
-def _lost(
-  path: pathlib.Path, attributes: Mapping[str, Any], completed: np.ndarray
-) -> dict[str, np.ndarray]:
-  """Array -> completed rows whose chunk has no file; every chunk written has one."""
-  chunk, found = attributes["chunk"], {}
-  rows, metadata = np.flatnonzero(completed), _metadata(path)
-  for name in attributes["by_run"]:
-    shape = metadata[f"{name}/.zarray"]["chunks"]
-    if shape[0] == chunk:
-      there = set(os.listdir(path / name)) if (path / name).is_dir() else set()
-      gone = [f"{row // chunk}{'.0' * (len(shape) - 1)}" not in there for row in rows]
-      if any(gone):
-        found[name] = rows[gone]
-  return found
 
 
 def exists(directory: str | os.PathLike) -> bool:
@@ -560,11 +358,14 @@ class Writer:
     self.path = pathlib.Path(directory)
     self.attributes = dict(manifest(directory))
     self.chunk: int = self.attributes["chunk"]
-    self.damage = damage(directory)  # when opened; rows of it are no longer completed
+    # When it was opened; rows of it are no longer completed. Nothing else can be read before the
+    # files that describe the arrays are whole.
+    self.damage = integrity.metadata_damage(self.path)
+    with _space(self.path):
+      _restore_metadata(self.path)
+    self.damage += damage(directory)
     with readable(self.path):
-      with _space(self.path):
-        _restore_metadata(self.path)
-      committed = _committed(self.path)
+      committed = integrity.committed(self.path)
       self._group = zarr.open_group(
         os.fspath(self.path), mode="r+", zarr_format=2, use_consolidated=False
       )
@@ -572,10 +373,14 @@ class Writer:
         name: self._group[name].with_config({"write_empty_chunks": True})
         for name in committed.array_keys()
       }
-      if sealed(self.attributes):
-        self._restore_coordinates()
+      if integrity.sealed(self.attributes):
+        lost = {one.array for one in self.damage if one.runs is None}
+        with _space(self.path):
+          for name, values in integrity.implied(self.attributes).items():
+            if name in lost:
+              self._arrays[name][:] = values
       self.runs: np.ndarray = committed["run"][:]
-      completed = _read(committed, "completed")
+      completed = integrity.values_of(committed, "completed")
       self.completed: np.ndarray = (
         np.zeros(len(self.runs), bool) if completed is None else completed.view(np.uint8) == 1
       )
@@ -583,29 +388,17 @@ class Writer:
         if one.runs is not None:  # to be trained again
           self.completed[np.isin(self.runs, one.runs)] = False
 
-  def _restore_coordinates(self) -> None:
-    """Writes damaged coordinates again as the manifest implies them."""
+  @property
+  def lost_labels(self) -> set[str]:
+    """Damaged coordinates that only the experiment itself can give again: `restore`."""
     lost = {one.array for one in self.damage if one.runs is None}
-    implied = _implied(self.attributes)
-    with _space(self.path):
-      for name in lost & set(implied):
-        self._arrays[name][:] = implied[name]
+    return lost & set(self.attributes.get("coordinates_sha256", ()))
 
   def restore(self, coords: Mapping[str, np.ndarray]) -> None:
-    """Writes damaged coordinates that do not lie along `run` again (name -> labels)."""
-    lost = {one.array for one in self.damage if one.runs is None}
+    """Writes the damaged ones of the coordinates (name -> labels) again."""
     with _space(self.path):
-      for name in lost & set(coords):
+      for name in self.lost_labels & set(coords):
         self._arrays[name][:] = coords[name]
-
-  @property
-  def failed(self) -> dict[int, str]:
-    """Run -> why it failed, of those that did and are still in that state."""
-    if "failed" not in self._arrays:
-      return {}
-    reasons = self._arrays["failed"][:]
-    rows = np.flatnonzero((reasons != b"") & ~self.completed)
-    return {int(self.runs[row]): reasons[row].decode(errors="replace") for row in rows}
 
   def extend(self, runs: Sequence[int], seeds: np.ndarray) -> None:
     """Appends runs that are not yet completed."""
@@ -621,7 +414,7 @@ class Writer:
     with _space(self.path):
       for name in self.attributes["by_run"]:
         self._arrays[name].resize((total, *self._arrays[name].shape[1:]))
-      if sealed(self.attributes):
+      if integrity.sealed(self.attributes):
         self._group.attrs["runs"] = seals.as_ranges(self.runs[:total])
       _commit(self.path, self._arrays)
     self.runs, self.completed = self.runs[:total], self.completed[:total]
@@ -640,13 +433,13 @@ class Writer:
     """Stores finished runs: `columns` for int[n] `rows`, all of one chunk."""
     first = rows[0] // self.chunk * self.chunk
     last = min(first + self.chunk, len(self.runs))
-    if sealed(self.attributes):
+    if integrity.sealed(self.attributes):
       columns = self._sealed(rows, columns)
     with _space(self.path):
       for name, values in sorted(columns.items(), key=lambda column: column[0] == "failed"):
         # The whole chunk is replaced, by the same bytes for rows that were there.
         array = self._arrays[name]
-        block = _read(self._group, name, slice(first, last))
+        block = integrity.values_of(self._group, name, slice(first, last))
         if block is None:  # damaged: none of its rows counts as completed
           block = np.zeros((last - first, *array.shape[1:]), array.dtype)
         block[rows - first] = values
@@ -663,7 +456,7 @@ class Writer:
     table = [seals.digest(one) for one in self.attributes["fingerprints"]]
     seeds = {
       stream: self._arrays[f"seed_{stream}"].get_orthogonal_selection((rows,))
-      for stream in streams_of(self.attributes)
+      for stream in integrity.streams_of(self.attributes)
     }
     kept[seals.DIGEST] = seals.run_digests(
       self.runs[rows], seeds, kept, [table[at] for at in kept["fingerprint"]]
@@ -736,7 +529,7 @@ def _grow(
       arrays[f"seed_{stream}"][start:total] = seeds[:, column]
   arrays["diverged"][start:total] = -1
   arrays["completed"][start:total] = False
-  if sealed(group.attrs):
+  if integrity.sealed(group.attrs):
     before = seals.from_ranges(group.attrs["runs"])
     group.attrs["runs"] = seals.as_ranges(np.concatenate([before, np.asarray(runs, np.int64)]))
   _commit(pathlib.Path(group.store.root), arrays)
@@ -748,7 +541,7 @@ def _restore_metadata(path: pathlib.Path) -> None:
   They may be ahead of it, after an extension that was killed, or damaged; readers only see the
   consolidated metadata, which is sealed.
   """
-  for name, value in _metadata(path).items():
+  for name, value in integrity.metadata(path).items():
     try:
       same = json.loads((path / name).read_bytes()) == value
     except (OSError, ValueError):

@@ -1,6 +1,7 @@
 """One recorded run trained again, alone, and compared with what the store says of it."""
 
 import os
+import pathlib
 import shlex
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 
-from seedlab import config, errors, records, streams, tasks
+from seedlab import config, errors, integrity, records, streams, tasks
 from seedlab.errors import UserError
 from seedlab.experiment import executor_of, recorded_experiment, spec_of
 from seedlab.recipe import Recipe
@@ -86,14 +87,14 @@ def replay(
     data_dir: the tensorflow-datasets directory.
   """
   kept = records.manifest(directory)
-  dataset = records.open(directory, verify=True)
+  records.check(directory, run)
   with records.readable(directory):
-    row = _row(dataset, run, directory)
-    # Not from the Dataset, which makes every NaN the same one.
-    group = zarr.open_consolidated(os.fspath(directory), mode="r", zarr_format=2)
+    # Not as a Dataset, which makes every NaN the same one, and refuses what other runs lack.
+    group = integrity.committed(pathlib.Path(directory))
+    row = _row(group, run, directory)
     names = ["digest", "diverged", *kept["outcome"]]
     recorded = {name: np.asarray(group[name][row]) for name in names}
-  recorded_fingerprint = kept["fingerprints"][int(dataset["fingerprint"].values[row])]
+  recorded_fingerprint = kept["fingerprints"][int(group["fingerprint"][row])]
   described = recorded_experiment(kept, trainer or recipe, data_dir, directory)
   mode, width = recorded_fingerprint["mode"], recorded_fingerprint["width"]
   with executor_of(1, None) as (pool, _):
@@ -125,16 +126,16 @@ def _deviation(recorded: np.ndarray, computed: np.ndarray) -> float:
   return float(np.max(np.abs(recorded.astype(np.float64) - computed), initial=0.0))
 
 
-def _row(dataset, run: int, directory) -> int:
+def _row(group: zarr.Group, run: int, directory) -> int:
   """The row of a completed run."""
-  numbers = dataset["run"].values
+  numbers = group["run"][:]
   rows = np.flatnonzero(numbers == errors.whole("run", run))
   if not len(rows):
     raise UserError(
       f"run={run} is not in {os.fspath(directory)!r}, which holds"
       f" {errors.counted(len(numbers), 'run')} between {numbers.min()} and {numbers.max()}"
     )
-  if not dataset["completed"].values[rows[0]]:
+  if not group["completed"][int(rows[0])]:
     raise UserError(
       f"run={run} of {os.fspath(directory)!r} is not finished; run the sweep's command again first"
     )

@@ -106,16 +106,15 @@ def check_metric(rule: Rule | None, facts: Mapping[str, Any]) -> None:
     raise errors.choice_error("stop's metric", rule.parsed.metric, names)
 
 
-def already_stopped(out, rule: Rule, quiet: bool) -> bool:
+def already_stopped(writer: records.Writer, rule: Rule, quiet: bool) -> bool:
   """Whether the runs in the store meet the rule; drops what was made ready but never trained."""
-  writer = records.Writer(out)
   stopped = stopping_run(writer, rule)
   if stopped is None:
     return False
   if not writer.completed[stopped:].any() and stopped < len(writer.runs):
     writer.truncate(stopped)
   runs = errors.counted(stopped, "run")
-  say(quiet, f"{os.fspath(out)}: {rule.text} after {runs}; nothing left to train")
+  say(quiet, f"{writer.path}: {rule.text} after {runs}; nothing left to train")
   return True
 
 

@@ -183,36 +183,36 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
   """Trains what is missing of `wanted`, if anything is; the directory is locked."""
   quiet = options.quiet
   known = records.manifest(out) if records.exists(out) else None
+  writer: records.Writer | None = None
+  done: set[int] = set()
   if known:
     described = going_on(described, known)
     check_same(described, known, out)
     stopping.check_plans(plans, known, out, quiet)
     lanes, width = _same_lanes(known, options.lanes, options.width, out)
     options = options._replace(lanes=lanes, width=width)
-    if plans.rule and stopping.already_stopped(out, plans.rule, quiet):
-      return
-  done: set[int] = set()
-  if known:
-    found = records.Writer(out)  # which brings what the manifest implies back
-    done = set(found.runs[found.completed].tolist())
-    lost = {one.array for one in found.damage if one.runs is None} - set(known["by_run"])
-    if found.damage:
-      arrays = ", ".join(map(str, found.damage[:4]))
+    writer = records.Writer(out)  # which writes what the manifest implies anew
+    if writer.damage:
+      arrays = ", ".join(map(str, writer.damage[:4])) + ", ..." * (len(writer.damage) > 4)
       say(quiet, f"{os.fspath(out)} is damaged: {arrays}; what was lost is made again")
+    if plans.rule and stopping.already_stopped(writer, plans.rule, quiet):
+      return
+    done = set(writer.runs[writer.completed].tolist())
   if options.progress:
     options.progress.found(len(done.intersection(wanted)))
-  if known and done.issuperset(wanted) and not lost:
+  if writer and done.issuperset(wanted) and not writer.lost_labels:
     say(quiet, f"{os.fspath(out)} already holds {errors.counted(len(wanted), 'run')}, all finished")
     return
   try:
     with executor_of(options.workers, options.executor) as (pool, count):
       facts = describe(pool, described, options.lanes, options.width, quiet=quiet)
-      if not known:
+      if not writer:
         stopping.check_metric(plans.rule, facts)
         _create(described, wanted, out, facts, plans)
-      _train(described, wanted, out, facts, pool, count, plans.rule, options)
+        writer = records.Writer(out)
+      _train(described, wanted, writer, facts, pool, count, plans.rule, options)
   except KeyboardInterrupt:
-    kept = len(_completed(out)) if records.exists(out) else 0
+    kept = int(writer.completed.sum()) if writer else 0
     say(
       quiet,
       f"stopped with {errors.counted(kept, 'finished run')} in {os.fspath(out)}, and those under"
@@ -221,11 +221,11 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
     raise
 
 
-def _train(described, wanted, out, facts, pool, count, rule, options) -> None:
+def _train(described, wanted, writer, facts, pool, count, rule, options) -> None:
   """Trains the runs of a store that are missing and writes them."""
+  out = writer.path
   fingerprint, quiet = facts["fingerprint"], options.quiet
   mode, width = fingerprint["mode"], fingerprint["width"]
-  writer = records.Writer(out)
   labels = {name: np.asarray(values) for name, (_, values) in facts["coords"].items()}
   writer.restore({"evaluation": np.array(facts["plan"]), **labels})
   if rule and rule.text != writer.attributes.get("stop"):
@@ -450,11 +450,6 @@ def _check_seconds(checkpoint_every: float) -> None:
     raise UserError(
       f"checkpoint_every={checkpoint_every!r} must be a number of seconds, 0 for no checkpoints"
     )
-
-
-def _completed(directory) -> list[int]:
-  writer = records.Writer(directory)
-  return writer.runs[writer.completed].tolist()
 
 
 def _range(runs: Iterable[int] | int) -> Sequence[int]:

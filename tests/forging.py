@@ -6,7 +6,7 @@ import pathlib
 
 import zarr
 
-from seedlab import records, seals
+from seedlab import integrity, seals
 
 
 def reseal(store: str | os.PathLike) -> None:
@@ -14,7 +14,7 @@ def reseal(store: str | os.PathLike) -> None:
   file = pathlib.Path(store) / ".zmetadata"
   content = json.loads(file.read_text())
   attributes = content["metadata"][".zattrs"]
-  if not records.sealed(attributes):
+  if not integrity.sealed(attributes):
     return
   group = zarr.open_consolidated(os.fspath(store), mode="r", zarr_format=2)
   attributes["runs"] = seals.as_ranges(group["run"][:])
@@ -23,7 +23,7 @@ def reseal(store: str | os.PathLike) -> None:
   (file.parent / ".zattrs").write_text(json.dumps(attributes))
   names = [name for name in attributes["by_run"] if name != "run" and name[:5] != "seed_"]
   columns = {name: group[name][:] for name in names}
-  seeds = {stream: group[f"seed_{stream}"][:] for stream in records.streams_of(attributes)}
+  seeds = {stream: group[f"seed_{stream}"][:] for stream in integrity.streams_of(attributes)}
   table = [seals.digest(one) for one in attributes["fingerprints"]]
   columns[seals.DIGEST] = seals.run_digests(
     group["run"][:], seeds, columns, [table[at] for at in columns["fingerprint"]]

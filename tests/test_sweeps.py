@@ -283,7 +283,7 @@ def test_a_tampered_digest_fails_the_replay(tmp_path):
   sweep(out, 4)
   writer = records.Writer(out)
   writer._arrays["digest"][2] = b"0" * 64
-  with pytest.raises(Damaged, match=r"digest of run 2; the sweep's command again trains"):
+  with pytest.raises(Damaged, match=r"digest of run 2; run the sweep's command again"):
     seedlab.replay(out, 2)
   reseal(out)
   replay = seedlab.replay(out, 2)

@@ -55,13 +55,14 @@ def main(argv: list[str]) -> None:
   elif tables.is_table(place):
     _table(place)
   else:
-    while _LIVE.value and not _sweep(place, live=True):
+    while _LIVE.value and not _sweep(place, _opened(place), live=True):
       time.sleep(_SECONDS)
     with records.readable(place):
-      print(_said([findings.examine(_opened(place), _METRIC.value)]))
-      _sweep(place, live=False)
+      dataset = _opened(place)
+      print(_said([findings.examine(dataset, _METRIC.value)]))
+      _sweep(place, dataset, live=False)
       if _FIGURES.value:
-        for path in report.save_figures(_opened(place), _FIGURES.value, _METRIC.value):
+        for path in report.save_figures(dataset, _FIGURES.value, _METRIC.value):
           _place(f"figure: {path}")
 
 
@@ -93,11 +94,10 @@ def _opened(place: pathlib.Path) -> "xarray.Dataset":
   return findings.stated(records.open(place, verify=True), _METRIC.value, _BETTER.value)
 
 
-def _sweep(place: pathlib.Path, live: bool) -> bool:
+def _sweep(place: pathlib.Path, dataset: "xarray.Dataset", live: bool) -> bool:
   """Writes the page; whether all runs are there."""
   from seedlab import report
 
-  dataset = _opened(place)
   done = bool(dataset["completed"].all())
   if not live or (dataset["completed"].any() and not done):
     page = report.sweep_page(
