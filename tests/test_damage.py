@@ -66,6 +66,15 @@ def test_every_array_changed_is_named(store, whole):
       seedlab.open(store, verify=True)
 
 
+def test_a_number_changed_with_its_checksum_is_still_noticed(store):
+  """Whoever forges the sixteen bits has not forged the digest."""
+  spoil(store, "diverged", 2)
+  group = zarr.open_group(os.fspath(store), mode="r+", zarr_format=2, use_consolidated=False)
+  names = records.manifest(store)["arrays"]
+  group["checksum"][:] = seals.checksums([group[name][:] for name in names])
+  assert found_in(store) == {"run_digest": [2]}
+
+
 def test_every_array_deleted_is_named(store, whole):
   for name in arrays_of(store):
     file = chunk_of(store, name)
@@ -86,6 +95,9 @@ def test_the_command_repairs_all_of_it(store, whole):
   (store / ".zattrs").write_text("")
   with pytest.raises(Damaged, match=r"\.zattrs"):
     seedlab.open(store, verify=True)
+  shutil.copytree(store, store.parent / "copy")
+  said = {one.array for one in records.Writer(store.parent / "copy").damage}
+  assert said >= {".zattrs", "seconds/.zarray", "run", "failed"}
   repaired = seedlab.sweep("toy:make", 6, store, **OPTIONS)
   assert not records.damage(store)
   assert repaired.drop_vars(TIMES).equals(seedlab.open(whole).drop_vars(TIMES))
