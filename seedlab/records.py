@@ -113,7 +113,10 @@ def open(directory: str | os.PathLike, verify: bool = False) -> Store:  # `seedl
   with readable(path):
     dataset = xarray.open_zarr(os.fspath(path), chunks=None)
     lost = integrity.lost_files(path, attributes, dataset["completed"].values)
-    # Not those that were read with it, which are of a file that is not sealed.
+    # Attributes, and which variables are coordinates, as the sealed manifest has them: xarray reads
+    # both from another file, which a writer changes first.
+    if "coordinates" in attributes:
+      dataset = dataset.reset_coords().set_coords(attributes["coordinates"].split())
     dataset.attrs = {key: value for key, value in attributes.items() if key != "coordinates"}
     dataset = dataset.assign_coords(_later_streams(attributes, dataset.sizes["run"]))
   for variable in dataset.variables.values():

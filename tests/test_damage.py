@@ -135,6 +135,13 @@ def test_no_flipped_bit_changes_a_number_unnoticed(store, whole):
   assert noticed > 200
 
 
+def test_what_is_a_coordinate_is_said_by_the_sealed_manifest(store, whole):
+  text = (store / ".zattrs").read_text()
+  (store / ".zattrs").write_text(text.replace("seed_init seed_sample", "seed_inht seed_sample"))
+  assert (store / ".zattrs").read_text() != text
+  assert seedlab.open(store, verify=True).identical(seedlab.open(whole))
+
+
 def test_a_file_that_cannot_be_read_is_not_taken_for_damage(store, monkeypatch):
   def refuse(*_):
     raise PermissionError(13, "Permission denied")
