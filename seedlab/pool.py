@@ -4,7 +4,7 @@ The standard pool loses every pending task with one killed worker, leaves orphan
 when its parent is killed, and re-imports the user's script. Here a worker is
 a plain `seedlab.worker.main`: it is bound to its core before JAX starts, takes
 functions by name with JSON arguments, answers with JSON and arrays (`pack`), and
-ends within a second of its parent. A task whose worker dies runs again on a new
+ends with its parent (`worker._end_with`). A task whose worker dies runs again on a new
 one; the others notice nothing. A function that workers cannot import travels as
 `Code`, once to each worker.
 """
@@ -178,14 +178,19 @@ class WorkerPool(concurrent.futures.Executor):
 
 
 class _Slot:
-  """One place of the pool: a thread that keeps a worker process alive and feeds it."""
+  """One place of the pool: a thread that keeps a worker process alive and feeds it.
+
+  The thread itself starts the process, and starts it again: the kernel kills a worker when the
+  thread it was started from ends, and this one outlives it.
+  """
 
   def __init__(self, place: int | None, environment: Mapping[str, str], pool: WorkerPool):
     self.place, self.environment, self.pool = place, environment, pool
     self.lock = threading.Lock()
-    self.process = self._spawn()
-    self.thread = threading.Thread(target=self._serve, daemon=True)
+    first: concurrent.futures.Future[subprocess.Popen] = concurrent.futures.Future()
+    self.thread = threading.Thread(target=self._serve, args=(first,), daemon=True)
     self.thread.start()
+    self.process = first.result()
 
   def kill(self) -> None:
     with self.lock:
@@ -205,7 +210,14 @@ class _Slot:
       env={**os.environ, **variables, **self.environment},
     )
 
-  def _serve(self) -> None:
+  def _serve(self, first: concurrent.futures.Future[subprocess.Popen]) -> None:
+    # A worker inherits this, so that Ctrl-C cannot reach it before it knows what to do with it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+      first.set_result(self._spawn())
+    except OSError as error:  # no memory, no processes left
+      first.set_exception(error)
+      return
     while (task := self.pool.next_task()) is not None:
       future, function, arguments = task
       if future.set_running_or_notify_cancel():

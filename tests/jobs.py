@@ -1,5 +1,6 @@
 """Functions for worker processes to run in tests."""
 
+import ctypes
 import os
 import pathlib
 import signal
@@ -66,6 +67,25 @@ def call(code, *arguments):
 
 def sleep(seconds):
   time.sleep(seconds)
+
+
+def hold_the_lock(directory):
+  """Leaves a file, then lets no other Python thread of this process run for ten minutes."""
+  pathlib.Path(directory, str(os.getpid())).touch()
+  ctypes.PyDLL(None).sleep(600)
+
+
+def start_again_and_hold_the_lock(directory):
+  """Takes the first worker down; on the second one as above."""
+  die_once(os.path.join(directory, "died"))
+  hold_the_lock(directory)
+
+
+def speak_forever(directory):
+  """Leaves a file, then reports progress without end."""
+  pathlib.Path(directory, str(os.getpid())).touch()
+  while True:
+    pool.progress(0.5)
 
 
 def compute_forever(directory):

@@ -140,28 +140,71 @@ def test_cancelling_ends_at_once():
   assert task.done()
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["starting", "computing"])
-def test_no_worker_outlives_a_killed_parent(tmp_path, busy):
-  code = (
-    "import os, time\n"
-    "from seedlab.pool import WorkerPool\n"
-    "import jobs\n"
-    f"pool = WorkerPool([{CORES[0]}, {CORES[0]}])\n"
-    f"tasks = [pool.submit(jobs.compute_forever, {str(tmp_path)!r}) for _ in range(2)]\n"
-    "print(*[slot.process.pid for slot in pool._slots], flush=True)\n"
-    "time.sleep(600)\n"
-  )
+PARENT = """
+import sys, threading, time
+import jobs
+from seedlab.pool import WorkerPool
+
+core, job, directory = sys.argv[1:]
+pools = []
+make = threading.Thread(target=lambda: pools.append(WorkerPool([int(core)])))
+make.start()
+make.join()  # the thread that made the pool is gone while its workers work
+task = pools[0].submit(getattr(jobs, job), directory)
+print(pools[0]._slots[0].process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["", "stopped"])
+@pytest.mark.parametrize(
+  "job",
+  ["", "compute_forever", "speak_forever", "hold_the_lock", "start_again_and_hold_the_lock"],
+)
+def test_no_worker_outlives_a_killed_parent(tmp_path, job, stopped):
+  """Starting, computing, answering, deaf to every Python thread, stopped by a signal."""
   parent = subprocess.Popen(
-    [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=os.path.dirname(__file__)
-  )
-  workers = [int(word) for word in parent.stdout.readline().split()]
-  assert len(workers) == 2
-  while busy and len(list(tmp_path.iterdir())) < 2:
-    time.sleep(0.1)
-  parent.send_signal(signal.SIGKILL)
-  parent.wait()
-  parent.stdout.close()
-  deadline = time.monotonic() + 2
-  while any(map(jobs.alive, workers)) and time.monotonic() < deadline:
+    [sys.executable, "-c", PARENT, str(CORES[0]), job or "compute_forever", str(tmp_path)],
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=os.path.dirname(__file__),
+  )  # fmt: skip
+  worker = int(parent.stdout.readline())
+  while job and not (names := [path.name for path in tmp_path.iterdir() if path.name != "died"]):
+    assert parent.poll() is None
     time.sleep(0.05)
-  assert not any(map(jobs.alive, workers))
+  if job:
+    worker = int(names[0])
+    time.sleep(0.2)  # from the file to what the job then does
+  assert jobs.alive(worker)
+  if stopped and job:
+    os.kill(worker, signal.SIGSTOP)
+  parent.kill()
+  deadline = time.monotonic() + 2
+  while jobs.alive(worker) and time.monotonic() < deadline:
+    time.sleep(0.02)
+  orphan = jobs.alive(worker)
+  if orphan:
+    os.kill(worker, signal.SIGKILL)
+  _, said = parent.communicate(timeout=30)
+  assert not orphan
+  assert "Traceback" not in said
+
+
+def test_ctrl_c_in_a_terminal_says_nothing_for_the_workers():
+  """It reaches every process of the group at once, those that have just started too."""
+  parent = subprocess.Popen(
+    [
+      sys.executable, "-c",
+      "import signal\nfrom seedlab.pool import WorkerPool\n"
+      "signal.signal(signal.SIGINT, lambda *_: None)\n"
+      f"with WorkerPool([{CORES[0]}] * 3) as pool:\n"
+      "  print(flush=True)\n  pool._slots[0].process.wait()\n",
+    ],
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+  )  # fmt: skip
+  parent.stdout.readline()
+  for _ in range(20):
+    os.killpg(parent.pid, signal.SIGINT)
+    time.sleep(0.02)
+  assert parent.poll() is None  # nor has it ended a worker
+  parent.kill()
+  assert parent.communicate(timeout=30) == ("", "")
