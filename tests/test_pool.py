@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import cloudpickle
@@ -141,17 +142,14 @@ def test_cancelling_ends_at_once():
 
 
 PARENT = """
-import sys, threading, time
+import sys, time
 import jobs
 from seedlab.pool import WorkerPool
 
 core, job, directory = sys.argv[1:]
-pools = []
-make = threading.Thread(target=lambda: pools.append(WorkerPool([int(core)])))
-make.start()
-make.join()  # the thread that made the pool is gone while its workers work
-task = pools[0].submit(getattr(jobs, job), directory)
-print(pools[0]._slots[0].process.pid, flush=True)
+pool = WorkerPool([int(core)])
+task = pool.submit(getattr(jobs, job), directory)
+print(pool._slots[0].process.pid, flush=True)
 time.sleep(600)
 """
 
@@ -187,6 +185,23 @@ def test_no_worker_outlives_a_killed_parent(tmp_path, job, stopped):
   _, said = parent.communicate(timeout=30)
   assert not orphan
   assert "Traceback" not in said
+
+
+def test_workers_outlive_the_thread_that_made_their_pool():
+  """The kernel tells them of the end of the thread that started them, not of a process."""
+  pools = []
+
+  def make():
+    pools.append(WorkerPool([CORES[0]]))
+    pools[0].submit(jobs.chatter).result()
+
+  maker = threading.Thread(target=make)
+  maker.start()
+  maker.join()
+  with pools[0] as pool:
+    worker = pool._slots[0].process
+    pool.submit(jobs.sleep, 0.2).result()
+    assert worker.poll() is None
 
 
 def test_ctrl_c_in_a_terminal_says_nothing_for_the_workers():
