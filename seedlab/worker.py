@@ -22,16 +22,16 @@ def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument("--parent", type=int, required=True)
   parser.add_argument("--core", type=int)
-  arguments = parser.parse_args()
-  _end_with(arguments.parent)
+  place = parser.parse_args()
+  _end_with(place.parent)
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
   signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the pool held it back until here
 
   from seedlab import host, parts, pool
   from seedlab.errors import UserError
 
-  if arguments.core is not None:
-    host.pin(arguments.core)
+  if place.core is not None:
+    host.pin(place.core)
   answers = os.fdopen(os.dup(1), "wb")
   os.dup2(2, 1)
 

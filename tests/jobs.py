@@ -69,6 +69,13 @@ def sleep(seconds):
   time.sleep(seconds)
 
 
+def speak_then_sleep(directory):
+  """Leaves a file with this process's number at each call, reports progress once, then sleeps."""
+  pathlib.Path(directory, str(os.getpid())).touch()
+  pool.progress(0.5)
+  time.sleep(600)
+
+
 def hold_the_lock(directory):
   """Leaves a file, then lets no other Python thread of this process run for ten minutes."""
   pathlib.Path(directory, str(os.getpid())).touch()
