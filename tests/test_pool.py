@@ -140,8 +140,9 @@ def test_a_task_that_is_ended_never_runs_again(tmp_path, capfd):
     waiting = pool.submit(jobs.die)
     calm = pool.submit(jobs.double, 4, np.arange(2))
     assert waiting.started is None and waiting.heard is None
-    while hung.heard is None:
+    while hung.heard is None and time.monotonic() - before < 20:
       time.sleep(0.01)
+    assert hung.heard is not None
     assert before < hung.started < hung.heard < time.monotonic()
     worker = pool._slots[0].process.pid
     pool.end(waiting, "not needed")
