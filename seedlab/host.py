@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import platform as platform_module
+import re
 import subprocess
 import sys
 from typing import Any
@@ -34,7 +35,10 @@ def visible_cores() -> list[int]:
 
 
 def usable_cores() -> list[int]:
-  """The visible cores, as many as the container's CPU quota pays for (at least one)."""
+  """The visible cores, as many as the CPU quota of their control groups pays for.
+
+  A fraction of a core pays for none, but there is always one.
+  """
   cores = visible_cores()
   quota = _cpu_quota()
   return cores if quota is None else cores[: max(1, min(len(cores), int(quota)))]
@@ -238,20 +242,56 @@ def _cpu() -> dict[str, Any]:
   return described
 
 
-def _cpu_quota() -> float | None:
-  """Cores' worth of time the container's control group grants, or None without a limit."""
+def _cpu_quota(process: pathlib.Path = pathlib.Path("/proc/self")) -> float | None:
+  """Cores' worth of time that the control groups of this process grant, or None without a limit.
+
+  That is the smallest quota among its own group and those above it: a batch system limits a job
+  and starts its steps in groups of their own, without a limit, below. Both versions of control
+  groups may be in use at once.
+
+  Args:
+    process: the folder with the process's `cgroup` and `mountinfo`; see cgroups(7), proc(5).
+  """
   try:
-    quota, period = pathlib.Path("/sys/fs/cgroup/cpu.max").read_text().split()
-  except (OSError, ValueError):
-    try:
-      folder = pathlib.Path("/sys/fs/cgroup/cpu")
-      quota = (folder / "cpu.cfs_quota_us").read_text().strip()
-      period = (folder / "cpu.cfs_period_us").read_text().strip()
-    except OSError:
-      return None
-  if quota in ("max", "-1"):
+    lines = [line.split(":", 2) for line in (process / "cgroup").read_text().splitlines()]
+    mounts = [line.split() for line in (process / "mountinfo").read_text().splitlines()]
+  except OSError:
     return None
-  return float(quota) / float(period)
+  # By the name of the controller, of which version 2 needs none.
+  groups = {name: path for _, names, path in lines for name in names.split(",")}
+  quotas: list[float | None] = []
+  for mount in mounts:
+    kind, _, options = mount[mount.index("-") + 1 :]
+    controller = {"cgroup2": "", "cgroup": "cpu"}.get(kind)
+    if controller in groups and (not controller or controller in options.split(",")):
+      quotas += map(_quota, _levels(mount[3], mount[4], groups[controller]))
+  return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _levels(root: str, mounted: str, group: str) -> list[pathlib.Path]:
+  """The folders of a group and of those above it, as far as they are in view.
+
+  `root` is the group whose folder `mounted` is. A group outside of it (a container's view of its
+  host's) has no folder here; then `mounted` is the nearest there is.
+  """
+  top = pathlib.Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), mounted))
+  inside = pathlib.PurePath(os.path.relpath(group, root))
+  if ".." in (*inside.parts, *pathlib.PurePath(group).parts):
+    return [top]
+  return [top / inside, *(top / above for above in inside.parents)]
+
+
+def _quota(group: pathlib.Path) -> float | None:
+  """Cores' worth of time that one group grants; None without a limit or where nobody can say."""
+  try:
+    if (group / "cpu.max").exists():  # version 2
+      quota, period = (group / "cpu.max").read_text().split()
+    else:
+      quota = (group / "cpu.cfs_quota_us").read_text().strip()
+      period = (group / "cpu.cfs_period_us").read_text().strip()
+    return None if quota in ("max", "-1") else float(quota) / float(period)
+  except (OSError, ValueError, ZeroDivisionError):
+    return None
 
 
 def _git_commit() -> str | None:

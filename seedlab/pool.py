@@ -4,7 +4,7 @@ The standard pool loses every pending task with one killed worker, leaves orphan
 when its parent is killed, and re-imports the user's script. Here a worker is
 a plain `seedlab.worker.main`: it is bound to its core before JAX starts, takes
 functions by name with JSON arguments, answers with JSON and arrays (`pack`), and
-ends within a second of its parent. A task whose worker dies runs again on a new
+ends with its parent (`worker._end_with`). A task whose worker dies runs again on a new
 one; the others notice nothing. A function that workers cannot import travels as
 `Code`, once to each worker.
 """
@@ -22,8 +22,9 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import cloudpickle
 import numpy as np
@@ -55,6 +56,28 @@ class TaskError(RuntimeError):
 
 class WorkerDied(UserError):
   """A task took down several workers in a row."""
+
+
+class RunEnded(UserError):
+  """`WorkerPool.end` ended the task; the message is its reason."""
+
+
+class Task(concurrent.futures.Future):
+  """The future of a task of a `WorkerPool`.
+
+  Attributes:
+    task: its number, counted from 0 in the order of `submit`.
+    started: when it was last sent to a worker, by `time.monotonic`; None before.
+    heard: when that worker last sent something about it; None before.
+    ended: why `WorkerPool.end` ended it, or None.
+  """
+
+  def __init__(self, task: int):
+    super().__init__()
+    self.task = task
+    self.started: float | None = None
+    self.heard: float | None = None
+    self.ended: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +145,7 @@ class WorkerPool(concurrent.futures.Executor):
     on_progress: Callable[[int, float], None] = lambda task, value: None,
   ):
     self.on_progress = on_progress
-    self._tasks: queue.SimpleQueue = queue.SimpleQueue()
+    self._tasks: queue.SimpleQueue[tuple[Task, str, Sequence] | None] = queue.SimpleQueue()
     self._closed = False
     self._submitted = 0
     self._slots = [
@@ -130,18 +153,27 @@ class WorkerPool(concurrent.futures.Executor):
       for place, variables in zip(places, environment or [{}] * len(places), strict=True)
     ]
 
-  def submit(self, fn: Callable[..., Any], /, *args: Any) -> concurrent.futures.Future:
+  def submit(self, fn: Callable[..., Any], /, *args: Any) -> Task:  # type: ignore[override]
     """Schedules `fn(*args)`: an importable function of JSON, arrays and `Code`.
 
-    It is packed when it is sent. `task` on the future is its number.
+    It is packed when it is sent.
     """
     if self._closed:
       raise RuntimeError("cannot schedule new tasks after shutdown")
-    future: concurrent.futures.Future = concurrent.futures.Future()
-    future.task = self._submitted
+    future = Task(self._submitted)
     self._submitted += 1
     self._tasks.put((future, f"{fn.__module__}:{fn.__qualname__}", args))
     return future
+
+  def end(self, future: Task, reason: str) -> None:
+    """Kills the worker of a task, which then raises RunEnded(reason) and never runs again.
+
+    One that waits raises it when its turn comes; one that is done stays as it is. The other tasks
+    notice nothing: a new worker takes the place of the killed one.
+    """
+    future.ended = reason  # before looking for it: who takes it up from now on sees this
+    for slot in self._slots:
+      slot.kill(future)
 
   def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
     """Ends the workers after their tasks; with `cancel_futures`, now."""
@@ -172,24 +204,32 @@ class WorkerPool(concurrent.futures.Executor):
   def closed(self) -> bool:
     return self._closed
 
-  def next_task(self):
+  def next_task(self) -> tuple[Task, str, Sequence] | None:
     """Blocks until there is a task for a slot; None means: end."""
     return self._tasks.get()
 
 
 class _Slot:
-  """One place of the pool: a thread that keeps a worker process alive and feeds it."""
+  """One place of the pool: a thread that keeps a worker process alive and feeds it.
+
+  The thread itself starts the process, and starts it again: the kernel kills a worker when the
+  thread it was started from ends, and this one outlives it.
+  """
 
   def __init__(self, place: int | None, environment: Mapping[str, str], pool: WorkerPool):
     self.place, self.environment, self.pool = place, environment, pool
-    self.lock = threading.Lock()
-    self.process = self._spawn()
-    self.thread = threading.Thread(target=self._serve, daemon=True)
+    self.lock = threading.Lock()  # of `process` and `future`
+    self.future: Task | None = None  # what the process is working on
+    first: concurrent.futures.Future[subprocess.Popen] = concurrent.futures.Future()
+    self.thread = threading.Thread(target=self._serve, args=(first,), daemon=True)
     self.thread.start()
+    self.process = first.result()
 
-  def kill(self) -> None:
+  def kill(self, future: Task | None = None) -> None:
+    """Kills the process; with a future, only while it is working on that."""
     with self.lock:
-      self.process.kill()
+      if future is None or future is self.future:
+        self.process.kill()
 
   def _spawn(self) -> subprocess.Popen:
     self.known: set[str] = set()  # digests of the code that the process has
@@ -205,51 +245,81 @@ class _Slot:
       env={**os.environ, **variables, **self.environment},
     )
 
-  def _serve(self) -> None:
+  def _serve(self, first: concurrent.futures.Future[subprocess.Popen]) -> None:
+    # A worker inherits this, so that Ctrl-C cannot reach it before it knows what to do with it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+      first.set_result(self._spawn())
+    except OSError as error:  # no memory, no processes left
+      first.set_exception(error)
+      return
     while (task := self.pool.next_task()) is not None:
       future, function, arguments = task
       if future.set_running_or_notify_cancel():
         try:
           self._run(future, function, arguments)
-        except TypeError as error:  # what cannot be packed
+        except (TypeError, OSError) as error:  # what cannot be packed; no new process to be had
           future.set_exception(error)
     self._reap()
 
-  def _reap(self) -> int:
-    """Waits for the process to end, having closed its pipes; its exit status."""
-    with contextlib.suppress(OSError):  # what was not yet written to a dead process
-      self.process.stdin.close()
-    self.process.stdout.close()
-    return self.process.wait()
+  def _reap(self) -> str:
+    """Waits for the process to end, having closed its pipes; what ended it."""
+    for pipe in filter(None, (self.process.stdin, self.process.stdout)):
+      with contextlib.suppress(OSError):  # what was not yet written to a dead process
+        pipe.close()
+    status = self.process.wait()
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
-  def _run(self, future: concurrent.futures.Future, function: str, arguments: Sequence) -> None:
+  def _run(self, future: Task, function: str, arguments: Sequence) -> None:
     codes = [argument for argument in arguments if isinstance(argument, Code)]
     plain = [{_CODE: one.digest} if isinstance(one, Code) else one for one in arguments]
     request = pack({"function": function, "arguments": plain})
-    for _ in range(_ATTEMPTS):
-      try:
-        self._teach(codes)
-        answer = self._ask(future.task, request)
-      except (EOFError, OSError):
-        status = self._reap()
-        name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        if self.pool.closed:
-          break
-        print(f"seedlab: a worker ended ({name}); its task runs again", file=sys.stderr, flush=True)
-        with self.lock:
-          self.process = self._spawn()
+    cause = ""
+    for attempt in range(_ATTEMPTS):
+      if attempt:
+        print(
+          f"seedlab: a worker ended ({cause}); its task runs again", file=sys.stderr, flush=True
+        )
+      answer, cause = self._try(future, codes, request)
+      if future.ended is not None:
+        future.set_exception(RunEnded(future.ended))
+      elif answer is None and self.pool.closed:
+        future.set_exception(concurrent.futures.CancelledError())
+      elif answer is None:
         continue
-      if "error" in answer:
+      elif "error" in answer:
         error = UserError if answer["error"] == "user" else TaskError
         future.set_exception(error(answer["message"]))
       else:
         future.set_result(answer["result"])
       return
-    if self.pool.closed:
-      future.set_exception(concurrent.futures.CancelledError())
-      return
-    hint = "; the machine may be short of memory: use fewer workers" if status == -9 else ""
-    future.set_exception(WorkerDied(f"a task ended {_ATTEMPTS} workers in a row ({name}){hint}"))
+    hint = "; the machine may be short of memory: use fewer workers" if cause == "SIGKILL" else ""
+    future.set_exception(WorkerDied(f"a task ended {_ATTEMPTS} workers in a row ({cause}){hint}"))
+
+  def _try(
+    self, future: Task, codes: Sequence[Code], request: bytes
+  ) -> tuple[dict[str, Any] | None, str]:
+    """The worker's answer; None and what ended the worker, in whose place there is a new one."""
+    answer = None
+    with self.lock:
+      if future.ended is not None:
+        return None, ""
+      self.future = future
+    try:
+      self._teach(codes)
+      answer = self._ask(future, request)
+    except (EOFError, OSError, ValueError):  # ValueError: it is dead since the task before
+      pass
+    with self.lock:
+      self.future = None  # from here on `end` is too late
+      killed = future.ended is not None
+    if answer is not None and not killed:
+      return answer, ""
+    cause = self._reap()
+    with self.lock:
+      if not self.pool.closed:  # whoever closes it kills the process afterwards
+        self.process = self._spawn()
+    return None, cause
 
   def _teach(self, codes: Sequence[Code]) -> None:
     """Sends the process the code that it has not got yet."""
@@ -257,25 +327,32 @@ class _Slot:
       if code.digest not in self.known:
         payload = np.frombuffer(code.payload, np.uint8)
         frame = {"code": code.digest, "payload": payload, "python": code.python}
-        write_frame(self.process.stdin, pack(frame))
+        write_frame(self._pipes()[0], pack(frame))
         self.known.add(code.digest)
 
-  def _ask(self, task: int, request: bytes) -> dict[str, Any]:
-    write_frame(self.process.stdin, request)
+  def _ask(self, future: Task, request: bytes) -> dict[str, Any]:
+    future.started, future.heard = time.monotonic(), None
+    requests, answers = self._pipes()
+    write_frame(requests, request)
     while True:
-      answer = unpack(read_frame(self.process.stdout))
+      answer = unpack(read_frame(answers))
+      future.heard = time.monotonic()
       if "progress" not in answer:
         return answer
-      self.pool.on_progress(task, answer["progress"])
+      self.pool.on_progress(future.task, answer["progress"])
+
+  def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+    assert self.process.stdin and self.process.stdout
+    return self.process.stdin, self.process.stdout
 
 
-def write_frame(stream: BinaryIO, payload: bytes) -> None:
+def write_frame(stream: IO[bytes], payload: bytes) -> None:
   stream.write(_LENGTH.pack(len(payload)))
   stream.write(payload)
   stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> bytes:
+def read_frame(stream: IO[bytes]) -> bytes:
   """The next frame; EOFError when the other side is gone."""
   (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
   return _exactly(stream, length)
@@ -314,7 +391,7 @@ def unpack(payload: bytes) -> Any:
   return json.loads(payload[_LENGTH.size : at], object_hook=decode)
 
 
-def _exactly(stream: BinaryIO, count: int) -> bytes:
+def _exactly(stream: IO[bytes], count: int) -> bytes:
   data = stream.read(count)
   if len(data) < count:
     raise EOFError

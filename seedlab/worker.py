@@ -1,10 +1,11 @@
 """A worker process of `pool.WorkerPool`.
 
 Bound to its core before anything can start JAX; answers frames on its original
-stdout (prints of tasks go to stderr); leaves when its parent does.
+stdout (prints of tasks go to stderr); ends when its parent does.
 """
 
 import argparse
+import ctypes
 import importlib
 import os
 import re
@@ -14,25 +15,32 @@ import threading
 import time
 import traceback
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 
 def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument("--parent", type=int, required=True)
   parser.add_argument("--core", type=int)
-  arguments = parser.parse_args()
-  threading.Thread(target=_leave_with, args=(arguments.parent,), daemon=True).start()
+  place = parser.parse_args()
+  _end_with(place.parent)
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the pool held it back until here
 
   from seedlab import host, parts, pool
   from seedlab.errors import UserError
 
-  if arguments.core is not None:
-    host.pin(arguments.core)
+  if place.core is not None:
+    host.pin(place.core)
   answers = os.fdopen(os.dup(1), "wb")
   os.dup2(2, 1)
 
   def send(message):
-    pool.write_frame(answers, pool.pack(message))
+    payload = pool.pack(message)
+    try:
+      pool.write_frame(answers, payload)
+    except OSError:  # nobody is there to hear an answer, or of a fault in giving it
+      os._exit(1)
 
   pool.send = send
   codes = {}  # by their digests; unpacked when a task needs them
@@ -67,8 +75,23 @@ def _out_of_memory(error: Exception) -> str:
   )
 
 
-def _leave_with(parent: int) -> None:
-  """Ends this process within a fraction of a second of its parent's death, whatever it is doing."""
+def _end_with(parent: int) -> None:
+  """Has this process end when its parent does.
+
+  On Linux the kernel kills it, whatever it is doing: computing in C with the interpreter's lock
+  held, stopped by a signal, waiting for swapped memory. The kernel does so when the *thread* of
+  the parent that started this process ends, which is why each place of a pool has one of its own.
+  Elsewhere a thread looks five times a second, which it cannot while the lock is held in C.
+  """
+  if sys.platform == "linux":
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the kernel was asked
+      os._exit(1)
+  else:
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
   while os.getppid() == parent:
     time.sleep(0.2)
   os._exit(1)

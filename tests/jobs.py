@@ -1,5 +1,6 @@
 """Functions for worker processes to run in tests."""
 
+import ctypes
 import os
 import pathlib
 import signal
@@ -66,6 +67,32 @@ def call(code, *arguments):
 
 def sleep(seconds):
   time.sleep(seconds)
+
+
+def speak_then_sleep(directory):
+  """Leaves a file with this process's number at each call, reports progress once, then sleeps."""
+  pathlib.Path(directory, str(os.getpid())).touch()
+  pool.progress(0.5)
+  time.sleep(600)
+
+
+def hold_the_lock(directory):
+  """Leaves a file, then lets no other Python thread of this process run for ten minutes."""
+  pathlib.Path(directory, str(os.getpid())).touch()
+  ctypes.PyDLL(None).sleep(600)
+
+
+def start_again_and_hold_the_lock(directory):
+  """Takes the first worker down; on the second one as above."""
+  die_once(os.path.join(directory, "died"))
+  hold_the_lock(directory)
+
+
+def speak_forever(directory):
+  """Leaves a file, then reports progress without end."""
+  pathlib.Path(directory, str(os.getpid())).touch()
+  while True:
+    pool.progress(0.5)
 
 
 def compute_forever(directory):

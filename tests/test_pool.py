@@ -1,9 +1,11 @@
 """Worker processes: pinned, replaceable, gone with their parent."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import cloudpickle
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from seedlab.errors import UserError
-from seedlab.pool import Code, TaskError, WorkerDied, WorkerPool, pack, unpack
+from seedlab.pool import Code, RunEnded, TaskError, WorkerDied, WorkerPool, pack, unpack
 
 CORES = sorted(os.sched_getaffinity(0))
 
@@ -83,9 +85,11 @@ def test_a_killed_worker_costs_only_a_repetition(pool, tmp_path):
   assert [task.result()["number"] for task in calm] == [0, 2, 4, 6]
 
 
-def test_a_task_that_always_kills_its_worker_is_given_up(pool):
+def test_a_task_that_always_kills_its_worker_is_given_up(pool, capfd):
+  capfd.readouterr()
   with pytest.raises(WorkerDied, match=r"3 workers in a row.*SIGKILL.*memory"):
     pool.submit(jobs.die).result()
+  assert capfd.readouterr().err == 2 * "seedlab: a worker ended (SIGKILL); its task runs again\n"
   assert pool.submit(jobs.chatter).result() == "done"
 
 
@@ -129,6 +133,64 @@ def test_code_is_the_same_wherever_it_was():
   assert again == code and hash(again) == hash(code) and again.load()() == 4
 
 
+def test_a_task_that_is_ended_never_runs_again(tmp_path, capfd):
+  with WorkerPool([CORES[0]]) as pool:
+    before = time.monotonic()
+    hung = pool.submit(jobs.speak_then_sleep, str(tmp_path))
+    waiting = pool.submit(jobs.die)
+    calm = pool.submit(jobs.double, 4, np.arange(2))
+    assert waiting.started is None and waiting.heard is None
+    while hung.heard is None and time.monotonic() - before < 20:
+      time.sleep(0.01)
+    assert hung.heard is not None
+    assert before < hung.started < hung.heard < time.monotonic()
+    worker = pool._slots[0].process.pid
+    pool.end(waiting, "not needed")
+    pool.end(hung, "run 7 took longer than 5 minutes")
+    with pytest.raises(RunEnded, match=r"^run 7 took longer than 5 minutes$"):
+      hung.result(timeout=10)
+    with pytest.raises(RunEnded, match=r"^not needed$"):
+      waiting.result(timeout=10)
+    assert waiting.started is None
+    assert calm.result(timeout=10)["number"] == 8
+    pool.end(calm, "too late")
+    assert calm.result()["number"] == 8
+    assert pool.submit(jobs.double, 5, np.arange(2)).result()["number"] == 10
+  assert [path.name for path in tmp_path.iterdir()] == [str(worker)]
+  assert capfd.readouterr().err == ""  # it is no death that anybody has to hear of
+
+
+def test_ending_at_any_moment_keeps_answers_with_their_tasks(capfd):
+  """Also when the answer is just under way."""
+  moments = random.Random(5)
+  with WorkerPool([CORES[0]]) as pool:
+    pool.submit(jobs.chatter).result()
+    ended = 0
+    for number in range(200):
+      first, second = (pool.submit(jobs.double, n, np.arange(2)) for n in (number, -number))
+      time.sleep(moments.uniform(0, 0.001))
+      pool.end(first, "enough")
+      try:
+        assert first.result(timeout=10)["number"] == 2 * number
+      except RunEnded:
+        ended += 1
+        if ended == 4:
+          break
+      assert second.result(timeout=10)["number"] == -2 * number
+  assert ended == 4
+  assert "its task runs again" not in capfd.readouterr().err
+
+
+def test_without_a_new_process_the_task_fails_and_the_next_one_tries_again(monkeypatch):
+  with WorkerPool([CORES[0]]) as pool, monkeypatch.context() as patch:
+    patch.setattr(subprocess, "Popen", lambda *_, **__: os.open("/none", os.O_RDONLY))
+    for _ in range(2):
+      with pytest.raises(FileNotFoundError):
+        pool.submit(jobs.die).result(timeout=10)
+    patch.undo()
+    assert pool.submit(jobs.double, 4, np.arange(2)).result(timeout=10)["number"] == 8
+
+
 def test_cancelling_ends_at_once():
   started = time.monotonic()
   with pytest.raises(KeyboardInterrupt), WorkerPool([CORES[0]]) as pool:
@@ -140,28 +202,91 @@ def test_cancelling_ends_at_once():
   assert task.done()
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["starting", "computing"])
-def test_no_worker_outlives_a_killed_parent(tmp_path, busy):
-  code = (
-    "import os, time\n"
-    "from seedlab.pool import WorkerPool\n"
-    "import jobs\n"
-    f"pool = WorkerPool([{CORES[0]}, {CORES[0]}])\n"
-    f"tasks = [pool.submit(jobs.compute_forever, {str(tmp_path)!r}) for _ in range(2)]\n"
-    "print(*[slot.process.pid for slot in pool._slots], flush=True)\n"
-    "time.sleep(600)\n"
-  )
+PARENT = """
+import sys, time
+import jobs
+from seedlab.pool import WorkerPool
+
+core, job, directory = sys.argv[1:]
+pool = WorkerPool([int(core)])
+task = pool.submit(getattr(jobs, job), directory)
+print(pool._slots[0].process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+  ("job", "stopped"),
+  [
+    ("", False),
+    ("compute_forever", False),
+    ("compute_forever", True),
+    ("speak_forever", False),
+    ("hold_the_lock", False),
+    ("start_again_and_hold_the_lock", False),
+  ],
+)
+def test_no_worker_outlives_a_killed_parent(tmp_path, job, stopped):
+  """Starting, computing, answering, deaf to every Python thread, stopped by a signal."""
   parent = subprocess.Popen(
-    [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=os.path.dirname(__file__)
-  )
-  workers = [int(word) for word in parent.stdout.readline().split()]
-  assert len(workers) == 2
-  while busy and len(list(tmp_path.iterdir())) < 2:
-    time.sleep(0.1)
-  parent.send_signal(signal.SIGKILL)
-  parent.wait()
-  parent.stdout.close()
-  deadline = time.monotonic() + 2
-  while any(map(jobs.alive, workers)) and time.monotonic() < deadline:
+    [sys.executable, "-c", PARENT, str(CORES[0]), job or "compute_forever", str(tmp_path)],
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=os.path.dirname(__file__),
+  )  # fmt: skip
+  worker = int(parent.stdout.readline())
+  while job and not (names := [path.name for path in tmp_path.iterdir() if path.name != "died"]):
+    assert parent.poll() is None
     time.sleep(0.05)
-  assert not any(map(jobs.alive, workers))
+  if job:
+    worker = int(names[0])
+    time.sleep(0.2)  # from the file to what the job then does
+  assert jobs.alive(worker)
+  if stopped:
+    os.kill(worker, signal.SIGSTOP)
+  parent.kill()
+  deadline = time.monotonic() + 2
+  while jobs.alive(worker) and time.monotonic() < deadline:
+    time.sleep(0.02)
+  orphan = jobs.alive(worker)
+  if orphan:
+    os.kill(worker, signal.SIGKILL)
+  _, said = parent.communicate(timeout=30)
+  assert not orphan
+  assert "Traceback" not in said
+
+
+def test_workers_outlive_the_thread_that_made_their_pool():
+  """The kernel tells them of the end of the thread that started them, not of a process."""
+  pools = []
+
+  def make():
+    pools.append(WorkerPool([CORES[0]]))
+    pools[0].submit(jobs.chatter).result()
+
+  maker = threading.Thread(target=make)
+  maker.start()
+  maker.join()
+  with pools[0] as pool:
+    worker = pool._slots[0].process
+    pool.submit(jobs.sleep, 0.2).result()
+    assert worker.poll() is None
+
+
+def test_ctrl_c_in_a_terminal_says_nothing_for_the_workers():
+  """It reaches every process of the group at once, those that have just started too."""
+  parent = subprocess.Popen(
+    [
+      sys.executable, "-c",
+      "import signal\nfrom seedlab.pool import WorkerPool\n"
+      "signal.signal(signal.SIGINT, lambda *_: None)\n"
+      f"with WorkerPool([{CORES[0]}] * 3) as pool:\n"
+      "  print(flush=True)\n  pool._slots[0].process.wait()\n",
+    ],
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+  )  # fmt: skip
+  parent.stdout.readline()
+  for _ in range(20):
+    os.killpg(parent.pid, signal.SIGINT)
+    time.sleep(0.02)
+  assert parent.poll() is None  # nor has it ended a worker
+  parent.kill()
+  assert parent.communicate(timeout=30) == ("", "")
