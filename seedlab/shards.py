@@ -88,7 +88,8 @@ def _of_job_array(environment: Mapping[str, str]) -> tuple[int, int]:
   if first > 1:
     raise UserError(
       f"shard='auto': the tasks of this job array count from {first}, as those of a part of a"
-      " larger one that is submitted again would, whose shards are others; number them from 1, as in"
+      " larger array that is submitted again would, whose shards are others; number them from 1,"
+      " as in"
       f" --array=1-{max(count, 1)} (finished shards end at once), or write --shard=i/n out"
     )
   even = step >= 1 and last - first == (count - 1) * step and (task - first) % step == 0
