@@ -14,7 +14,18 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from seedlab import __version__, changes, config, errors, host, migration, parts, records, tasks
+from seedlab import (
+  __version__,
+  changes,
+  cluster,
+  config,
+  errors,
+  host,
+  migration,
+  parts,
+  records,
+  tasks,
+)
 from seedlab.config import STREAMS, Config, Seeds, Stream
 from seedlab.errors import UserError
 from seedlab.pool import Code, local_pool
@@ -226,7 +237,9 @@ def check_same(described: Experiment, known: Mapping[str, Any], out) -> None:
 
 
 def spec_of(described: Experiment, mode: str, width: int | None) -> dict[str, Any]:
+  """What `tasks` are told: the Trainer, how its runs share a program, and who asks."""
   return {
+    "identity": host.identity(),
     "function": described.function,
     "arguments": described.arguments,
     "mode": mode,
@@ -264,7 +277,7 @@ def executor_of(
 ) -> Iterator[tuple[concurrent.futures.Executor, int]]:
   """The executor, by default a local pool, and how many tasks it runs at once."""
   if executor is not None:
-    yield executor, getattr(executor, "size", workers or len(host.usable_cores()))
+    yield executor, workers or cluster.size(executor)
   else:
     with local_pool(workers) as pool:
       yield pool, pool.size
