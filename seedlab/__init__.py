@@ -24,6 +24,7 @@ __all__ = [
   "function",
   "grid",
   "judge",
+  "merge",
   "open",
   "plan",
   "replay",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
   from seedlab.config import Config
   from seedlab.errors import UserError
   from seedlab.grids import grid
+  from seedlab.merging import merge
   from seedlab.recipe import Recipe, from_train_step, function, supervised
   from seedlab.records import open
   from seedlab.referee import judge
@@ -56,6 +58,7 @@ else:
     "function": "recipe",
     "grid": "grids",
     "judge": "referee",
+    "merge": "merging",
     "open": "records",
     "plan": "sweeps",
     "replay": "replaying",

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from seedlab import (
   __version__,
   changes,
+  cluster,
   config,
   errors,
   host,
@@ -236,7 +237,9 @@ def check_same(described: Experiment, known: Mapping[str, Any], out) -> None:
 
 
 def spec_of(described: Experiment, mode: str, width: int | None) -> dict[str, Any]:
+  """What `tasks` are told: the Trainer, how its runs share a program, and who asks."""
   return {
+    "identity": host.identity(),
     "function": described.function,
     "arguments": described.arguments,
     "mode": mode,
@@ -274,7 +277,7 @@ def executor_of(
 ) -> Iterator[tuple[concurrent.futures.Executor, int]]:
   """The executor, by default a local pool, and how many tasks it runs at once."""
   if executor is not None:
-    yield executor, getattr(executor, "size", workers or len(host.usable_cores()))
+    yield executor, workers or cluster.size(executor)
   else:
     with local_pool(workers) as pool:
       yield pool, pool.size

@@ -6,7 +6,9 @@ worker is pinned to one core first (`pin`), and what was visible is part of the
 fingerprint.
 """
 
+import contextlib
 import datetime
+import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -18,8 +20,10 @@ import platform as platform_module
 import re
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
+from seedlab import __version__
 from seedlab.errors import UserError
 
 _REPEATABLE_GPU = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"
@@ -66,7 +70,25 @@ def pin_if_needed() -> None:
       f"this worker's JAX backend was started with {len(cores)} cores in view: pin workers to one"
       " core before anything computes in them"
     )
-  pin(cores[os.getpid() % len(cores)])
+  pin(_free_core(cores))
+
+
+def _free_core(cores: list[int]) -> int:
+  """A core that no other such worker of this user on this machine has taken, if there is one.
+
+  It is taken by a lock on a file, which the system releases when this process ends.
+  """
+  folder = pathlib.Path(tempfile.gettempdir()) / f"seedlab-cores-{os.getuid()}"
+  with contextlib.suppress(OSError):  # where nothing can be written, cores are shared by chance
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for core in cores:
+      file = os.open(folder / str(core), os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return core  # the file stays open as long as this process lives
+      except BlockingIOError:
+        os.close(file)
+  return cores[os.getpid() % len(cores)]
 
 
 def accelerators() -> tuple[str, int]:
@@ -174,6 +196,24 @@ def environment() -> dict[str, Any]:
       if found.metadata["Name"] not in (None, "seedlab")
     ),
   }
+
+
+@functools.cache
+def identity() -> dict[str, str]:
+  """Which seedlab computes here: its version, a SHA-256 over its source files, and the Python.
+
+  Equal versions may be different checkouts, and a rule that was changed in one of them would give
+  other digests under the same fingerprint. Configs are left out: what they say travels with a task.
+  """
+  sha = hashlib.sha256()
+  root = pathlib.Path(__file__).parent
+  for path in sorted(root.rglob("*.py")):
+    name = path.relative_to(root).as_posix()
+    if not name.startswith("configs/"):
+      source = path.read_bytes()
+      sha.update(f"{name} {len(source)}\n".encode() + source)
+  python = "{}.{}".format(*sys.version_info)
+  return {"seedlab": __version__, "source": sha.hexdigest(), "python": python}
 
 
 def now() -> str:

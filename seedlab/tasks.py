@@ -7,12 +7,13 @@ carry it. `code` is the function that builds the Trainer where it cannot be impo
 import functools
 import inspect
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from seedlab import checkpoints, engine, host, parts, pool
+from seedlab import checkpoints, config, engine, errors, host, parts, pool
 from seedlab.errors import UserError
 from seedlab.pool import Code
 from seedlab.recipe import WHICH, Recipe
@@ -91,6 +92,7 @@ def _program(spec: str, code: Code | None) -> engine.Program:
 
 
 def _trainer(spec: Mapping[str, Any], code: Code | None) -> Trainer:
+  _check_identity(spec)
   host.pin_if_needed()
   host.use_compilation_cache()
   build = code.load() if code else parts.resolve(spec["function"])
@@ -107,3 +109,14 @@ def _trainer(spec: Mapping[str, Any], code: Code | None) -> Trainer:
       f" a function given to seedlab trains nothing itself; {WHICH}"
     )
   return trainer
+
+
+def _check_identity(spec: Mapping[str, Any]) -> None:
+  """Refuses the work of another seedlab, under whose rules this process would compute its own."""
+  asked, here = spec.get("identity", {}), host.identity()
+  if asked != here:
+    changed = errors.changes(config.differences(asked, here))
+    raise UserError(
+      f"a worker on {platform.node()!r} has another seedlab or Python than the process that gives"
+      f" it work ({changed}), and could give other results: install the same on both"
+    )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import toy
 
-from seedlab import engine, streams, tasks
+from seedlab import engine, host, streams, tasks
 from seedlab.config import Seeds
 from seedlab.errors import UserError
 from seedlab.trainer import Metric
@@ -186,7 +186,8 @@ def test_metrics_must_fit_the_outcome():
 
 
 def test_meanings_and_the_headline_travel_with_the_outcome():
-  facts = tasks.describe({"function": "toy:make", "arguments": {}, "mode": "loop", "width": None})
+  spec = {"function": "toy:make", "arguments": {}, "mode": "loop", "width": None}
+  facts = tasks.describe({"identity": host.identity(), **spec})
   assert list(facts["outcome"]) == list(facts["meanings"]) == ["mse", "prediction"]
   assert facts["outcome"]["prediction"] == [["example"], [toy.EXAMPLES], "<f4"]
   assert facts["meanings"]["mse"] == {"better": "lower", "unit": None}
@@ -194,8 +195,6 @@ def test_meanings_and_the_headline_travel_with_the_outcome():
 
 def test_an_unreadable_cached_program_is_deleted(tmp_path, monkeypatch):
   from jax._src import compilation_cache
-
-  from seedlab import host
 
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   compilation_cache.reset_cache()

@@ -15,7 +15,7 @@ import seedlab
 from seedlab import cli
 from seedlab.errors import UserError, closest
 
-COMMANDS = ("sweep", "report", "compare", "judge", "audit", "replay", "study", "bench")
+COMMANDS = ("sweep", "merge", "report", "compare", "judge", "audit", "replay", "study", "bench")
 
 
 def main(name: str | None = None) -> NoReturn:
