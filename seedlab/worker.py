@@ -14,6 +14,8 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -27,22 +29,20 @@ def main() -> None:
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
   signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the pool held it back until here
 
-  from seedlab import host, parts, pool
-  from seedlab.errors import UserError
+  from seedlab import host, pool
 
   if place.core is not None:
     host.pin(place.core)
   answers = os.fdopen(os.dup(1), "wb")
   os.dup2(2, 1)
 
-  def send(message):
-    payload = pool.pack(message)
+  def send(payload):
     try:
       pool.write_frame(answers, payload)
     except OSError:  # nobody is there to hear an answer, or of a fault in giving it
       os._exit(1)
 
-  pool.send = send
+  pool.send = lambda message: send(pool.pack(message))
   codes = {}  # by their digests; unpacked when a task needs them
   importlib.import_module("seedlab.tasks")  # while the parent prepares the first task
   while True:
@@ -53,17 +53,23 @@ def main() -> None:
     if "code" in request:
       codes[request["code"]] = pool.Code(request["payload"].tobytes(), request["python"])
       continue
-    try:
-      arguments = pool.with_codes(request["arguments"], codes)
-      send({"result": parts.resolve(request["function"])(*arguments)})
-    except UserError as error:
-      send({"error": "user", "message": str(error)})
-    except Exception as error:  # a task's failure is the parent's to report
-      message = traceback.format_exc()
-      if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        send({"error": "user", "message": _out_of_memory(error)})
-      else:
-        send({"error": "task", "message": message})
+    send(answer(request["function"], pool.with_codes(request["arguments"], codes)))
+
+
+def answer(function: str, arguments: Sequence[Any]) -> bytes:
+  """What goes back for `function(*arguments)`: its result or its error, packed."""
+  from seedlab import parts, pool
+  from seedlab.errors import UserError
+
+  try:
+    return pool.pack({"result": parts.resolve(function)(*arguments)})
+  except UserError as error:
+    return pool.pack({"error": "user", "message": str(error)})
+  except Exception as error:  # a task's failure is the parent's to report
+    message = traceback.format_exc()
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+      return pool.pack({"error": "user", "message": _out_of_memory(error)})
+    return pool.pack({"error": "task", "message": message})
 
 
 def _out_of_memory(error: Exception) -> str:
