@@ -61,7 +61,7 @@ def compute(
     np.array(seeds, np.uint32),
     report=pool.progress,
     keep_params=keep_params,
-    saves=checkpoints.Saves(*saves) if saves else None,
+    saves=checkpoints.Saves(*saves, pool.asked, pool.saved) if saves else None,
   )
   return {
     "outcome": results.outcome,

@@ -14,6 +14,8 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -24,12 +26,11 @@ def main() -> None:
   parser.add_argument("--core", type=int)
   place = parser.parse_args()
   _end_with(place.parent)
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-  signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the pool held it back until here
 
   from seedlab import host, parts, pool
   from seedlab.errors import UserError
 
+  _heed_signals(pool.ask)
   if place.core is not None:
     host.pin(place.core)
   answers = os.fdopen(os.dup(1), "wb")
@@ -64,6 +65,19 @@ def main() -> None:
         send({"error": "user", "message": _out_of_memory(error)})
       else:
         send({"error": "task", "message": message})
+
+
+def _heed_signals(ask: Callable[[int, Any], Any]) -> None:
+  """Has a signal never end this process, whoever sent it: its parent does, when it has decided.
+
+  Ctrl-C in a terminal reaches all processes, a batch system's SIGTERM often does. The latter has
+  the task under way save what it has, and then go on; so it is also how the parent asks for that.
+  """
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.signal(signal.SIGTERM, ask)
+  signal.siginterrupt(signal.SIGTERM, False)  # others' code need not expect interrupted calls
+  # The pool held them back until here.
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 def _out_of_memory(error: Exception) -> str:
