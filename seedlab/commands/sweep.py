@@ -5,6 +5,7 @@ The same command again resumes what was interrupted; with more runs it extends t
 """
 
 import json
+import os
 import shlex
 import sys
 from typing import Any
@@ -32,6 +33,12 @@ _MOST = flags.DEFINE_integer("max_runs", None, "with --stop: the most runs to tr
 _SAVES = flags.DEFINE_float(
   "checkpoint_minutes", 10.0, "save runs under way this often; 0: never", lower_bound=0.0
 )
+_SHARD = flags.DEFINE_string("shard", None, "i/n: one of n parts of the runs; auto in a job array")
+_RETRY = flags.DEFINE_bool("retry_failed", False, "train the runs again that failed before")
+_STALL = flags.DEFINE_float(
+  "stall_minutes", 10.0, "report a run that is silent for so long; 0: never", lower_bound=0.0
+)
+_LIMIT = flags.DEFINE_float("run_minutes", None, "end a run that takes longer; it has then failed")
 _NEW = flags.DEFINE_bool("new_fingerprint", False, "go on after programs or versions changed")
 
 POSITIONAL = ()
@@ -55,6 +62,8 @@ def main(argv: list[str]) -> None:
   plans = {"planned_n": _PLANNED.value, "stop": _STOP.value, "max_runs": _MOST.value}
   training = {**options, **plans, "new_fingerprint": _NEW.value}
   training["checkpoint_every"] = 60 * _SAVES.value
+  training |= {"shard": _SHARD.value, "retry_failed": _RETRY.value}
+  training |= {"stall_minutes": _STALL.value, "run_minutes": _LIMIT.value}
   from seedlab import grids, records, report, sweeps  # after the flags: a mistake answers at once
 
   if _PLAN.value and _GRID.value:
@@ -66,9 +75,16 @@ def main(argv: list[str]) -> None:
     print(report.plan_text(sweeps.plan(what, runs or _MOST.value, quiet=True, **options)))
   elif _GRID.value:
     cells = grids.grid(what, _grid(), runs, _OUT.value, **training)
-    print(report.grid_text(cells))
+    if _SHARD.value:
+      print("When all shards are there:")
+      print("\n".join(f"  seedlab merge {shlex.quote(os.fspath(store))}" for _, store in cells))
+    else:
+      print(report.grid_text(cells))
   else:
     dataset = sweeps.sweep(what, runs, _OUT.value, **training)
+    if _SHARD.value:
+      print(f"When all shards are there: seedlab merge {shlex.quote(_OUT.value)}")
+      return
     with records.readable(_OUT.value):
       print(report.headline(dataset))
     print(f"All of it on one page: seedlab report {shlex.quote(_OUT.value)}")
