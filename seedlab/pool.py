@@ -4,7 +4,7 @@ The standard pool loses every pending task with one killed worker, leaves orphan
 when its parent is killed, and re-imports the user's script. Here a worker is
 a plain `seedlab.worker.main`: it is bound to its core before JAX starts, takes
 functions by name with JSON arguments, answers with JSON and arrays (`pack`), and
-ends with its parent (`worker._end_with`). A task whose worker dies runs again on a new
+ends with its parent (`orphans`). A task whose worker dies runs again on a new
 one; the others notice nothing. A function that workers cannot import travels as
 `Code`, once to each worker.
 """
@@ -29,7 +29,7 @@ from typing import IO, Any
 import cloudpickle
 import numpy as np
 
-from seedlab import host
+from seedlab import host, orphans
 from seedlab.errors import UserError, whole
 
 _MOST_WORKERS = 4 * (os.cpu_count() or 1)
@@ -256,6 +256,7 @@ class _Slot:
     self.place, self.environment, self.pool = place, environment, pool
     self.lock = threading.Lock()  # of `process` and `future`
     self.future: Task | None = None  # what the process is working on
+    self.guardian: subprocess.Popen | None = None  # of the process, where the kernel is none
     first: concurrent.futures.Future[subprocess.Popen] = concurrent.futures.Future()
     self.thread = threading.Thread(target=self._serve, args=(first,), daemon=True)
     self.thread.start()
@@ -278,17 +279,21 @@ class _Slot:
 
   def _spawn(self) -> subprocess.Popen:
     self.known: set[str] = set()  # digests of the code that the process has
-    place = [] if self.place is None else [f"--core={self.place}"]
+    told = [] if self.place is None else [f"--core={self.place}"]
+    told += [f"--parent={os.getpid()}"] * orphans.KERNEL
     variables = {
       "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
       "TF_CPP_MIN_LOG_LEVEL": "2",  # XLA's remarks on cached programs are not the user's affair
     }
-    return subprocess.Popen(
-      [sys.executable, "-P", "-c", _START, f"--parent={os.getpid()}", *place],
+    process = subprocess.Popen(
+      [sys.executable, "-P", "-c", _START, *told],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       env={**os.environ, **variables, **self.environment},
     )
+    if not orphans.KERNEL:  # until then it can do nothing but wait for a task, or for our end
+      self.guardian = orphans.guard(process.pid)
+    return process
 
   def _serve(self, first: concurrent.futures.Future[subprocess.Popen]) -> None:
     # A worker inherits this, so that no signal reaches it before it knows what to do with it.
@@ -313,6 +318,8 @@ class _Slot:
       with contextlib.suppress(OSError):  # what was not yet written to a dead process
         pipe.close()
     status = self.process.wait()
+    if self.guardian:
+      orphans.dismiss(self.guardian)
     return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
   def _run(self, future: Task, function: str, arguments: Sequence) -> None:

@@ -5,27 +5,25 @@ stdout (prints of tasks go to stderr); ends when its parent does.
 """
 
 import argparse
-import ctypes
 import importlib
 import os
 import re
 import signal
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from seedlab import orphans
 
 
 def main() -> None:
   parser = argparse.ArgumentParser()
-  parser.add_argument("--parent", type=int, required=True)
+  parser.add_argument("--parent", type=int)
   parser.add_argument("--core", type=int)
   place = parser.parse_args()
-  _end_with(place.parent)
+  if place.parent is not None:
+    orphans.end_with_parent(place.parent)
 
   from seedlab import host, parts, pool
   from seedlab.errors import UserError
@@ -87,25 +85,3 @@ def _out_of_memory(error: Exception) -> str:
     f"there is not enough memory{size}: make the model (model.width), data.train_examples,"
     " evaluation.batch_size, the images or --width smaller"
   )
-
-
-def _end_with(parent: int) -> None:
-  """Has this process end when its parent does.
-
-  On Linux the kernel kills it, whatever it is doing: computing in C with the interpreter's lock
-  held, stopped by a signal, waiting for swapped memory. The kernel does so when the *thread* of
-  the parent that started this process ends, which is why each place of a pool has one of its own.
-  Elsewhere a thread looks five times a second, which it cannot while the lock is held in C.
-  """
-  if sys.platform == "linux":
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the kernel was asked
-      os._exit(1)
-  else:
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-  while os.getppid() == parent:
-    time.sleep(0.2)
-  os._exit(1)
