@@ -129,13 +129,12 @@ def build(
     "data": tree_digest(host_data),
   }
   compiled = [_compile(stage) for stage in lowered]
-  memory = compiled[1].memory_analysis()
   shared = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
   costs = {
     # The body of a loop is counted once, which makes this the cost of one step.
     "flops_step": _flops(lowered[1]) / width,
     "flops_evaluation": _flops(lowered[2]) / width,
-    "bytes_lane": (_bytes(state) + memory.temp_size_in_bytes) / width if memory else math.nan,
+    "bytes_lane": (_bytes(state) + _beside([one.memory_analysis() for one in compiled])) / width,
     "bytes_shared": float(shared),
   }
   if trainer.feed:  # a fed segment may have another length than the one compiled above
@@ -618,6 +617,18 @@ def _compile(lowered):
     else:
       warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
   return compiled
+
+
+def _beside(stages) -> float:
+  """Bytes that lanes need at most beside their state, from the analyses of init, advance, evaluate.
+
+  The first two give nothing but a state. What a segment is fed is small beside what it computes.
+  """
+  if not all(stages):
+    return math.nan
+  init, advance, evaluate = stages
+  evaluated = evaluate.temp_size_in_bytes + evaluate.output_size_in_bytes
+  return float(max(init.temp_size_in_bytes, advance.temp_size_in_bytes, evaluated))
 
 
 def _flops(lowered) -> float:

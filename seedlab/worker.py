@@ -7,7 +7,6 @@ stdout (prints of tasks go to stderr); ends when its parent does.
 import argparse
 import importlib
 import os
-import re
 import signal
 import sys
 import traceback
@@ -25,7 +24,7 @@ def main() -> None:
   if place.parent is not None:
     orphans.end_with_parent(place.parent)
 
-  from seedlab import host, parts, pool
+  from seedlab import host, memory, parts, pool
   from seedlab.errors import UserError
 
   _heed_signals(pool.ask)
@@ -58,11 +57,10 @@ def main() -> None:
     except UserError as error:
       send({"error": "user", "message": str(error)})
     except Exception as error:  # a task's failure is the parent's to report
-      message = traceback.format_exc()
-      if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        send({"error": "user", "message": _out_of_memory(error)})
+      if memory.ran_out(error):
+        send({"error": "user", "message": memory.plainly(error)})
       else:
-        send({"error": "task", "message": message})
+        send({"error": "task", "message": traceback.format_exc()})
 
 
 def _heed_signals(ask: Callable[[int, Any], Any]) -> None:
@@ -76,12 +74,3 @@ def _heed_signals(ask: Callable[[int, Any], Any]) -> None:
   signal.siginterrupt(signal.SIGTERM, False)  # others' code need not expect interrupted calls
   # The pool held them back until here.
   signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-
-
-def _out_of_memory(error: Exception) -> str:
-  wanted = re.search(r"allocating (\d+) bytes", str(error))
-  size = f" for {int(wanted[1]) / 2**30:.1f} GiB at once" if wanted else ""
-  return (
-    f"there is not enough memory{size}: make the model (model.width), data.train_examples,"
-    " evaluation.batch_size, the images or --width smaller"
-  )

@@ -62,7 +62,7 @@ def test_workers_are_pinned_before_jax(all_cores):
 
 
 def test_too_little_memory_is_no_bug(pool):
-  with pytest.raises(UserError, match=r"not enough memory for 372529.\d GiB at once: make"):
+  with pytest.raises(UserError, match=r"not enough memory for 372,529.\d GiB at once: make"):
     pool.submit(jobs.run_out_of_memory).result()
   assert pool.submit(jobs.double, 4, np.arange(2)).result()["number"] == 8
 
