@@ -333,7 +333,7 @@ def _train(described, wanted, writer, facts, pool, count, rule, options) -> None
   )
   shared = options.progress and contextlib.nullcontext(options.progress)
   with shared or Progress(total, quiet) as progress:
-    if isinstance(pool, WorkerPool):
+    if hasattr(pool, "on_progress"):  # seedlab's own
       pool.on_progress = progress.part
     tasks_done = dispatch.outcomes(pool, submit, pending, watch, rule is not None, options.workers)
     for rows, task, result in _failures_stored(tasks_done, writer, index, quiet):

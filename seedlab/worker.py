@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from seedlab import orphans
@@ -24,8 +24,7 @@ def main() -> None:
   if place.parent is not None:
     orphans.end_with_parent(place.parent)
 
-  from seedlab import host, memory, parts, pool
-  from seedlab.errors import UserError
+  from seedlab import host, pool
 
   _heed_signals(pool.ask)
   if place.core is not None:
@@ -33,14 +32,13 @@ def main() -> None:
   answers = os.fdopen(os.dup(1), "wb")
   os.dup2(2, 1)
 
-  def send(message):
-    payload = pool.pack(message)
+  def send(payload):
     try:
       pool.write_frame(answers, payload)
     except OSError:  # nobody is there to hear an answer, or of a fault in giving it
       os._exit(1)
 
-  pool.send = send
+  pool.send = lambda message: send(pool.pack(message))
   codes = {}  # by their digests; unpacked when a task needs them
   importlib.import_module("seedlab.tasks")  # while the parent prepares the first task
   while True:
@@ -51,16 +49,22 @@ def main() -> None:
     if "code" in request:
       codes[request["code"]] = pool.Code(request["payload"].tobytes(), request["python"])
       continue
-    try:
-      arguments = pool.with_codes(request["arguments"], codes)
-      send({"result": parts.resolve(request["function"])(*arguments)})
-    except UserError as error:
-      send({"error": "user", "message": str(error)})
-    except Exception as error:  # a task's failure is the parent's to report
-      if memory.ran_out(error):
-        send({"error": "user", "message": memory.plainly(error)})
-      else:
-        send({"error": "task", "message": traceback.format_exc()})
+    send(answer(request["function"], pool.with_codes(request["arguments"], codes)))
+
+
+def answer(function: str, arguments: Sequence[Any]) -> bytes:
+  """What goes back for `function(*arguments)`: its result or its error, packed."""
+  from seedlab import memory, parts, pool
+  from seedlab.errors import UserError
+
+  try:
+    return pool.pack({"result": parts.resolve(function)(*arguments)})
+  except UserError as error:
+    return pool.pack({"error": "user", "message": str(error)})
+  except Exception as error:  # a task's failure is the parent's to report
+    if memory.ran_out(error):
+      return pool.pack({"error": "user", "message": memory.plainly(error)})
+    return pool.pack({"error": "task", "message": traceback.format_exc()})
 
 
 def _heed_signals(ask: Callable[[int, Any], Any]) -> None:

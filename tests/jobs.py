@@ -60,6 +60,13 @@ def report_progress():
   return "done"
 
 
+def report_slowly():
+  pool.progress(1.0)
+  time.sleep(1.1)
+  pool.progress(2.0)
+  return "done"
+
+
 def call(code, *arguments):
   """What a function that travelled by value returns, and where."""
   return [code.load()(*arguments), os.getpid(), id(code)]

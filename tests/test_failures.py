@@ -138,7 +138,7 @@ def test_silence_of_other_executors_is_measured_by_what_was_expected(monkeypatch
 def test_where_the_first_runs_fail_the_experiment_is_wrong(tmp_path):
   """Its error is raised, and nothing is stored, so that the mended command trains all of them."""
   all_of_them = list(range(1, 9))
-  with pytest.raises(TaskError, match="run [1-8] cannot be"):
+  with pytest.raises(TaskError, match=r"run [1-8] cannot be"):
     sweep(tmp_path / "s", {"raise": all_of_them}, all_of_them)
   assert not findings.failures(seedlab.open(tmp_path / "s"))
   with pytest.raises(TaskError, match="run 5 cannot be"):
