@@ -19,7 +19,7 @@ import slow
 import toy
 
 import seedlab
-from seedlab import checkpoints, engine
+from seedlab import checkpoints, cli, commands, engine
 from seedlab.config import STREAMS
 from seedlab.pool import WorkerPool
 
@@ -98,6 +98,15 @@ def test_one_that_cannot_be_written_is_no_run_saved(tmp_path, monkeypatch, capfd
   saves = checkpoints.Saves(str(tmp_path / "missing"), 600, lambda: True, told.append)
   assert_same(engine.train(program, seeds, saves=saves), whole)
   assert told == [0] * len(MOMENTS) and "no checkpoint could be written" in capfd.readouterr().err
+
+
+def test_the_statuses_are_documented():
+  text = (HERE.parent / "docs/stopping.md").read_text()
+  table = re.findall(r"^\| (\d+) \| (.+?) \|$", text, re.MULTILINE)
+  assert {int(status): meaning for status, meaning in table} == cli.STATUSES
+  shown = commands._help()
+  for status, meaning in table:
+    assert re.search(rf"^  {status} +{re.escape(meaning)}$", shown, re.MULTILINE)
 
 
 # Between the pool and its workers.
