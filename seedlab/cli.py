@@ -6,8 +6,7 @@
   --config.X=VALUE   changes field X of what FILE returned (changes.py)
   main(argv)         its result is the exit status
 
-Exit status: 0 done; 1 a check failed (`main` says so); 2 the input is wrong or a file cannot be
-used; 70 a bug, with its traceback; 130 interrupted; 141 nobody reads the output; 143 terminated.
+`STATUSES` are the exit statuses; 1 and others may also be what `main` returns.
 """
 
 import ast
@@ -42,6 +41,15 @@ returns the experiment; seedlab:digits or seedlab:digits:SCALE, one that comes w
 --config.seeds.vary=init,order --config.data.train_examples=none --config.augment[0].padding=2
 --config.optimizer=adamw --config.model.name=my_file:Net"""
 HELP = {"-h", "-help", "--help"}
+STATUSES = {
+  0: "done",
+  1: "a check that was asked for failed",
+  2: "the input is wrong, or a file cannot be used; one line says what to change",
+  70: "a bug, in seedlab or in a Trainer of your own, with its traceback",
+  130: "stopped by Ctrl-C",
+  141: "nobody reads the output any more",
+  143: "stopped by SIGTERM",
+}
 
 
 class Terminated(KeyboardInterrupt):
