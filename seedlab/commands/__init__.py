@@ -12,7 +12,7 @@ import sys
 from typing import NoReturn
 
 import seedlab
-from seedlab import cli
+from seedlab import cli, console
 from seedlab.errors import UserError, closest
 
 COMMANDS = ("sweep", "merge", "report", "compare", "judge", "audit", "replay", "study", "bench")
@@ -26,10 +26,10 @@ def main(name: str | None = None) -> NoReturn:
 def _run(words: list[str]) -> int | None:
   sys.argv = ["seedlab", *words]  # whichever way it was started, messages name the same command
   if not words or words[0] in cli.HELP:
-    print(_help())
+    console.write(_help())
     return None
   if words[0] == "--version":
-    print(f"seedlab {seedlab.__version__}")
+    console.write(f"seedlab {seedlab.__version__}")
     return None
   name, *arguments = words
   if name not in COMMANDS:
