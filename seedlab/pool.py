@@ -87,7 +87,7 @@ class Task(concurrent.futures.Future):
 
   Attributes:
     task: its number, counted from 0 in the order of `submit`.
-    started: when it was last sent to a worker, by `time.monotonic`; None before.
+    started: when a worker last began it, by `time.monotonic`; None before.
     heard: when that worker last sent something about it; None before.
     saved: how many of its runs were saved when that was last asked for; None before.
     ended: why `WorkerPool.end` ended it, or None.
@@ -383,11 +383,14 @@ class _Slot:
         self.known.add(code.digest)
 
   def _ask(self, future: Task, request: bytes) -> dict[str, Any]:
-    future.started, future.heard = time.monotonic(), None
+    future.started = future.heard = None
     requests, answers = self._pipes()
     write_frame(requests, request)
     while True:
       answer = unpack(read_frame(answers))
+      if "begun" in answer:
+        future.started = time.monotonic()
+        continue
       future.heard = time.monotonic()
       if "progress" in answer:
         self.pool.on_progress(future.task, answer["progress"])

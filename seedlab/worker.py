@@ -49,6 +49,7 @@ def main() -> None:
     if "code" in request:
       codes[request["code"]] = pool.Code(request["payload"].tobytes(), request["python"])
       continue
+    pool.send({"begun": True})  # a worker may take seconds to start, which are not the task's
     send(answer(request["function"], pool.with_codes(request["arguments"], codes)))
 
 

@@ -7,12 +7,13 @@ import sys
 import threading
 import time
 
+import jobs
 import numpy as np
 import pytest
 from test_sweeps import assert_same_bits
 
 import seedlab
-from seedlab import dispatch, findings, records
+from seedlab import dispatch, findings, pool, records
 from seedlab.errors import UserError
 from seedlab.pool import TaskError
 from seedlab.report import words
@@ -63,12 +64,31 @@ def test_they_stay_as_they_are_until_they_are_retried(failed, capsys):
   records.check(failed)
 
 
+@pytest.mark.slow
 def test_a_run_that_hangs_is_reported_and_ended(tmp_path, capsys):
   out = tmp_path / "s"
-  sweep(out, {"hang": [1]}, 2, quiet=False, stall_minutes=0.02, run_minutes=0.05)
+  sweep(out, {"hang": [1]}, 2, quiet=False, stall_minutes=0.2, run_minutes=0.5)
   said = capsys.readouterr().err
-  assert "run 1: no word for" in said and "1 run failed; --retry_failed" in said
-  assert findings.failures(seedlab.open(out)) == {1: "it took longer than --run_minutes=0.05"}
+  assert "run 1: no word for 12 s" in said and "1 run failed; --retry_failed" in said
+  assert findings.failures(seedlab.open(out)) == {1: "it took longer than --run_minutes=0.5"}
+
+
+def test_tasks_that_hang_are_reported_once_and_ended_and_the_others_finish():
+  reports, watched = watch(silent=1.5)
+  with pool.WorkerPool([None]) as executor:
+    executor.submit(jobs.nap, [0], []).result()  # until the worker is there
+
+    def submit(rows):
+      return executor.submit(jobs.nap, rows.tolist(), [2])
+
+    pending, watched = [np.arange(2), np.arange(2, 4)], watched._replace(longest=3.0)
+    found = list(dispatch.outcomes(executor, submit, pending, watched, True))
+  lost = [(rows.tolist(), result.reason) for rows, _, result in found
+          if isinstance(result, dispatch.Failed)]  # fmt: skip
+  assert lost == [([2, 3], "it took longer than --run_minutes=0.05"), ([2], lost[0][1])]
+  done = [result for *_, result in found if not isinstance(result, dispatch.Failed)]
+  assert done == [[0, 1], [3]]
+  assert [rows for rows, _ in reports] == [[2, 3], [2]]
 
 
 def fails(rows):
