@@ -9,9 +9,11 @@ import errno
 import json
 import os
 import pathlib
+import re
 import stat
 from typing import Any
 
+_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")  # perhaps without its other half
 DEEPEST = 100  # lists and objects inside each other; nothing that seedlab writes has 20
 
 
@@ -29,6 +31,11 @@ def parse(text: str | bytes, **options: Any) -> Any:
     raise json.JSONDecodeError("a number has more than 4,300 digits", "", 0) from None
   if deeper(value):
     raise json.JSONDecodeError(_TOO_DEEP, "", 0)
+  if _HALF.search(text if isinstance(text, str) else text.decode("utf-8", "replace")):
+    try:
+      json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+      raise json.JSONDecodeError("a letter is half of a surrogate pair", "", 0) from None
   return value
 
 
