@@ -46,6 +46,7 @@ from seedlab.progress import Progress, say
 _CHUNK_SECONDS = 10.0
 _MOST_IN_CHUNK = 1024
 _MOST_RUNS = 10_000_000
+_SAVING_SECONDS = 20  # at most, when a sweep is stopped: batch systems kill after 30 and more
 
 
 def sweep(
@@ -242,6 +243,7 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
   if writer and done.issuperset(wanted) and not writer.lost_labels:
     say(quiet, f"{os.fspath(out)} already holds {_held(writer, wanted)}")
     return
+  saved = 0
   try:
     with executor_of(options.workers, options.executor) as (pool, count):
       facts = describe(pool, described, options.lanes, options.width, quiet=quiet)
@@ -249,15 +251,41 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
         stopping.check_metric(plans.rule, facts)
         _create(described, wanted, out, facts, plans, options)
         writer = records.Writer(out)
-      _train(described, wanted, writer, facts, pool, count, plans.rule, options)
+      try:
+        _train(described, wanted, writer, facts, pool, count, plans.rule, options)
+      except KeyboardInterrupt:  # a second one comes out of here at once
+        saved = _save(pool, options)
+        raise
   except KeyboardInterrupt:
     kept = int(writer.completed.sum()) if writer else 0
+    under_way = ", and those under way as they were saved last" * bool(options.checkpoint_every)
+    if saved:
+      under_way = f", and {errors.counted(saved, 'run')} under way saved just now"
     say(
-      quiet,
-      f"stopped with {errors.counted(kept, 'finished run')} in {os.fspath(out)}, and those under"
-      " way as far as they were saved; the same command goes on",
+      _silent(options),
+      f"stopped with {errors.counted(kept, 'finished run')} in {os.fspath(out)}{under_way}; the"
+      " same command goes on",
     )
     raise
+
+
+def _save(pool: concurrent.futures.Executor, options: _Options) -> int:
+  """Has the workers of a sweep that is stopped save what they are at; how many runs they saved.
+
+  On somebody else's executor nobody can be asked: what was saved last is what is kept.
+  """
+  if not options.checkpoint_every or not isinstance(pool, WorkerPool):
+    return 0
+  say(
+    _silent(options),
+    f"saving the runs under way, for {_SAVING_SECONDS} s at most; stop it again to end at once",
+  )
+  return pool.save(_SAVING_SECONDS)
+
+
+def _silent(options: _Options) -> bool:
+  """Whether nothing is to be said when a sweep is stopped, which one of several must."""
+  return options.progress.quiet if options.progress else options.quiet
 
 
 def _train(described, wanted, writer, facts, pool, count, rule, options) -> None:
@@ -305,7 +333,7 @@ def _train(described, wanted, writer, facts, pool, count, rule, options) -> None
   )
   shared = options.progress and contextlib.nullcontext(options.progress)
   with shared or Progress(total, quiet) as progress:
-    if isinstance(pool, WorkerPool):
+    if hasattr(pool, "on_progress"):  # seedlab's own
       pool.on_progress = progress.part
     tasks_done = dispatch.outcomes(pool, submit, pending, watch, rule is not None, options.workers)
     for rows, task, result in _failures_stored(tasks_done, writer, index, quiet):

@@ -60,6 +60,13 @@ def report_progress():
   return "done"
 
 
+def report_slowly():
+  pool.progress(1.0)
+  time.sleep(1.1)
+  pool.progress(2.0)
+  return "done"
+
+
 def call(code, *arguments):
   """What a function that travelled by value returns, and where."""
   return [code.load()(*arguments), os.getpid(), id(code)]
@@ -74,6 +81,16 @@ def speak_then_sleep(directory):
   pathlib.Path(directory, str(os.getpid())).touch()
   pool.progress(0.5)
   time.sleep(600)
+
+
+def save_when_asked(directory, runs):
+  """Tells of progress until it is asked to save, says that it did, and goes on a little."""
+  while not pool.asked():
+    pool.progress(0.5)
+    time.sleep(0.01)
+  pool.saved(runs)
+  time.sleep(0.1)
+  return "went on"
 
 
 def hold_the_lock(directory):
