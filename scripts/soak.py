@@ -47,7 +47,7 @@ SWEEPS: dict[str, dict[str, Any]] = {
   "digits": {"config": "seedlab:digits_mlp:smoke", "runs": 24, "workers": 2},
   "stop": {**TOY, "stop": "ci_width(mse)<0.004", "max_runs": 60, "lanes": "loop"},
 }
-KINDS = ["plain", "extended", "stopping", "shards"]
+KINDS = ["plain", "extended", "stopping", "shards", "dask"]
 # A command meets some of those after which it goes on, then one of those that end it.
 GOES_ON = [*[faults.kill_worker] * 4, faults.stop]
 ENDS = [*[faults.kill_parent] * 4, faults.terminate, faults.fill_disk]
@@ -201,7 +201,7 @@ def sweep_step(soak: Soak, options: dict[str, Any], out: pathlib.Path, dask: boo
 def finish(soak: Soak, dice: random.Random, step: Step, reference: Reference, goes_on) -> None:
   """Runs a command under faults, once or more often, then to its end, and compares."""
   for _ in range(dice.randint(1, 3)):
-    blows = [*dice.choices(goes_on, k=dice.randint(1, 4) * bool(goes_on)), dice.choice(ENDS)]
+    blows = [*dice.choices(goes_on, k=dice.randint(2, 5) * bool(goes_on)), dice.choice(ENDS)]
     finished = under_faults(soak, step, reference, [(fault, fork(dice)) for fault in blows])
     own = fork(dice)
     if own.random() < 0.5 and (step.out / ".zmetadata").exists():
@@ -220,7 +220,7 @@ def under_faults(soak: Soak, step: Step, reference: Reference, blows) -> bool:
   )
   allowed = {0}
   for fault, dice in blows:
-    part = 0.4 if fault in ENDS else 0.1  # a command is to meet several faults before its end
+    part = 0.4 if fault in ENDS else 0.08  # a command is to meet several faults before its end
     wait_for_a_moment(child, dice, step.out, began, part * reference.seconds)
     if child.poll() is None:
       allowed |= fault(soak.counts, dice, child)
