@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seedlab import checkpoints, host, streams
+from seedlab import checkpoints, console, host, streams
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.trainer import EVALUATION, Trainer, check_same_tree
@@ -385,7 +385,7 @@ def _train_group(
   if place and place.is_dir():
     under = _restored(program, under, place)
     if under.step:
-      checkpoints.say(f"resumed at step {under.step:,} of {trainer.plan[-1]:,}")
+      console.say(f"resumed at step {under.step:,} of {trainer.plan[-1]:,}")
       report(under.step / trainer.plan[-1])
   step, evaluated, state, kept, diverged = under
   with concurrent.futures.ThreadPoolExecutor(1) as ahead:

@@ -6,7 +6,8 @@ So it is never the worker itself that has to notice.
   Linux      the kernel kills it (`end_with_parent`; prctl(2), PR_SET_PDEATHSIG) when the *thread*
              of the parent that started it ends, which is why each place of a pool has one
   elsewhere  a shell kills it (`guard`), one for each worker: it reads from a pipe that only the
-             parent holds open, and that is closed when the parent ends in whatever way
+             parent holds open, and that is closed when the parent ends in whatever way (and with
+             it every copy of itself that the parent made by `fork` alone)
 
 A number of a process is used again only after the process has been waited for. A guard is dismissed
 right after that, and it does nothing while the parent lives: to hit another process, the parent

@@ -23,9 +23,10 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from seedlab.errors import UserError, choice_error, closest
+from seedlab.errors import UserError, choice_error, closest, short
 
 LARGEST_FLOAT = 3.4028235e38  # of float32
+LARGEST_WHOLE = 2**63 - 1
 
 
 class Kind(NamedTuple):
@@ -86,24 +87,22 @@ class Option(NamedTuple):
 def resolve(name: str) -> Any:
   """The function of "module:qualified.name"."""
   module, _, path = name.partition(":")
-  found = importlib.import_module(module)
-  for part in path.split("."):
-    found = getattr(found, part)
-  return found
+  return functools.reduce(getattr, path.split("."), importlib.import_module(module))
 
 
 def imported(field: str, name: str) -> Any:
   """`resolve(name)`, with a UserError about `field` where there is no such function."""
-  module, separator, path = name.partition(":")
-  if not (separator and module and path):
+  module, _, path = name.partition(":")
+  if not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
     raise UserError(f"{field}={name!r} must be module:function")
   try:
-    return resolve(name)
+    found = importlib.import_module(module)
   except ModuleNotFoundError as error:
     raise UserError(f"{field}={name!r}: {error}; run from the directory of {module}.py") from None
+  try:
+    return functools.reduce(getattr, path.split("."), found)
   except AttributeError:
-    known = vars(importlib.import_module(module)).items()
-    choices = [key for key, value in known if callable(value) and not key.startswith("_")]
+    choices = [key for key, value in vars(found).items() if callable(value) and key[0] != "_"]
     raise UserError(f"{field}={name!r}: {module} has no {path!r}{closest(path, choices)}") from None
 
 
@@ -342,6 +341,8 @@ def _as_tuple(value: Any, kind: Any, field: str) -> tuple:
 
 
 def _as_scalar(value: Any, kind: type, field: str) -> Any:
+  if type(value) is int and abs(value) > LARGEST_WHOLE:
+    raise UserError(f"{field}={short(value)} has {len(str(value)):,} digits; it must be below 2^63")
   if kind is float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
   if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

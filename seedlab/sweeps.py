@@ -74,9 +74,7 @@ def sweep(
   run_minutes: float | None = None,
   quiet: bool = False,
 ):
-  """Trains the runs that are not yet in the store and returns all that were asked for.
-
-  They are an xarray.Dataset of these runs alone, whatever else the store holds.
+  """Trains what is not yet in the store of the runs asked for, and returns these as a Dataset.
 
   The same call again resumes what was interrupted and ends with the same bits;
   with more runs it extends the sweep.
@@ -113,30 +111,15 @@ def sweep(
   plans = stopping.plans_of(planned_n, stop, max_runs, runs, described.seeds, claims)
   wanted = run_numbers(max_runs if plans.rule else runs, described.seeds)
   planned = stopping.recorded(plans, len(wanted))
-  check_workers(workers)
-  _check_time("checkpoint_every", checkpoint_every, "seconds, 0 for no checkpoints")
-  _check_time("stall_minutes", stall_minutes, "minutes, 0 for no report")
-  if run_minutes is not None:
-    _check_limit(run_minutes, executor)
   part = None if shard is None else _shard(shard, stop)
   if part:
     wanted, out = shards.block(wanted, part), shards.place(out, part)
-  records.exists(out)  # refuses a foreign directory before anything is put into it
   options = _Options(
-    lanes,
-    width,
-    workers,
-    executor,
-    new_fingerprint,
-    checkpoint_every,
-    retry_failed,
-    stall_minutes,
-    run_minutes,
-    planned,
-    part,
-    progress,
-    quiet,
-  )
+    lanes, width, workers, executor, new_fingerprint, checkpoint_every, retry_failed, stall_minutes,
+    run_minutes, planned, part, progress, quiet,
+  )  # fmt: skip
+  _check(options)
+  records.exists(out)  # refuses a foreign directory before anything is put into it
   with records.lock(out):
     _complete(described, wanted, out, plans, options)
     return _tidied(out, wanted)
@@ -566,14 +549,20 @@ def _check_time(field: str, value: float, form: str) -> None:
     raise UserError(f"{field}={value!r} must be a number of {form}")
 
 
-def _check_limit(run_minutes: float, executor: concurrent.futures.Executor | None) -> None:
-  _check_time("run_minutes", run_minutes, "minutes")
-  if not run_minutes:
+def _check(options: _Options) -> None:
+  """Raises UserError for options that cannot be right, or do not go together."""
+  check_workers(options.workers)
+  _check_time("checkpoint_every", options.checkpoint_every, "seconds, 0 for no checkpoints")
+  _check_time("stall_minutes", options.stall_minutes, "minutes, 0 for no report")
+  if options.run_minutes is None:
+    return
+  _check_time("run_minutes", options.run_minutes, "minutes")
+  if not options.run_minutes:
     raise UserError("run_minutes=0 leaves no time for a run; give the minutes that one may take")
-  if executor is not None and not isinstance(executor, WorkerPool):
+  if options.executor is not None and not isinstance(options.executor, WorkerPool):
     raise UserError(
-      f"run_minutes={run_minutes} is for workers of seedlab's own: the workers of another executor"
-      " cannot be ended from here; leave it out, and let the batch system's limit end them"
+      f"run_minutes={options.run_minutes} is for workers of seedlab's own: those of another"
+      " executor cannot be ended from here; leave it out, and let the batch system's limit end them"
     )
 
 

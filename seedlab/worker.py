@@ -76,5 +76,7 @@ def _heed_signals(ask: Callable[[int, Any], Any]) -> None:
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGTERM, ask)
   signal.siginterrupt(signal.SIGTERM, False)  # others' code need not expect interrupted calls
+  # A data loader's own processes are ended by SIGTERM.
+  os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
   # The pool held them back until here.
   signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

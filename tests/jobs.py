@@ -1,6 +1,7 @@
 """Functions for worker processes to run in tests."""
 
 import ctypes
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -91,6 +92,17 @@ def save_when_asked(directory, runs):
   pool.saved(runs)
   time.sleep(0.1)
   return "went on"
+
+
+def terminate_a_fork():
+  """How a process ends that was forked here, as data loaders do, and then terminated."""
+  process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+  process.start()
+  process.terminate()
+  process.join(10)
+  code = process.exitcode
+  process.kill()
+  return code
 
 
 def hold_the_lock(directory):

@@ -46,8 +46,8 @@ def test_nothing_else_is_a_lack_of_memory():
 @pytest.mark.parametrize(
   ("lane", "shared", "width", "platform", "granted", "needed", "remedy"),
   [
-    # 0.9 x 100 = 90 GiB hold 2 + 25 x 3.5: sixteen lanes are the largest power of two.
-    (3.5, 2, 32, "tpu", 100, "114.0 GiB (3.5 GiB each, and 2.0 GiB for the data)",
+    # 0.9 x 100 = 90 GiB hold 2 + 29 x 3: sixteen lanes are the largest power of two.
+    (3, 2, 32, "tpu", 100, "98.0 GiB (3.0 GiB each, and 2.0 GiB for the data)",
      f"--width=16 would fit{KEEPS}"),
     (3.5, 2, 32, "gpu", 100, "114.0 GiB (3.5 GiB each, and 2.0 GiB for the data)",
      f"--width=16 would fit{KEEPS}"),

@@ -297,13 +297,14 @@ def test_workers_outlive_the_thread_that_made_their_pool():
     assert worker.poll() is None
 
 
-def test_ctrl_c_in_a_terminal_says_nothing_for_the_workers():
-  """It reaches every process of the group at once, those that have just started too."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_stops_a_sweep_says_nothing_for_the_workers(number):
+  """Ctrl-C reaches every process of a group at once, those that have just started too."""
   parent = subprocess.Popen(
     [
       sys.executable, "-c",
       "import signal\nfrom seedlab.pool import WorkerPool\n"
-      "signal.signal(signal.SIGINT, lambda *_: None)\n"
+      f"signal.signal({int(number)}, lambda *_: None)\n"
       f"with WorkerPool([{CORES[0]}] * 3) as pool:\n"
       "  print(flush=True)\n  pool._slots[0].process.wait()\n",
     ],
@@ -311,7 +312,7 @@ def test_ctrl_c_in_a_terminal_says_nothing_for_the_workers():
   )  # fmt: skip
   parent.stdout.readline()
   for _ in range(20):
-    os.killpg(parent.pid, signal.SIGINT)
+    os.killpg(parent.pid, number)
     time.sleep(0.02)
   assert parent.poll() is None  # nor has it ended a worker
   parent.kill()

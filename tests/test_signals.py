@@ -19,7 +19,7 @@ import slow
 import toy
 
 import seedlab
-from seedlab import checkpoints, engine
+from seedlab import checkpoints, cli, commands, engine
 from seedlab.config import STREAMS
 from seedlab.pool import WorkerPool
 
@@ -100,11 +100,20 @@ def test_one_that_cannot_be_written_is_no_run_saved(tmp_path, monkeypatch, capfd
   assert told == [0] * len(MOMENTS) and "no checkpoint could be written" in capfd.readouterr().err
 
 
+def test_the_statuses_are_documented():
+  text = (HERE.parent / "docs/stopping.md").read_text()
+  table = re.findall(r"^\| (\d+) \| (.+?) \|$", text, re.MULTILINE)
+  assert {int(status): meaning for status, meaning in table} == cli.STATUSES
+  shown = commands._help()
+  for status, meaning in table:
+    assert re.search(rf"^  {status} +{re.escape(meaning)}$", shown, re.MULTILINE)
+
+
 # Between the pool and its workers.
 
 
 def test_workers_are_asked_and_answer(tmp_path):
-  """One saves and goes on; one does nothing; one is past the time; one has nothing to save yet."""
+  """One saves and goes on; one does not answer in time; one has nothing to save yet."""
   with WorkerPool([CORES[0]] * 3) as pool:
     tasks = [pool.submit(jobs.save_when_asked, str(tmp_path), 3)]
     tasks.append(pool.submit(jobs.speak_then_sleep, str(tmp_path)))
@@ -114,14 +123,15 @@ def test_workers_are_asked_and_answer(tmp_path):
     while not silent.running():
       time.sleep(0.01)
     started = time.monotonic()
-    assert pool.save(0.7) == 3
-    assert 0.7 <= time.monotonic() - started < 5
+    assert pool.save(2) == 3
+    assert 2 <= time.monotonic() - started < 10
     assert [task.saved for task in (*tasks, silent)] == [3, None, None]
     pool.end(tasks[1], "enough")
     assert tasks[0].result(timeout=10) == "went on"
     started = time.monotonic()
-    assert pool.save(20) == 0 and time.monotonic() - started < 5  # nobody has to be waited for
+    assert pool.save(20) == 0 and time.monotonic() - started < 10  # nobody has to be waited for
     pool.end(silent, "enough")
+    assert pool.submit(jobs.terminate_a_fork).result(timeout=30) == -signal.SIGTERM
 
 
 def test_a_second_interrupt_does_not_wait(tmp_path):
@@ -135,7 +145,6 @@ def test_a_second_interrupt_does_not_wait(tmp_path):
   assert time.monotonic() - started < 10 and task.done()
 
 
-# The whole command.
 # The whole command.
 
 
@@ -194,7 +203,7 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was(tmp_path, capfd):
   threading.Thread(target=interrupt).start()
   with pytest.raises(KeyboardInterrupt):
     seedlab.sweep(slow.make, 2, store, **options)
-  assert 1 <= time.monotonic() - moments[0] < 10
+  assert 1 <= time.monotonic() - moments[0] < 15  # and not the twenty seconds of a first one
   said = capfd.readouterr().err
   step = resumed_at(said)
   assert last - 3 * toy.EPOCH <= step <= last  # one segment is under way, one is read for
