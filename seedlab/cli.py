@@ -31,7 +31,7 @@ from absl import flags
 from ml_collections import config_dict
 
 import seedlab
-from seedlab import console, decoding
+from seedlab import console, decoding, parts
 from seedlab.errors import UserError, choice_error, closest
 
 FLAGS = flags.FLAGS
@@ -65,8 +65,8 @@ def run(main: Callable[[list[str]], int | None], positional: Sequence[str] = ())
     main: takes [command, *arguments that are no flags]. Reads its flags from their FlagHolders and
       raises UserError for what is wrong with them; may catch KeyboardInterrupt to tidy up. The
       flags and the docstring of its module are what --help shows.
-    positional: names of the arguments `main` needs beside the flags, e.g. ("DIR",); "..." at the
-      end allows more.
+    positional: names of the arguments `main` needs beside the flags, e.g. ("DIR",); "[DIR]" may be
+      left out, and "..." at the end allows more.
   """
   answer(lambda: call(main, positional))
 
@@ -191,7 +191,7 @@ def _arguments(own: Sequence[flags.Flag], positional: Sequence[str]) -> list[str
   given = arguments[1:]
   if len(given) > len(positional) and positional[-1:] != ("...",):
     raise UserError(f"argument {given[len(positional)]!r} is one too many; a flag is --NAME=VALUE")
-  needed = [name for name in positional if name != "..."]
+  needed = [name for name in positional if name != "..." and not name.startswith("[")]
   if len(given) < len(needed):
     raise UserError(f"{needed[len(given)]} is missing; --help shows the usage")
   return arguments
@@ -294,6 +294,8 @@ def load(argument: str) -> Any:
   except OSError as error:
     near = closest(path, map(str, pathlib.Path(path).parent.glob("*.py")))
     raise UserError(f"config file {path!r} cannot be read: {error.strerror}{near}") from None
+  if path == name:  # one's own, which may import what lies beside it
+    parts.use_places()
   module = types.ModuleType("config_file")
   module.__file__ = path
   sys.modules[module.__name__] = module  # as after an import; dataclasses look there

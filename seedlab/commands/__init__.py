@@ -12,10 +12,11 @@ import sys
 from typing import NoReturn
 
 import seedlab
-from seedlab import cli, console
+from seedlab import cli, console, parts
 from seedlab.errors import UserError, closest
 
-COMMANDS = ("sweep", "merge", "report", "compare", "judge", "audit", "replay", "study", "bench")
+COMMANDS = ("sweep", "merge", "report", "compare", "judge", "audit", "replay", "verify", "study",
+            "bench")
 
 
 def main(name: str | None = None) -> NoReturn:
@@ -36,7 +37,7 @@ def _run(words: list[str]) -> int | None:
     near = closest(name, COMMANDS)
     raise UserError(f"{name!r} is not a command{near}; commands: {', '.join(COMMANDS)}")
   sys.argv = [f"seedlab {name}", *arguments]
-  sys.path.append(os.getcwd())  # where the module of one's own Trainer lies
+  parts.PLACES.append(os.getcwd())  # where the module of one's own Trainer lies
   module = importlib.import_module(f"{__name__}.{name}")
   return cli.call(module.main, module.POSITIONAL)
 
