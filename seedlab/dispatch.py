@@ -14,7 +14,7 @@ import numpy as np
 
 from seedlab import cluster
 from seedlab.errors import UserError
-from seedlab.pool import RunEnded, WorkerDied, WorkerPool
+from seedlab.pool import RunEnded, Task, WorkerDied
 
 Future = concurrent.futures.Future
 _LOOK_SECONDS = 1.0  # between looks at how long tasks have been silent
@@ -148,7 +148,7 @@ def _look(executor, running, began, told, watch: Watch) -> None:
   now = time.monotonic()
   for task, rows in running.items():
     groups = -(-len(rows) // watch.width)
-    if not isinstance(executor, WorkerPool):  # says nothing of tasks, of which half may be waiting
+    if not isinstance(task, Task):  # says nothing before its end, and may be waiting until then
       silence, silent = now - began[task], max(watch.silent, 2 * _LATE * watch.expected * groups)
     elif task.started is None:
       continue

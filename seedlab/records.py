@@ -25,7 +25,7 @@ import zarr
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from seedlab import checkpoints, integrity, migration, seals
+from seedlab import checkpoints, console, declared, decoding, integrity, migration, seals
 from seedlab.config import STREAMS
 from seedlab.errors import UserError, not_there
 
@@ -111,7 +111,7 @@ def open(directory: str | os.PathLike, verify: bool = False) -> Store:  # `seedl
   if verify:
     check(path)
   with readable(path):
-    dataset = xarray.open_zarr(os.fspath(path), chunks=None)
+    dataset = xarray.open_zarr(os.fspath(path), chunks=None, zarr_format=2, consolidated=True)
     lost = integrity.lost_files(path, attributes, dataset["completed"].values)
     # Attributes, and which variables are coordinates, as the sealed manifest has them: xarray reads
     # both from another file, which a writer changes first.
@@ -222,10 +222,11 @@ def manifest(directory: str | os.PathLike) -> dict[str, Any]:
       f"{str(path)!r} is empty: it holds no seedlab store, no table of results and no log of a run"
     )
   try:
-    content = json.loads((path / ".zmetadata").read_text())
+    content = decoding.parse(decoding.content(path / ".zmetadata"))
     metadata = content["metadata"]
     attributes = metadata[".zattrs"]
     seal = content.get(_SEAL)
+    ours = _MARK in attributes
   except FileNotFoundError:
     found = [*path.glob("*/.zmetadata"), *path.glob("*/*/.zmetadata")]  # a grid, a study
     cells = sorted(str(cell.parent) for cell in found)
@@ -233,11 +234,11 @@ def manifest(directory: str | os.PathLike) -> dict[str, Any]:
     other = "; name what was given to --out, a table of results or a folder of runs"
     inside = f", but there are: {listed}" if cells else other
     raise UserError(f"{str(path)!r} holds no seedlab store (no .zmetadata){inside}") from None
-  except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+  except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
     raise UserError(
       f"{str(path)!r}: .zmetadata is damaged; restore it, or train into another directory"
     ) from None
-  if _MARK not in attributes:
+  if not ours:
     raise UserError(f"{str(path)!r} is a Zarr store, but not one of seedlab's")
   if attributes[_MARK] != STORE_VERSION:
     raise UserError(
@@ -256,6 +257,12 @@ def manifest(directory: str | os.PathLike) -> dict[str, Any]:
     raise UserError(
       f"{str(path)!r}: the manifest in .zmetadata is not as it was written; restore it, or train"
       " into another directory"
+    )
+  wrong = declared.fault(metadata)
+  if wrong:
+    raise UserError(
+      f"{str(path)!r}: {console.shown(wrong)}, which no seedlab wrote, so nothing of it is read;"
+      " ask for the store again where it came from, or train into another directory"
     )
   return migration.migrated(attributes)
 
@@ -588,7 +595,7 @@ def _restore_metadata(path: pathlib.Path) -> None:
   """
   for name, value in integrity.metadata(path).items():
     try:
-      same = json.loads((path / name).read_bytes()) == value
+      same = decoding.parse(decoding.content(path / name)) == value
     except (OSError, ValueError):
       same = False
     if not same:

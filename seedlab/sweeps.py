@@ -19,7 +19,6 @@ import numpy as np
 from seedlab import (
   __version__,
   checkpoints,
-  cluster,
   config,
   dispatch,
   errors,
@@ -47,6 +46,7 @@ from seedlab.progress import Progress, say
 _CHUNK_SECONDS = 10.0
 _MOST_IN_CHUNK = 1024
 _MOST_RUNS = 10_000_000
+_SAVING_SECONDS = 20  # at most, when a sweep is stopped: batch systems kill after 30 and more
 
 
 def sweep(
@@ -74,9 +74,7 @@ def sweep(
   run_minutes: float | None = None,
   quiet: bool = False,
 ):
-  """Trains the runs that are not yet in the store and returns all that were asked for.
-
-  They are an xarray.Dataset of these runs alone, whatever else the store holds.
+  """Trains what is not yet in the store of the runs asked for, and returns these as a Dataset.
 
   The same call again resumes what was interrupted and ends with the same bits;
   with more runs it extends the sweep.
@@ -113,30 +111,15 @@ def sweep(
   plans = stopping.plans_of(planned_n, stop, max_runs, runs, described.seeds, claims)
   wanted = run_numbers(max_runs if plans.rule else runs, described.seeds)
   planned = stopping.recorded(plans, len(wanted))
-  check_workers(workers)
-  _check_time("checkpoint_every", checkpoint_every, "seconds, 0 for no checkpoints")
-  _check_time("stall_minutes", stall_minutes, "minutes, 0 for no report")
-  if run_minutes is not None:
-    _check_limit(run_minutes, executor)
   part = None if shard is None else _shard(shard, stop)
   if part:
     wanted, out = shards.block(wanted, part), shards.place(out, part)
-  records.exists(out)  # refuses a foreign directory before anything is put into it
   options = _Options(
-    lanes,
-    width,
-    workers,
-    executor,
-    new_fingerprint,
-    checkpoint_every,
-    retry_failed,
-    stall_minutes,
-    run_minutes,
-    planned,
-    part,
-    progress,
-    quiet,
-  )
+    lanes, width, workers, executor, new_fingerprint, checkpoint_every, retry_failed, stall_minutes,
+    run_minutes, planned, part, progress, quiet,
+  )  # fmt: skip
+  _check(options)
+  records.exists(out)  # refuses a foreign directory before anything is put into it
   with records.lock(out):
     _complete(described, wanted, out, plans, options)
     return _tidied(out, wanted)
@@ -243,6 +226,7 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
   if writer and done.issuperset(wanted) and not writer.lost_labels:
     say(quiet, f"{os.fspath(out)} already holds {_held(writer, wanted)}")
     return
+  saved = 0
   try:
     with executor_of(options.workers, options.executor) as (pool, count):
       facts = describe(pool, described, options.lanes, options.width, quiet=quiet)
@@ -250,15 +234,41 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
         stopping.check_metric(plans.rule, facts)
         _create(described, wanted, out, facts, plans, options)
         writer = records.Writer(out)
-      _train(described, wanted, writer, facts, pool, count, plans.rule, options)
+      try:
+        _train(described, wanted, writer, facts, pool, count, plans.rule, options)
+      except KeyboardInterrupt:  # a second one comes out of here at once
+        saved = _save(pool, options)
+        raise
   except KeyboardInterrupt:
     kept = int(writer.completed.sum()) if writer else 0
+    under_way = ", and those under way as they were saved last" * bool(options.checkpoint_every)
+    if saved:
+      under_way = f", and {errors.counted(saved, 'run')} under way saved just now"
     say(
-      quiet,
-      f"stopped with {errors.counted(kept, 'finished run')} in {os.fspath(out)}, and those under"
-      " way as far as they were saved; the same command goes on",
+      _silent(options),
+      f"stopped with {errors.counted(kept, 'finished run')} in {os.fspath(out)}{under_way}; the"
+      " same command goes on",
     )
     raise
+
+
+def _save(pool: concurrent.futures.Executor, options: _Options) -> int:
+  """Has the workers of a sweep that is stopped save what they are at; how many runs they saved.
+
+  On somebody else's executor nobody can be asked: what was saved last is what is kept.
+  """
+  if not options.checkpoint_every or not isinstance(pool, WorkerPool):
+    return 0
+  say(
+    _silent(options),
+    f"saving the runs under way, for {_SAVING_SECONDS} s at most; stop it again to end at once",
+  )
+  return pool.save(_SAVING_SECONDS)
+
+
+def _silent(options: _Options) -> bool:
+  """Whether nothing is to be said when a sweep is stopped, which one of several must."""
+  return options.progress.quiet if options.progress else options.quiet
 
 
 def _train(described, wanted, writer, facts, pool, count, rule, options) -> None:
@@ -306,7 +316,7 @@ def _train(described, wanted, writer, facts, pool, count, rule, options) -> None
   )
   shared = options.progress and contextlib.nullcontext(options.progress)
   with shared or Progress(total, quiet) as progress:
-    if isinstance(pool, WorkerPool | cluster.DaskExecutor):
+    if hasattr(pool, "on_progress"):  # seedlab's own
       pool.on_progress = progress.part
     tasks_done = dispatch.outcomes(pool, submit, pending, watch, rule is not None, options.workers)
     for rows, task, result in _failures_stored(tasks_done, writer, index, quiet):
@@ -539,14 +549,20 @@ def _check_time(field: str, value: float, form: str) -> None:
     raise UserError(f"{field}={value!r} must be a number of {form}")
 
 
-def _check_limit(run_minutes: float, executor: concurrent.futures.Executor | None) -> None:
-  _check_time("run_minutes", run_minutes, "minutes")
-  if not run_minutes:
+def _check(options: _Options) -> None:
+  """Raises UserError for options that cannot be right, or do not go together."""
+  check_workers(options.workers)
+  _check_time("checkpoint_every", options.checkpoint_every, "seconds, 0 for no checkpoints")
+  _check_time("stall_minutes", options.stall_minutes, "minutes, 0 for no report")
+  if options.run_minutes is None:
+    return
+  _check_time("run_minutes", options.run_minutes, "minutes")
+  if not options.run_minutes:
     raise UserError("run_minutes=0 leaves no time for a run; give the minutes that one may take")
-  if executor is not None and not isinstance(executor, WorkerPool):
+  if options.executor is not None and not isinstance(options.executor, WorkerPool):
     raise UserError(
-      f"run_minutes={run_minutes} is for workers of seedlab's own: the workers of another executor"
-      " cannot be ended from here; leave it out, and let the batch system's limit end them"
+      f"run_minutes={options.run_minutes} is for workers of seedlab's own: those of another"
+      " executor cannot be ended from here; leave it out, and let the batch system's limit end them"
     )
 
 

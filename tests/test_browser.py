@@ -209,3 +209,14 @@ def test_every_kind_of_page_opens_without_complaint(visit, tmp_path):
     opened = visit(report.write(page, tmp_path / f"{number}.html"))
     facts = json.loads(opened.locator("#facts").text_content())
     assert opened.locator("canvas").count() >= len(facts["charts"])
+
+
+def test_a_page_about_hostile_names_runs_nothing_of_them(visit, tmp_path):
+  """The browser would complain of a script that the policy keeps from running, and of an image."""
+  name = '<img src=x onerror="document.title=1">@x{safe}</script><script>document.title=2</script>'
+  values = {"data": {"name": name}, "model": {"name": "cnn", "option": name}}
+  found = report.sweep_page(store(errors(), config=values), directory=f"out/RUN {name}")
+  page = visit(report.write(found, tmp_path / "page.html"))
+  assert "<img" in page.title()
+  page.locator("#runs tbody tr").nth(17).click()
+  assert page.locator("#command").inner_text().endswith("' --run=117")

@@ -7,12 +7,13 @@ import sys
 import threading
 import time
 
+import jobs
 import numpy as np
 import pytest
 from test_sweeps import assert_same_bits
 
 import seedlab
-from seedlab import dispatch, findings, records
+from seedlab import dispatch, findings, pool, records
 from seedlab.errors import UserError
 from seedlab.pool import TaskError
 from seedlab.report import words
@@ -63,12 +64,31 @@ def test_they_stay_as_they_are_until_they_are_retried(failed, capsys):
   records.check(failed)
 
 
+@pytest.mark.slow
 def test_a_run_that_hangs_is_reported_and_ended(tmp_path, capsys):
   out = tmp_path / "s"
-  sweep(out, {"hang": [1]}, 2, quiet=False, stall_minutes=0.02, run_minutes=0.05)
+  sweep(out, {"hang": [1]}, 2, quiet=False, stall_minutes=0.2, run_minutes=0.5)
   said = capsys.readouterr().err
-  assert "run 1: no word for" in said and "1 run failed; --retry_failed" in said
-  assert findings.failures(seedlab.open(out)) == {1: "it took longer than --run_minutes=0.05"}
+  assert "run 1: no word for 12 s" in said and "1 run failed; --retry_failed" in said
+  assert findings.failures(seedlab.open(out)) == {1: "it took longer than --run_minutes=0.5"}
+
+
+def test_tasks_that_hang_are_reported_once_and_ended_and_the_others_finish():
+  reports, watched = watch(silent=1.5)
+  with pool.WorkerPool([None]) as executor:
+    executor.submit(jobs.nap, [0], []).result()  # until the worker is there
+
+    def submit(rows):
+      return executor.submit(jobs.nap, rows.tolist(), [2])
+
+    pending, watched = [np.arange(2), np.arange(2, 4)], watched._replace(longest=3.0)
+    found = list(dispatch.outcomes(executor, submit, pending, watched, True))
+  lost = [(rows.tolist(), result.reason) for rows, _, result in found
+          if isinstance(result, dispatch.Failed)]  # fmt: skip
+  assert lost == [([2, 3], "it took longer than --run_minutes=0.05"), ([2], lost[0][1])]
+  done = [result for *_, result in found if not isinstance(result, dispatch.Failed)]
+  assert done == [[0, 1], [3]]
+  assert [rows for rows, _ in reports] == [[2, 3], [2]]
 
 
 def fails(rows):
@@ -88,7 +108,7 @@ def watch(width=1, silent=0.0, expected=0.0):
 @pytest.mark.parametrize("in_order", [False, True])
 @pytest.mark.parametrize("width", [1, 4])
 def test_a_task_that_fails_is_halved_until_its_run_stands_alone(width, in_order):
-  with concurrent.futures.ThreadPoolExecutor(3) as executor:
+  with concurrent.futures.ThreadPoolExecutor(1 if in_order else 3) as executor:
     found = list(
       dispatch.outcomes(
         executor,
@@ -138,7 +158,7 @@ def test_silence_of_other_executors_is_measured_by_what_was_expected(monkeypatch
 def test_where_the_first_runs_fail_the_experiment_is_wrong(tmp_path):
   """Its error is raised, and nothing is stored, so that the mended command trains all of them."""
   all_of_them = list(range(1, 9))
-  with pytest.raises(TaskError, match="run [1-8] cannot be"):
+  with pytest.raises(TaskError, match=r"run [1-8] cannot be"):
     sweep(tmp_path / "s", {"raise": all_of_them}, all_of_them)
   assert not findings.failures(seedlab.open(tmp_path / "s"))
   with pytest.raises(TaskError, match="run 5 cannot be"):

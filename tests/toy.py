@@ -52,10 +52,7 @@ def make(
   x = np.linspace(-1, 1, EXAMPLES * 2, dtype=np.float32).reshape(EXAMPLES, 2)
 
   def load():
-    time.sleep(pause)
-    if marker:
-      with open(marker, "a") as file:
-        file.write(f"{os.getpid()}\n")
+    _leave_mark(pause, marker)
     return {"x": x, "y": np.sin(3 * x[:, 0])}
 
   def init(keys, data):
@@ -122,6 +119,13 @@ def dying(marker: str, **arguments) -> Trainer:
     return data
 
   return dataclasses.replace(trainer, load=load)
+
+
+def _leave_mark(pause, marker):
+  time.sleep(pause)
+  if marker:
+    with open(marker, "a") as file:
+      file.write(f"{os.getpid()}\n")
 
 
 def _predict(params, x):

@@ -8,12 +8,11 @@ import contextlib
 import json
 import os
 import shlex
-import sys
 from typing import Any
 
 from absl import flags
 
-from seedlab import cli
+from seedlab import cli, console, decoding
 from seedlab.errors import UserError
 
 _CONFIG = flags.DEFINE_string("config", None, "the experiment")
@@ -49,9 +48,9 @@ POSITIONAL = ()
 def main(argv: list[str]) -> None:
   del argv
   if _PLAN.value:
-    print(
+    console.write(
       "planning trains nothing: it reads the data, compiles the programs and times a few steps",
-      file=sys.stderr,
+      error=True,
     )
   what: Any = _TRAINER.value or cli.experiment(_CONFIG.value)
   if _TRAINER.value and _CONFIG.value:
@@ -64,37 +63,38 @@ def main(argv: list[str]) -> None:
   plans = {"planned_n": _PLANNED.value, "stop": _STOP.value, "max_runs": _MOST.value}
   training = {**options, **plans, "new_fingerprint": _NEW.value}
   training["checkpoint_every"] = 60 * _SAVES.value
+  training |= {"shard": _SHARD.value, "retry_failed": _RETRY.value}
+  training |= {"stall_minutes": _STALL.value, "run_minutes": _LIMIT.value}
   if _SCHEDULER.value and (_WORKERS.value is not None or _PLAN.value):
     other = "--plan" if _PLAN.value else "--workers"
     raise UserError(f"{other} is of this machine, --scheduler of a cluster; leave one of them out")
-  training |= {"shard": _SHARD.value, "retry_failed": _RETRY.value}
-  training |= {"stall_minutes": _STALL.value, "run_minutes": _LIMIT.value}
   from seedlab import grids, records, report, sweeps  # after the flags: a mistake answers at once
 
   if _PLAN.value and _GRID.value:
     for cell in grids.grid_cells(what, _grid(), _OUT.value, options["arguments"]):
-      print(", ".join(f"{name}={value}" for name, value in cell.values.items()))
+      console.write(", ".join(f"{name}={value}" for name, value in cell.values.items()))
       asked = {**options, "arguments": cell.arguments, "quiet": True}
-      print(report.plan_text(sweeps.plan(cell.what, runs or _MOST.value, **asked)) + "\n")
+      console.write(report.plan_text(sweeps.plan(cell.what, runs or _MOST.value, **asked)) + "\n")
   elif _PLAN.value:
-    print(report.plan_text(sweeps.plan(what, runs or _MOST.value, quiet=True, **options)))
+    console.write(report.plan_text(sweeps.plan(what, runs or _MOST.value, quiet=True, **options)))
   elif _GRID.value:
     with _executor() as training["executor"]:
       cells = grids.grid(what, _grid(), runs, _OUT.value, **training)
     if _SHARD.value:
-      print("When all shards are there:")
-      print("\n".join(f"  seedlab merge {shlex.quote(os.fspath(store))}" for _, store in cells))
+      console.write("When all shards are there:")
+      for _, store in cells:
+        console.write(f"  seedlab merge {shlex.quote(os.fspath(store))}")
     else:
-      print(report.grid_text(cells))
+      console.write(report.grid_text(cells))
   else:
     with _executor() as training["executor"]:
       dataset = sweeps.sweep(what, runs, _OUT.value, **training)
     if _SHARD.value:
-      print(f"When all shards are there: seedlab merge {shlex.quote(_OUT.value)}")
+      console.write(f"When all shards are there: seedlab merge {shlex.quote(_OUT.value)}")
       return
     with records.readable(_OUT.value):
-      print(report.headline(dataset))
-    print(f"All of it on one page: seedlab report {shlex.quote(_OUT.value)}")
+      console.write(report.headline(dataset))
+    console.write(f"All of it on one page: seedlab report {shlex.quote(_OUT.value)}")
 
 
 def _executor() -> contextlib.AbstractContextManager[Any]:
@@ -108,7 +108,7 @@ def _own_trainer() -> dict[str, Any]:
   found = {}
   for name, text in (("arguments", _ARGUMENTS.value), ("seeds", _SEEDS.value)):
     try:
-      found[name] = json.loads(text)
+      found[name] = decoding.parse(text)
     except json.JSONDecodeError as error:
       raise UserError(f"--{name}={text!r} is not JSON ({error})") from None
     if not isinstance(found[name], dict):

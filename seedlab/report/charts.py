@@ -3,6 +3,9 @@
 Colours are roles (main, best, worst, ink, soft, faint) kept in the `tags` of a
 model as "property=role"; the page's script paints them from its own variables and
 again when light turns dark. Every model that the script looks for has a name.
+
+Bokeh takes the text of a tooltip for HTML and that of an axis, between dollar signs, for TeX: so
+names reach a tooltip as a column of the data, which is escaped, and an axis as plain text.
 """
 
 import math
@@ -19,6 +22,7 @@ from bokeh.models import (
   GlyphRenderer,
   HoverTool,
   Legend,
+  PlainText,
   Range1d,
   Slope,
   Span,
@@ -199,12 +203,13 @@ def lines(
   for line in drawn:
     source = ColumnDataSource(
       {"x": line.x, "middle": line.middle, "low": line.low, "high": line.high}
+      | {"name": [line.name] * len(line.x)}
     )
     band = plot.varea("x", "low", "high", source=source, fill_alpha=0.18)
     curve = plot.line("x", "middle", source=source, line_width=2, line_dash=line.dash)
     _paint(band, fill_color=roles[line.role])
     _paint(curve, line_color=roles[line.role])
-    tips = [("", line.name), (x_label, "@x{0,0}"), (y_label, "@middle{0.000}")]
+    tips = [("", "@name"), (x_label, "@x{0,0}"), (y_label, "@middle{0.000}")]
     plot.add_tools(
       HoverTool(renderers=[curve], tooltips=[*tips, ("band", "@low{0.000} to @high{0.000}")])
     )
@@ -360,7 +365,8 @@ def _figure(label: str, y_label: str, height: int = _HEIGHT, **options):
     tags=["background_fill_color=card", "border_fill_color=card"],
     **options,
   )
-  plot.xaxis.axis_label, plot.yaxis.axis_label = label, y_label
+  plot.xaxis.axis_label = PlainText(text=label)
+  plot.yaxis.axis_label = PlainText(text=y_label)
   for axis in (*plot.xaxis, *plot.yaxis):
     lines = ["axis_line_color=faint", "major_tick_line_color=faint"]
     axis.tags = [*lines, "major_label_text_color=ink", "axis_label_text_color=ink"]

@@ -5,6 +5,8 @@ with them, so that nothing is fetched. Everything from outside (names, configs, 
 in markup and in JSON.
 """
 
+import base64
+import hashlib
 import html
 import importlib.resources
 import json
@@ -16,6 +18,7 @@ from typing import Any
 from bokeh.embed import json_item
 from bokeh.models.layouts import LayoutDOM
 
+from seedlab import console
 from seedlab.errors import UserError
 from seedlab.findings import Findings
 
@@ -54,13 +57,15 @@ def page(
   items = [json_item(model, name) for name, (model, _, _) in drawn.items()]
   known = {"charts": items, "columns": [], "command": "", **facts}
   scripts = [_bokeh()] * bool(items) + [files.joinpath("page.js").read_text(encoding="utf-8")]
+  hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
   refresh = f'<meta http-equiv="refresh" content="{_LIVE_SECONDS}">\n' * live
   return "".join(
     [
       '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n',
       '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
       '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src'
-      " 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; font-src data:\">\n",
+      " 'unsafe-inline'; script-src",
+      f" {hashes}; img-src data: blob:; font-src data:\">\n",
       refresh,
       f"<title>{escape(title)} - seedlab</title>\n",
       f"<style>{files.joinpath('page.css').read_text(encoding='utf-8')}</style>\n<main>\n",
@@ -112,7 +117,13 @@ def label_of(found: Findings) -> str:
 
 
 def escape(value: Any) -> str:
-  return html.escape(str(value))
+  """Text within markup or an attribute; letters that nobody would see are shown as escapes."""
+  return html.escape(console.shown(str(value)))
+
+
+def _sha256(script: str) -> str:
+  """By which the browser knows a script of ours; it runs no other."""
+  return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _json(value: Any) -> str:

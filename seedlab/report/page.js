@@ -24,7 +24,7 @@ function paint() {
 function replay(run) {
   const command = document.getElementById("command");
   if (!command || run === undefined) return;
-  command.textContent = facts.command.replace("RUN", run);
+  command.textContent = facts.command + run;
   document.getElementById("replayed").textContent = "run " + run;
 }
 

@@ -42,7 +42,7 @@ def sweep_page(
     title or _title(dataset.attrs),
     _digests(dataset),
     _outcomes(dataset, found),
-    f"seedlab replay {shlex.quote(directory)} --run=RUN",
+    f"seedlab replay {shlex.quote(directory)} --run=",
     [
       instability(findings.disagreement(dataset), found, dataset.attrs, data_dir),
       _claims(dataset.attrs.get("claims") or []),
@@ -74,7 +74,7 @@ def _runs_page(
   replay = (
     f'<p>Trains <span id="replayed">the {word} run, {run},</span> again and compares every bit;'
     " choose another in the table or a figure.</p>"
-    f'<pre class="copy" id="command">{escape(command.replace("RUN", str(run)))}</pre>'
+    f'<pre class="copy" id="command">{escape(f"{command}{run}")}</pre>'
   )
   body = [
     section("", figures(drawn), "figures"),

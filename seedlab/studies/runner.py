@@ -14,7 +14,16 @@ from typing import Any, NamedTuple
 
 import xarray
 
-from seedlab import claims, experiment, findings, records, replaying, report, sweeps
+from seedlab import (
+  claims,
+  decoding,
+  experiment,
+  findings,
+  records,
+  replaying,
+  report,
+  sweeps,
+)
 from seedlab.changes import changed
 from seedlab.claims import Claim, Verdict
 from seedlab.config import Config
@@ -211,11 +220,11 @@ def _mark(study: Study, scale: str, out: pathlib.Path) -> None:
   """Writes OUT/study.json; refuses a directory that is anything but this study's."""
   mark = {"study": study.title, "scale": scale}
   try:
-    found = json.loads((out / _MARK).read_text()) if (out / _MARK).exists() else None
+    found = decoding.parse((out / _MARK).read_text()) if (out / _MARK).exists() else None
     if found is None and out.exists() and any(out.iterdir()):
       raise UserError(f"out={os.fspath(out)!r} is not empty and holds no study; choose another")
     if found not in (None, mark):
-      other = ", ".join(map(str, found.values()))
+      other = ", ".join(map(str, found.values() if isinstance(found, dict) else [found]))
       raise UserError(
         f"out={os.fspath(out)!r} is of another study or scale ({other}); choose another directory"
       )
