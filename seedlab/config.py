@@ -303,6 +303,8 @@ def parse(values: Mapping[str, Any] | config_dict.ConfigDict | Config) -> Config
   if isinstance(values, Config):
     return values
   values = plain(values)
+  if not isinstance(values, Mapping):
+    raise UserError(f"a config must be a mapping of sections, not of type {type(values).__name__}")
   for name in values:
     if name not in SECTIONS:
       raise UserError(

@@ -70,6 +70,8 @@ def _array(array: dict[str, Any]) -> str | None:
     return "it is not of format 2"
   if not (_sizes(shape, 0) and _sizes(chunks, 1) and len(shape) == len(chunks) > 0):
     return f"its shape {shape!r} and chunks {chunks!r} do not go together"
+  if chunks[1:] != [max(1, size) for size in shape[1:]]:
+    return f"its chunks {chunks!r} split more than the first dimension of {shape!r}"
   if not isinstance(dtype, str) or not _DTYPE.fullmatch(dtype):
     return f"its dtype {dtype!r} is no plain one"
   if chunk_bytes(array) > _LARGEST_CHUNK or math.prod(shape) >= 2**63:

@@ -7,8 +7,10 @@
 A store of layout 1 or 2 has no digests: what is missing is found, a changed number is not.
 """
 
+import math
 import os
 import pathlib
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +26,11 @@ _UNDECODABLE = (
   ArithmeticError, AssertionError, EOFError, LookupError, MemoryError, RuntimeError, SystemError,
   TypeError, ValueError,
 )  # fmt: skip
+
+
+# The beginning of a chunk that Blosc packed: flags, bytes unpacked, bytes of the file.
+_BLOSC = struct.Struct("<2xBxI4xI")
+_LZ4 = 1
 
 
 class Damage(NamedTuple):
@@ -212,11 +219,42 @@ def values_of(group: zarr.Group, name: str, part: slice = slice(None)) -> np.nda
   of permission or a connection, is no damage.
   """
   try:
-    return group[name][part]
+    array = group[name]
+    if misdeclared(group, array, part):
+      return None
+    return array[part]
   except FileNotFoundError:
     return None
   except _UNDECODABLE:
     return None
+
+
+def misdeclared(group: zarr.Group, array: zarr.Array, part: slice = slice(None)) -> bool:
+  """Whether a file of an array would unpack to another size than the manifest says.
+
+  Blosc makes as much room as a file's first bytes ask for, before it looks at the rest.
+  """
+  folder = os.path.join(group.store.root, array.path)
+  rows, rest = array.chunks[0], ".0" * (array.ndim - 1)
+  size = math.prod(array.chunks) * array.dtype.itemsize
+  first, stop, _ = part.indices(array.shape[0])
+  files = (os.path.join(folder, f"{row}{rest}") for row in range(first // rows, -(-stop // rows)))
+  return not all(_unpacks_to(file, size, bool(array.compressors)) for file in files)
+
+
+def _unpacks_to(file: str, size: int, packed: bool) -> bool:
+  """Whether a chunk has so many bytes; one that is not there reads as the fill value."""
+  try:
+    with open(file, "rb") as opened:
+      head, length = opened.read(_BLOSC.size), os.fstat(opened.fileno()).st_size
+  except FileNotFoundError:
+    return True
+  if not packed:
+    return length == size
+  if len(head) < _BLOSC.size:
+    return False
+  flags, unpacked, here = _BLOSC.unpack(head)
+  return flags >> 5 == _LZ4 and unpacked == size and here == length
 
 
 def streams_of(attributes: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ decimals that are printed say how far a number is rounded.
 A table with a row (or a column) for each run is none of these and is refused: `tables` reads it.
 """
 
+import collections
 import csv
 import dataclasses
 import io
@@ -288,7 +289,9 @@ def _title(name: object) -> str:
 def _columns(frame: pd.DataFrame, spread: Kind | None, metric: str | None) -> dict[str, str]:
   """Role -> column, of the roles that are found; UserError where several would do."""
   names = [str(name) for name in frame.columns]
-  repeated = sorted({name for name in names if names.count(name) > 1})
+  if len(names) > formats.MOST_COLUMNS:
+    raise UserError(f"the table has {len(names):,} columns; {formats.MOST_COLUMNS:,} are read")
+  repeated = sorted(name for name, count in collections.Counter(names).items() if count > 1)
   if repeated:
     raise UserError(f"column {repeated[0]!r} occurs more than once; name every column differently")
   cells = [name for name in names if "±" in name]  # of both, such as accuracy (mean ± sd)

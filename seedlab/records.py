@@ -111,6 +111,7 @@ def open(directory: str | os.PathLike, verify: bool = False) -> Store:  # `seedl
   if verify:
     check(path)
   with readable(path):
+    _check_sizes(path, attributes)
     dataset = xarray.open_zarr(os.fspath(path), chunks=None, zarr_format=2, consolidated=True)
     lost = integrity.lost_files(path, attributes, dataset["completed"].values)
     # Attributes, and which variables are coordinates, as the sealed manifest has them: xarray reads
@@ -128,6 +129,16 @@ def open(directory: str | os.PathLike, verify: bool = False) -> Store:  # `seedl
       path, [integrity.Damage(name, runs[rows].tolist()) for name, rows in lost.items()]
     )
   return Store(dataset.data_vars, dataset.coords, dataset.attrs)
+
+
+def _check_sizes(path: pathlib.Path, attributes: Mapping[str, Any]) -> None:
+  """Refuses files that would unpack to more than the manifest says they hold."""
+  group = integrity.committed(path)
+  wrong = [
+    integrity.Damage(name) for name, array in group.arrays() if integrity.misdeclared(group, array)
+  ]
+  if wrong:
+    raise integrity.refusal(path, wrong)
 
 
 def check(directory: str | os.PathLike, run: int | None = None) -> None:

@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import shutil
+import zipfile
 
 import hostile
 import numpy as np
@@ -27,6 +28,7 @@ from seedlab import (
   report,
   tables,
 )
+from seedlab.data import npz
 from seedlab.errors import UserError
 from seedlab.report import charts
 
@@ -282,3 +284,34 @@ def test_a_store_of_another_format_beside_ours_is_not_read(tmp_path):
     '{"zarr_format": 3, "node_type": "group", "attributes": {"a": 1}}'
   )
   assert len(seedlab.open(path).run) == 4
+
+
+def test_a_chunk_is_not_unpacked_to_more_than_its_share(tmp_path):
+  """The beginning of a file of Blosc asks for 2 GB, of which nothing follows."""
+  path = hostile_store(tmp_path, lambda metadata: None)
+  file = path / "test_loss" / "0.0"
+  content = bytearray(file.read_bytes())
+  content[4:8] = (2**31 - 100).to_bytes(4, "little")
+  file.write_bytes(content)
+  with pytest.raises(errors.Damaged, match="test_loss"):
+    seedlab.open(path)
+
+
+def test_tables_that_promise_more_than_they_hold(tmp_path):
+  wide = tmp_path / "wide.csv"
+  wide.write_text(",".join(f"c{n}" for n in range(200_000)) + "\n" + "1," * 199_999 + "1\n")
+  constant = pd.DataFrame({"seed": np.zeros(2_000_000, np.int8)})
+  constant.to_parquet(tmp_path / "long.parquet")
+  assert (tmp_path / "long.parquet").stat().st_size < 20_000
+  for name, reason in (("wide.csv", "200,000 columns"), ("long.parquet", "2,000,000 rows")):
+    with pytest.raises(UserError, match=reason):
+      tables.read(tmp_path / name)
+  with pytest.raises(UserError, match="200,000 columns"):
+    seedlab.audit(wide)
+
+
+def test_an_archive_is_packed_as_numpy_packs(tmp_path):
+  with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_BZIP2) as archive:
+    archive.writestr("X.npy", bytes(10**6))
+  with pytest.raises(UserError, match="packed by a method"):
+    npz.shape("data.path", tmp_path / "bomb.npz")

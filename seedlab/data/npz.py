@@ -127,6 +127,12 @@ def _member(
   key: str,
   files: contextlib.ExitStack,
 ) -> _Member:
+  packed = {one.compress_type for one in archive.infolist()} - {
+    zipfile.ZIP_STORED,
+    zipfile.ZIP_DEFLATED,
+  }
+  if packed:  # deflated, a file holds no more than 1,032 times its size; otherwise any amount
+    raise UserError(f"{field}: {path} is packed by a method that NumPy never uses; write it again")
   names = archive.namelist()
   if f"{key}.npy" not in names:
     keys = ", ".join(name.removesuffix(".npy") for name in names) or "none"

@@ -5,6 +5,7 @@ Weights & Biases' exports, tables drawn with bars (airbench's logs), lines of `n
 logs of modded-nanogpt).
 """
 
+import collections
 import csv
 import dataclasses
 import io
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 
 from seedlab import decoding
 from seedlab.errors import UserError, not_there, short
@@ -25,6 +27,10 @@ SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".pq", ".t
 _NAMES = {",": "CSV", ";": "CSV with semicolons", "\t": "TSV"}
 _JSON = (".json", ".jsonl", ".ndjson")
 _DELIMITED = (".csv", ".tsv")
+MOST_COLUMNS = 10_000
+# Of a Parquet file, whose columns may be packed without any bound: a table of results has more than
+# a byte for this many cells.
+_CELLS_A_BYTE = 100
 _SNIFFED = 50  # lines that tell what stands between cells
 _PAIR = re.compile(r"([A-Za-z][\w/.]*):\s*([-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf|-inf)([a-z]*)\b")
 _BARS = re.compile(r"\s*(-{3,}\s*\n\s*)?\|")
@@ -128,8 +134,13 @@ def _headed(frame: pd.DataFrame) -> pd.DataFrame:
   """Headers as people and pandas write them: blanks around them, an index without a name."""
   heads = [".".join(map(str, n)) if isinstance(n, tuple) else str(n) for n in frame.columns]
   frame = frame.set_axis([head.strip() for head in heads], axis=1)
+  if len(heads) > MOST_COLUMNS:
+    raise UserError(
+      f"the table has {len(heads):,} columns, of which at most {MOST_COLUMNS:,} are read; write a"
+      " row for each value, with columns that say what it is of"
+    )
   kept = [name for name in frame.columns if name and not re.fullmatch(r"Unnamed: \d+", name)]
-  repeated = next((name for name in kept if kept.count(name) > 1), None)
+  repeated = next((name for name, count in collections.Counter(kept).items() if count > 1), None)
   if repeated is not None:
     raise UserError(f"column {repeated!r} occurs more than once; give every column its own name")
   return frame[kept]
@@ -251,9 +262,13 @@ def _flat(one: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 def _parquet(path: pathlib.Path) -> Rows:
   try:
+    about = pyarrow.parquet.read_metadata(path)
+    promised = about.num_rows * about.num_columns
+    if promised > _CELLS_A_BYTE * path.stat().st_size or about.num_columns > MOST_COLUMNS:
+      raise ValueError(f"it promises {about.num_rows:,} rows of {about.num_columns:,} columns")
     frame = pd.read_parquet(path)
-  except (OSError, ValueError, KeyError) as error:  # Arrow's errors are ValueErrors
-    reason = str(error).strip().splitlines()[0]
+  except Exception as error:  # Arrow and pandas raise what they like for bytes they did not write
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise _unreadable(path, ".parquet", short(reason)) from None
   return from_frame(frame, path.name, "Parquet")
 
