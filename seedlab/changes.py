@@ -136,7 +136,7 @@ def _set(values: dict[str, Any], field: str, value: Any) -> None:
 
 def _inside(place: dict[str, Any], name: str, field: str) -> dict[str, Any]:
   """The section `name` of `place`, or entry 0 of the list `name` where it says name[0]."""
-  listed = re.fullmatch(r"(\w+)\[(\d+)\]", name)
+  listed = re.fullmatch(r"(\w+)\[(\d{1,9})\]", name)
   if not listed:
     inner = place.get(name) or {}
     place[name] = {"name": inner} if isinstance(inner, str) else inner

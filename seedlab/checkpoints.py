@@ -12,11 +12,12 @@ import json
 import os
 import pathlib
 import shutil
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+
+from seedlab import console
 
 NAME = ".checkpoints"
 _KEPT = 2  # the newest and, should that be damaged, the one before
@@ -27,10 +28,12 @@ _said: set[str] = set()
 
 
 class Saves(NamedTuple):
-  """Where the groups of a task are saved, and after how many seconds again."""
+  """Where the groups of a task are saved, and when."""
 
   folder: str
-  seconds: float
+  seconds: float  # after so many again
+  asked: Callable[[], bool] = lambda: False  # whether the runs under way are wanted now as well
+  told: Callable[[int], object] = lambda runs: None  # called with how many of them were saved then
 
 
 def folder(store: str | os.PathLike) -> pathlib.Path:
@@ -81,7 +84,7 @@ def restore(group: pathlib.Path) -> dict[str, np.ndarray] | None:
     shutil.rmtree(place, ignore_errors=True)
   if damaged:
     instead = "the training starts again" if found is None else "the one before is used"
-    say(f"{damaged} damaged checkpoint{'s' * (damaged > 1)} in {group.parent}: {instead}")
+    console.say(f"{damaged} damaged checkpoint{'s' * (damaged > 1)} in {group.parent}: {instead}")
   return found
 
 
@@ -94,11 +97,6 @@ def remove(store: str | os.PathLike, groups: Iterable[str]) -> None:
 def clear(store: str | os.PathLike) -> None:
   """Removes all checkpoints of a store."""
   shutil.rmtree(folder(store), ignore_errors=True)
-
-
-def say(message: str) -> None:
-  """One line on stderr, a worker's too: what became of a checkpoint concerns the user."""
-  print(f"seedlab: {message}", file=sys.stderr, flush=True)
 
 
 def _states(group: pathlib.Path) -> list[pathlib.Path]:
@@ -139,4 +137,4 @@ def _checkpointer():
 def _say_once(message: str) -> None:
   if message not in _said:
     _said.add(message)
-    say(message)
+    console.say(message)

@@ -6,8 +6,7 @@
   --config.X=VALUE   changes field X of what FILE returned (changes.py)
   main(argv)         its result is the exit status
 
-Exit status: 0 done; 1 a check failed (`main` says so); 2 the input is wrong or a file cannot be
-used; 70 a bug, with its traceback; 130 interrupted; 141 nobody reads the output; 143 terminated.
+`STATUSES` are the exit statuses; 1 and others may also be what `main` returns.
 """
 
 import ast
@@ -24,6 +23,7 @@ import sys
 import textwrap
 import traceback
 import types
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -31,7 +31,7 @@ from absl import flags
 from ml_collections import config_dict
 
 import seedlab
-from seedlab import parts
+from seedlab import console, decoding, parts
 from seedlab.errors import UserError, choice_error, closest
 
 FLAGS = flags.FLAGS
@@ -43,6 +43,15 @@ returns the experiment; seedlab:digits or seedlab:digits:SCALE, one that comes w
 --config.seeds.vary=init,order --config.data.train_examples=none --config.augment[0].padding=2
 --config.optimizer=adamw --config.model.name=my_file:Net"""
 HELP = {"-h", "-help", "--help"}
+STATUSES = {
+  0: "done",
+  1: "a check that was asked for failed",
+  2: "the input is wrong, or a file cannot be used; one line says what to change",
+  70: "a bug, in seedlab or in a Trainer of your own, with its traceback",
+  130: "stopped by Ctrl-C",
+  141: "nobody reads the output any more",
+  143: "stopped by SIGTERM",
+}
 
 
 class Terminated(KeyboardInterrupt):
@@ -118,12 +127,12 @@ def _explain(error: BaseException) -> tuple[int, str]:
     return 2, _line(message)
   bug = f"the lines above show a bug, in your own Trainer or in seedlab {seedlab.__version__}"
   if getattr(error, "worker_traceback", False):  # our own frames only led there
-    return 70, f"{error}\n{_line(bug)}"
+    return 70, console.shown(f"{error}\n{_line(bug)}")
   return 70, "".join(traceback.format_exception(error)) + _line(bug)
 
 
 def _line(message: str) -> str:
-  return f"{os.path.basename(sys.argv[0])}: {' '.join(message.split())}\n"
+  return console.shown(f"{os.path.basename(sys.argv[0])}: {' '.join(message.split())}\n")
 
 
 def _reader_is_gone() -> bool:
@@ -170,8 +179,12 @@ def _help(doc: str, own: Sequence[flags.Flag], positional: Sequence[str]) -> str
 
 def _arguments(own: Sequence[flags.Flag], positional: Sequence[str]) -> list[str]:
   """Parses the command line into FLAGS; returns [command, *the arguments that are no flags]."""
-  words, _overrides[:] = _without_overrides(FLAGS.read_flags_from_files(sys.argv, force_gnu=False))
+  for word in sys.argv:
+    if "\0" in word:  # as no shell can write it
+      raise UserError(f"argument {word!r} holds a NUL character; leave it out")
   try:
+    words = FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
+    words, _overrides[:] = _without_overrides(words)
     arguments = FLAGS(words)
   except (flags.Error, ValueError) as error:
     raise _reworded(error, own) from None
@@ -188,6 +201,8 @@ def _reworded(error: Exception, own: Sequence[flags.Flag]) -> UserError:
   """What absl or ml_collections objects to, as one line."""
   if isinstance(error.__context__, UserError):  # raised by a parser below, wrapped by absl
     return error.__context__
+  if isinstance(error, flags.CantOpenFlagFileError | UnicodeDecodeError):
+    return UserError(f"--flagfile cannot be read ({str(error).rpartition(': [')[2]}); name a text")
   message = str(error)
   if isinstance(error, flags.UnrecognizedFlagError):
     name = error.flagname
@@ -256,13 +271,15 @@ def value_of(word: str) -> Any:
   if word.lower() in ("none", "null", "true", "false"):
     return {"true": True, "false": False}.get(word.lower())
   try:
-    return json.loads(word)
+    return decoding.parse(word)
   except json.JSONDecodeError:
     pass
   try:
-    return ast.literal_eval(word)
-  except (ValueError, SyntaxError, MemoryError, RecursionError):
+    with warnings.catch_warnings(action="ignore"):  # of escapes that Python does not know
+      value = ast.literal_eval(word)
+  except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
     return word
+  return word if decoding.deeper(value) else value
 
 
 def load(argument: str) -> Any:
@@ -273,7 +290,7 @@ def load(argument: str) -> Any:
   name, *scale = argument.split(":", 1)
   name, path, scale = _own_config(*scale) if name == "seedlab" else (name, name, scale)
   try:
-    source = pathlib.Path(path).read_bytes()
+    source = decoding.content(path)
   except OSError as error:
     near = closest(path, map(str, pathlib.Path(path).parent.glob("*.py")))
     raise UserError(f"config file {path!r} cannot be read: {error.strerror}{near}") from None

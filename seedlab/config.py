@@ -19,13 +19,14 @@ from typing import Any, Literal
 
 from ml_collections import config_dict
 
-from seedlab import parts, rules
+from seedlab import decoding, parts, rules
 from seedlab.errors import UserError, closest
 
 # Append new streams, here and in `streams.Keys`; never reorder.
 Stream = Literal["init", "sample", "order", "augment", "noise", "poke", "generate"]
 STREAMS: tuple[str, ...] = typing.get_args(Stream)
 SEED_LIMIT = rules.SEED_LIMIT
+_PRINTABLE = 10**1000  # Python prints no whole number of more than 4,300 digits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -333,15 +334,33 @@ def parse_seeds(values: Mapping[str, Any]) -> Seeds:
 
 
 def plain(values: Any) -> Any:
-  """ConfigDicts, tuples and Configs as dicts and lists."""
+  """ConfigDicts, tuples and Configs as dicts and lists; UserError where names are no text."""
+  try:
+    found = _plain(values)
+  except RecursionError:
+    found = None
+  if found is None or decoding.deeper(found):
+    raise UserError(
+      f"a config is nested more than {decoding.DEEPEST} deep, or holds itself; it has sections, and"
+      " those have fields"
+    )
+  return found
+
+
+def _plain(values: Any) -> Any:
   if isinstance(values, Config):
     return to_dict(values)
   if isinstance(values, config_dict.ConfigDict):  # which is not a Mapping
     values = dict(values.items())
   if isinstance(values, Mapping):
-    return {name: plain(value) for name, value in values.items()}
+    for name in values:
+      if not isinstance(name, str):
+        raise UserError(f"{name!r} is no name of a section or field of a config: names are text")
+    return {name: _plain(value) for name, value in values.items()}
   if isinstance(values, list | tuple):
-    return [plain(value) for value in values]
+    return [_plain(value) for value in values]
+  if isinstance(values, int) and abs(values) > _PRINTABLE:
+    raise UserError("a config holds a whole number of more than 1,000 digits; no field takes one")
   return values
 
 

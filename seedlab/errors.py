@@ -70,7 +70,10 @@ def whole(field: str, value: Any) -> int:
   """`value` as an int; NumPy's integers are taken, text, booleans and floats refused."""
   if not isinstance(value, bool):
     with contextlib.suppress(TypeError):
-      return operator.index(value)
+      number = operator.index(value)
+      if abs(number) >= 2**63:
+        raise UserError(f"{field} must lie between -2^63 and 2^63")
+      return number
   kind = type(value).__name__
   raise UserError(f"{field}={short(repr(value))} must be a whole number, not of type {kind}")
 

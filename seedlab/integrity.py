@@ -7,7 +7,6 @@
 A store of layout 1 or 2 has no digests: what is missing is found, a changed number is not.
 """
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 
-from seedlab import migration, seals
+from seedlab import decoding, migration, seals
 from seedlab.config import STREAMS, parse_seeds
 from seedlab.errors import Damaged
 
@@ -70,7 +69,7 @@ def damage(path: pathlib.Path, attributes: Mapping[str, Any]) -> list[Damage]:
 
 def metadata(path: pathlib.Path) -> dict[str, Any]:
   """File -> its content, as the consolidated metadata has it."""
-  return json.loads((path / ".zmetadata").read_text())["metadata"]
+  return decoding.parse(decoding.content(path / ".zmetadata"))["metadata"]
 
 
 def metadata_damage(path: pathlib.Path) -> list[Damage]:
@@ -81,7 +80,7 @@ def metadata_damage(path: pathlib.Path) -> list[Damage]:
   found = []
   for name, value in metadata(path).items():
     try:
-      there = json.loads((path / name).read_bytes())
+      there = decoding.parse(decoding.content(path / name))
       if name.endswith("/.zarray"):
         there["shape"] = value["shape"]
       same = name == ".zattrs" or there == value

@@ -21,6 +21,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from seedlab import decoding
 from seedlab.errors import UserError
 
 Entry = dict[str, Any]
@@ -134,10 +135,10 @@ def _refusal(path: str, number: int, entries: list[Entry]) -> str:
 def _entry(line: bytes, head: str) -> Entry | None:
   """What a line says if it follows from the line whose chain is `head`, to the last byte."""
   try:
-    entry = json.loads(line)
+    entry = decoding.parse(line)
     said = dict(entry)
     sound = said.pop("chain") == _chain(head, said) and _text(entry).encode() == line
-  except (ValueError, TypeError, KeyError, RecursionError):
+  except (ValueError, TypeError, KeyError):
     return None
   return entry if sound else None
 

@@ -20,20 +20,19 @@ import importlib.machinery
 import importlib.util
 import inspect
 import pathlib
-import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from seedlab.errors import UserError, choice_error, closest
+from seedlab.errors import UserError, choice_error, closest, short
 
 LARGEST_FLOAT = 3.4028235e38  # of float32
+LARGEST_WHOLE = 2**63 - 1
 # Folders asked last for a module that the user names: the command line adds the one it runs in.
 # They are not on the path before, where any library's optional import would find what lies there.
 PLACES: list[str] = []
-_CODE = re.compile(r"[^\s:/]+:[^\W\d]\w*(\.[^\W\d]\w*)*")  # module:function
 
 
 class Kind(NamedTuple):
@@ -94,26 +93,22 @@ class Option(NamedTuple):
 def resolve(name: str) -> Any:
   """The function of "module:qualified.name"."""
   module, _, path = name.partition(":")
-  if PLACES and _spec(module) is None:
-    use_places()
-  found = importlib.import_module(module)
-  for part in path.split("."):
-    found = getattr(found, part)
-  return found
+  return functools.reduce(getattr, path.split("."), _module(module))
 
 
 def imported(field: str, name: str) -> Any:
   """`resolve(name)`, with a UserError about `field` where there is no such function."""
   module, _, path = name.partition(":")
-  if not _CODE.fullmatch(name):
+  if not _is_code(name):
     raise UserError(f"{field}={name!r} must be module:function")
   try:
-    return resolve(name)
+    found = _module(module)
   except ModuleNotFoundError as error:
     raise UserError(f"{field}={name!r}: {error}; run from the directory of {module}.py") from None
+  try:
+    return functools.reduce(getattr, path.split("."), found)
   except AttributeError:
-    known = vars(importlib.import_module(module)).items()
-    choices = [key for key, value in known if callable(value) and not key.startswith("_")]
+    choices = [key for key, value in vars(found).items() if callable(value) and key[0] != "_"]
     raise UserError(f"{field}={name!r}: {module} has no {path!r}{closest(path, choices)}") from None
 
 
@@ -125,7 +120,7 @@ def use_places() -> None:
 def code_named(record: Any) -> Iterator[str]:
   """Every text "module:function" in a JSON record that is no part of ours: what it would import."""
   if isinstance(record, str):
-    if _CODE.fullmatch(record) and not _is_ours(record):
+    if _is_code(record) and not _is_ours(record):
       yield record
   elif isinstance(record, Mapping | list | tuple):
     for value in record.values() if isinstance(record, Mapping) else record:
@@ -152,10 +147,22 @@ def known(kind: str, name: str) -> Callable[..., Any] | None:
   return vars(sys.modules[module]).get(path) if module in sys.modules else None
 
 
+def _is_code(name: str) -> bool:
+  """Whether a text is "module:function", both of one or more names with dots between."""
+  module, _, path = name.partition(":")
+  return all(part.isidentifier() for part in (*module.split("."), *path.split(".")))
+
+
 def _is_ours(name: str) -> bool:
   """Whether "module:function" is a part of ours by its full name."""
   module, _, path = name.partition(":")
   return any(names(kind).get(path) == module for kind in KINDS)
+
+
+def _module(name: str) -> types.ModuleType:
+  if PLACES and _spec(name) is None:
+    use_places()
+  return importlib.import_module(name)
 
 
 def _top(module: str) -> str:
@@ -407,6 +414,8 @@ def _as_tuple(value: Any, kind: Any, field: str) -> tuple:
 
 
 def _as_scalar(value: Any, kind: type, field: str) -> Any:
+  if type(value) is int and abs(value) > LARGEST_WHOLE:
+    raise UserError(f"{field}={short(value)} has {len(str(value)):,} digits; it must be below 2^63")
   if kind is float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
   if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -21,7 +21,7 @@ from typing import Literal
 
 import pandas as pd
 
-from seedlab import meanings
+from seedlab import decoding, meanings
 from seedlab.errors import UserError, choice_error, counted
 from seedlab.meanings import Direction
 from seedlab.tables import formats
@@ -203,10 +203,11 @@ def _frame(source: str | os.PathLike | pd.DataFrame) -> tuple[pd.DataFrame, list
     cells = source.astype(object).where(source.notna(), "").astype(str)
     return cells.rename(columns=_title), [f"row {at}" for at in range(1, len(cells) + 1)]
   try:
-    text = pathlib.Path(source).read_text("utf-8-sig")
+    text = decoding.content(source).decode("utf-8-sig")
   except (OSError, UnicodeDecodeError) as error:
     reason = error.strerror if isinstance(error, OSError) else f"byte {error.start} is not UTF-8"
     raise UserError(f"{str(source)!r} cannot be read: {reason}") from None
+  text = text.replace("\r\n", "\n").replace("\r", "\n")
   suffix = pathlib.Path(source).suffix.lower()
   if suffix in (".md", ".markdown") or text.lstrip().startswith("|"):
     return _rectangle(_markdown(text), str(source))

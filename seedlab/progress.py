@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 
+from seedlab import console
 from seedlab.errors import counted
 
 _LINE_SECONDS = 10.0
@@ -14,7 +15,7 @@ _RECENT_SECONDS = 60.0  # the speed is that of the last minute: runs of a study 
 def say(quiet: bool, message: str) -> None:
   """One line on stderr, unless `quiet`."""
   if not quiet:
-    print(f"seedlab: {message}", file=sys.stderr, flush=True)
+    console.say(message)
 
 
 class Progress:
@@ -75,11 +76,7 @@ class Progress:
     speed, rate = "", self._rate(done)
     if done >= 1 and rate:  # before that it would be a guess
       speed = f", {_per_time(rate)}, {_clock((self.total - done) / rate)} left"
-    print(
-      f"seedlab: {int(done)} of {counted(self.total, 'run')}{speed}",
-      file=sys.stderr,
-      flush=True,
-    )
+    console.say(f"{int(done)} of {counted(self.total, 'run')}{speed}")
 
   def _rate(self, done: float) -> float:
     now = time.monotonic()

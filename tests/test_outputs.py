@@ -304,6 +304,7 @@ def opened(tmp_path) -> records.Store:
     chunk=4,
     attributes={
       "seedlab_version": "ü", "trainer": {"a": {"b": [1, None, True]}}, "git_commit": None,
+      "config": None,
       "planned_n": 4, "metrics": ["test_accuracy"], "claims": [], "rate": 0.5, "large": 2**40,
       "stop": "", "yes": True, "fingerprints": [{"jax": "0"}],
     },

@@ -52,7 +52,10 @@ def create(path, runs=range(10)) -> records.Writer:
     outcome=OUTCOME,
     coords={"label": ("example", np.arange(EXAMPLES, dtype=np.int32))},
     chunk=CHUNK,
-    attributes={"seedlab_version": "0", "trainer": {"a": {"b": 1}}, "fingerprints": [{"jax": "x"}]},
+    attributes={
+      "seedlab_version": "0", "config": None, "trainer": {"a": {"b": 1}}, "metrics": [],
+      "fingerprints": [{"jax": "x"}],
+    },
   )
   return records.Writer(path)
 

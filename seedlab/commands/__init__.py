@@ -12,7 +12,7 @@ import sys
 from typing import NoReturn
 
 import seedlab
-from seedlab import cli, parts
+from seedlab import cli, console, parts
 from seedlab.errors import UserError, closest
 
 COMMANDS = ("sweep", "merge", "report", "compare", "judge", "audit", "replay", "verify", "study",
@@ -27,10 +27,10 @@ def main(name: str | None = None) -> NoReturn:
 def _run(words: list[str]) -> int | None:
   sys.argv = ["seedlab", *words]  # whichever way it was started, messages name the same command
   if not words or words[0] in cli.HELP:
-    print(_help())
+    console.write(_help())
     return None
   if words[0] == "--version":
-    print(f"seedlab {seedlab.__version__}")
+    console.write(f"seedlab {seedlab.__version__}")
     return None
   name, *arguments = words
   if name not in COMMANDS:
@@ -48,4 +48,6 @@ def _help() -> str:
     # Read and not imported: the modules define flags of the same names.
     tree = ast.parse(pathlib.Path(__file__).with_name(f"{name}.py").read_text())
     lines.append(f"  {name:<9}{(ast.get_docstring(tree) or '').splitlines()[0]}")
-  return "\n".join([*lines, "", "seedlab COMMAND --help lists the flags of a command."])
+  lines += ["", "exit status:", *(f"  {code:<5}{what}" for code, what in cli.STATUSES.items())]
+  lines += ["", "seedlab COMMAND --help lists its flags and what else it may exit with."]
+  return "\n".join(lines)

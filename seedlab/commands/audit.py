@@ -9,6 +9,7 @@ from typing import Any
 
 from absl import flags
 
+from seedlab import console
 from seedlab.errors import UserError
 
 _BETTER: Any = flags.DEFINE_enum(
@@ -45,8 +46,8 @@ def main(argv: list[str]) -> None:
   from seedlab import report  # after the table, likewise
 
   if _JSON.value:
-    print(json.dumps(report.audit_json(found), indent=1))
+    console.write(json.dumps(report.audit_json(found), indent=1))
   elif _MARKDOWN.value:
-    print(report.audit_markdown(found))
+    console.write(report.audit_markdown(found))
   else:
-    print(report.audit_text(found))
+    console.write(report.audit_text(found))

@@ -30,7 +30,7 @@ POSITIONAL = ()
 def main(argv: list[str]) -> None:
   import jax  # after the flags: a mistake answers at once
 
-  from seedlab import host
+  from seedlab import console, host
   from seedlab.commands import bench_suites
 
   del argv
@@ -46,9 +46,7 @@ def main(argv: list[str]) -> None:
            "python": platform.python_version(), "rows": rows}  # fmt: skip
   names = list(dict.fromkeys(name for row in rows for name in row))
   cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
-  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-  for line in cells:
-    print("  ".join(map(str.ljust, line, widths)).rstrip())
+  console.write(console.aligned(cells))
   if _JSON.value:
     pathlib.Path(_JSON.value).write_text(json.dumps(facts, indent=1) + "\n")
 

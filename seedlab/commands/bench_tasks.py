@@ -255,7 +255,9 @@ def made_up_store(out: pathlib.Path, runs: int, examples: int, seed: int) -> Non
     },
     coords={"label": ("example", label)},
     chunk=chunk,
-    attributes={"metrics": ["test_accuracy"], "vary": list(STREAMS), "fingerprints": [{}]},
+    attributes={
+      "config": None, "metrics": ["test_accuracy"], "vary": list(STREAMS), "fingerprints": [{}],
+    },
   )
   writer = records.Writer(out)
   for first in range(0, runs, chunk):

@@ -7,11 +7,11 @@ The first is the baseline. Exit status 0 whatever the verdict.
 """
 
 import json
-import sys
 from typing import Any
 
 from absl import flags
 
+from seedlab import console
 from seedlab.errors import UserError
 
 _METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first of A")
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
   sources = findings.opened(
     argv[1:],
     _METRIC.value,
-    lambda lines: print(lines, file=sys.stderr),
+    lambda lines: console.write(lines, error=True),
     variant=_VARIANT.value,
     seed=_SEED.value,
     task=_TASK.value,
@@ -64,13 +64,13 @@ def main(argv: list[str]) -> None:
     floor=_FLOOR.value,
   )
   if _JSON.value:
-    print(json.dumps(report.comparison_json(found), indent=1))
+    console.write(json.dumps(report.comparison_json(found), indent=1))
   elif _MARKDOWN.value:
-    print(report.comparison_markdown(found))
+    console.write(report.comparison_markdown(found))
   elif _LATEX.value:
-    print(report.comparison_latex(found))
+    console.write(report.comparison_latex(found))
   else:
-    print(report.comparison_text(found, _DETAILS.value))
+    console.write(report.comparison_text(found, _DETAILS.value))
   if _PAGE.value:
     path = report.write(report.comparison_page(found), _PAGE.value)
-    print(f"page: {path}", file=sys.stderr)
+    console.write(f"page: {path}", error=True)

@@ -10,10 +10,11 @@ comparable; 14 dropped (with --ledger); of several candidates that of the best, 
 """
 
 import json
-import sys
 from typing import Any
 
 from absl import flags
+
+from seedlab import console
 
 _METRIC = flags.DEFINE_string("metric", None, "the metric to judge by; else the first")
 _BETTER: Any = flags.DEFINE_enum(
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
   baseline, *candidates = findings.opened(
     argv[1:],
     _METRIC.value,
-    lambda lines: print(lines, file=sys.stderr),
+    lambda lines: console.write(lines, error=True),
     session=bool(_LEDGER.value),
     **columns,
   )
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> int:
     **columns,
   )
   values = referee.as_json(found)
-  print(json.dumps(values, indent=1, allow_nan=False) if _JSON.value else _text(found))
+  console.write(json.dumps(values, indent=1, allow_nan=False) if _JSON.value else _text(found))
   return found.status
 
 

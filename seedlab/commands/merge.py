@@ -9,6 +9,8 @@ import shlex
 
 from absl import flags
 
+from seedlab import console
+
 _NEW = flags.DEFINE_bool("new_fingerprint", False, "take parts of other programs or versions")
 _UNFINISHED = flags.DEFINE_bool("unfinished", False, "take what is there; sweep trains the rest")
 
@@ -22,5 +24,5 @@ def main(argv: list[str]) -> None:
   dataset = merging.merge(out, parts, new_fingerprint=_NEW.value, unfinished=_UNFINISHED.value)
   if dataset["completed"].values.any():
     with records.readable(out):
-      print(report.headline(dataset))
-  print(f"All of it on one page: seedlab report {shlex.quote(out)}")
+      console.write(report.headline(dataset))
+  console.write(f"All of it on one page: seedlab report {shlex.quote(out)}")

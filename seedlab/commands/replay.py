@@ -6,6 +6,7 @@ or the store is damaged.
 
 from absl import flags
 
+from seedlab import console
 from seedlab.errors import Damaged, UserError
 
 _RUN = flags.DEFINE_integer("run", None, "the run's number")
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> int:
 
   directory = argv[1]
   if _LOCK.value:
-    print("\n".join(records.manifest(directory)["lock"]))
+    console.write("\n".join(records.manifest(directory)["lock"]))
     return 0
   if _RUN.value is None:
     raise UserError("--run is missing: the number of the run, as in --run=417")
@@ -31,13 +32,13 @@ def main(argv: list[str]) -> int:
   try:
     result = replaying.replay(directory, _RUN.value, data_dir=_DATA.value, trust_code=_TRUST.value)
   except Damaged as error:
-    print(error)
+    console.write(error)
     return 1
-  print(f"run       {result.run}")
-  print(f"recorded  {result.recorded}")
-  print(f"computed  {result.computed}")
-  print(result.verdict(directory))
+  console.write(f"run       {result.run}")
+  console.write(f"recorded  {result.recorded}")
+  console.write(f"computed  {result.computed}")
+  console.write(result.verdict(directory))
   if _PARAMS.value:
     records.save_params(_PARAMS.value, result.params)
-    print(f"parameters of run {result.run} are in {_PARAMS.value}")
+    console.write(f"parameters of run {result.run} are in {_PARAMS.value}")
   return 0 if result.passed else 1

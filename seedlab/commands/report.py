@@ -7,12 +7,12 @@ is DIR/report.html, or FILE.report.html beside FILE.csv.
 
 import os
 import pathlib
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from seedlab import console
 from seedlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,13 +43,15 @@ POSITIONAL = ("DIR",)
 def main(argv: list[str]) -> None:
   if _LATEX.value and _MARKDOWN.value:
     raise UserError("--markdown and --latex are 2 forms of one answer; give one")
+  if _PAGE.value is not None and not _PAGE.value.endswith(".html"):
+    raise UserError(f"--page={_PAGE.value!r} must end in .html")
   # After the flags: a mistake answers at once.
   from seedlab import findings, records, report, tables
 
   place = pathlib.Path(argv[1])
   if not (place / ".zmetadata").exists() and list(place.glob("*/.zmetadata")):
     cells = report.grid_cells(place)
-    print(report.grid_text(cells, _METRIC.value, _form()))
+    console.write(report.grid_text(cells, _METRIC.value, _form()))
     page = report.grid_page(cells, _METRIC.value, better=_BETTER.value)
     _write(page, place / "report.html")
   elif tables.is_table(place):
@@ -59,7 +61,7 @@ def main(argv: list[str]) -> None:
       time.sleep(_SECONDS)
     with records.readable(place):
       dataset = _opened(place)
-      print(_said([findings.examine(dataset, _METRIC.value)]))
+      console.write(_said([findings.examine(dataset, _METRIC.value)]))
       _sweep(place, dataset, live=False)
       if _FIGURES.value:
         for path in report.save_figures(dataset, _FIGURES.value, _METRIC.value):
@@ -84,7 +86,7 @@ def _said(found: list) -> str:
 
 def _place(line: str) -> None:
   """Where a file is, beside what a paper is to take from the standard output."""
-  print(line, file=sys.stderr if _form() else sys.stdout)
+  console.write(line, error=bool(_form()))
 
 
 def _opened(place: pathlib.Path) -> "xarray.Dataset":
@@ -96,9 +98,9 @@ def _opened(place: pathlib.Path) -> "xarray.Dataset":
 
 def _sweep(place: pathlib.Path, dataset: "xarray.Dataset", live: bool) -> bool:
   """Writes the page; whether all runs are there."""
-  from seedlab import report
+  from seedlab import findings, report
 
-  done = bool(dataset["completed"].all())
+  done = dataset["completed"].values.sum() + len(findings.failures(dataset)) == dataset.sizes["run"]
   if not live or (dataset["completed"].any() and not done):
     page = report.sweep_page(
       dataset, _METRIC.value, directory=os.fspath(place), data_dir=_DATA.value, live=live
@@ -118,9 +120,9 @@ def _table(place: pathlib.Path) -> None:
     task=_TASK.value,
     at=_AT.value,
   )
-  print("\n".join(table.said), file=sys.stderr)
+  console.write("\n".join(table.said), error=True)
   sweeps = [found.turned(_BETTER.value) for found in findings.examine_table(table)]
-  print(_said(sweeps) + "\n")
+  console.write(_said(sweeps) + "\n")
   if len(sweeps) == 1:
     page = report.table_page(sweeps[0], place.name)
   elif len({sweep.name for sweep in sweeps}) == 1:
@@ -133,8 +135,6 @@ def _table(place: pathlib.Path) -> None:
 def _write(page: str, path: pathlib.Path, quiet: bool = False) -> None:
   from seedlab import report
 
-  if _PAGE.value and not _PAGE.value.endswith(".html"):
-    raise UserError(f"--page={_PAGE.value!r} must end in .html")
   path = report.write(page, _PAGE.value or path)
   if not quiet:
     _place(f"page: {path}")

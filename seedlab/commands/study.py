@@ -6,7 +6,7 @@ Exit status 0 whatever the verdicts; with --strict 1 if a claim is contradicted.
 
 from absl import flags
 
-from seedlab import studies
+from seedlab import console, studies
 
 _STUDY = flags.DEFINE_enum("study", None, studies.names(), "which study", required=True)
 _SCALE = flags.DEFINE_enum("scale", "laptop", ["smoke", "laptop", "paper"], "how large")
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
   chosen = studies.load(_STUDY.value)
   place, workers = _DATA.value, _WORKERS.value
   result = runner.run(chosen, _SCALE.value, _OUT.value, data_dir=place, workers=workers)
-  print(result.text)
-  print(f"page: {result.page}")
+  console.write(result.text)
+  console.write(f"page: {result.page}")
   contradicted = any(verdict.outcome == "contradicted" for verdict in result.verdicts)
   return 1 if _STRICT.value and contradicted else 0

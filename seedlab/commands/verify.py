@@ -13,6 +13,7 @@ import pathlib
 
 from absl import flags
 
+from seedlab import console
 from seedlab.errors import UserError
 
 _SAMPLE = flags.DEFINE_integer(
@@ -52,13 +53,13 @@ def _check_table(given: dict, table: str) -> int:
   expected = certificates.of_digests(digests, given["seed"], len(given["drawn"]))
   found = certificates.objections(given, expected)
   for one in found:
-    print(f"FORGED      the certificate: {one}")
+    console.write(f"FORGED      the certificate: {one}")
   if found:
     return 1
-  print(f"root        {given['root']}: that of the table's {len(digests):,} digests")
-  print(f"drawn       {', '.join(map(str, given['drawn']))}: by the root and the seed")
-  print(f"unchecked   {', '.join(certificates.OF_THE_STORE)}, which need the store")
-  print(_unchecked())
+  console.write(f"root        {given['root']}: that of the table's {len(digests):,} digests")
+  console.write(f"drawn       {', '.join(map(str, given['drawn']))}: by the root and the seed")
+  console.write(f"unchecked   {', '.join(certificates.OF_THE_STORE)}, which need the store")
+  console.write(_unchecked())
   return 0
 
 
@@ -81,15 +82,15 @@ def _verify(directory: str, given: dict | None) -> int:
     data_dir=_DATA.value,
     trust_code=_TRUST.value,
   )
-  print(found.text())
+  console.write(found.text())
   if given and found.passed:
-    print(f"certificate {_CERTIFICATE.value} is right about this store\n{_unchecked()}")
+    console.write(f"certificate {_CERTIFICATE.value} is right about this store\n{_unchecked()}")
   if out and found.certificate:
     certificates.write(out, certificates.as_text(found.certificate))
-    print(f"certificate {out}")
+    console.write(f"certificate {out}")
   if _TABLE.value and found.certificate:
     certificates.write(_TABLE.value, certificates.table(verifying.digests(directory)))
-    print(f"table       {_TABLE.value}")
+    console.write(f"table       {_TABLE.value}")
   return 0 if found.passed else 1
 
 

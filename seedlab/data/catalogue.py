@@ -14,7 +14,6 @@ import logging
 import os
 import pathlib
 import shutil
-import sys
 import types
 import urllib.parse
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seedlab import parts
+from seedlab import console, parts
 from seedlab.errors import UserError
 
 _READABLE = ("array_record", "parquet", "bagz")  # what can be read without TensorFlow
@@ -160,7 +159,7 @@ def _check_supervised(builder: Any, name: str) -> None:
 def _download(builder: Any, name: str, directory: pathlib.Path) -> None:
   from tensorflow_datasets import download
 
-  print(f"seedlab: downloading {name} to {directory}", file=sys.stderr, flush=True)
+  console.say(f"downloading {name} to {directory}")
   try:
     _check_network(builder)
     with quiet(), _tensorflow():

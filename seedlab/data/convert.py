@@ -5,13 +5,13 @@ Nothing here uses TensorFlow, or starts JAX.
 
 import math
 import pathlib
-import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from seedlab import console
 from seedlab.data import cache, catalogue, examples
 from seedlab.data.examples import NO_MOMENTS, Dataset
 from seedlab.errors import UserError
@@ -130,7 +130,7 @@ def _in_memory(part: Pieces) -> tuple[np.ndarray, np.ndarray]:
 def _converted(
   name: str, folder: pathlib.Path, train: Pieces, test: Pieces, size: int
 ) -> Dataset | None:
-  _say(f"converting {name} once, {size / 1e9:,.1f} GB, to {folder}")
+  console.say(f"converting {name} once, {size / 1e9:,.1f} GB, to {folder}")
   images_to_count = train.dtype == np.uint8 and train.most > 0
   counts = np.zeros((train.shape[-1], 256), np.int64)
   done, total = 0, train.most + test.most
@@ -148,13 +148,9 @@ def _converted(
         before, done = done, done + len(labels)
         if 10 * before // total < 10 * done // total:
           kind = "images" if train.dtype == np.uint8 else "rows"
-          _say(f"{name}: {done:,} of {total:,} {kind} converted")
+          console.say(f"{name}: {done:,} of {total:,} {kind} converted")
   # The last to be written: without them nothing is read.
   found = examples.moments_of(counts) if images_to_count else NO_MOMENTS
   for kind, array in zip(("mean", "std"), found, strict=True):
     cache.save(folder / f"{kind}.npy", array)
   return _cached([folder])
-
-
-def _say(message: str) -> None:
-  print(f"seedlab: {message}", file=sys.stderr, flush=True)

@@ -15,13 +15,13 @@ import logging
 import os
 import pathlib
 import re
-import sys
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from seedlab import console
 from seedlab.data import catalogue
 from seedlab.errors import UserError
 
@@ -209,9 +209,7 @@ _said: set[str] = set()
 def _say_skipped(name: str, where: str) -> None:
   if name not in _said:
     _said.add(name)
-    print(
-      f"seedlab: {name}: {where}; data.corrupt='skip' puts the next one in its place, here and"
-      " wherever else it must",
-      file=sys.stderr,
-      flush=True,
+    console.say(
+      f"{name}: {where}; data.corrupt='skip' puts the next one in its place, here and wherever else"
+      " it must"
     )

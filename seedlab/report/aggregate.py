@@ -6,6 +6,7 @@ from typing import Any
 
 from bokeh.models.layouts import LayoutDOM
 
+from seedlab import console
 from seedlab.aggregates import Aggregate, Standing
 from seedlab.findings import counted
 from seedlab.report import charts, words
@@ -25,11 +26,11 @@ def text(found: Aggregate, details: bool = False) -> str:
   """
   parts = [_fill(_scope(found))]
   if found.standings:
-    parts.append(_aligned(rows(found)))
+    parts.append(console.aligned(rows(found)))
     if found.improvements:
-      parts.append(_aligned(_improvement_rows(found)))
+      parts.append(console.aligned(_improvement_rows(found)))
     if details:
-      parts.append(_aligned(_percentile_rows(found)))
+      parts.append(console.aligned(_percentile_rows(found)))
   notes = "\n".join(_fill(note, "- ") for note in _sentences(found)[1:])
   return "\n\n".join(part for part in [*parts, notes] if part)
 
@@ -221,11 +222,6 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
 
 def _number(value: float) -> float | None:
   return float(value) if math.isfinite(value) else None
-
-
-def _aligned(table: list[tuple[str, ...]]) -> str:
-  widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-  return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in table)
 
 
 def _fill(sentence: str, start: str = "") -> str:

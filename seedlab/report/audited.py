@@ -4,6 +4,7 @@ import math
 import textwrap
 from typing import Any
 
+from seedlab import console
 from seedlab.audits import ALPHA, Audit, Benchmark
 from seedlab.findings import counted
 from seedlab.printed import KINDS
@@ -40,8 +41,7 @@ def text(found: Audit) -> str:
   """One screen: how the table was read, a row a benchmark, sentences, and what cannot be said."""
   rows = [_HEAD, *(_row(one) for one in found.benchmarks)]
   keep = [at for at in range(len(_HEAD)) if any(row[at] not in ("", "-") for row in rows[1:])]
-  widths = {at: max(len(row[at]) for row in rows) for at in keep}
-  table = ["  ".join(row[at].ljust(widths[at]) for at in keep).rstrip() for row in rows]
+  table = [console.aligned([[row[at] for at in keep] for row in rows])]
   notes = [_fill(note, "- ") for note in _notes(found)]
   parts = [
     [_fill(sentence) for sentence in _read(found)],

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from seedlab import comparisons, findings, records
+from seedlab import comparisons, console, findings, records
 from seedlab.meanings import Direction
 from seedlab.report import charts, latex, markdown, words
 from seedlab.report.comparison_page import range_words
@@ -98,9 +98,7 @@ def grid_text(
   said = [f"{found.label}{', %' * found.percent}", *[_LACKING] * lacking]
   if form:
     return {"latex": latex.document, "markdown": markdown.document}[form](said, rows)
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-  return "\n".join([said[0], *lines, *said[1:]])
+  return "\n".join([said[0], console.aligned(rows), *said[1:]])
 
 
 def _runs(found: findings.Findings) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bokeh.models.layouts import LayoutDOM
 
+from seedlab import console
 from seedlab.claims import Evidence, Verdict
 from seedlab.report.markup import escape, figures, page, plain_table, section
 from seedlab.stats.single import Interval
@@ -128,11 +129,9 @@ def study_text(
   for table in tables:
     if not table.rows:
       continue
-    rows = [tuple(table.head), *map(tuple, table.rows)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines = console.aligned([table.head, *table.rows])
     parts.append(
-      "\n".join([table.title, *lines, *[textwrap.fill(table.note, 90)] * bool(table.note)])
+      "\n".join([table.title, lines, *[textwrap.fill(table.note, 90)] * bool(table.note)])
     )
   lines = []
   for verdict in verdicts:

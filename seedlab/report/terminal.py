@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray
 
-from seedlab import findings
+from seedlab import console, findings
 from seedlab.findings import Findings
 from seedlab.report import words
 
@@ -43,6 +43,7 @@ def table_text(found: Findings, details: bool = False) -> str:
   facts += words.on_request(found) if details else []
   if any(column.name for column in found.columns):
     rows.insert(0, ("", *(column.name for column in found.columns)))
+  rows = [tuple(map(console.cell, row)) for row in rows]
   first, *others = (max(map(len, cells)) for cells in zip(*rows, strict=True))
   first = max(first, *(len(name) for name, _ in facts))
   table = [

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from seedlab import console
 from seedlab.comparisons import LEVEL, Comparison, Pair, turned
 from seedlab.config import STREAMS
 from seedlab.findings import Findings
@@ -32,11 +33,11 @@ _FEW = 10  # pairs below which a bootstrap of wins says nothing
 
 def text(found: Comparison, details: bool = False) -> str:
   """One screen: what differs, the sweeps, then for every variant difference, P(better), verdict."""
-  parts = [_lines(_differing(found)), _aligned(_sweep_rows(found))]
+  parts = [_lines(_differing(found)), console.aligned(_sweep_rows(found))]
   for pair in found.pairs:
     lines = [_fill(" ".join(verdict(pair)))]
     beside = [*facts(pair), *(on_request(pair) if details else [])]
-    lines += ["  " + line for line in _aligned(beside).splitlines()]
+    lines += ["  " + line for line in console.aligned(beside).splitlines()]
     lines += [_fill(note, "- ") for note in notes(pair)]
     parts.append("\n".join(lines))
   if found.aggregate:
@@ -45,7 +46,8 @@ def text(found: Comparison, details: bool = False) -> str:
 
 
 def _lines(rows: list[tuple[str, ...]]) -> str:
-  return _aligned([("what differs", *rows[0]), *[("", *row) for row in rows[1:]]]) if rows else ""
+  table = [("what differs", *rows[0]), *[("", *row) for row in rows[1:]]] if rows else []
+  return console.aligned(table)
 
 
 def _differing(found: Comparison) -> list[tuple[str, ...]]:
@@ -69,9 +71,7 @@ def _sweep_rows(found: Comparison) -> list[tuple[str, ...]]:
     column = sweep.columns[0]
     s = column.summary
     show = [words.number(sweep, value, s.sd) for value in (s.mean, s.sd, column.sd, s.min, s.max)]
-    apart = [f"{sweep.diverged:,} diverged" * bool(sweep.diverged),
-             f"{sweep.missing:,} missing" * bool(sweep.missing)]  # fmt: skip
-    apart = ", ".join(reason for reason in apart if reason)
+    apart = ", ".join(words.lost_told(sweep))
     named = f"{sweep.name} on {sweep.task}" if sweep.task else sweep.name
     rows.append((named, f"{s.n:,}{f' ({apart})' * bool(apart)}", *show, _varied(sweep)))
   unknown = [at for at, blank in ((7, "?"), (4, "-")) if all(row[at] == blank for row in rows[1:])]
@@ -312,6 +312,7 @@ def _sweep_json(sweep: Findings) -> dict[str, Any]:
     "planned": sweep.planned,
     "diverged": sweep.diverged,
     "missing": sweep.missing,
+    "failed": len(sweep.failures),
     "planned_n": sweep.planned_n,
     "varied": sweep.vary,
     **{key: _number(getattr(s, key)) for key in ("mean", "sd", "min", "median", "max")},
@@ -376,11 +377,6 @@ def _interval_json(interval: Any) -> dict[str, Any]:
 
 def _number(value: float) -> float | None:
   return value if math.isfinite(value) else None
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> str:
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _fill(sentence: str, start: str = "") -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from seedlab import decoding
 from seedlab.errors import UserError, not_there, short
 from seedlab.tables import cells, names
 
@@ -69,7 +70,7 @@ def read(path: str | os.PathLike) -> Rows:
   path = pathlib.Path(path)
   suffix = path.suffix.lower()
   try:
-    content = path.read_bytes()
+    content = decoding.content(path)
   except FileNotFoundError:
     raise UserError(not_there(path)) from None
   except OSError as error:
@@ -193,7 +194,7 @@ def _json(path: pathlib.Path, text: str) -> Rows:
   kept: dict[str, Any] = {"parse_float": str, "parse_int": str, "parse_constant": str}
   lines: list[int] = []
   try:
-    found = json.loads(text, **kept)
+    found = decoding.parse(text, **kept)
     objects, form = _objects(found), "JSON"
   except json.JSONDecodeError as whole:
     objects, form = [], "JSON lines"
@@ -201,7 +202,7 @@ def _json(path: pathlib.Path, text: str) -> Rows:
       if not line.strip():
         continue
       try:
-        objects.append(json.loads(line, **kept))
+        objects.append(decoding.parse(line, **kept))
       except json.JSONDecodeError as error:
         first = not lines and path.suffix.lower() == ".json"
         line_number, error = (whole.lineno, whole) if first else (number, error)
