@@ -79,7 +79,7 @@ class Verification(NamedTuple):
       chance = 100 * certificates.chance_to_catch(self.runs, len(self.replays), MADE_UP)
       lines.append(
         f"If {MADE_UP} % of the {errors.counted(self.runs, 'run')} were made up, such a sample"
-        f" would hold one of them with a probability of {chance:.{0 if chance < 99 else 2}f} %."
+        f" would hold one of them with a probability of {chance:.3g} %."
       )
     return lines
 
