@@ -22,7 +22,9 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
   "runs": list, "arrays": list, "coordinates": str, "coordinates_sha256": dict,
   "config": (dict, type(None)), "trainer": (dict, type(None)), "meanings": dict, "claims": list,
   "vary": list, "design": str, "planned_n": (int, type(None)), "stop": (str, type(None)),
-  "created": str, "seedlab_version": str, "lock": list, "layout": int,
+  "created": str, "seedlab_version": str, "lock": list, "layout": int, "config_digest": str,
+  "data_digest": (str, type(None)), "evaluation_digest": (str, type(None)), "python": str,
+  "system": str, "git_commit": (str, type(None)), "shard": (list, type(None)),
 }  # fmt: skip
 _NEEDED = ("chunk", "outcome", "by_run", "metrics", "fingerprints", "config", "coordinates")
 _SEALED = ("runs", "arrays", "coordinates_sha256")  # of layout 3
@@ -113,6 +115,13 @@ def _manifest(manifest: Any, arrays: Mapping[str, dict[str, Any]]) -> str | None
   for name in _NAMES:
     if not _texts(manifest.get(name, [])):
       return f"{name}={manifest[name]!r} in the manifest are no names"
+  sections = (manifest["config"] or {}).items()
+  wrong = [name for name, one in sections if not isinstance(one, dict | list | type(None))]
+  parts = [name for name, one in sections if not isinstance(_name(one), str)]
+  if wrong or parts:
+    return f"config.{[*wrong, *parts][0]} in the manifest is no section"
+  if not all(isinstance(one, dict) for one in manifest.get("meanings", {}).values()):
+    return "meanings in the manifest are no objects"
   for name in ("fingerprints", "claims"):
     if not all(isinstance(one, dict) for one in manifest.get(name, [])):
       return f"{name} in the manifest are no objects"
@@ -129,6 +138,10 @@ def _manifest(manifest: Any, arrays: Mapping[str, dict[str, Any]]) -> str | None
   if len(heights) > 1 or max(heights) > MOST_RUNS or manifest["chunk"] < 1:
     return "the arrays are not of one number of runs, or of too many"
   return _seeds(manifest) or _runs(manifest, heights.pop())
+
+
+def _name(section: Any) -> Any:
+  return section.get("name", "") if isinstance(section, dict) else ""
 
 
 def _seeds(manifest: Any) -> str | None:

@@ -93,6 +93,8 @@ class Option(NamedTuple):
 def resolve(name: str) -> Any:
   """The function of "module:qualified.name"."""
   module, _, path = name.partition(":")
+  if not _is_code(name):  # else `code_named` would miss what is imported here
+    raise ImportError(f"{name!r} is not module:function")
   return functools.reduce(getattr, path.split("."), _module(module))
 
 

@@ -1,5 +1,6 @@
 """A folder of runs, one file of results each: which run a file is of, its path or Hydra says."""
 
+import itertools
 import os
 import pathlib
 import re
@@ -11,6 +12,7 @@ from seedlab.errors import UserError, counted
 from seedlab.tables import columns, formats, names
 from seedlab.tables.formats import Rows
 
+_MOST_ENTRIES = 100_000
 _GENERIC = frozenset(
   "metrics metric results result log logs summary progress history eval evaluation test train val"
   " csv csv_logs lightning_logs output outputs out main data wandb-summary wandb_summary".split()
@@ -86,11 +88,22 @@ def read(directory: str | os.PathLike) -> Rows:
   )
 
 
+def _below(path: pathlib.Path) -> list[pathlib.Path]:
+  """Everything below a folder; UserError for one that is none of runs alone, such as /."""
+  found = list(itertools.islice(path.rglob("*"), _MOST_ENTRIES + 1))
+  if len(found) > _MOST_ENTRIES:
+    raise UserError(
+      f"{str(path)!r} holds more than {_MOST_ENTRIES:,} files and folders; name the folder of the"
+      " runs alone"
+    )
+  return found
+
+
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
   """Files of results below, by name with numbers in order; hidden ones and settings left out."""
   found = [
     file
-    for file in path.rglob("*")
+    for file in _below(path)
     if file.suffix.lower() in formats.SUFFIXES
     and not _SETTINGS.fullmatch(file.name.lower())
     and not any(part.startswith(".") for part in file.relative_to(path).parts)
@@ -112,7 +125,7 @@ def _jobs_without_files(path: pathlib.Path, files: list[pathlib.Path]) -> list[p
   jobs = [record.parent.parent for record in path.rglob(".hydra/overrides.yaml")]
   empty = [
     folder
-    for folder in path.rglob("*")
+    for folder in _below(path)
     if folder.is_dir()
     and not any(part.startswith(".") for part in folder.relative_to(path).parts)
     and names.split([folder.name])[2]
@@ -123,7 +136,7 @@ def _jobs_without_files(path: pathlib.Path, files: list[pathlib.Path]) -> list[p
 
 def _left_aside(path: pathlib.Path) -> list[str]:
   """A note on text that is no known log where other text is: a run may have died before a line."""
-  words = [file for file in path.rglob("*") if file.suffix.lower() in _WORDS and file.is_file()]
+  words = [file for file in _below(path) if file.suffix.lower() in _WORDS and file.is_file()]
   unknown = [file for file in words if not formats.is_log(file)]
   if not unknown or len(unknown) == len(words):
     return []
@@ -144,7 +157,7 @@ def _told_by_hydra(file: pathlib.Path, top: pathlib.Path) -> dict[str, str] | No
   for folder in file.parents:
     record = folder / ".hydra"
     if (record / "overrides.yaml").is_file():
-      lines = (record / "overrides.yaml").read_text().splitlines()
+      lines = _text(record / "overrides.yaml").splitlines()
       pairs = [line.strip().removeprefix("- ").strip("'\"") for line in lines]
       said = dict(pair.lstrip("+~").split("=", 1) for pair in pairs if "=" in pair)
       if not any(columns.key(name) == "seed" for name in said):
@@ -178,8 +191,12 @@ def _with_variant(told: list[dict[str, str] | None]) -> list[dict[str, str]]:
 def _seed_of_config(file: pathlib.Path) -> dict[str, str]:
   if not file.is_file():
     return {}
-  found = re.search(r"^seed:\s*(\d+)\s*$", file.read_text(), re.MULTILINE)
+  found = re.search(r"^seed:\s*(\d+)\s*$", _text(file), re.MULTILINE)
   return {"seed": found[1]} if found else {}
+
+
+def _text(file: pathlib.Path) -> str:
+  return file.read_bytes().decode("utf-8", "replace")
 
 
 def _told_by_paths(
