@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seedlab import seals
+from seedlab import decoding, seals
 from seedlab.errors import UserError, short
 
 FORMAT = 1
@@ -164,8 +164,8 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
   """A certificate from its file; raises UserError for what is none."""
   text = _text(path)
   try:
-    found = json.loads(text, parse_constant=_refuse)
-  except (ValueError, RecursionError) as error:
+    found = decoding.parse(text)
+  except json.JSONDecodeError as error:
     raise UserError(f"{os.fspath(path)!r} is no certificate: it is not JSON ({error})") from None
   if not isinstance(found, dict) or found.get("format") != FORMAT:
     raise UserError(
@@ -250,12 +250,8 @@ def _text(path: str | os.PathLike) -> str:
   try:
     if os.path.getsize(path) > _LARGEST_FILE:
       raise UserError(f"{os.fspath(path)!r} is larger than any file of seedlab verify")
-    return pathlib.Path(path).read_text(encoding="utf-8-sig")
+    return decoding.content(path).decode("utf-8-sig")
   except OSError as error:
     raise UserError(f"{os.fspath(path)!r} cannot be read: {error.strerror}") from None
   except UnicodeDecodeError:
     raise UserError(f"{os.fspath(path)!r} is no text in UTF-8") from None
-
-
-def _refuse(constant: str) -> float:
-  raise ValueError(f"{constant} is no number of JSON")

@@ -120,6 +120,20 @@ class DaskExecutor(concurrent.futures.Executor):
     self.client.loop.add_callback(self._follow, task, request, codes)
     return task
 
+  def save(self, seconds: float) -> int:
+    """Has the tasks under way save their runs, as `pool.WorkerPool.save` does; how many did."""
+    running = [task for task in self._under_way.values() if task.running()]
+    for task in running:
+      task.saved = None
+    deadline = time.monotonic() + seconds
+    with contextlib.suppress(OSError, RuntimeError):  # the connection was lost
+      self.client.run(pool.ask, on_error="ignore")
+      while time.monotonic() < deadline and any(
+        task.saved is None and not task.done() for task in running
+      ):
+        time.sleep(0.02)
+    return sum(task.saved or 0 for task in running)
+
   async def _follow(self, task: pool.Task, request: bytes, codes: Mapping[int, pool.Code]) -> None:
     """Sees a task through, on the event loop of the client."""
     from distributed import KilledWorker
@@ -144,7 +158,7 @@ class DaskExecutor(concurrent.futures.Executor):
         f"scheduler={self.name!r}: a worker cannot take a task ({_first_line(other)}): install the"
         " same seedlab on every worker"
       )
-    if not task.set_running_or_notify_cancel():
+    if not _begun(task):
       return
     if error is None and "error" in answer:
       kind = UserError if answer["error"] == "user" else pool.TaskError
@@ -186,8 +200,11 @@ class DaskExecutor(concurrent.futures.Executor):
       task.heard = time.monotonic()
       if value is None:
         task.started = task.heard
+        _begun(task)
+      elif "saved" in value:
+        task.saved = value["saved"]
       else:
-        self.on_progress(number, value)
+        self.on_progress(number, value["progress"])
 
   def _lost(self) -> UserError:
     return UserError(
@@ -232,11 +249,17 @@ def _work(
     if found is None:
       return pool.pack({"lacks": me.address})
   me.log_event(topic, [number, None])
-  pool.send = functools.partial(_progress, me, topic, number, [time.monotonic()])
+  pool.send = functools.partial(_tell, me, me.get_current_task(), topic, number, [time.monotonic()])
   try:
     return worker.answer(**arguments)
+  except _Abandoned:
+    return b""  # for nobody
   finally:
     pool.send = None
+
+
+class _Abandoned(BaseException):
+  """Nobody wants the result of the running task any more."""
 
 
 def _known(code: pool.Code | str) -> pool.Code | None:
@@ -247,12 +270,28 @@ def _known(code: pool.Code | str) -> pool.Code | None:
   return _codes.get(code.digest if isinstance(code, pool.Code) else code)
 
 
-def _progress(me: Any, topic: str, number: int, last: list[float], message: Any) -> None:
-  """Passes on how far a task is, at most once a second: it goes through the scheduler."""
+def _tell(
+  me: Any, key: Any, topic: str, number: int, last: list[float], message: Mapping[str, Any]
+) -> None:
+  """Passes on how far a task is, at most once a second since it goes through the scheduler.
+
+  Raises _Abandoned where the task was cancelled, which Dask itself does not tell a running one.
+  """
+  task = me.state.tasks.get(key)
+  if task is None or task.state == "cancelled":
+    raise _Abandoned
   now = time.monotonic()
-  if now - last[0] >= _PROGRESS_SECONDS:
+  if "progress" not in message or now - last[0] >= _PROGRESS_SECONDS:
     last[0] = now
-    me.log_event(topic, [number, message["progress"]])
+    me.log_event(topic, [number, message])
+
+
+def _begun(task: pool.Task) -> bool:
+  """Makes a task one under way, which cannot be cancelled any more; False where it was before."""
+  try:
+    return task.running() or task.set_running_or_notify_cancel()
+  except RuntimeError:  # told so before
+    return False
 
 
 def _distributed(scheduler: str) -> Any:

@@ -20,7 +20,6 @@ import importlib.machinery
 import importlib.util
 import inspect
 import pathlib
-import re
 import sys
 import types
 import typing
@@ -34,7 +33,6 @@ LARGEST_WHOLE = 2**63 - 1
 # Folders asked last for a module that the user names: the command line adds the one it runs in.
 # They are not on the path before, where any library's optional import would find what lies there.
 PLACES: list[str] = []
-_CODE = re.compile(r"[^\s:/]+:[^\W\d]\w*(\.[^\W\d]\w*)*")  # module:function
 
 
 class Kind(NamedTuple):
@@ -98,16 +96,10 @@ def resolve(name: str) -> Any:
   return functools.reduce(getattr, path.split("."), _module(module))
 
 
-def _module(name: str) -> types.ModuleType:
-  if PLACES and _spec(name) is None:
-    use_places()
-  return importlib.import_module(name)
-
-
 def imported(field: str, name: str) -> Any:
   """`resolve(name)`, with a UserError about `field` where there is no such function."""
   module, _, path = name.partition(":")
-  if not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
+  if not _is_code(name):
     raise UserError(f"{field}={name!r} must be module:function")
   try:
     found = _module(module)
@@ -128,7 +120,7 @@ def use_places() -> None:
 def code_named(record: Any) -> Iterator[str]:
   """Every text "module:function" in a JSON record that is no part of ours: what it would import."""
   if isinstance(record, str):
-    if _CODE.fullmatch(record) and not _is_ours(record):
+    if _is_code(record) and not _is_ours(record):
       yield record
   elif isinstance(record, Mapping | list | tuple):
     for value in record.values() if isinstance(record, Mapping) else record:
@@ -155,10 +147,22 @@ def known(kind: str, name: str) -> Callable[..., Any] | None:
   return vars(sys.modules[module]).get(path) if module in sys.modules else None
 
 
+def _is_code(name: str) -> bool:
+  """Whether a text is "module:function", both of one or more names with dots between."""
+  module, _, path = name.partition(":")
+  return all(part.isidentifier() for part in (*module.split("."), *path.split(".")))
+
+
 def _is_ours(name: str) -> bool:
   """Whether "module:function" is a part of ours by its full name."""
   module, _, path = name.partition(":")
   return any(names(kind).get(path) == module for kind in KINDS)
+
+
+def _module(name: str) -> types.ModuleType:
+  if PLACES and _spec(name) is None:
+    use_places()
+  return importlib.import_module(name)
 
 
 def _top(module: str) -> str:

@@ -258,7 +258,7 @@ def _save(pool: concurrent.futures.Executor, options: _Options) -> int:
 
   On somebody else's executor nobody can be asked: what was saved last is what is kept.
   """
-  if not options.checkpoint_every or not isinstance(pool, WorkerPool):
+  if not options.checkpoint_every or not hasattr(pool, "save"):
     return 0
   say(
     _silent(options),

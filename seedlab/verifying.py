@@ -79,7 +79,7 @@ class Verification(NamedTuple):
       chance = 100 * certificates.chance_to_catch(self.runs, len(self.replays), MADE_UP)
       lines.append(
         f"If {MADE_UP} % of the {errors.counted(self.runs, 'run')} were made up, such a sample"
-        f" would hold one of them with a probability of {chance:.{0 if chance < 99 else 2}f} %."
+        f" would hold one of them with a probability of {chance:.3g} %."
       )
     return lines
 
@@ -204,11 +204,12 @@ def _fields(
     "left_out": metadata["run/.zarray"]["shape"][0] - len(digests),
     "manifest_sha256": seals.digest(metadata),
     "fingerprints": [seals.digest(one) for one in kept["fingerprints"]],
-    "devices": sorted({_device(**one["device"]) for one in kept["fingerprints"]}),
+    "devices": sorted({_device(one) for one in kept["fingerprints"]}),
     "seedlab_version": kept["seedlab_version"],
   }
 
 
-def _device(*, kind: str, model_name: str = "", **rest: Any) -> str:
+def _device(fingerprint: Mapping[str, Any]) -> str:
   """What a fingerprint says of its device: of a processor its model, where the system tells it."""
-  return model_name or kind
+  device = fingerprint.get("device") or {}
+  return str(device.get("model_name") or device.get("kind"))

@@ -68,6 +68,15 @@ def report_progress():
   return "done"
 
 
+def save_again_and_again():
+  """Goes on without end, and says that it saved seven runs when it is asked to."""
+  while True:
+    pool.progress(0.5)
+    if pool.asked():
+      pool.saved(7)
+    time.sleep(0.01)
+
+
 def report_slowly():
   pool.progress(1.0)
   time.sleep(1.1)

@@ -189,7 +189,7 @@ def test_the_default_seed_is_the_root():
   [
     ("{", "it is not JSON"),
     ("[" * 100_000, "it is not JSON"),
-    ('{"format": 1, "runs": NaN}', "NaN is no number of JSON"),
+    ('{"format": 1, "runs": NaN}', "drawn is no list"),
     ("[]", "field format is not 1"),
     ('{"format": 2}', "field format is not 1"),
     ('{"format": 1, "drawn": 3}', "drawn is no list"),

@@ -1,6 +1,5 @@
 """A real Dask cluster of two worker processes: the bytes of the local pool, and every refusal."""
 
-import concurrent.futures
 import functools
 import json
 import os
@@ -132,12 +131,24 @@ def test_progress_and_what_is_heard_of_a_task(executor, monkeypatch):
   assert began < task.started < task.heard
 
 
-def test_what_is_cancelled_is_cancelled_in_the_cluster(executor):
-  running = [executor.submit(jobs.sleep, 0.5) for _ in range(8)]
-  running[0].result()
-  assert all(task.cancel() for task in running[4:])
-  concurrent.futures.wait(running)
+def test_what_waits_is_cancelled_and_what_is_under_way_is_not(executor):
+  running = [executor.submit(jobs.sleep, 0.3) for _ in range(4)]
+  wait_until(lambda: running[0].running())
+  assert not running[0].cancel() and running[2].cancel() and running[3].cancel()
+  assert running[0].result() is None
   wait_until(lambda: not executor.client.futures)  # so no worker keeps what nobody asks for
+
+
+def test_what_is_under_way_saves_when_it_is_asked_and_ends_with_its_client(dask, executor):
+  def states(dask_worker):
+    return [task.state for task in dask_worker.state.tasks.values()]
+
+  with cluster.connect(f"dask:{dask.file}") as another:
+    task = another.submit(jobs.save_again_and_again)
+    wait_until(lambda: task.running())
+    assert another.save(60) == 7
+    assert task.running()
+  wait_until(lambda: not any(executor.client.run(states).values()))
 
 
 def another(field, value):
@@ -272,9 +283,10 @@ def test_no_workers_and_no_distributed_are_one_line(monkeypatch):
 def test_a_task_that_ends_every_worker_is_given_up_and_those_beside_it_are_not(
   dask, executor
 ):
+  before = executor.size
   for _ in range(2):
     dask.add_worker()
-  wait_until(lambda: executor.size == 3)
+  wait_until(lambda: executor.size == before + 2)
 
   def allow(failures, dask_scheduler):
     dask_scheduler.allowed_failures = failures

@@ -109,7 +109,7 @@ def test_a_sample_is_drawn_by_the_root_and_trained_again(trained):
   assert "left out    1 run not finished or failed" in found.text()
   assert "6 runs of 19 by the root as seed, and trained again" in found.text()
   chance = 1 - (16 * 15 * 14 * 13 * 12 * 11) / (19 * 18 * 17 * 16 * 15 * 14)  # 3 of 19 made up
-  assert f"probability of {100 * chance:.0f} %" in found.text()
+  assert f"probability of {100 * chance:.3g} %" in found.text()
 
 
 def test_made_up_runs_are_caught_where_they_are_drawn(trained, store):
