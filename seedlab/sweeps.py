@@ -241,7 +241,8 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
         raise
   except KeyboardInterrupt:
     kept = int(writer.completed.sum()) if writer else 0
-    under_way = ", and those under way as they were saved last" * bool(options.checkpoint_every)
+    may_be = bool(writer and options.checkpoint_every)
+    under_way = ", and those under way as they were saved last" * may_be
     if saved:
       under_way = f", and {errors.counted(saved, 'run')} under way saved just now"
     say(
