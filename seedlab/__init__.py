@@ -30,6 +30,7 @@ __all__ = [
   "replay",
   "supervised",
   "sweep",
+  "verify",
 ]
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
   from seedlab.replaying import replay
   from seedlab.sweeps import plan, sweep
   from seedlab.trainer import Metric, Trainer
+  from seedlab.verifying import verify
 else:
   _HOME = {
     "Config": "config",
@@ -64,6 +66,7 @@ else:
     "replay": "replaying",
     "supervised": "recipe",
     "sweep": "sweeps",
+    "verify": "verifying",
   }
 
   def __getattr__(name):

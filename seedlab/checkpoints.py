@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -28,10 +28,12 @@ _said: set[str] = set()
 
 
 class Saves(NamedTuple):
-  """Where the groups of a task are saved, and after how many seconds again."""
+  """Where the groups of a task are saved, and when."""
 
   folder: str
-  seconds: float
+  seconds: float  # after so many again
+  asked: Callable[[], bool] = lambda: False  # whether the runs under way are wanted now as well
+  told: Callable[[int], object] = lambda runs: None  # called with how many of them were saved then
 
 
 def folder(store: str | os.PathLike) -> pathlib.Path:

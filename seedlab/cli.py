@@ -6,8 +6,7 @@
   --config.X=VALUE   changes field X of what FILE returned (changes.py)
   main(argv)         its result is the exit status
 
-Exit status: 0 done; 1 a check failed (`main` says so); 2 the input is wrong or a file cannot be
-used; 70 a bug, with its traceback; 130 interrupted; 141 nobody reads the output; 143 terminated.
+`STATUSES` are the exit statuses; 1 and others may also be what `main` returns.
 """
 
 import ast
@@ -32,7 +31,7 @@ from absl import flags
 from ml_collections import config_dict
 
 import seedlab
-from seedlab import console, decoding
+from seedlab import console, decoding, parts
 from seedlab.errors import UserError, choice_error, closest
 
 FLAGS = flags.FLAGS
@@ -44,6 +43,15 @@ returns the experiment; seedlab:digits or seedlab:digits:SCALE, one that comes w
 --config.seeds.vary=init,order --config.data.train_examples=none --config.augment[0].padding=2
 --config.optimizer=adamw --config.model.name=my_file:Net"""
 HELP = {"-h", "-help", "--help"}
+STATUSES = {
+  0: "done",
+  1: "a check that was asked for failed",
+  2: "the input is wrong, or a file cannot be used; one line says what to change",
+  70: "a bug, in seedlab or in a Trainer of your own, with its traceback",
+  130: "stopped by Ctrl-C",
+  141: "nobody reads the output any more",
+  143: "stopped by SIGTERM",
+}
 
 
 class Terminated(KeyboardInterrupt):
@@ -57,8 +65,8 @@ def run(main: Callable[[list[str]], int | None], positional: Sequence[str] = ())
     main: takes [command, *arguments that are no flags]. Reads its flags from their FlagHolders and
       raises UserError for what is wrong with them; may catch KeyboardInterrupt to tidy up. The
       flags and the docstring of its module are what --help shows.
-    positional: names of the arguments `main` needs beside the flags, e.g. ("DIR",); "..." at the
-      end allows more.
+    positional: names of the arguments `main` needs beside the flags, e.g. ("DIR",); "[DIR]" may be
+      left out, and "..." at the end allows more.
   """
   answer(lambda: call(main, positional))
 
@@ -184,8 +192,8 @@ def _arguments(own: Sequence[flags.Flag], positional: Sequence[str]) -> list[str
   if len(given) > len(positional) and positional[-1:] != ("...",):
     raise UserError(f"argument {given[len(positional)]!r} is one too many; a flag is --NAME=VALUE")
   if "" in given:
-    raise UserError(f"{positional[0]} is empty; name a file or a directory, as . for this one")
-  needed = [name for name in positional if name != "..."]
+    raise UserError(f"{positional[0].strip('[]')} is empty; name a file or a directory, as . for this one")
+  needed = [name for name in positional if name != "..." and not name.startswith("[")]
   if len(given) < len(needed):
     raise UserError(f"{needed[len(given)]} is missing; --help shows the usage")
   return arguments
@@ -288,6 +296,8 @@ def load(argument: str) -> Any:
   except OSError as error:
     near = closest(path, map(str, pathlib.Path(path).parent.glob("*.py")))
     raise UserError(f"config file {path!r} cannot be read: {error.strerror}{near}") from None
+  if path == name:  # one's own, which may import what lies beside it
+    parts.use_places()
   module = types.ModuleType("config_file")
   module.__file__ = path
   sys.modules[module.__name__] = module  # as after an import; dataclasses look there

@@ -4,7 +4,7 @@
     state = init(seeds, data)
     for each segment up to the next evaluation: state = advance(state, ...)
     at each evaluation of the plan: outcome = evaluate(state, seeds, data)
-    every so many seconds, between two segments: a checkpoint
+    every so many seconds, between two segments: a checkpoint; when asked, as soon as possible
     digest of every lane's whole final state
 
 A segment's first step and length are traced, so one program serves every
@@ -19,6 +19,7 @@ import glob
 import hashlib
 import json
 import math
+import os
 import pathlib
 import re
 import time
@@ -46,6 +47,7 @@ _ACCELERATOR_WIDTH = 32
 _LANES_STATE = 8 * 2**30  # bytes; what a step needs besides is a few times as much
 
 _LAYOUT = 1  # of a checkpoint; another one is ignored
+_SEGMENT_SECONDS = 5.0  # at most, where there are checkpoints: so soon one that is asked for begins
 _NEVER = np.int64(np.iinfo(np.int64).max)
 
 
@@ -127,13 +129,12 @@ def build(
     "data": tree_digest(host_data),
   }
   compiled = [_compile(stage) for stage in lowered]
-  memory = compiled[1].memory_analysis()
   shared = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
   costs = {
     # The body of a loop is counted once, which makes this the cost of one step.
     "flops_step": _flops(lowered[1]) / width,
     "flops_evaluation": _flops(lowered[2]) / width,
-    "bytes_lane": (_bytes(state) + memory.temp_size_in_bytes) / width if memory else math.nan,
+    "bytes_lane": (_bytes(state) + _beside([one.memory_analysis() for one in compiled])) / width,
     "bytes_shared": float(shared),
   }
   if trainer.feed:  # a fed segment may have another length than the one compiled above
@@ -260,21 +261,19 @@ def train(
     group = seeds[at : at + program.width]
     real = len(group)
     group = np.concatenate([group, np.repeat(group[-1:], program.width - real, axis=0)])
-    place = None
-    if saves:
-      place = pathlib.Path(saves.folder, checkpoints.group_name(identity, group))
+    name = checkpoints.group_name(identity, group) if saves else ""
     under, step_seconds = _train_group(
       program,
       group,
+      real,
       lambda done, at=at, real=real: report(at + done * real),
       longest,
-      place,
-      saves.seconds if saves else math.inf,
+      saves and saves._replace(folder=os.path.join(saves.folder, name)),
       step_seconds,
     )
     parts.append(_results(program, under, real))
-    if place and place.exists():
-      saved.append(place.name)
+    if saves and os.path.exists(os.path.join(saves.folder, name)):
+      saved.append(name)
   outcomes, digests, diverged = zip(*parts, strict=True)
   params = None
   if keep_params:
@@ -368,18 +367,19 @@ def _leaves_digest(leaves: dict[str, np.ndarray]) -> str:
 def _train_group(
   program: Program,
   seeds: np.ndarray,
+  real: int,
   report: Callable[[float], None],
   longest: int | None,
-  place: pathlib.Path | None,
-  seconds: float,
+  saves: checkpoints.Saves | None,
   step_seconds: float,
 ) -> tuple[_Underway, float]:
-  """`width` runs from init, or from their checkpoint in `place`, to the end of the plan.
+  """`width` runs, `real` ones among them, from init or their checkpoint to the end of the plan.
 
   Also takes and returns how long a step lasts, nan if nobody knows yet: segments are cut such that
-  checkpoints are possible every so many `seconds`.
+  checkpoints are possible when `saves`, whose folder is that of this group, wants them.
   """
   trainer = program.trainer
+  place = saves and pathlib.Path(saves.folder)
   kept: dict[str, list] = {name: [] for name in trainer.metrics}
   under = _Underway(0, 0, _start(program, seeds), kept, np.full(program.width, _NEVER))
   if place and place.is_dir():
@@ -392,27 +392,34 @@ def _train_group(
     pending = _prefetch(ahead, program, seeds, step, evaluated, longest)
     saved = time.monotonic()
     while evaluated < len(trainer.plan):
-      fitting = _fitting(trainer, seconds / 4, step_seconds) if place else None
+      cut = min(saves.seconds / 4, _SEGMENT_SECONDS) if saves else math.inf
+      fitting = _fitting(trainer, cut, step_seconds)
       length = _length(trainer, step, evaluated, longest, fitting)
-      if not length:
+      if length:
+        fed = pending.result() if pending else None
+        pending = _prefetch(ahead, program, seeds, step + length, evaluated, longest)
+        before = time.monotonic()
+        state, bad = _advance(program, state, seeds, fed, step, length)
+        bad = _lanes(program, bad)  # waits, so that what is reported is done
+        step_seconds = (time.monotonic() - before) / length
+        diverged = np.minimum(diverged, np.where(bad >= 0, bad, _NEVER))
+        step += length
+        report(step / trainer.plan[-1])
+      else:
         for name, value in _evaluate(program, state, seeds).items():
           if trainer.metrics[name].dims[:1] != (EVALUATION,):
             kept[name].clear()  # only the last one counts
           kept[name].append(value)
         evaluated += 1
+      if not saves:
         continue
-      fed = pending.result() if pending else None
-      pending = _prefetch(ahead, program, seeds, step + length, evaluated, longest)
-      before = time.monotonic()
-      state, bad = _advance(program, state, seeds, fed, step, length)
-      bad = _lanes(program, bad)  # waits, so that what is reported is done
-      step_seconds = (time.monotonic() - before) / length
-      diverged = np.minimum(diverged, np.where(bad >= 0, bad, _NEVER))
-      step += length
-      report(step / trainer.plan[-1])
-      if place and step < trainer.plan[-1] and time.monotonic() - saved >= seconds:
-        _save(place, _Underway(step, evaluated, state, kept, diverged))
+      asked = saves.asked()
+      late = bool(length) and step < trainer.plan[-1] and time.monotonic() - saved >= saves.seconds
+      if asked or late:
+        written = _save(place, _Underway(step, evaluated, state, kept, diverged))
         saved = time.monotonic()
+      if asked:
+        saves.told(real * written)
   return _Underway(step, evaluated, state, kept, diverged), step_seconds
 
 
@@ -438,10 +445,10 @@ def _identity(program: Program) -> str:
   return json.dumps([_LAYOUT, program.fingerprint, plan, period], sort_keys=True)
 
 
-def _save(place: pathlib.Path, under: _Underway) -> None:
+def _save(place: pathlib.Path, under: _Underway) -> bool:
   leaves = jax.tree.leaves((under.state, under.kept, under.diverged))
   arrays = {f"{number}": np.asarray(leaf) for number, leaf in enumerate(leaves) if leaf.size}
-  checkpoints.save(place, {"position": np.array([under.step, under.evaluated]), **arrays})
+  return checkpoints.save(place, {"position": np.array([under.step, under.evaluated]), **arrays})
 
 
 def _restored(program: Program, fresh: _Underway, place: pathlib.Path) -> _Underway:
@@ -610,6 +617,18 @@ def _compile(lowered):
     else:
       warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
   return compiled
+
+
+def _beside(stages) -> float:
+  """Bytes that lanes need at most beside their state, from the analyses of init, advance, evaluate.
+
+  The first two give nothing but a state. What a segment is fed is small beside what it computes.
+  """
+  if not all(stages):
+    return math.nan
+  init, advance, evaluate = stages
+  evaluated = evaluate.temp_size_in_bytes + evaluate.output_size_in_bytes
+  return float(max(init.temp_size_in_bytes, advance.temp_size_in_bytes, evaluated))
 
 
 def _flops(lowered) -> float:

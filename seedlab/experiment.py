@@ -36,6 +36,7 @@ _FUNCTION = (
   "seedlab calls the function once, with `arguments` alone, and it must return a seedlab.Trainer"
   f" or a recipe: {WHICH}"
 )
+_OWN_TRAINERS = ("seedlab.studies.twins:make",)  # those of ours that a store may name
 _PATIENCE = 5.0  # seconds without a word
 _MEASURED = (("loop", 1), ("vmap", 8), ("vmap", 16), ("vmap", 32))  # what lanes=measure tries
 
@@ -157,8 +158,16 @@ def _defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
   return found
 
 
-def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
-  """The experiment of a store; its config must be one this version of seedlab knows."""
+def recorded_experiment(kept, trainer, data_dir, directory, trust_code=False) -> Experiment:
+  """The experiment of a store; its config must be one this version of seedlab knows.
+
+  Args:
+    kept: the manifest.
+    trainer: the function or recipe itself, where the caller has it.
+    trust_code: import what the store names, although it is none of seedlab's.
+  """
+  if not trust_code:
+    _refuse_foreign_code(kept, trainer, directory)
   if not kept.get("config"):
     known = kept["trainer"]
     if not trainer and known["function"].endswith(" recipe>"):
@@ -189,6 +198,26 @@ def recorded_experiment(kept, trainer, data_dir, directory) -> Experiment:
       f"{os.fspath(directory)!r} was written by seedlab {kept['seedlab_version']}, whose config"
       f" this version ({__version__}) does not know: {error}; install that version to replay it"
     ) from None
+
+
+def _refuse_foreign_code(kept, trainer, directory) -> None:
+  """Raises UserError where the experiment of a store is code that its reader did not name."""
+  recorded = kept.get("trainer") or {}
+  if kept.get("config"):
+    named = list(parts.code_named(kept["config"]))
+  elif trainer or "<" in recorded["function"] or recorded["function"].startswith("__main__:"):
+    return  # the caller's own, or such as nobody can import
+  elif recorded["function"] in _OWN_TRAINERS:
+    named = list(parts.code_named(recorded["arguments"]))
+  else:
+    named = [recorded["function"]]
+  if named:
+    listed = ", ".join(f"{name!r} ({parts.origin(name)})" for name in dict.fromkeys(named))
+    raise UserError(
+      f"{os.fspath(directory)!r} names code that is none of seedlab's parts: {listed}; nothing was"
+      " imported. Look at that file, then say --trust_code (from Python: trust_code=True, or pass"
+      " the function itself)"
+    )
 
 
 def _recorded_recipe(what, description, known, directory) -> Experiment:

@@ -92,6 +92,8 @@ class Findings:
   task: str = ""  # data set or environment, of a table of several
   repeats: "Repeats | None" = None  # of a table in which seeds were trained more than once
   repeated: int | None = None  # the first such seed, whether or not each training has a value
+  # run -> why it has no value, of the missing ones that failed
+  failures: Mapping[int, str] = dataclasses.field(default_factory=dict)
   grid: float = 0.0  # step that the values lie on, in display units; 0 where none is known
 
   def correct(self, run_R: np.ndarray | None = None) -> np.ndarray | None:
@@ -134,7 +136,7 @@ class Findings:
 
   @property
   def missing(self) -> int:
-    """Runs of the design of which nothing is known: neither a value nor that they diverged."""
+    """Runs of the design without a value that did not diverge: not trained, or failed."""
     return self.planned - self.completed
 
   @property
@@ -221,8 +223,19 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
     seconds=_mean_seconds(dataset, completed),
     record={key: kept[key] for key in ("config", "trainer") if kept.get(key)},
     dataset=dataset,
+    failures=failures(dataset),
     said=kept.get("meanings", {}).get(metric),
   )
+
+
+def failures(dataset: xarray.Dataset) -> dict[int, str]:
+  """Run -> why its training ended without a value, of the runs of a store that failed."""
+  if "failed" not in dataset:
+    return {}
+  reasons = dataset["failed"].values
+  rows = np.flatnonzero(reasons != b"")
+  runs = dataset["run"].values[rows].tolist()
+  return dict(zip(runs, (reasons[row].decode() for row in rows), strict=True))
 
 
 def opened(

@@ -63,12 +63,15 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_defaults(kind: str, section: Mapping[str, Any]) -> dict[str, Any]:
-  """A section with the defaults of its part; as it is if there is no such part any more."""
+  """A section with the defaults of its part; as it is if there is no such part any more.
+
+  One of others whose module was not imported yet stays as it is, too: opening a store runs no code.
+  """
   try:
-    known = parts.options(kind, parts.find(kind, section["name"]))
+    part = parts.known(kind, section["name"])
   except (UserError, ImportError):
     return dict(section)
-  return parts.defaults(known) | dict(section)
+  return parts.defaults(parts.options(kind, part)) | dict(section) if part else dict(section)
 
 
 def with_levels(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,6 +88,8 @@ def from_layout_1(values: Mapping[str, Any]) -> dict[str, Any]:
   Options that its parts did not read had no effect, and are dropped. What the record does not
   have keeps today's default.
   """
+  if any(parts.code_named(values)):
+    raise UserError("a config of layout 1 names functions of others, which there were not then")
   old = {section: dict(fields) for section, fields in values.items()}
   data, model, optimizer = old["data"], old["model"], old["optimizer"]
   training = old["training"]

@@ -16,17 +16,25 @@ so an option that nobody reads cannot exist.
 import ast
 import functools
 import importlib
+import importlib.machinery
+import importlib.util
 import inspect
 import pathlib
+import re
+import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from seedlab.errors import UserError, choice_error, closest, short
 
 LARGEST_FLOAT = 3.4028235e38  # of float32
 LARGEST_WHOLE = 2**63 - 1
+# Folders asked last for a module that the user names: the command line adds the one it runs in.
+# They are not on the path before, where any library's optional import would find what lies there.
+PLACES: list[str] = []
+_CODE = re.compile(r"[^\s:/]+:[^\W\d]\w*(\.[^\W\d]\w*)*")  # module:function
 
 
 class Kind(NamedTuple):
@@ -87,7 +95,13 @@ class Option(NamedTuple):
 def resolve(name: str) -> Any:
   """The function of "module:qualified.name"."""
   module, _, path = name.partition(":")
-  return functools.reduce(getattr, path.split("."), importlib.import_module(module))
+  return functools.reduce(getattr, path.split("."), _module(module))
+
+
+def _module(name: str) -> types.ModuleType:
+  if PLACES and _spec(name) is None:
+    use_places()
+  return importlib.import_module(name)
 
 
 def imported(field: str, name: str) -> Any:
@@ -96,7 +110,7 @@ def imported(field: str, name: str) -> Any:
   if not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
     raise UserError(f"{field}={name!r} must be module:function")
   try:
-    found = importlib.import_module(module)
+    found = _module(module)
   except ModuleNotFoundError as error:
     raise UserError(f"{field}={name!r}: {error}; run from the directory of {module}.py") from None
   try:
@@ -104,6 +118,60 @@ def imported(field: str, name: str) -> Any:
   except AttributeError:
     choices = [key for key, value in vars(found).items() if callable(value) and key[0] != "_"]
     raise UserError(f"{field}={name!r}: {module} has no {path!r}{closest(path, choices)}") from None
+
+
+def use_places() -> None:
+  """Puts `PLACES` at the end of the path, for code that the user named."""
+  sys.path.extend(place for place in PLACES if place not in sys.path)
+
+
+def code_named(record: Any) -> Iterator[str]:
+  """Every text "module:function" in a JSON record that is no part of ours: what it would import."""
+  if isinstance(record, str):
+    if _CODE.fullmatch(record) and not _is_ours(record):
+      yield record
+  elif isinstance(record, Mapping | list | tuple):
+    for value in record.values() if isinstance(record, Mapping) else record:
+      yield from code_named(value)
+
+
+def origin(name: str) -> str:
+  """Where the module of "module:function" would be imported from, in words; imports nothing."""
+  module = name.partition(":")[0]
+  everywhere = [*sys.path, *PLACES]
+  spec = _spec(module) or importlib.machinery.PathFinder.find_spec(_top(module), everywhere)
+  if spec is None:
+    return f"module {module!r}, which is not found here"
+  found = spec.origin or next(iter(spec.submodule_search_locations or ()), None)
+  inside = f" of the package {_top(module)!r}" if "." in module else ""
+  return f"module {module!r}{inside} from {found!r}"
+
+
+def known(kind: str, name: str) -> Callable[..., Any] | None:
+  """The part of a kind that a record names; None where finding it would bring in others' code."""
+  if not any(code_named(name)):
+    return find(kind, name)
+  module, _, path = name.partition(":")
+  return vars(sys.modules[module]).get(path) if module in sys.modules else None
+
+
+def _is_ours(name: str) -> bool:
+  """Whether "module:function" is a part of ours by its full name."""
+  module, _, path = name.partition(":")
+  return any(names(kind).get(path) == module for kind in KINDS)
+
+
+def _top(module: str) -> str:
+  return module.partition(".")[0]
+
+
+def _spec(module: str) -> importlib.machinery.ModuleSpec | None:
+  """What a module's package is found by, without running any of it; None for a bare folder."""
+  try:
+    found = importlib.util.find_spec(_top(module))
+  except (ValueError, ImportError):  # no name of a module, or one without a file
+    return None
+  return found if found and found.origin else None
 
 
 def find(kind: str, name: str, field: str = "") -> Callable[..., Any]:
@@ -128,8 +196,9 @@ def find(kind: str, name: str, field: str = "") -> Callable[..., Any]:
   for library in asked.libraries:
     found: Any = importlib.import_module(library)
     for part in name.split("."):
-      found = getattr(found, part, None)
-    if inspect.isfunction(found) and not name.startswith("_"):
+      found = None if part.startswith("_") else getattr(found, part, None)
+    # Its modules hold others, and those hold Python's, which start programs.
+    if inspect.isfunction(found) and _top(found.__module__) == _top(library):
       return found
   if asked.otherwise:
     head = name.partition("/")[0]

@@ -4,7 +4,7 @@ The standard pool loses every pending task with one killed worker, leaves orphan
 when its parent is killed, and re-imports the user's script. Here a worker is
 a plain `seedlab.worker.main`: it is bound to its core before JAX starts, takes
 functions by name with JSON arguments, answers with JSON and arrays (`pack`), and
-ends with its parent (`worker._end_with`). A task whose worker dies runs again on a new
+ends with its parent (`orphans`). A task whose worker dies runs again on a new
 one; the others notice nothing. A function that workers cannot import travels as
 `Code`, once to each worker.
 """
@@ -29,7 +29,7 @@ from typing import IO, Any
 import cloudpickle
 import numpy as np
 
-from seedlab import host
+from seedlab import host, orphans
 from seedlab.errors import UserError, whole
 
 _MOST_WORKERS = 4 * (os.cpu_count() or 1)
@@ -40,12 +40,32 @@ _PYTHON = "{}.{}".format(*sys.version_info)  # pickled code is for one version
 _CODE = "__code__"  # stands for a `Code` in the arguments of a task
 
 send: Callable[[Any], None] | None = None  # to the parent; set in a worker process
+_asked = False  # in a worker: since `asked` said so last
 
 
 def progress(value: float) -> None:
   """Tells the parent how far the running task is; does nothing outside a worker."""
   if send:
     send({"progress": value})
+
+
+def ask(*_: Any) -> None:
+  """In a worker: has its task save what is under way as soon as it can. A handler of signals."""
+  global _asked
+  _asked = True
+
+
+def asked() -> bool:
+  """Whether the running task shall save what is under way, which is said once each time."""
+  global _asked
+  said, _asked = _asked, False
+  return said
+
+
+def saved(runs: int) -> None:
+  """Tells the parent how many runs under way were saved; does nothing outside a worker."""
+  if send:
+    send({"saved": runs})
 
 
 class TaskError(RuntimeError):
@@ -67,8 +87,9 @@ class Task(concurrent.futures.Future):
 
   Attributes:
     task: its number, counted from 0 in the order of `submit`.
-    started: when it was last sent to a worker, by `time.monotonic`; None before.
+    started: when a worker last began it, by `time.monotonic`; None before.
     heard: when that worker last sent something about it; None before.
+    saved: how many of its runs were saved when that was last asked for; None before.
     ended: why `WorkerPool.end` ended it, or None.
   """
 
@@ -77,6 +98,7 @@ class Task(concurrent.futures.Future):
     self.task = task
     self.started: float | None = None
     self.heard: float | None = None
+    self.saved: int | None = None
     self.ended: str | None = None
 
 
@@ -175,6 +197,20 @@ class WorkerPool(concurrent.futures.Executor):
     for slot in self._slots:
       slot.kill(future)
 
+  def save(self, seconds: float) -> int:
+    """Has the tasks under way save their runs, and waits for that; how many were saved.
+
+    A task is asked only after it has told of its progress: before, there is nothing to save. One
+    that does not answer in so many `seconds`, or ends, counts for none.
+    """
+    running = [future for slot in self._slots if (future := slot.ask()) is not None]
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(
+      future.saved is None and not future.done() for future in running
+    ):
+      time.sleep(0.02)
+    return sum(future.saved or 0 for future in running)
+
   def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
     """Ends the workers after their tasks; with `cancel_futures`, now."""
     self._closed = True
@@ -220,6 +256,7 @@ class _Slot:
     self.place, self.environment, self.pool = place, environment, pool
     self.lock = threading.Lock()  # of `process` and `future`
     self.future: Task | None = None  # what the process is working on
+    self.guardian: subprocess.Popen | None = None  # of the process, where the kernel is none
     first: concurrent.futures.Future[subprocess.Popen] = concurrent.futures.Future()
     self.thread = threading.Thread(target=self._serve, args=(first,), daemon=True)
     self.thread.start()
@@ -231,23 +268,36 @@ class _Slot:
       if future is None or future is self.future:
         self.process.kill()
 
+  def ask(self) -> Task | None:
+    """Asks the process to save what it is at: the task, or None where there is nothing to save."""
+    with self.lock:
+      if self.future is None or self.future.heard is None:
+        return None
+      self.future.saved = None
+      self.process.terminate()  # which is how a worker takes it
+      return self.future
+
   def _spawn(self) -> subprocess.Popen:
     self.known: set[str] = set()  # digests of the code that the process has
-    place = [] if self.place is None else [f"--core={self.place}"]
+    told = [] if self.place is None else [f"--core={self.place}"]
+    told += [f"--parent={os.getpid()}"] * orphans.KERNEL
     variables = {
       "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
       "TF_CPP_MIN_LOG_LEVEL": "2",  # XLA's remarks on cached programs are not the user's affair
     }
-    return subprocess.Popen(
-      [sys.executable, "-P", "-c", _START, f"--parent={os.getpid()}", *place],
+    process = subprocess.Popen(
+      [sys.executable, "-P", "-c", _START, *told],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       env={**os.environ, **variables, **self.environment},
     )
+    if not orphans.KERNEL:  # until then it can do nothing but wait for a task, or for our end
+      self.guardian = orphans.guard(process.pid)
+    return process
 
   def _serve(self, first: concurrent.futures.Future[subprocess.Popen]) -> None:
-    # A worker inherits this, so that Ctrl-C cannot reach it before it knows what to do with it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # A worker inherits this, so that no signal reaches it before it knows what to do with it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
       first.set_result(self._spawn())
     except OSError as error:  # no memory, no processes left
@@ -268,6 +318,8 @@ class _Slot:
       with contextlib.suppress(OSError):  # what was not yet written to a dead process
         pipe.close()
     status = self.process.wait()
+    if self.guardian:
+      orphans.dismiss(self.guardian)
     return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
   def _run(self, future: Task, function: str, arguments: Sequence) -> None:
@@ -331,15 +383,21 @@ class _Slot:
         self.known.add(code.digest)
 
   def _ask(self, future: Task, request: bytes) -> dict[str, Any]:
-    future.started, future.heard = time.monotonic(), None
+    future.started = future.heard = None
     requests, answers = self._pipes()
     write_frame(requests, request)
     while True:
       answer = unpack(read_frame(answers))
+      if "begun" in answer:
+        future.started = time.monotonic()
+        continue
       future.heard = time.monotonic()
-      if "progress" not in answer:
+      if "progress" in answer:
+        self.pool.on_progress(future.task, answer["progress"])
+      elif "saved" in answer:
+        future.saved = answer["saved"]
+      else:
         return answer
-      self.pool.on_progress(future.task, answer["progress"])
 
   def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
     assert self.process.stdin and self.process.stdout

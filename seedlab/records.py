@@ -405,9 +405,15 @@ class Writer:
       self.completed: np.ndarray = (
         np.zeros(len(self.runs), bool) if completed is None else completed.view(np.uint8) == 1
       )
+      # bool[R]: runs without numbers, whose training ended in an error that is kept.
+      self.failed: np.ndarray = np.zeros(len(self.runs), bool)
+      if "failed" in self._arrays:
+        reasons = integrity.values_of(committed, "failed")
+        self.failed = self.failed if reasons is None else reasons != b""
       for one in self.damage:
         if one.runs is not None:  # to be trained again
           self.completed[np.isin(self.runs, one.runs)] = False
+          self.failed[np.isin(self.runs, one.runs)] = False
 
   @property
   def lost_labels(self) -> set[str]:
@@ -427,6 +433,7 @@ class Writer:
       _grow(self._group, self._arrays, len(self.runs), runs, seeds)
     self.runs = np.concatenate([self.runs, np.asarray(runs, np.int64)])
     self.completed = np.concatenate([self.completed, np.zeros(len(runs), bool)])
+    self.failed = np.concatenate([self.failed, np.zeros(len(runs), bool)])
 
   def truncate(self, total: int) -> None:
     """Drops the rows from `total` on; none of them may be completed."""
@@ -439,6 +446,7 @@ class Writer:
         self._group.attrs["runs"] = seals.as_ranges(self.runs[:total])
       _commit(self.path, self._arrays)
     self.runs, self.completed = self.runs[:total], self.completed[:total]
+    self.failed = self.failed[:total]
 
   def metric(self, name: str) -> np.ndarray:
     """float64[R]: a metric at the last evaluation, nan where a run diverged."""
@@ -465,10 +473,39 @@ class Writer:
           block = np.zeros((last - first, *array.shape[1:]), array.dtype)
         block[rows - first] = values
         array[first:last] = block
-      completed = self.completed.copy()
-      completed[rows] = columns.get("failed", np.zeros(len(rows), "S1")) == b""
+      failed, completed = self.failed.copy(), self.completed.copy()
+      failed[rows] = columns.get("failed", np.zeros(len(rows), "S1")) != b""
+      completed[rows] = ~failed[rows]
       self._arrays["completed"][first:last] = completed[first:last]
-    self.completed = completed
+    self.failed, self.completed = failed, completed
+
+  def forget_failures(self, rows: np.ndarray) -> None:
+    """Makes failed runs into such as were never trained."""
+    for at in np.unique(rows // self.chunk):
+      part = slice(at * self.chunk, min((at + 1) * self.chunk, len(self.runs)))
+      reasons = self._arrays["failed"][part]
+      reasons[rows[rows // self.chunk == at] - part.start] = b""
+      with _space(self.path):
+        self._arrays["failed"][part] = reasons
+    self.failed[rows] = False
+
+  def fail(self, rows: np.ndarray, reason: str, fingerprint: int) -> None:
+    """Stores that the runs in int[n] `rows`, all of one chunk, ended without numbers, and why.
+
+    A store of layout 1 or 2 has no place for that; there they stay as if never trained.
+    """
+    if not integrity.sealed(self.attributes):
+      return
+    columns = {
+      name: np.full((len(rows), *array.shape[1:]), _no_number(array.dtype), array.dtype)
+      for name, array in self._arrays.items()
+      if name in {*self.attributes["outcome"], "digest", "seconds"}
+    }
+    text = reason.encode()[: self._arrays["failed"].dtype.itemsize].decode(errors="ignore")
+    columns["failed"] = np.full(len(rows), (text or "no reason is known").encode())
+    columns["diverged"] = np.full(len(rows), -1)
+    columns["fingerprint"] = np.full(len(rows), fingerprint, np.int32)
+    self.write(rows, columns)
 
   def _sealed(self, rows: np.ndarray, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The columns as they will be stored, with their digests and checksums."""
@@ -491,6 +528,11 @@ class Writer:
     with _space(self.path):
       self._group.attrs.update(attributes)
       _commit(self.path, self._arrays)
+
+
+def _no_number(dtype: np.dtype) -> Any:
+  """What stands where there is no value: nan where the type has one."""
+  return np.nan if dtype.kind == "f" else np.zeros((), dtype)
 
 
 def same_evaluation_set(a: xarray.Dataset | None, b: xarray.Dataset | None) -> bool:

@@ -517,7 +517,9 @@ def _lost(sweep: Findings) -> str:
   """Which runs have no value, in words."""
   said = [f"{counted(sweep.diverged, 'run')} diverged"] * (sweep.diverged > 0)
   if sweep.missing:
-    said.append(f"{counted(sweep.missing, 'run')} {'is' if sweep.missing == 1 else 'are'} missing")
+    failed = f" ({len(sweep.failures):,} of them failed)" * bool(sweep.failures)
+    are = "is" if sweep.missing == 1 else "are"
+    said.append(f"{counted(sweep.missing, 'run')} {are} missing{failed}")
   return " and ".join(said)
 
 

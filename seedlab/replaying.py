@@ -1,17 +1,19 @@
 """One recorded run trained again, alone, and compared with what the store says of it."""
 
+import concurrent.futures
 import os
 import pathlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
 
-from seedlab import config, errors, integrity, records, streams, tasks
+from seedlab import config, errors, integrity, records, seals, streams, tasks
 from seedlab.errors import UserError
-from seedlab.experiment import executor_of, recorded_experiment, spec_of
+from seedlab.experiment import Experiment, executor_of, recorded_experiment, spec_of
+from seedlab.progress import Progress
 from seedlab.recipe import Recipe
 
 _TOLERANCE = 0.01  # what other roundings do to the outcome of a short training
@@ -75,6 +77,7 @@ def replay(
   trainer: Callable[..., Any] | None = None,
   recipe: Recipe | Callable[..., Any] | None = None,
   data_dir: str | None = None,
+  trust_code: bool = False,
 ) -> Replay:
   """Recomputes one run alone and compares it bit for bit with all that the store holds of it.
 
@@ -85,32 +88,103 @@ def replay(
       cannot be imported (a notebook's).
     recipe: the recipe, or the function that returned it, likewise.
     data_dir: the tensorflow-datasets directory.
+    trust_code: import the module that the store names, where it is none of seedlab's.
   """
   kept = records.manifest(directory)
+  described = recorded_experiment(kept, trainer or recipe, data_dir, directory, trust_code)
   records.check(directory, run)
+  (recorded,) = recorded_runs(directory, kept, [run])
+  with executor_of(1, None) as (pool, _):
+    task = _submit(pool, described, [recorded], keep_params=True)
+    result = task.result()
+  return _compared(recorded, result, 0)
+
+
+class Recorded(NamedTuple):
+  """What a store holds of a run, as its bytes are."""
+
+  run: int
+  values: dict[str, np.ndarray]  # digest, diverged and the outcomes
+  fingerprint: dict[str, Any]
+
+
+def recorded_runs(
+  directory: str | os.PathLike, kept: Mapping[str, Any], runs: Sequence[int]
+) -> list[Recorded]:
+  """What the store with the manifest `kept` holds of completed runs; UserError for any other."""
   with records.readable(directory):
     # Not as a Dataset, which makes every NaN the same one, and refuses what other runs lack.
     group = integrity.committed(pathlib.Path(directory))
-    row = _row(group, run, directory)
     names = ["digest", "diverged", *kept["outcome"]]
-    recorded = {name: np.asarray(group[name][row]) for name in names}
-  recorded_fingerprint = kept["fingerprints"][int(group["fingerprint"][row])]
-  described = recorded_experiment(kept, trainer or recipe, data_dir, directory)
-  mode, width = recorded_fingerprint["mode"], recorded_fingerprint["width"]
-  with executor_of(1, None) as (pool, _):
-    spec = spec_of(described, mode, width)
-    seeds = [streams.seeds_of_run(run, described.seeds).tolist()]
-    result = pool.submit(tasks.compute, spec, seeds, True, None, described.code).result()
-  computed = {name: result[name][0] for name in ("digest", "diverged")}
-  computed |= {name: result["outcome"][name][0] for name in kept["outcome"]}
+    found = []
+    for run in runs:
+      row = _row(group, run, directory)
+      values = {name: np.asarray(group[name][row]) for name in names}
+      found.append(Recorded(run, values, kept["fingerprints"][int(group["fingerprint"][row])]))
+  return found
+
+
+def replay_all(
+  recorded: Sequence[Recorded],
+  described: Experiment,
+  pool: concurrent.futures.Executor,
+  progress: Progress,
+) -> list[Replay]:
+  """Recomputes several runs of one store, in their order; without their parameters.
+
+  Runs of one program are lanes of it, as in a sweep, and follow each other in a worker, which
+  compiles a program once.
+  """
+  programs: dict[str, list[Recorded]] = {}
+  for one in recorded:
+    programs.setdefault(seals.digest(_spec(described, one)), []).append(one)
+  running = {}
+  for runs in programs.values():
+    width = runs[0].fingerprint["width"]
+    for at in range(0, len(runs), width):
+      running[_submit(pool, described, runs[at : at + width])] = runs[at : at + width]
+  found: dict[int, Replay] = {}
+  try:
+    for task in concurrent.futures.as_completed(running):
+      result, runs = task.result(), running[task]
+      found |= {one.run: _compared(one, result, lane) for lane, one in enumerate(runs)}
+      progress.finished(getattr(task, "task", None), len(runs))
+  finally:
+    for task in running:
+      task.cancel()
+  return [found[one.run] for one in recorded]
+
+
+def _spec(described: Experiment, one: Recorded) -> dict[str, Any]:
+  return spec_of(described, one.fingerprint["mode"], one.fingerprint["width"])
+
+
+def _submit(
+  pool: concurrent.futures.Executor,
+  described: Experiment,
+  runs: Sequence[Recorded],
+  keep_params: bool = False,
+) -> concurrent.futures.Future:
+  """Runs of one program, in a worker."""
+  seeds = [streams.seeds_of_run(one.run, described.seeds).tolist() for one in runs]
+  spec = _spec(described, runs[0])
+  return pool.submit(tasks.compute, spec, seeds, keep_params, None, described.code)
+
+
+def _compared(recorded: Recorded, result: Mapping[str, Any], lane: int) -> Replay:
+  """A recorded run beside the lane of a finished task that repeated it."""
+  values = recorded.values
+  outcomes = [name for name in values if name not in ("digest", "diverged")]
+  computed = {name: result[name][lane] for name in ("digest", "diverged")}
+  computed |= {name: result["outcome"][name][lane] for name in outcomes}
   return Replay(
-    run=run,
-    recorded=recorded["digest"].item().decode(),
+    run=recorded.run,
+    recorded=values["digest"].item().decode(),
     computed=computed["digest"].decode(),
-    changed=config.differences(recorded_fingerprint, result["fingerprint"]),
-    deviation={name: _deviation(recorded[name], computed[name]) for name in kept["outcome"]},
+    changed=config.differences(recorded.fingerprint, result["fingerprint"]),
+    deviation={name: _deviation(values[name], computed[name]) for name in outcomes},
     params=result["params"],
-    different=[name for name in names if not _same_bits(recorded[name], computed[name])],
+    different=[name for name in values if not _same_bits(values[name], computed[name])],
   )
 
 

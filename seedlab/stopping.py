@@ -133,19 +133,27 @@ def stopping_run(writer: records.Writer, rule: Rule) -> int | None:
     )
   values = writer.metric(name)
   chance = findings.chance_level(name, writer.classes())
-  failed = ~np.isfinite(values) & writer.completed
+  diverged = ~np.isfinite(values) & writer.completed
   if chance is not None:
-    values = np.where(failed, chance, values)
+    values = np.where(diverged, chance, values)
+  counted = np.flatnonzero(~writer.failed)  # a run that failed has no value, and is left out
   try:
-    return sequential.stopping_run(values, rule.parsed, writer.completed, every=LOOK)
+    met = sequential.stopping_run(
+      values[counted], rule.parsed, writer.completed[counted], every=LOOK
+    )
   except ValueError:
     raise UserError(
-      f"stop={rule.text!r}: run {np.argmax(failed)} diverged, and what that counts for is not known"
-      f" for {name}; choose an accuracy"
+      f"stop={rule.text!r}: run {np.argmax(diverged)} diverged, and what that counts for is not"
+      f" known for {name}; choose an accuracy"
     ) from None
+  return None if met is None else int(counted[met - 1]) + 1
 
 
-def to_looks(rows: np.ndarray) -> list[np.ndarray]:
-  """`rows`, ascending and adjoining, cut after 10, 20, 30, ... runs."""
-  cuts = [at for at in range(1, len(rows)) if (rows[0] + at) % LOOK == 0]
+def to_looks(rows: np.ndarray, failed: int = 0) -> list[np.ndarray]:
+  """`rows`, ascending and adjoining, cut after 10, 20, 30, ... runs that did not fail.
+
+  Args:
+    failed: how many before them did.
+  """
+  cuts = [at for at in range(1, len(rows)) if (rows[0] - failed + at) % LOOK == 0]
   return np.split(rows, cuts)

@@ -11,7 +11,7 @@ import concurrent.futures
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +20,11 @@ from seedlab import (
   __version__,
   checkpoints,
   config,
+  dispatch,
   errors,
   host,
   records,
+  shards,
   stopping,
   streams,
   tasks,
@@ -44,6 +46,7 @@ from seedlab.progress import Progress, say
 _CHUNK_SECONDS = 10.0
 _MOST_IN_CHUNK = 1024
 _MOST_RUNS = 10_000_000
+_SAVING_SECONDS = 20  # at most, when a sweep is stopped: batch systems kill after 30 and more
 
 
 def sweep(
@@ -65,9 +68,13 @@ def sweep(
   claims: Sequence[Mapping[str, Any]] = (),
   progress: Progress | None = None,
   checkpoint_every: float = 600.0,
+  shard: str | None = None,
+  retry_failed: bool = False,
+  stall_minutes: float = 10.0,
+  run_minutes: float | None = None,
   quiet: bool = False,
 ):
-  """Trains every run not yet in the store and returns the whole sweep as an xarray.Dataset.
+  """Trains what is not yet in the store of the runs asked for, and returns these as a Dataset.
 
   The same call again resumes what was interrupted and ends with the same bits;
   with more runs it extends the sweep.
@@ -89,6 +96,12 @@ def sweep(
     claims: `claims.record(...)`, kept in the manifest before the first run.
     progress: counts the runs in a display that serves several sweeps.
     checkpoint_every: seconds after which runs under way are saved again; 0: never.
+    shard: "2/7" trains the second of seven equal blocks of the runs into OUT.shards/2-of-7, which
+      `merge` puts together; "auto" asks the batch system (see `shards`).
+    retry_failed: train the runs again that failed before: those that ended their worker again and
+      again, raised an error or took too long. They are stored with the reason and without numbers.
+    stall_minutes: without a word from a run for so long, that is said; 0: never.
+    run_minutes: a run that takes longer has failed and is ended; None: as long as it takes.
     quiet: no progress on stderr.
 
   Raises:
@@ -97,15 +110,19 @@ def sweep(
   described = experiment(what, arguments, seeds, data_dir)
   plans = stopping.plans_of(planned_n, stop, max_runs, runs, described.seeds, claims)
   wanted = run_numbers(max_runs if plans.rule else runs, described.seeds)
-  check_workers(workers)
-  _check_seconds(checkpoint_every)
-  records.exists(out)  # refuses a foreign directory before anything is put into it
+  planned = stopping.recorded(plans, len(wanted))
+  part = None if shard is None else _shard(shard, stop)
+  if part:
+    wanted, out = shards.block(wanted, part), shards.place(out, part)
   options = _Options(
-    lanes, width, workers, executor, new_fingerprint, checkpoint_every, progress, quiet
-  )
+    lanes, width, workers, executor, new_fingerprint, checkpoint_every, retry_failed, stall_minutes,
+    run_minutes, planned, part, progress, quiet,
+  )  # fmt: skip
+  _check(options)
+  records.exists(out)  # refuses a foreign directory before anything is put into it
   with records.lock(out):
     _complete(described, wanted, out, plans, options)
-    return _tidied(out)
+    return _tidied(out, wanted)
 
 
 def run_numbers(runs: Iterable[int] | int | None, seeds: Seeds) -> list[int]:
@@ -175,6 +192,11 @@ class _Options(NamedTuple):
   executor: concurrent.futures.Executor | None
   new_fingerprint: bool
   checkpoint_every: float
+  retry_failed: bool
+  stall_minutes: float
+  run_minutes: float | None
+  planned: int | None  # of the whole sweep, for a store that is made
+  shard: tuple[int, int] | None
   progress: Progress | None  # of the caller, for several sweeps
   quiet: bool
 
@@ -197,28 +219,56 @@ def _complete(described: Experiment, wanted, out, plans: stopping.Plans, options
       say(quiet, f"{os.fspath(out)} is damaged: {arrays}; what was lost is made again")
     if plans.rule and stopping.already_stopped(writer, plans.rule, quiet):
       return
-    done = set(writer.runs[writer.completed].tolist())
+    finished = writer.completed if options.retry_failed else writer.completed | writer.failed
+    done = set(writer.runs[finished].tolist())
   if options.progress:
     options.progress.found(len(done.intersection(wanted)))
   if writer and done.issuperset(wanted) and not writer.lost_labels:
-    say(quiet, f"{os.fspath(out)} already holds {errors.counted(len(wanted), 'run')}, all finished")
+    say(quiet, f"{os.fspath(out)} already holds {_held(writer, wanted)}")
     return
+  saved = 0
   try:
     with executor_of(options.workers, options.executor) as (pool, count):
       facts = describe(pool, described, options.lanes, options.width, quiet=quiet)
       if not writer:
         stopping.check_metric(plans.rule, facts)
-        _create(described, wanted, out, facts, plans)
+        _create(described, wanted, out, facts, plans, options)
         writer = records.Writer(out)
-      _train(described, wanted, writer, facts, pool, count, plans.rule, options)
+      try:
+        _train(described, wanted, writer, facts, pool, count, plans.rule, options)
+      except KeyboardInterrupt:  # a second one comes out of here at once
+        saved = _save(pool, options)
+        raise
   except KeyboardInterrupt:
     kept = int(writer.completed.sum()) if writer else 0
+    under_way = ", and those under way as they were saved last" * bool(options.checkpoint_every)
+    if saved:
+      under_way = f", and {errors.counted(saved, 'run')} under way saved just now"
     say(
-      quiet,
-      f"stopped with {errors.counted(kept, 'finished run')} in {os.fspath(out)}, and those under"
-      " way as far as they were saved; the same command goes on",
+      _silent(options),
+      f"stopped with {errors.counted(kept, 'finished run')} in {os.fspath(out)}{under_way}; the"
+      " same command goes on",
     )
     raise
+
+
+def _save(pool: concurrent.futures.Executor, options: _Options) -> int:
+  """Has the workers of a sweep that is stopped save what they are at; how many runs they saved.
+
+  On somebody else's executor nobody can be asked: what was saved last is what is kept.
+  """
+  if not options.checkpoint_every or not isinstance(pool, WorkerPool):
+    return 0
+  say(
+    _silent(options),
+    f"saving the runs under way, for {_SAVING_SECONDS} s at most; stop it again to end at once",
+  )
+  return pool.save(_SAVING_SECONDS)
+
+
+def _silent(options: _Options) -> bool:
+  """Whether nothing is to be said when a sweep is stopped, which one of several must."""
+  return options.progress.quiet if options.progress else options.quiet
 
 
 def _train(described, wanted, writer, facts, pool, count, rule, options) -> None:
@@ -235,7 +285,10 @@ def _train(described, wanted, writer, facts, pool, count, rule, options) -> None
   new = [run for run in wanted if run not in kept]
   if new:
     writer.extend(new, _seeds(new, described))
-  stopping.say_looks(writer.attributes.get("planned_n"), len(kept) + len(new), quiet)
+  if not options.shard:
+    stopping.say_looks(writer.attributes.get("planned_n"), len(kept) + len(new), quiet)
+  if options.retry_failed:
+    writer.forget_failures(np.flatnonzero(writer.failed & np.isin(writer.runs, wanted)))
   pending = _pending(writer, wanted, width, count, stopping.LOOK if rule else None)
   total = sum(len(rows) for rows in pending)
   headline = errors.counted(total, "run") + " at most" * bool(rule)
@@ -248,23 +301,71 @@ def _train(described, wanted, writer, facts, pool, count, rule, options) -> None
     seeds = _seeds(writer.runs[rows], described).tolist()
     return pool.submit(tasks.compute, spec, seeds, False, saves, described.code)
 
-  ahead = 2 * count if rule else len(pending)
+  def report(rows, seconds):
+    remedy = "--run_minutes=M ends such runs, which have then failed, and goes on with the others"
+    limited = options.run_minutes is not None or not isinstance(pool, WorkerPool)
+    said = f"{_named(writer.runs[rows])}: no word for {_duration(seconds)}"
+    say(quiet, said + f"; {remedy}" * (not limited))
+
+  watch = dispatch.Watch(
+    width=width,
+    expected=facts["seconds_per_run"] * width,
+    silent=60 * options.stall_minutes,
+    longest=options.run_minutes and 60 * options.run_minutes,
+    report=report,
+  )
   shared = options.progress and contextlib.nullcontext(options.progress)
   with shared or Progress(total, quiet) as progress:
-    if isinstance(pool, WorkerPool):
+    if hasattr(pool, "on_progress"):  # seedlab's own
       pool.on_progress = progress.part
-    for rows, task in _finished(submit, pending, ahead, in_order=rule is not None):
-      result = task.result()
+    tasks_done = dispatch.outcomes(pool, submit, pending, watch, rule is not None, options.workers)
+    for rows, task, result in _failures_stored(tasks_done, writer, index, quiet):
+      number = getattr(task, "task", None)
+      if isinstance(result, dispatch.Failed):
+        progress.finished(number, len(rows) if len(rows) == 1 else 0)
+        continue
       _check_bits(fingerprint, result["fingerprint"])
       stopped = _write(writer, rows, _columns(result, len(rows), index), rule)
-      progress.finished(getattr(task, "task", None), len(rows))
+      progress.finished(number, len(rows))
       if stopped is not None:
         say(quiet, f"{rule.text} after {errors.counted(stopped, 'run')}: stopped")
         return
       checkpoints.remove(out, result["saved"])
+  failed = int((writer.failed & np.isin(writer.runs, wanted)).sum())
+  if failed:
+    say(quiet, f"{errors.counted(failed, 'run')} failed; --retry_failed trains what failed again")
   if rule:
     runs = errors.counted(len(wanted), "run")
     say(quiet, f"{rule.text} is not met after {runs}; raise max_runs to go on")
+
+
+def _failures_stored(tasks_done, writer: records.Writer, index: int, quiet: bool):
+  """The tasks as they come, with the single runs among them that failed written to the store.
+
+  Not before any run has finished: where the first ones fail it is the experiment that is wrong, and
+  its error is raised, and nothing is stored.
+  """
+  unwritten, in_a_row = [], 0
+  for rows, task, result in tasks_done:
+    failed = isinstance(result, dispatch.Failed)
+    if failed and len(rows) > 1:
+      named = _named(writer.runs[rows])
+      say(quiet, f"{named} failed ({result.reason}); trained again in two parts, to find which")
+    elif failed:
+      say(quiet, f"{_named(writer.runs[rows])} failed ({result.reason})")
+      unwritten.append((rows, result.reason))
+      in_a_row += 1
+    else:
+      in_a_row = 0
+    if not failed or writer.completed.any():
+      for lost, reason in unwritten:
+        writer.fail(lost, reason, index)
+      unwritten.clear()
+    if failed:
+      dispatch.check_failures(in_a_row, bool(writer.completed.any()), result)
+    yield rows, task, result
+  if unwritten:
+    raise result.error
 
 
 def _seeds(runs: Iterable[int], described: Experiment) -> np.ndarray:
@@ -294,12 +395,13 @@ def _columns(result: Mapping[str, Any], runs: int, fingerprint: int) -> dict[str
 def _write(writer: records.Writer, rows, columns, rule: stopping.Rule | None) -> int | None:
   """Stores a finished task; with a rule, after how many runs it is met, or None.
 
-  A rule is looked at after every tenth run, and nothing is kept beyond the run that meets it.
+  A rule is looked at after every tenth run that did not fail, and nothing is kept beyond the run
+  that meets it.
   """
   if rule is None:
     writer.write(rows, columns)
     return None
-  for part in stopping.to_looks(rows):
+  for part in stopping.to_looks(rows, int(writer.failed[: rows[0]].sum())):
     at = part - rows[0]
     writer.write(part, {name: values[at] for name, values in columns.items()})
     stopped = stopping.stopping_run(writer, rule)
@@ -319,39 +421,35 @@ def _saves(out, seconds: float) -> list[Any] | None:
   return [os.fspath(folder), seconds]
 
 
-def _tidied(out):
-  """The sweep, without checkpoints if no run of it is missing."""
+def _tidied(out, wanted: Sequence[int]):
+  """The runs of the store that were asked for, without checkpoints if no run of it is missing."""
   dataset = records.open(out)
   if dataset["completed"].values.all():
     checkpoints.clear(out)
-  return dataset
+  asked = np.isin(dataset["run"].values, wanted)
+  return dataset if asked.all() else dataset.isel(run=np.flatnonzero(asked))
 
 
-def _finished(submit, pending, ahead: int, in_order: bool) -> Iterator[tuple[np.ndarray, Any]]:
-  """(rows, task) as tasks finish, or in their order, no more than `ahead` of them under way.
-
-  An exception or Ctrl-C leaves none of them queued.
-  """
-  waiting, running = list(pending)[::-1], {}
-  try:
-    while waiting or running:
-      while waiting and len(running) < ahead:
-        rows = waiting.pop()
-        running[submit(rows)] = rows
-      first = next(iter(running))
-      if in_order:
-        concurrent.futures.wait([first])
-        done = [first]
-      else:
-        done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-      for task in done:
-        yield running.pop(task), task
-  finally:
-    for task in running:
-      task.cancel()
+def _held(writer: records.Writer, wanted: Sequence[int]) -> str:
+  """What a store holds of the runs asked for, where nothing of them is left to train."""
+  failed = int((writer.failed & np.isin(writer.runs, wanted)).sum())
+  runs = errors.counted(len(wanted), "run")
+  if not failed:
+    return f"{runs}, all finished"
+  return f"{runs}, {failed:,} of them failed; --retry_failed trains what failed again"
 
 
-def _create(described: Experiment, wanted, out, facts, plans: stopping.Plans) -> None:
+def _named(runs: np.ndarray) -> str:
+  """Runs of a task in words."""
+  if len(runs) == 1:
+    return f"run {runs[0]}"
+  ascending = (np.diff(runs) == 1).all()
+  return f"runs {runs[0]} to {runs[-1]}" + f" ({len(runs):,} of them)" * (not ascending)
+
+
+def _create(
+  described: Experiment, wanted, out, facts, plans: stopping.Plans, options: _Options
+) -> None:
   """Makes the store; its chunk is fixed here."""
   fingerprint = facts["fingerprint"]
   chunk = _chunk(facts["seconds_per_run"], fingerprint["width"])
@@ -373,12 +471,13 @@ def _create(described: Experiment, wanted, out, facts, plans: stopping.Plans) ->
       "meanings": facts["meanings"],
       "vary": list(described.seeds.vary),
       "design": described.seeds.design,
-      "planned_n": stopping.recorded(plans, len(wanted)),
+      "planned_n": options.planned,
       "stop": plans.rule.text if plans.rule else None,
       "claims": plans.claims,
       "fingerprints": [fingerprint],
       "data_digest": fingerprint["data"],
       "evaluation_digest": facts["evaluation_digest"],
+      **({"shard": list(options.shard)} if options.shard else {}),
       **environment,
     },
   )
@@ -403,7 +502,7 @@ def _pending(
   a worker, so that all workers end at about the same time, or where it would have
   more than `most` runs (rounded up to the width).
   """
-  rows = np.flatnonzero(~writer.completed & np.isin(writer.runs, wanted))
+  rows = np.flatnonzero(~writer.completed & ~writer.failed & np.isin(writer.runs, wanted))
   longest = max(1, math.ceil(len(rows) / (4 * workers * width))) * width
   longest = min(longest, math.ceil((most or longest) / width) * width)
   edges = np.flatnonzero(np.diff(rows // writer.chunk)) + 1
@@ -444,12 +543,36 @@ def _same_lanes(known: Mapping[str, Any], lanes: str, width: int | None, out):
   return first["mode"], first["width"]
 
 
-def _check_seconds(checkpoint_every: float) -> None:
-  number = isinstance(checkpoint_every, int | float) and not isinstance(checkpoint_every, bool)
-  if not number or not 0 <= checkpoint_every < math.inf:
+def _check_time(field: str, value: float, form: str) -> None:
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  if not number or not 0 <= value < math.inf:
+    raise UserError(f"{field}={value!r} must be a number of {form}")
+
+
+def _check(options: _Options) -> None:
+  """Raises UserError for options that cannot be right, or do not go together."""
+  check_workers(options.workers)
+  _check_time("checkpoint_every", options.checkpoint_every, "seconds, 0 for no checkpoints")
+  _check_time("stall_minutes", options.stall_minutes, "minutes, 0 for no report")
+  if options.run_minutes is None:
+    return
+  _check_time("run_minutes", options.run_minutes, "minutes")
+  if not options.run_minutes:
+    raise UserError("run_minutes=0 leaves no time for a run; give the minutes that one may take")
+  if options.executor is not None and not isinstance(options.executor, WorkerPool):
     raise UserError(
-      f"checkpoint_every={checkpoint_every!r} must be a number of seconds, 0 for no checkpoints"
+      f"run_minutes={options.run_minutes} is for workers of seedlab's own: those of another"
+      " executor cannot be ended from here; leave it out, and let the batch system's limit end them"
     )
+
+
+def _shard(text: str, stop: str | None) -> tuple[int, int]:
+  if stop is not None:
+    raise UserError(
+      f"shard={text!r} and stop={stop!r} exclude each other: a rule looks at the runs in their"
+      " order, which shards do not train in; give runs instead"
+    )
+  return shards.parse(text)
 
 
 def _range(runs: Iterable[int] | int) -> Sequence[int]:

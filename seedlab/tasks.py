@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seedlab import checkpoints, config, engine, errors, host, parts, pool
+from seedlab import checkpoints, config, engine, errors, host, memory, parts, pool
 from seedlab.errors import UserError
 from seedlab.pool import Code
 from seedlab.recipe import WHICH, Recipe
@@ -22,9 +22,11 @@ from seedlab.trainer import EVALUATION, Trainer
 
 def describe(spec: Mapping[str, Any], code: Code | None = None) -> dict[str, Any]:
   """What the parent must know before a sweep; runs in a worker."""
-  program = _program(json.dumps(spec), code)
+  with memory.explained():
+    program = _program(json.dumps(spec), code)
   trainer = program.trainer
-  step, evaluation = engine.speed(program)
+  with memory.explained(program.costs, program.width):
+    step, evaluation = engine.speed(program)
   outcome = {}
   # In the order of `metrics`, whose first one is the headline: JAX has sorted the outcome's names.
   for name, metric in trainer.metrics.items():
@@ -55,14 +57,16 @@ def compute(
   code: Code | None = None,
 ) -> dict[str, Any]:
   """Trains one run per row of seeds, with checkpoints as `saves` says; runs in a worker."""
-  program = _program(json.dumps(spec), code)
-  results = engine.train(
-    program,
-    np.array(seeds, np.uint32),
-    report=pool.progress,
-    keep_params=keep_params,
-    saves=checkpoints.Saves(*saves) if saves else None,
-  )
+  with memory.explained():
+    program = _program(json.dumps(spec), code)
+  with memory.explained(program.costs, program.width):
+    results = engine.train(
+      program,
+      np.array(seeds, np.uint32),
+      report=pool.progress,
+      keep_params=keep_params,
+      saves=checkpoints.Saves(*saves, pool.asked, pool.saved) if saves else None,
+    )
   return {
     "outcome": results.outcome,
     "digest": results.digest,

@@ -5,44 +5,40 @@ stdout (prints of tasks go to stderr); ends when its parent does.
 """
 
 import argparse
-import ctypes
 import importlib
 import os
-import re
 import signal
 import sys
-import threading
-import time
 import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from seedlab import orphans
 
 
 def main() -> None:
   parser = argparse.ArgumentParser()
-  parser.add_argument("--parent", type=int, required=True)
+  parser.add_argument("--parent", type=int)
   parser.add_argument("--core", type=int)
   place = parser.parse_args()
-  _end_with(place.parent)
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-  signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the pool held it back until here
+  if place.parent is not None:
+    orphans.end_with_parent(place.parent)
 
-  from seedlab import host, parts, pool
-  from seedlab.errors import UserError
+  from seedlab import host, pool
 
+  _heed_signals(pool.ask)
   if place.core is not None:
     host.pin(place.core)
   answers = os.fdopen(os.dup(1), "wb")
   os.dup2(2, 1)
 
-  def send(message):
-    payload = pool.pack(message)
+  def send(payload):
     try:
       pool.write_frame(answers, payload)
     except OSError:  # nobody is there to hear an answer, or of a fault in giving it
       os._exit(1)
 
-  pool.send = send
+  pool.send = lambda message: send(pool.pack(message))
   codes = {}  # by their digests; unpacked when a task needs them
   importlib.import_module("seedlab.tasks")  # while the parent prepares the first task
   while True:
@@ -53,45 +49,35 @@ def main() -> None:
     if "code" in request:
       codes[request["code"]] = pool.Code(request["payload"].tobytes(), request["python"])
       continue
-    try:
-      arguments = pool.with_codes(request["arguments"], codes)
-      send({"result": parts.resolve(request["function"])(*arguments)})
-    except UserError as error:
-      send({"error": "user", "message": str(error)})
-    except Exception as error:  # a task's failure is the parent's to report
-      message = traceback.format_exc()
-      if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        send({"error": "user", "message": _out_of_memory(error)})
-      else:
-        send({"error": "task", "message": message})
+    pool.send({"begun": True})  # a worker may take seconds to start, which are not the task's
+    send(answer(request["function"], pool.with_codes(request["arguments"], codes)))
 
 
-def _out_of_memory(error: Exception) -> str:
-  wanted = re.search(r"allocating (\d+) bytes", str(error))
-  size = f" for {int(wanted[1]) / 2**30:.1f} GiB at once" if wanted else ""
-  return (
-    f"there is not enough memory{size}: make the model (model.width), data.train_examples,"
-    " evaluation.batch_size, the images or --width smaller"
-  )
+def answer(function: str, arguments: Sequence[Any]) -> bytes:
+  """What goes back for `function(*arguments)`: its result or its error, packed."""
+  from seedlab import memory, parts, pool
+  from seedlab.errors import UserError
+
+  try:
+    return pool.pack({"result": parts.resolve(function)(*arguments)})
+  except UserError as error:
+    return pool.pack({"error": "user", "message": str(error)})
+  except Exception as error:  # a task's failure is the parent's to report
+    if memory.ran_out(error):
+      return pool.pack({"error": "user", "message": memory.plainly(error)})
+    return pool.pack({"error": "task", "message": traceback.format_exc()})
 
 
-def _end_with(parent: int) -> None:
-  """Has this process end when its parent does.
+def _heed_signals(ask: Callable[[int, Any], Any]) -> None:
+  """Has a signal never end this process, whoever sent it: its parent does, when it has decided.
 
-  On Linux the kernel kills it, whatever it is doing: computing in C with the interpreter's lock
-  held, stopped by a signal, waiting for swapped memory. The kernel does so when the *thread* of
-  the parent that started this process ends, which is why each place of a pool has one of its own.
-  Elsewhere a thread looks five times a second, which it cannot while the lock is held in C.
+  Ctrl-C in a terminal reaches all processes, a batch system's SIGTERM often does. The latter has
+  the task under way save what it has, and then go on; so it is also how the parent asks for that.
   """
-  if sys.platform == "linux":
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the kernel was asked
-      os._exit(1)
-  else:
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-  while os.getppid() == parent:
-    time.sleep(0.2)
-  os._exit(1)
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.signal(signal.SIGTERM, ask)
+  signal.siginterrupt(signal.SIGTERM, False)  # others' code need not expect interrupted calls
+  # A data loader's own processes are ended by SIGTERM.
+  os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+  # The pool held them back until here.
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -1,6 +1,7 @@
 """Functions for worker processes to run in tests."""
 
 import ctypes
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -43,6 +44,13 @@ def run_out_of_memory():
   return float(jnp.zeros(10**14, jnp.float32).sum())
 
 
+def nap(rows, endless):
+  """The rows again, if none of them is among the endless."""
+  while set(rows) & set(endless):
+    time.sleep(3600)
+  return rows
+
+
 def die():
   os.kill(os.getpid(), signal.SIGKILL)
 
@@ -60,6 +68,13 @@ def report_progress():
   return "done"
 
 
+def report_slowly():
+  pool.progress(1.0)
+  time.sleep(1.1)
+  pool.progress(2.0)
+  return "done"
+
+
 def call(code, *arguments):
   """What a function that travelled by value returns, and where."""
   return [code.load()(*arguments), os.getpid(), id(code)]
@@ -74,6 +89,27 @@ def speak_then_sleep(directory):
   pathlib.Path(directory, str(os.getpid())).touch()
   pool.progress(0.5)
   time.sleep(600)
+
+
+def save_when_asked(directory, runs):
+  """Tells of progress until it is asked to save, says that it did, and goes on a little."""
+  while not pool.asked():
+    pool.progress(0.5)
+    time.sleep(0.01)
+  pool.saved(runs)
+  time.sleep(0.1)
+  return "went on"
+
+
+def terminate_a_fork():
+  """How a process ends that was forked here, as data loaders do, and then terminated."""
+  process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+  process.start()
+  process.terminate()
+  process.join(10)
+  code = process.exitcode
+  process.kill()
+  return code
 
 
 def hold_the_lock(directory):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 import random
@@ -219,7 +220,16 @@ def full_batch():
   )
 
 
-def test_long_segments_are_cut_by_the_time_a_step_takes(folder, monkeypatch, capfd):
+@pytest.mark.parametrize(
+  ("seconds", "length"),
+  [
+    (60, 7),  # five seconds: so soon one that is asked for begins
+    (12, 4),  # a quarter of the time between two
+  ],
+)
+def test_long_segments_are_cut_by_the_time_a_step_takes(
+  folder, monkeypatch, capfd, seconds, length
+):
   program = engine.build(full_batch(), "loop")
   case = program, np.zeros((1, len(STREAMS)), np.uint32), None
   whole = engine.train(*case[:2])
@@ -227,23 +237,25 @@ def test_long_segments_are_cut_by_the_time_a_step_takes(folder, monkeypatch, cap
   advance, save = engine._advance, checkpoints.save
 
   def slow(program, state, seeds, fed, first, length):
-    clock[0] += 7.0 * length
+    clock[0] += 0.7 * length
     cuts.append(length)
     return advance(program, state, seeds, fed, first, length)
 
   def noted(place, arrays):
     saved.append(int(arrays["position"][0]))
-    clock[0] += 100.0  # belongs to no step
+    clock[0] += 10.0  # belongs to no step
     return save(place, arrays)
 
   timers = types.SimpleNamespace(monotonic=lambda: clock[0], perf_counter=time.perf_counter)
   monkeypatch.setattr(engine, "time", timers)
   monkeypatch.setattr(engine, "_advance", slow)
   monkeypatch.setattr(checkpoints, "save", noted)
-  assert_same(train(case, folder, seconds=600), whole)
-  assert cuts == [1, *[21] * 7, 2] and saved == [106]  # 21 steps: a quarter of 600 seconds
-  assert_same(train(case, folder, seconds=600), whole)
-  assert "resumed at step 106" in capfd.readouterr().err and cuts[9:] == [1, 21, 21, 1]
+  assert_same(train(case, folder, seconds), whole)
+  full, rest = divmod(149, length)  # after one step, which shows how long they take
+  assert cuts == [1, *[length] * full, rest]
+  assert saved[0] == 1 + length * math.ceil((seconds / 0.7 - 1) / length)
+  assert_same(train(case, folder, seconds), whole)
+  assert f"resumed at step {saved[-1]} of 150" in capfd.readouterr().err
 
 
 def test_fed_runs_resume(folder, capfd):

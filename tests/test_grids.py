@@ -19,7 +19,7 @@ def test_a_grid_over_arguments_equals_sweeps_one_by_one(tmp_path):
   assert cells == [({"hidden": n}, tmp_path / "grid" / f"hidden={n}") for n in (3, 5)]
   for (values, store), shape in zip(cells, (3, 5), strict=True):
     assert seedlab.open(store).attrs["trainer"]["arguments"]["hidden"] == values["hidden"]
-    assert seedlab.replay(store, 1).params["in"].shape == (2, shape)
+    assert seedlab.replay(store, 1, trust_code=True).params["in"].shape == (2, shape)
   options["arguments"] = {"steps": 12, "hidden": 3}
   alone = seedlab.sweep("toy:make", 2, tmp_path / "alone", **options)
   there = seedlab.open(cells[0][1])

@@ -13,6 +13,7 @@ import jobs
 import numpy as np
 import pytest
 
+from seedlab import orphans
 from seedlab.errors import UserError
 from seedlab.pool import Code, RunEnded, TaskError, WorkerDied, WorkerPool, pack, unpack
 
@@ -61,7 +62,7 @@ def test_workers_are_pinned_before_jax(all_cores):
 
 
 def test_too_little_memory_is_no_bug(pool):
-  with pytest.raises(UserError, match=r"not enough memory for 372529.\d GiB at once: make"):
+  with pytest.raises(UserError, match=r"not enough memory for 372,529.\d GiB at once: make"):
     pool.submit(jobs.run_out_of_memory).result()
   assert pool.submit(jobs.double, 4, np.arange(2)).result()["number"] == 8
 
@@ -205,9 +206,11 @@ def test_cancelling_ends_at_once():
 PARENT = """
 import sys, time
 import jobs
+from seedlab import orphans
 from seedlab.pool import WorkerPool
 
-core, job, directory = sys.argv[1:]
+core, job, directory, kernel = sys.argv[1:]
+orphans.KERNEL = kernel == "True"
 pool = WorkerPool([int(core)])
 task = pool.submit(getattr(jobs, job), directory)
 print(pool._slots[0].process.pid, flush=True)
@@ -216,20 +219,27 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize(
-  ("job", "stopped"),
+  ("job", "stopped", "kernel"),
   [
-    ("", False),
-    ("compute_forever", False),
-    ("compute_forever", True),
-    ("speak_forever", False),
-    ("hold_the_lock", False),
-    ("start_again_and_hold_the_lock", False),
+    ("", False, True),
+    ("compute_forever", False, True),
+    ("compute_forever", True, True),
+    ("speak_forever", False, True),
+    ("hold_the_lock", False, True),
+    ("start_again_and_hold_the_lock", False, True),
+    # Where no kernel does it.
+    ("", False, False),
+    ("compute_forever", True, False),
+    ("start_again_and_hold_the_lock", False, False),
   ],
 )
-def test_no_worker_outlives_a_killed_parent(tmp_path, job, stopped):
+def test_no_worker_outlives_a_killed_parent(tmp_path, job, stopped, kernel):
   """Starting, computing, answering, deaf to every Python thread, stopped by a signal."""
   parent = subprocess.Popen(
-    [sys.executable, "-c", PARENT, str(CORES[0]), job or "compute_forever", str(tmp_path)],
+    [
+      sys.executable, "-c", PARENT,
+      str(CORES[0]), job or "compute_forever", str(tmp_path), str(kernel),
+    ],
     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=os.path.dirname(__file__),
   )  # fmt: skip
   worker = int(parent.stdout.readline())
@@ -254,6 +264,22 @@ def test_no_worker_outlives_a_killed_parent(tmp_path, job, stopped):
   assert "Traceback" not in said
 
 
+def test_a_guard_stays_as_long_as_its_worker(monkeypatch, tmp_path):
+  """No signal to the parent's group ends it, and a new worker has a new one."""
+  monkeypatch.setattr(orphans, "KERNEL", False)
+  with WorkerPool([CORES[0]]) as pool:
+    pool.submit(jobs.chatter).result()
+    (slot,) = pool._slots
+    first = slot.guardian
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+      first.send_signal(number)
+    assert os.getsid(first.pid) == first.pid
+    pool.submit(jobs.die_once, str(tmp_path / "died")).result()
+    assert first.returncode == -signal.SIGKILL and slot.guardian.poll() is None
+    assert slot.process.pid in map(int, slot.guardian.args[-1:])
+  assert slot.guardian.returncode == -signal.SIGKILL and slot.process.returncode == 0
+
+
 def test_workers_outlive_the_thread_that_made_their_pool():
   """The kernel tells them of the end of the thread that started them, not of a process."""
   pools = []
@@ -271,13 +297,14 @@ def test_workers_outlive_the_thread_that_made_their_pool():
     assert worker.poll() is None
 
 
-def test_ctrl_c_in_a_terminal_says_nothing_for_the_workers():
-  """It reaches every process of the group at once, those that have just started too."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_stops_a_sweep_says_nothing_for_the_workers(number):
+  """Ctrl-C reaches every process of a group at once, those that have just started too."""
   parent = subprocess.Popen(
     [
       sys.executable, "-c",
       "import signal\nfrom seedlab.pool import WorkerPool\n"
-      "signal.signal(signal.SIGINT, lambda *_: None)\n"
+      f"signal.signal({int(number)}, lambda *_: None)\n"
       f"with WorkerPool([{CORES[0]}] * 3) as pool:\n"
       "  print(flush=True)\n  pool._slots[0].process.wait()\n",
     ],
@@ -285,7 +312,7 @@ def test_ctrl_c_in_a_terminal_says_nothing_for_the_workers():
   )  # fmt: skip
   parent.stdout.readline()
   for _ in range(20):
-    os.killpg(parent.pid, signal.SIGINT)
+    os.killpg(parent.pid, number)
     time.sleep(0.02)
   assert parent.poll() is None  # nor has it ended a worker
   parent.kill()

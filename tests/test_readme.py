@@ -52,7 +52,7 @@ def test_bring_your_own(tmp_path):
   dataset = seedlab.open(tmp_path / "out/mine")
   assert dataset.completed.values.all() and dataset.sizes["run"] == 30
   assert float(dataset.mse[:, -1].mean()) < float(dataset.mse[:, 0].mean()) < 0.5
-  done = seedlab_command("replay", "out/mine", "--run=25", cwd=tmp_path)
+  done = seedlab_command("replay", "out/mine", "--run=25", "--trust_code", cwd=tmp_path)
   assert done.returncode == 0 and done.stdout.splitlines()[-1] == "exact", done.stderr
   done = seedlab_command("report", "out/mine", cwd=tmp_path)
   assert done.returncode == 0 and "mse" in done.stdout, done.stderr

@@ -592,13 +592,13 @@ def test_a_recipe_is_accepted_wherever_a_config_is(tmp_path):
   dataset = seedlab.sweep(own.named, 3, tmp_path / "a", arguments={"steps": 4}, lanes="loop",
                           workers=1, quiet=True)  # fmt: skip
   assert dataset.sizes["run"] == 3 and dataset.attrs["trainer"]["arguments"]["rate"] == 0.1
-  assert seedlab.replay(tmp_path / "a", 2).exact
+  assert seedlab.replay(tmp_path / "a", 2, trust_code=True).exact
   cells = seedlab.grid(
     "own:named", {"rate": [0.1, 0.2]}, 2, tmp_path / "grid", quiet=True, workers=1
   )
   assert [store.name for _, store in cells] == ["rate=0.1", "rate=0.2"]
   seedlab.sweep("own:RECIPE", 2, tmp_path / "named", lanes="loop", workers=1, quiet=True)
-  assert seedlab.replay(tmp_path / "named", 1).exact
+  assert seedlab.replay(tmp_path / "named", 1, trust_code=True).exact
   assert seedlab.replay(tmp_path / "named", 1, recipe=own.RECIPE).exact
   planned = seedlab.plan(own.named, 10, quiet=True, workers=1)
   assert planned["steps_per_run"] == 6

@@ -211,7 +211,7 @@ def test_a_page_of_clicks_names_what_flips(tmp_path):
   assert done.returncode == 0, done.stderr
   text = (tmp_path / "s/report.html").read_text()
   assert "prediction difference, of the click" in text and "no click" in text
-  assert replaying.replay(tmp_path / "s", 2).exact
+  assert replaying.replay(tmp_path / "s", 2, trust_code=True).exact
 
 
 def test_the_time_of_a_world_is_that_of_its_key():

@@ -89,7 +89,7 @@ def test_asking_for_more_runs_extends_the_sweep(reference, tmp_path):
 
 def test_any_run_replays_alone(reference):
   _, dataset, out = reference
-  replay = seedlab.replay(out, 13)
+  replay = seedlab.replay(out, 13, trust_code=True)
   assert replay.exact and replay.passed and not replay.changed and replay.verdict(out) == "exact"
   assert replay.computed == dataset.digest.values[13].decode()
   assert set(replay.deviation.values()) == {0.0}
@@ -233,7 +233,7 @@ def test_a_store_from_before_a_stream_goes_on(tmp_path):
   assert len(extended.attrs["fingerprints"]) == 1
   assert extended.seed_generate.values.tolist() == [0] * 6
   assert whole.seed_generate.values.tolist() == list(range(6))
-  assert seedlab.replay(old, 5).exact
+  assert seedlab.replay(old, 5, trust_code=True).exact
 
 
 def test_a_changed_program_is_noticed_and_refused(tmp_path, monkeypatch):
@@ -251,10 +251,10 @@ def test_a_changed_program_is_noticed_and_refused(tmp_path, monkeypatch):
   assert seedlab.open(tmp_path / "s").sizes["run"] == 6
   mixed = seedlab.sweep("edited:make", 8, tmp_path / "s", new_fingerprint=True, **options)
   assert mixed.fingerprint.values.tolist() == [0] * 6 + [1] * 2
-  replay = seedlab.replay(tmp_path / "s", 2)
+  replay = seedlab.replay(tmp_path / "s", 2, trust_code=True)
   assert [field for field, *_ in replay.changed] == ["program"] and replay.passed
   assert "not comparable bit for bit" in replay.verdict("s")
-  assert seedlab.replay(tmp_path / "s", 7).exact
+  assert seedlab.replay(tmp_path / "s", 7, trust_code=True).exact
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_another_version_or_device_is_noticed(reference, tmp_path, field, value)
   reseal(out)
   with pytest.raises(UserError, match=f"{field}: {value} -> "):
     sweep(out, 8, lanes=lanes)
-  replay = seedlab.replay(out, 1)
+  replay = seedlab.replay(out, 1, trust_code=True)
   assert [field for field, *_ in replay.changed] == [field]
   assert ("--lock > recorded.txt" in replay.verdict(out)) == (field == "jax")
 
@@ -284,18 +284,18 @@ def test_a_tampered_digest_fails_the_replay(tmp_path):
   writer = records.Writer(out)
   writer._arrays["digest"][2] = b"0" * 64
   with pytest.raises(Damaged, match=r"digest of run 2; run the sweep's command again"):
-    seedlab.replay(out, 2)
+    seedlab.replay(out, 2, trust_code=True)
   reseal(out)
-  replay = seedlab.replay(out, 2)
+  replay = seedlab.replay(out, 2, trust_code=True)
   assert not replay.exact and not replay.passed and "DIFFERENT" in replay.verdict(out)
 
 
 def test_runs_not_there_are_named(reference, tmp_path):
   _, _, out = reference
   with pytest.raises(UserError, match=r"run=99 is not in .* 24 runs between 0 and 23"):
-    seedlab.replay(out, 99)
+    seedlab.replay(out, 99, trust_code=True)
   with pytest.raises(UserError, match="run='7' must be a whole number"):
-    seedlab.replay(out, "7")
+    seedlab.replay(out, "7", trust_code=True)
   with pytest.raises(UserError, match=r"nowhere.: no such file or directory"):
     seedlab.replay(tmp_path / "nowhere", 0)
 
@@ -390,7 +390,7 @@ def test_a_closure_is_replayed_where_it_is(tmp_path):
   assert dataset.completed.values.all()
   assert seedlab.replay(tmp_path / "s", 2, trainer=make).exact
   with pytest.raises(UserError, match="trainer"):
-    seedlab.replay(tmp_path / "s", 2)
+    seedlab.replay(tmp_path / "s", 2, trust_code=True)
 
 
 UNGUARDED = """

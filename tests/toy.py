@@ -1,6 +1,11 @@
 """A Trainer small enough for hundreds of runs in a test, that uses every part of the seam."""
 
+import dataclasses
+import functools
+import json
 import os
+import pathlib
+import signal
 import time
 from typing import NamedTuple
 
@@ -31,6 +36,7 @@ def make(
   marker: str = "",
   fed: bool = False,
   explode_first: int = 0,
+  faults: str = "",
 ) -> Trainer:
   """A regression with a fresh permutation an epoch and noise each step.
 
@@ -41,14 +47,12 @@ def make(
     marker: a file in which `load` leaves its process number.
     fed: whether the batches come from the host.
     explode_first: this many runs in a hundred become infinite at step 0.
+    faults: file of {"kill": runs that kill their worker, "hang": ..., "raise": ...}, with `fed`.
   """
   x = np.linspace(-1, 1, EXAMPLES * 2, dtype=np.float32).reshape(EXAMPLES, 2)
 
   def load():
-    time.sleep(pause)
-    if marker:
-      with open(marker, "a") as file:
-        file.write(f"{os.getpid()}\n")
+    _leave_mark(pause, marker)
     return {"x": x, "y": np.sin(3 * x[:, 0])}
 
   def init(keys, data):
@@ -98,17 +102,45 @@ def make(
     advance=advance,
     evaluate=evaluate,
     metrics={"mse": Metric(better="lower"), "prediction": Metric(("example",))},
-    feed=_feed if fed else None,
+    feed=functools.partial(_feed, faults) if fed else None,
     period=EPOCH,
     coords={"target": ("example", np.sin(3 * x[:, 0]))},
   )
+
+
+def dying(marker: str, **arguments) -> Trainer:
+  """`make`, whose second `load` kills the process it is in; `marker` counts them."""
+  trainer = make(marker=marker, **arguments)
+
+  def load():
+    data = trainer.load()
+    if len(pathlib.Path(marker).read_text().split()) == 2:
+      os.kill(os.getpid(), signal.SIGKILL)
+    return data
+
+  return dataclasses.replace(trainer, load=load)
+
+
+def _leave_mark(pause, marker):
+  time.sleep(pause)
+  if marker:
+    with open(marker, "a") as file:
+      file.write(f"{os.getpid()}\n")
 
 
 def _predict(params, x):
   return jnp.tanh(x @ params["in"]) @ params["out"]
 
 
-def _feed(seeds, first, steps):
+def _feed(faults, seeds, first, steps):
+  run = int(seeds[2])
+  faults = json.loads(pathlib.Path(faults).read_text()) if faults else {}
+  if run in faults.get("kill", ()):
+    os.kill(os.getpid(), signal.SIGKILL)
+  if run in faults.get("hang", ()):
+    time.sleep(3600)
+  if run in faults.get("raise", ()):
+    raise ArithmeticError(f"run {run} cannot be")
   numbers = np.arange(first, first + steps)[:, None] * BATCH + np.arange(BATCH)
   return ((numbers + int(seeds[2])) % EXAMPLES).astype(np.int32)
 

@@ -12,10 +12,11 @@ import sys
 from typing import NoReturn
 
 import seedlab
-from seedlab import cli, console
+from seedlab import cli, console, parts
 from seedlab.errors import UserError, closest
 
-COMMANDS = ("sweep", "merge", "report", "compare", "judge", "audit", "replay", "study", "bench")
+COMMANDS = ("sweep", "merge", "report", "compare", "judge", "audit", "replay", "verify", "study",
+            "bench")
 
 
 def main(name: str | None = None) -> NoReturn:
@@ -36,7 +37,7 @@ def _run(words: list[str]) -> int | None:
     near = closest(name, COMMANDS)
     raise UserError(f"{name!r} is not a command{near}; commands: {', '.join(COMMANDS)}")
   sys.argv = [f"seedlab {name}", *arguments]
-  sys.path.append(os.getcwd())  # where the module of one's own Trainer lies
+  parts.PLACES.append(os.getcwd())  # where the module of one's own Trainer lies
   module = importlib.import_module(f"{__name__}.{name}")
   return cli.call(module.main, module.POSITIONAL)
 
@@ -47,4 +48,6 @@ def _help() -> str:
     # Read and not imported: the modules define flags of the same names.
     tree = ast.parse(pathlib.Path(__file__).with_name(f"{name}.py").read_text())
     lines.append(f"  {name:<9}{(ast.get_docstring(tree) or '').splitlines()[0]}")
-  return "\n".join([*lines, "", "seedlab COMMAND --help lists the flags of a command."])
+  lines += ["", "exit status:", *(f"  {code:<5}{what}" for code, what in cli.STATUSES.items())]
+  lines += ["", "seedlab COMMAND --help lists its flags and what else it may exit with."]
+  return "\n".join(lines)

@@ -12,6 +12,7 @@ from seedlab.errors import Damaged, UserError
 _RUN = flags.DEFINE_integer("run", None, "the run's number")
 _PARAMS = flags.DEFINE_string("params", None, "write the trained parameters to FILE.safetensors")
 _DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")
+_TRUST = flags.DEFINE_bool("trust_code", False, "import the module of others that the store names")
 _LOCK = flags.DEFINE_bool("lock", False, "only print the recorded environment, for pip install -r")
 
 POSITIONAL = ("DIR",)
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> int:
   if _PARAMS.value:
     records.params_path(_PARAMS.value)
   try:
-    result = replaying.replay(directory, _RUN.value, data_dir=_DATA.value)
+    result = replaying.replay(directory, _RUN.value, data_dir=_DATA.value, trust_code=_TRUST.value)
   except Damaged as error:
     console.write(error)
     return 1

@@ -4,7 +4,9 @@ The same command again resumes what was interrupted; with more runs it extends t
 --runs are recorded as its plan: seedlab compare looks at that number of runs, then when it doubles.
 """
 
+import contextlib
 import json
+import os
 import shlex
 from typing import Any
 
@@ -25,12 +27,19 @@ _PLAN = flags.DEFINE_bool("plan", False, "train nothing; say what the sweep will
 _LANES = flags.DEFINE_enum("lanes", "auto", ["auto", "loop", "vmap", "measure"], "how runs share")
 _WIDTH = flags.DEFINE_integer("width", None, "runs in one program, with --lanes=vmap")
 _WORKERS = flags.DEFINE_integer("workers", None, "worker processes; else one a core or accelerator")
+_SCHEDULER = flags.DEFINE_string("scheduler", None, "dask:ADDRESS or dask:FILE: train there")
 _PLANNED = flags.DEFINE_integer("planned_n", None, "first look at so many runs, not at --runs")
 _STOP = flags.DEFINE_string("stop", None, 'rule, as in "ci_width(test_accuracy)<0.001"')
 _MOST = flags.DEFINE_integer("max_runs", None, "with --stop: the most runs to train")
 _SAVES = flags.DEFINE_float(
   "checkpoint_minutes", 10.0, "save runs under way this often; 0: never", lower_bound=0.0
 )
+_SHARD = flags.DEFINE_string("shard", None, "i/n: one of n parts of the runs; auto in a job array")
+_RETRY = flags.DEFINE_bool("retry_failed", False, "train the runs again that failed before")
+_STALL = flags.DEFINE_float(
+  "stall_minutes", 10.0, "report a run that is silent for so long; 0: never", lower_bound=0.0
+)
+_LIMIT = flags.DEFINE_float("run_minutes", None, "end a run that takes longer; it has then failed")
 _NEW = flags.DEFINE_bool("new_fingerprint", False, "go on after programs or versions changed")
 
 POSITIONAL = ()
@@ -54,6 +63,11 @@ def main(argv: list[str]) -> None:
   plans = {"planned_n": _PLANNED.value, "stop": _STOP.value, "max_runs": _MOST.value}
   training = {**options, **plans, "new_fingerprint": _NEW.value}
   training["checkpoint_every"] = 60 * _SAVES.value
+  training |= {"shard": _SHARD.value, "retry_failed": _RETRY.value}
+  training |= {"stall_minutes": _STALL.value, "run_minutes": _LIMIT.value}
+  if _SCHEDULER.value and (_WORKERS.value is not None or _PLAN.value):
+    other = "--plan" if _PLAN.value else "--workers"
+    raise UserError(f"{other} is of this machine, --scheduler of a cluster; leave one of them out")
   from seedlab import grids, records, report, sweeps  # after the flags: a mistake answers at once
 
   if _PLAN.value and _GRID.value:
@@ -64,13 +78,30 @@ def main(argv: list[str]) -> None:
   elif _PLAN.value:
     console.write(report.plan_text(sweeps.plan(what, runs or _MOST.value, quiet=True, **options)))
   elif _GRID.value:
-    cells = grids.grid(what, _grid(), runs, _OUT.value, **training)
-    console.write(report.grid_text(cells))
+    with _executor() as training["executor"]:
+      cells = grids.grid(what, _grid(), runs, _OUT.value, **training)
+    if _SHARD.value:
+      console.write("When all shards are there:")
+      for _, store in cells:
+        console.write(f"  seedlab merge {shlex.quote(os.fspath(store))}")
+    else:
+      console.write(report.grid_text(cells))
   else:
-    dataset = sweeps.sweep(what, runs, _OUT.value, **training)
+    with _executor() as training["executor"]:
+      dataset = sweeps.sweep(what, runs, _OUT.value, **training)
+    if _SHARD.value:
+      console.write(f"When all shards are there: seedlab merge {shlex.quote(_OUT.value)}")
+      return
     with records.readable(_OUT.value):
       console.write(report.headline(dataset))
     console.write(f"All of it on one page: seedlab report {shlex.quote(_OUT.value)}")
+
+
+def _executor() -> contextlib.AbstractContextManager[Any]:
+  """That of --scheduler; None is one of this machine."""
+  from seedlab import cluster
+
+  return cluster.connect(_SCHEDULER.value) if _SCHEDULER.value else contextlib.nullcontext()
 
 
 def _own_trainer() -> dict[str, Any]:

@@ -9,7 +9,7 @@ Then a module a page (sweep_page with flips, comparison_page, grid, study_page),
 text, `paper` for figures as files and tables of a sweep, `audited` for published tables.
 """
 
-from seedlab.report import audited, versus
+from seedlab.report import audited, versus, words
 from seedlab.report.comparison_page import comparison_page
 from seedlab.report.grid import grid_cells, grid_page, grid_text
 from seedlab.report.markup import write
@@ -29,6 +29,7 @@ __all__ = [
   "comparison_markdown",
   "comparison_page",
   "comparison_text",
+  "failures_told",
   "grid_cells",
   "grid_page",
   "grid_text",
@@ -50,6 +51,7 @@ comparison_text = versus.text
 comparison_latex = versus.latex
 comparison_markdown = versus.markdown
 comparison_json = versus.json_values
+failures_told = words.failures_told
 audit_text = audited.text
 audit_markdown = audited.markdown
 audit_json = audited.json_values

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seedlab import config
+from seedlab import config, parts
 from seedlab import data as datasets
 from seedlab.errors import UserError
 from seedlab.findings import Disagreement, Findings
@@ -119,8 +119,8 @@ def _class_names(attributes: Mapping[str, Any], classes: int, data_dir) -> list[
 
 def _examples(attributes: Mapping[str, Any], data_dir) -> datasets.Examples | None:
   """The data set of a sweep; None if it is not at hand, or the sweep names none."""
-  if not attributes.get("config"):
-    return None
+  if not attributes.get("config") or any(parts.code_named(attributes["config"]["data"])):
+    return None  # a page runs no code that a store names
   try:
     section = config.parse({"data": attributes["config"]["data"]}).data
     return datasets.read(section, data_dir, download=False)

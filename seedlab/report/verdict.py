@@ -100,8 +100,7 @@ def _who_is_left(pair: Pair) -> str:
     lost = 0 if sweep.chance is not None else sweep.diverged
     if not (lost or missing):
       continue
-    reasons = [f"{lost:,} diverged" * bool(lost), f"{missing:,} missing" * bool(missing)]
-    left = " and ".join(reason for reason in reasons if reason)
+    left = " and ".join(words.lost_told(sweep) if lost else words.lost_told(sweep)[-1:])
     of_each.append(f"{planned - lost - missing:,} of {counted(planned, 'run')} of {sweep.name} have"
                    f" a number ({left})")  # fmt: skip
   return (

@@ -71,9 +71,7 @@ def _sweep_rows(found: Comparison) -> list[tuple[str, ...]]:
     column = sweep.columns[0]
     s = column.summary
     show = [words.number(sweep, value, s.sd) for value in (s.mean, s.sd, column.sd, s.min, s.max)]
-    apart = [f"{sweep.diverged:,} diverged" * bool(sweep.diverged),
-             f"{sweep.missing:,} missing" * bool(sweep.missing)]  # fmt: skip
-    apart = ", ".join(reason for reason in apart if reason)
+    apart = ", ".join(words.lost_told(sweep))
     named = f"{sweep.name} on {sweep.task}" if sweep.task else sweep.name
     rows.append((named, f"{s.n:,}{f' ({apart})' * bool(apart)}", *show, _varied(sweep)))
   unknown = [at for at, blank in ((7, "?"), (4, "-")) if all(row[at] == blank for row in rows[1:])]
@@ -314,6 +312,7 @@ def _sweep_json(sweep: Findings) -> dict[str, Any]:
     "planned": sweep.planned,
     "diverged": sweep.diverged,
     "missing": sweep.missing,
+    "failed": len(sweep.failures),
     "planned_n": sweep.planned_n,
     "varied": sweep.vary,
     **{key: _number(getattr(s, key)) for key in ("mean", "sd", "min", "median", "max")},

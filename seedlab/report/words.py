@@ -6,6 +6,7 @@ they were independent draws.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from seedlab.stats.single import Interval
 
 WORDS = {True: ("worst", "best"), False: ("lowest", "highest")}
 _SUBSETS = (100, 10, 5)  # k of "k new seeds": the largest of which there are five times as many
+_MOST_REASONS = 3  # why runs failed
 _LOOKS = 100  # at most, of a betting sequence
 _TAILS = 20  # runs below which nothing is said of tails
 _DRAWS = 20_000_000  # normal values drawn to judge the tails
@@ -49,19 +51,46 @@ def headline(found: Findings) -> list[str]:
       f"Luck alone ({streams}{varied}) moved {found.label} by {gap}{points} between the {high} and"
       f" the {low} of {told} (mean {mean}{unit}, sd {sd}{points})."
     )
-  are = "is" if found.missing == 1 else "are"
+  open_runs = found.missing - len(found.failures)
   unfinished = (
-    f"Not finished: {found.missing:,} of {counted(found.planned, 'run')} {are} missing, of which"
-    " nothing is known."
+    f"Not finished: {open_runs:,} of {counted(found.planned, 'run')}"
+    f" {'is' if open_runs == 1 else 'are'} missing, of which nothing is known."
   )
   return [
     first,
     *_equal(found),
-    *[unfinished] * bool(found.missing),
+    *[failures_told(found.failures, found.planned)] * bool(found.failures),
+    *[unfinished] * bool(open_runs),
     *_collapsed(found),
     *_split(found),
     *_without_diverged(found),
   ]
+
+
+def failures_told(failures: Mapping[int, str], planned: int) -> str:
+  """Which runs of so many failed, and why; one reason after the other."""
+  of_each: dict[str, list[int]] = {}
+  for run, reason in failures.items():
+    of_each.setdefault(reason, []).append(run)
+  listed = []
+  for reason, runs in list(of_each.items())[:_MOST_REASONS]:
+    more = f" and {len(runs) - 5:,} more" * (len(runs) > 5)
+    listed.append(f"run{'s' * (len(runs) > 1)} {', '.join(map(str, runs[:5]))}{more} ({reason})")
+  rest = len(of_each) - _MOST_REASONS
+  more = f"; and {counted(rest, 'other reason')}" * (rest > 0)
+  have = "has" if len(failures) == 1 else "have"
+  return (
+    f"Failed: {len(failures):,} of {counted(planned, 'run')} ended without a result and {have} no"
+    f" value: {'; '.join(listed)}{more}."
+  )
+
+
+def lost_told(sweep: Findings) -> list[str]:
+  """How many runs diverged and are missing, each in two or three words, of those that are not 0."""
+  failed = f" ({len(sweep.failures):,} of them failed)" * bool(sweep.failures)
+  return [f"{sweep.diverged:,} diverged"] * bool(sweep.diverged) + [
+    f"{sweep.missing:,} missing{failed}"
+  ] * bool(sweep.missing)
 
 
 def _noun(found: Findings) -> str:
@@ -257,6 +286,8 @@ def facts(found: Findings) -> list[tuple[str, str]]:
     ("diverged", share(found.diverged, found.completed) if found.independent else diverged),
     ("missing", missing + ": not known" * bool(found.missing)),
   ]
+  if found.failures:
+    listed.insert(1, ("failed", f"{len(found.failures):,} of {found.planned:,}"))
   if found.planned_n:
     listed.append(("planned before training", counted(found.planned_n, "run")))
   if found.vary:
@@ -486,8 +517,8 @@ def notes(found: Findings) -> list[str]:
     )
   if found.missing:
     notes.append(
-      "The sweep is unfinished: these numbers are about the completed runs alone, and nothing is"
-      " known of the others, which may be the worst."
+      "Runs are missing: these numbers are about the completed runs alone, and nothing is known of"
+      " the others, which may be the worst."
     )
   if _spoilt(found):
     notes.append(

@@ -14,7 +14,16 @@ from typing import Any, NamedTuple
 
 import xarray
 
-from seedlab import claims, decoding, experiment, records, replaying, report, sweeps
+from seedlab import (
+  claims,
+  decoding,
+  experiment,
+  findings,
+  records,
+  replaying,
+  report,
+  sweeps,
+)
 from seedlab.changes import changed
 from seedlab.claims import Claim, Verdict
 from seedlab.config import Config
@@ -102,6 +111,7 @@ def conclude(
   found = study.analyse(datasets, scale)
   if scale == "smoke":
     found = found._replace(headline="Smoke scale: everything ran, and nothing is judged.")
+  found = found._replace(lead=[*found.lead, *_failures(datasets)])
   verdicts = claims.judge_family(made, found.evidence, found.preconditions, scale)
   edited = _rules_changed(datasets, made)
   shown = report.study_page(
@@ -118,6 +128,16 @@ def conclude(
     [found.headline, *found.lead, "", report.study_text(verdicts, edited, found.tables)]
   )
   return Result(verdicts, text, report.write(shown, page))
+
+
+def _failures(datasets: Mapping[str, xarray.Dataset]) -> list[str]:
+  """A sentence for each sweep in which runs failed."""
+  failed = {name: findings.failures(dataset) for name, dataset in datasets.items()}
+  return [
+    f"{name}. {report.failures_told(runs, datasets[name].sizes['run'])}"
+    for name, runs in failed.items()
+    if runs
+  ]
 
 
 def _nothing_left_out(planned: Sequence[Sweep], out: pathlib.Path) -> None:

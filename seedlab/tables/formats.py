@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet
 
 from seedlab import decoding
 from seedlab.errors import UserError, not_there, short
@@ -261,6 +260,8 @@ def _flat(one: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def _parquet(path: pathlib.Path) -> Rows:
+  import pyarrow.parquet  # takes a while, and few tables are of this kind
+
   try:
     about = pyarrow.parquet.read_metadata(path)
     promised = about.num_rows * about.num_columns
