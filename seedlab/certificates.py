@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seedlab import seals
+from seedlab import decoding, seals
 from seedlab.errors import UserError, short
 
 FORMAT = 1
@@ -250,7 +250,7 @@ def _text(path: str | os.PathLike) -> str:
   try:
     if os.path.getsize(path) > _LARGEST_FILE:
       raise UserError(f"{os.fspath(path)!r} is larger than any file of seedlab verify")
-    return pathlib.Path(path).read_text(encoding="utf-8-sig")
+    return decoding.content(path).decode("utf-8-sig")
   except OSError as error:
     raise UserError(f"{os.fspath(path)!r} cannot be read: {error.strerror}") from None
   except UnicodeDecodeError:

@@ -4,6 +4,7 @@ Every run of the tests tries the same few inputs. SEEDLAB_FUZZ=N tries N others 
 chooses kinds, as in: SEEDLAB_FUZZ=2000 python -m pytest tests/test_fuzz.py -k ledgers
 """
 
+import copy
 import io
 import json
 import os
@@ -103,7 +104,7 @@ def tampered(draw, tree: Any) -> Any:
       continue
     match draw(st.sampled_from(["replace", "replace", "replace", "drop", "rename"])):
       case "replace":
-        place[key] = draw(TREES)
+        place[key] = copy.deepcopy(draw(TREES))
       case "drop":
         del place[key]
       case "rename" if isinstance(place, dict):
