@@ -192,7 +192,8 @@ def _arguments(own: Sequence[flags.Flag], positional: Sequence[str]) -> list[str
   if len(given) > len(positional) and positional[-1:] != ("...",):
     raise UserError(f"argument {given[len(positional)]!r} is one too many; a flag is --NAME=VALUE")
   if "" in given:
-    raise UserError(f"{positional[0].strip('[]')} is empty; name a file or a directory, as . for this one")
+    name = positional[0].strip("[]")
+    raise UserError(f"{name} is empty; name a file or a directory, as . for this one")
   needed = [name for name in positional if name != "..." and not name.startswith("[")]
   if len(given) < len(needed):
     raise UserError(f"{needed[len(given)]} is missing; --help shows the usage")
