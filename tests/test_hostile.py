@@ -260,7 +260,7 @@ STORES = {
   "no chunk": _array(chunks=[0, 2]),
   "a negative shape": _array(shape=[-1, 2]),
   "another format": _array(zarr_format=3),
-  "a file outside": lambda metadata: metadata.update({"../../evil/.zattrs": {}}),
+  "a file outside": lambda metadata: metadata.update({"../evil/.zattrs": {}}),
   "an absolute file": lambda metadata: metadata.update({"/tmp/evil/.zattrs": {}}),
   "no dimensions": lambda metadata: metadata["run/.zattrs"].clear(),
   "a word for the chunk": lambda metadata: metadata[".zattrs"].update(chunk="1"),
@@ -303,14 +303,14 @@ def test_a_chunk_is_not_unpacked_to_more_than_its_share(tmp_path):
 
 def test_tables_that_promise_more_than_they_hold(tmp_path):
   wide = tmp_path / "wide.csv"
-  wide.write_text(",".join(f"c{n}" for n in range(200_000)) + "\n" + "1," * 199_999 + "1\n")
+  wide.write_text(",".join(f"c{n}" for n in range(15_000)) + "\n" + "1," * 14_999 + "1\n")
   constant = pd.DataFrame({"seed": np.zeros(2_000_000, np.int8)})
   constant.to_parquet(tmp_path / "long.parquet")
   assert (tmp_path / "long.parquet").stat().st_size < 20_000
-  for name, reason in (("wide.csv", "200,000 columns"), ("long.parquet", "2,000,000 rows")):
+  for name, reason in (("wide.csv", "15,000 columns"), ("long.parquet", "2,000,000 rows")):
     with pytest.raises(UserError, match=reason):
       tables.read(tmp_path / name)
-  with pytest.raises(UserError, match="200,000 columns"):
+  with pytest.raises(UserError, match="15,000 columns"):
     seedlab.audit(wide)
 
 
