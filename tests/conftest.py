@@ -19,8 +19,34 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+import workers  # noqa: E402
+
+from seedlab import experiment, grids, host  # noqa: E402
+from seedlab.studies import runner  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+  """A test marked `quick_compile`, and not `optimised`, gets programs that take half the time.
+
+  Their bits may be other ones, so that none is left for a test that is not marked.
+  """
+  marks = {mark.name for mark in item.iter_markers()}
+  quick = "quick_compile" in marks and "optimised" not in marks
+  if quick != jax.config.read("jax_disable_most_optimizations"):
+    jax.config.update("jax_disable_most_optimizations", quick)
+    host._probe.cache_clear()
+    jax.clear_caches()
+  return (yield)
+
+
+@pytest.fixture
+def shared_worker(monkeypatch):
+  """Pools of one worker are all the same one in this test."""
+  for module in (experiment, grids, runner):
+    monkeypatch.setattr(module, "local_pool", workers.local_pool)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import math
 import pathlib
 import re
 import subprocess
-import sys
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -1047,8 +1047,7 @@ def test_json_is_documented_field_by_field():
 
 
 def command(*arguments) -> subprocess.CompletedProcess:
-  run = [sys.executable, "-m", "seedlab", "audit", *map(str, arguments)]
-  return subprocess.run(run, capture_output=True, text=True)
+  return forked.command("audit", *arguments)
 
 
 def test_wrong_input_gets_one_line(tmp_path):

@@ -5,8 +5,8 @@ import math
 import pathlib
 import re
 import subprocess
-import sys
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +21,6 @@ from seedlab.errors import UserError
 from seedlab.report.caveats import notes
 from seedlab.stats import comparison, crossed, sequential
 
-ROOT = pathlib.Path(__file__).parent.parent
 BASE = [1.0, 2.0, 3.0, 4.0]
 RAISED = [2.0, 4.0, 4.0, 6.0]  # by 1, 2, 1, 2
 
@@ -768,11 +767,7 @@ def test_a_page_of_a_comparison_holds_its_verdict():
 
 
 def run(name: str, *arguments, status: int = 0) -> subprocess.CompletedProcess:
-  done = subprocess.run(
-    [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)],
-    capture_output=True,
-    text=True,
-  )
+  done = forked.command(name, *arguments)
   assert done.returncode == status, done.stderr
   if status == 2:
     assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr

@@ -15,6 +15,8 @@ from seedlab.data import movielens
 from seedlab.data.fields import Field
 from seedlab.errors import UserError
 
+pytestmark = pytest.mark.quick_compile
+
 FIELDS = (Field("user", 5), Field("genres", 4, columns=3), Field("age", 0))
 ROWS = np.int32([[0, 1, 2, -1, 30], [4, -1, -1, -1, 0], [2, 3, -1, -1, -7], [2, 0, 3, 1, 123456]])
 
@@ -275,6 +277,7 @@ def test_lower_precision_reads_numbers_first():
     assert hidden["Dense_0"]["__call__"][0].dtype == jnp.bfloat16
 
 
+@pytest.mark.optimised
 def test_lanes_equal_single_runs():
   module = build(towers=2, width=8)
   rng = np.random.default_rng(0)

@@ -18,6 +18,8 @@ from seedlab.errors import UserError
 from seedlab.studies.fullbatch import settings
 from seedlab.training import gradients, losses, schedules
 
+pytestmark = pytest.mark.quick_compile
+
 RNG = np.random.default_rng(0)
 EXAMPLES = 22
 DATASET = Dataset(
@@ -520,6 +522,7 @@ def test_what_each_source_of_randomness_moves():
   assert not moves("order", data=pool, augment=AUGMENTED, gradient=blocks)
 
 
+@pytest.mark.optimised
 def test_full_batch_runs_are_exact_too():
   built = trainer(
     data={"order": "permutation"},

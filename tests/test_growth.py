@@ -7,12 +7,12 @@ again. All are configs/digits_mlp.py:smoke with the flags below, four runs.
 import json
 import pathlib
 import shutil
-import subprocess
 
+import forked
 import numpy as np
 import pytest
 from forging import reseal
-from test_scripts import MLP, command, run
+from test_scripts import MLP, run
 from test_sweeps import sweep
 
 import seedlab
@@ -77,7 +77,7 @@ def test_a_golden_store_replays_and_goes_on_by_its_command(golden):
   assert replay.passed and replay.exact >= (not replay.changed)
   sweeping = ["sweep", *flags, "--runs=6", f"--out={store}", "--workers=1"]
   if replay.changed:
-    refused = subprocess.run(command(*sweeping), capture_output=True, text=True)
+    refused = forked.command(*sweeping)
     last = refused.stderr.splitlines()[-1]  # after what it was doing, on a slow machine
     assert refused.returncode == 2 and "go on in another directory, or here with" in last
     assert "--new_fingerprint" in last and "Traceback" not in refused.stderr
@@ -186,6 +186,7 @@ def test_a_manifest_holds_every_argument_of_a_trainer(tmp_path):
     "pause": 0.0,
     "marker": "",
     "fed": False,
+    "faults": "",
   }
 
 
@@ -199,7 +200,7 @@ def test_an_argument_that_did_not_exist_has_todays_default(tmp_path):
   rewrite(store, lambda manifest, _: manifest["trainer"]["arguments"].pop("rate"))
   more = sweep(store, 3)
   assert more.digest.values[:2].tolist() == first.digest.values.tolist()
-  assert seedlab.replay(store, 1).exact
+  assert seedlab.replay(store, 1, trust_code=True).exact
   change(hidden=6)  # as if the default of `hidden` had been another one
   with pytest.raises(UserError, match=r"another experiment: arguments.hidden: 6 -> 5;"):
     sweep(store, 4)
@@ -232,7 +233,7 @@ def test_a_stream_that_did_not_exist_is_constant(tmp_path):
   more = sweep(store, 6, seeds={"fixed": 7})
   assert more.seed_poke.values.tolist() == [7] * 6
   assert more.digest.values.tolist() == whole.digest.values.tolist()
-  assert seedlab.replay(store, 5).exact
+  assert seedlab.replay(store, 5, trust_code=True).exact
   with pytest.raises(UserError, match=r"another experiment: seeds.vary: "):
     sweep(store, 7, seeds={"fixed": 7, "vary": ["init", "poke"]})
 

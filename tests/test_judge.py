@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,10 +44,7 @@ def book(tmp_path):
 
 
 def command(*words, cwd=None):
-  return subprocess.run(
-    [sys.executable, "-m", "seedlab", "judge", *map(str, words)],
-    cwd=cwd, capture_output=True, text=True,
-  )  # fmt: skip
+  return forked.command("judge", *words, cwd=cwd)
 
 
 def only(found):

@@ -5,9 +5,8 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
+import forked
 import numpy as np
 import pytest
 import zarr
@@ -263,7 +262,6 @@ def test_numbers_that_change_meanwhile_are_noticed(three, monkeypatch):
 
 
 def test_the_command(trained, three):
-  command = [sys.executable, "-m", "seedlab", "merge", str(three)]
-  done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent, check=True)
+  done = forked.command("merge", three, cwd=HERE.parent)
   assert "merged from 3 parts" in done.stderr and f"seedlab report {three}" in done.stdout
   assert seals.as_ranges(seedlab.open(three).run.values) == [[0, RUNS]]

@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import forked
+
 import seedlab
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -15,12 +17,7 @@ def blocks(file: str) -> list[str]:
 
 
 def seedlab_command(*arguments: str, cwd) -> subprocess.CompletedProcess:
-  return subprocess.run(
-    [sys.executable, "-m", "seedlab", *arguments],
-    cwd=cwd,
-    capture_output=True,
-    text=True,
-  )
+  return forked.command(*arguments, cwd=cwd)
 
 
 def test_a_network_of_ones_own(tmp_path):

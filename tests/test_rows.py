@@ -1,9 +1,6 @@
 """Training on rows: clicks that are made, lists of films, and what rows cannot be asked for."""
 
-import pathlib
-import subprocess
-import sys
-
+import forked
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +15,6 @@ from seedlab.data.fields import Field
 from seedlab.errors import UserError
 from seedlab.training import evaluation
 
-SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"
 CLICKS = {"name": "clicks", "items": 20, "users": 30, "interaction": 2.0}
 BASE = {
   "data": {**CLICKS, "train_examples": 400, "test_examples": 300},
@@ -77,10 +73,10 @@ def test_an_ideal_world_of_clicks_trains_on_the_next_ones():
   )  # fmt: skip
   built = training.make_trainer(settings)
   data, keys = jax.device_put(built.load()), keys_of(3)
-  before = built.init(keys, data)
+  before = jax.jit(built.init)(keys, data)
   after, _ = jax.jit(built.advance)(before, keys, data, None, jnp.int32(0), jnp.int32(1))
   world = read(settings.data).world
-  rows, labels = world.sample(keys.sample, jnp.arange(40))
+  rows, labels = jax.jit(world.sample)(keys.sample, jnp.arange(40))
 
   def loss(params):
     tables = [params[field.name]["embedding"][rows[:, i]] for i, field in enumerate(world.fields)]
@@ -89,7 +85,8 @@ def test_an_ideal_world_of_clicks_trains_on_the_next_ones():
     z = (hidden @ last["kernel"])[:, 0] + last["bias"]
     return -jnp.where(labels == 1, jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)).mean()
 
-  expected = jax.tree.map(lambda p, g: p - 0.5 * g, before.params, jax.grad(loss)(before.params))
+  slope = jax.jit(jax.grad(loss))(before.params)
+  expected = jax.tree.map(lambda p, g: p - 0.5 * g, before.params, slope)
   for ours, hand in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(ours, hand, rtol=1e-5, atol=1e-6)
 
@@ -206,8 +203,7 @@ def test_lists_are_kept_and_do_not_change_a_run():
 
 def test_a_page_of_clicks_names_what_flips(tmp_path):
   sweeps.sweep(config(), 4, tmp_path / "s", workers=1, quiet=True)
-  script = [sys.executable, str(SCRIPTS / "report.py"), str(tmp_path / "s")]
-  done = subprocess.run(script, capture_output=True, text=True)
+  done = forked.command("report", tmp_path / "s")
   assert done.returncode == 0, done.stderr
   text = (tmp_path / "s/report.html").read_text()
   assert "prediction difference, of the click" in text and "no click" in text

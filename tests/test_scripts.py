@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import numpy as np
 import pytest
 from forging import reseal
@@ -27,7 +28,7 @@ def command(name: str, *arguments) -> list[str]:
 
 
 def run(name: str, *arguments, status: int = 0) -> subprocess.CompletedProcess:
-  done = subprocess.run(command(name, *arguments), capture_output=True, text=True)
+  done = forked.command(name, *arguments)
   assert done.returncode == status, done.stderr
   if status == 2:
     lines = done.stderr.strip().splitlines()
@@ -178,8 +179,7 @@ def test_a_page_follows_a_sweep_that_is_still_running(tmp_path):
   out = tmp_path / "sweep"
   sweep = ("sweep", "--trainer=toy:make", f"--out={out}", "--lanes=loop", "--workers=1")
   environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-  arguments = command(*sweep)
-  subprocess.run([*arguments, "--runs=4"], check=True, capture_output=True, env=environment)
+  assert not forked.command(*sweep, "--runs=4", env=environment).returncode
   writer = records.Writer(out)  # two more are planned and not there yet
   writer.extend([4, 5], np.array([[4] * len(STREAMS), [5] * len(STREAMS)], np.uint32))
   live = subprocess.Popen(command("report", out, "--live"), stdout=subprocess.PIPE, text=True)
@@ -188,7 +188,7 @@ def test_a_page_follows_a_sweep_that_is_still_running(tmp_path):
   while not page.exists() and time.monotonic() < deadline:
     time.sleep(0.1)
   assert refresh in page.read_text() and "2 of 6 runs are missing" in page.read_text()
-  subprocess.run([*arguments, "--runs=6"], check=True, capture_output=True, env=environment)
+  assert not forked.command(*sweep, "--runs=6", env=environment).returncode
   said, _ = live.communicate(timeout=60)
   assert live.returncode == 0 and "of 6 seeds" in " ".join(said.split())
   assert refresh not in page.read_text()
@@ -211,7 +211,8 @@ def test_results_of_any_framework_as_csv(tmp_path):
 
 
 def test_a_grid_has_a_page_of_its_own(tmp_path):
-  run("sweep", MLP, "--runs=4", "--grid=activation=relu,smelu", f"--out={tmp_path}/grid")
+  grid = ("--grid=activation=relu,smelu", f"--out={tmp_path}/grid")
+  run("sweep", MLP, "--runs=4", "--workers=1", *grid)
   done = run("report", f"{tmp_path}/grid")
   assert done.stdout.count("relu") == done.stdout.count("smelu") >= 2
   assert "activation.name=smelu" in (tmp_path / "grid/report.html").read_text()

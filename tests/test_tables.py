@@ -4,10 +4,10 @@ import json
 import math
 import pathlib
 import subprocess
-import sys
 import textwrap
 import time
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -1085,9 +1085,7 @@ def test_what_is_not_there_is_named_with_the_nearest(file, tmp_path):
 
 
 def command(name: str, *arguments, status: int = 0) -> subprocess.CompletedProcess:
-  done = subprocess.run(
-    [sys.executable, "-m", "seedlab", name, *map(str, arguments)], capture_output=True, text=True
-  )
+  done = forked.command(name, *arguments)
   assert done.returncode == status, done.stderr
   return done
 
