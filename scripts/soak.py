@@ -38,7 +38,7 @@ from seedlab.errors import UserError
 
 HERE = pathlib.Path(__file__).resolve().parent
 STRIKES, REPLAYS = 16, 50  # after each episode
-PATIENCE = 300.0  # seconds, after which a command hangs
+PATIENCE = 180.0  # seconds, after which a command hangs
 
 TOY = {"trainer": "soak_trainer:make", "workers": 2}
 SWEEPS: dict[str, dict[str, Any]] = {
@@ -119,6 +119,7 @@ def soaking(folder: pathlib.Path) -> Iterator[Soak]:
   """A soak whose processes end with it; commands use this checkout and the Trainer beside it."""
   paths = os.pathsep.join([str(HERE), str(HERE.parent)])
   os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [paths, os.environ.get("PYTHONPATH")]))
+  os.environ["PYTHONFAULTHANDLER"] = "1"  # for a command that hangs
   with contextlib.ExitStack() as closing, pool.local_pool(1) as workers:
     yield Soak(folder, collections.Counter(), workers, {}, closing, [])
 
@@ -225,11 +226,11 @@ def under_faults(soak: Soak, step: Step, reference: Reference, blows) -> bool:
     if child.poll() is None:
       allowed |= fault(soak.counts, dice, child)
   try:
-    _, said = child.communicate(timeout=PATIENCE)
+    _, said = child.communicate(timeout=max(1.0, began + PATIENCE - time.time()))
   except subprocess.TimeoutExpired:
-    os.killpg(child.pid, signal.SIGKILL)
-    child.communicate()
-    raise Found(f"no end after {PATIENCE:.0f} s: {' '.join(step.words)}") from None
+    child.send_signal(signal.SIGABRT)  # it says where it is
+    _, said = child.communicate()
+    raise Found(f"no end after {PATIENCE:.0f} s: {' '.join(step.words)}\n{said}") from None
   if child.returncode not in allowed or "Traceback" in said:
     raise Found(f"status {child.returncode} of {' '.join(step.words)}:\n{said}")
   soak.counts["commands run again"] += child.returncode != 0
@@ -240,6 +241,8 @@ def wait_for_a_moment(child, dice: random.Random, out: pathlib.Path, began: floa
   """At most so many seconds from now, or from when the command first wrote a chunk of runs."""
   anywhere, part = dice.random() < 0.6, dice.random()
   while not anywhere and child.poll() is None and not written_since(out, began):
+    if time.time() > began + PATIENCE:  # it hangs, as its caller will say
+      return
     time.sleep(0.02)
   end = time.monotonic() + part * seconds
   while child.poll() is None and time.monotonic() < end:

@@ -171,11 +171,24 @@ def _opened(path: pathlib.Path, completed: np.ndarray | None = None) -> _Part:
     group = integrity.committed(path)
     if completed is None:
       completed = group["completed"][:]
-    failed = group["failed"][:] != b""
-    state = np.where(completed, _FINISHED, np.where(failed, _FAILED, _OPEN))
+    failed, digest, fingerprint = (
+      _rows_of(group, name, attributes["chunk"]) for name in ("failed", seals.DIGEST, "fingerprint")
+    )
+    state = np.where(completed, _FINISHED, np.where(failed != b"", _FAILED, _OPEN))
     runs = seals.from_ranges(attributes["runs"])
-    digest, fingerprint = group[seals.DIGEST][:], group["fingerprint"][:]
     return _Part(path, attributes, group, runs, state, digest, fingerprint)
+
+
+def _rows_of(group: zarr.Group, name: str, chunk: int) -> np.ndarray:
+  """array[R], with zeros for chunks that cannot be read: their runs are not completed."""
+  array = group[name]
+  values = np.zeros(array.shape, array.dtype)
+  for first in range(0, len(values), chunk):
+    part = slice(first, first + chunk)
+    read = integrity.values_of(group, name, part)
+    if read is not None:
+      values[part] = read
+  return values
 
 
 def _check_same(a: _Part, b: _Part, fields: Sequence[str]) -> None:
@@ -330,6 +343,8 @@ def _copy(
 ) -> None:
   """Writes what is missing in the store of what the parts hold."""
   writer = records.Writer(out)
+  labels = next(iter(rows.values())).part.group
+  writer.restore({name: labels[name][:] for name in writer.lost_labels})
   if writer.attributes["fingerprints"] != table:
     writer.set_attributes(fingerprints=table)
   kept = set(writer.runs.tolist())

@@ -238,9 +238,15 @@ def test_what_cannot_be_merged_is_one_line(trained, three, tmp_path):
     seedlab.merge(three)
 
 
-def test_a_damaged_merged_store_is_mended_by_merging_again(trained, three):
+@pytest.mark.parametrize(
+  "file",
+  ["prediction/4.0", "failed/4", "fingerprint/4", "run_digest/4", "evaluation/0", "target/0"],
+)
+@pytest.mark.parametrize("content", [None, b"no number"])
+def test_a_damaged_merged_store_is_mended_by_merging_again(trained, three, file, content):
   seedlab.merge(three, quiet=True)
-  next((three / "prediction").glob("4.*")).unlink()
+  assert (three / file).exists()
+  (three / file).unlink() if content is None else (three / file).write_bytes(content)
   assert records.damage(three)
   seedlab.merge(three, quiet=True)
   assert_same_store(trained[0] / "one", three)

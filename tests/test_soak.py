@@ -30,7 +30,8 @@ def soak():
 @pytest.fixture(scope="module")
 def soaking(soak, tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    for name in ("PYTHONPATH", "PYTHONFAULTHANDLER"):
+      patch.setenv(name, os.environ.get(name, ""))
     patch.setattr(soak, "REPLAYS", 10)
     patch.setitem(soak.SWEEPS["loop"], "workers", 1)
     with soak.soaking(tmp_path_factory.mktemp("soak")) as made:
