@@ -21,7 +21,8 @@ class UserError(ValueError):
   """
 
   def __init__(self, message: str = "") -> None:
-    super().__init__(_OVERLONG.sub(_cut, str(message)))
+    line = " ".join(part.strip() for part in str(message).splitlines())
+    super().__init__(_OVERLONG.sub(_cut, line))
 
 
 def _cut(found: re.Match) -> str:

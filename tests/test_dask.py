@@ -81,17 +81,20 @@ def test_the_command_trains_the_bytes_of_the_local_pool_though_a_worker_is_kille
   dask, executor, tmp_path, monkeypatch
 ):
   """The killed one is in the middle of its first chunk, which the other one does again."""
-  assert executor.size == 2
+  if executor.size < 2:  # where other tests came first
+    dask.add_worker()
+    wait_until(lambda: executor.size == 2)
+  before = executor.size
   marker = tmp_path / "marker"
   arguments = {"steps": 9, "marker": str(marker)}
   command = [sys.executable, "-m", "seedlab", "sweep", "--trainer=toy:dying", "--runs=20",
              f"--arguments={json.dumps(arguments)}", "--lanes=vmap", "--width=2",
              f"--out={tmp_path / 'dask'}", f"--scheduler=dask:{dask.file}"]  # fmt: skip
   done = subprocess.run(command, env={**os.environ, **PATHS}, capture_output=True, text=True)
-  assert done.returncode == 0 and "2 workers" in done.stderr and "20 seeds" in done.stdout
+  assert done.returncode == 0 and f"{before} workers" in done.stderr and "20 seeds" in done.stdout
   assert "distributed" not in done.stderr
   pids = marker.read_text().split()
-  assert len(set(pids)) == 2 and not jobs.alive(int(pids[1])) and executor.size == 1
+  assert len(set(pids)) >= 2 and not jobs.alive(int(pids[1])) and executor.size == before - 1
   assert records.damage(tmp_path / "dask") == []
   chunk = records.manifest(tmp_path / "dask")["chunk"]  # which follows from the speed measured
   monkeypatch.setattr(sweeps, "_chunk", lambda seconds, width: chunk)
@@ -183,7 +186,7 @@ def test_another_worker_is_refused_before_it_works(
   dask, executor, tmp_path, field, value, says
 ):
   """By its address, when the cluster is looked at and when it has joined later."""
-  (place,) = executor.client.nthreads()
+  place = min(executor.client.nthreads())
   executor.client.run(another(field, value), workers=[place])
   marker = tmp_path / "marker"
   try:
@@ -192,7 +195,8 @@ def test_another_worker_is_refused_before_it_works(
       cluster.connect(f"dask:{dask.file}"),
     ):
       pass
-    with pytest.raises(UserError, match=rf"worker {place} is refused.*{says}"):
+    executor.client.run(another(field, value))  # all of them: any one may be given the work
+    with pytest.raises(UserError, match=rf"worker tcp://\S+ is refused.*{says}"):
       seedlab.sweep("toy:make", 4, tmp_path / "s", arguments={"marker": str(marker)},
                     executor=executor, quiet=True)  # fmt: skip
     assert not marker.exists() and not records.exists(tmp_path / "s")
@@ -201,7 +205,7 @@ def test_another_worker_is_refused_before_it_works(
 
 
 def test_a_worker_of_several_threads_is_refused(dask, executor):
-  (place,) = executor.client.nthreads()
+  place = min(executor.client.nthreads())
 
   def widen(threads, dask_scheduler):
     dask_scheduler.workers[place].nthreads = threads
@@ -303,10 +307,21 @@ def test_a_task_that_ends_every_worker_is_given_up_and_those_beside_it_are_not(
     executor.client.run_on_scheduler(functools.partial(allow, 3))
 
 
-def test_a_scheduler_that_goes_is_one_line(dask, executor, tmp_path):
-  """The last test of this cluster."""
-  waiting = executor.submit(jobs.sleep, 60)
-  dask.scheduler.kill()
+def test_a_scheduler_that_goes_is_one_line(tmp_path):
+  """One of its own, since it does not come back; no worker is needed to wait for one."""
+  from distributed import Client
+
+  other = Cluster(tmp_path)
+  wait_until(other.file.exists)
+  with Client(scheduler_file=other.file, timeout=60, set_as_default=False) as client:
+    executor = cluster.DaskExecutor(client, "dask:x")
+    waiting = executor.submit(jobs.sleep, 60)
+    wait_until(lambda: client.futures)
+    other.end()
+    lose(executor, waiting)
+
+
+def lose(executor, waiting):
   with pytest.raises(UserError, match="connection to the Dask scheduler was lost; what was fin"):
     waiting.result(timeout=120)
   with pytest.raises(UserError, match="connection to the Dask scheduler was lost"):

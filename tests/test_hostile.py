@@ -51,6 +51,10 @@ def test_a_message_cuts_long_quoted_text_with_blanks():
   assert message.endswith("is not known; choices: b") and len(message) < 200
 
 
+def test_a_message_is_one_line_whatever_is_named_in_it():
+  assert str(errors.UserError("a\n  b\u2028c=3\r is wrong")) == "a b c=3 is wrong"
+
+
 def test_a_message_keeps_paths_whole():
   path = "/".join(["folder"] * 100)
   assert str(errors.UserError(f"{path!r}: no such file")) == f"{path!r}: no such file"

@@ -6,6 +6,7 @@
                with the share of the matmul ceiling; one run replayed in a second process
   --suite=fullbatch  a full-batch step beside as many minibatch steps, with each penalty; memory
                      against the size of the pool; compilation of deep networks
+  --suite=dask  chunks on a Dask cluster of this machine beside the same on seedlab's own workers
   --suite=pages  `compare` and `report` on two made-up sweeps of 10,000 runs x 10,000 examples
 
 Absolute times of a shared machine prove nothing; compare the ratios.
@@ -18,7 +19,8 @@ import platform
 
 from absl import flags
 
-_SUITE = flags.DEFINE_enum("suite", "cpu", ["cpu", "gpu", "fullbatch", "pages"], "what to measure")
+_SUITES = ["cpu", "gpu", "fullbatch", "pages", "dask"]
+_SUITE = flags.DEFINE_enum("suite", "cpu", _SUITES, "what to measure")
 _JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timings per figure; the median counts")
 _MINUTES = flags.DEFINE_float("minutes", 9.0, "gpu: start no new measurement after this long")
@@ -40,6 +42,7 @@ def main(argv: list[str]) -> None:
     "gpu": functools.partial(bench_suites.gpu, small, _MINUTES.value),
     "fullbatch": functools.partial(bench_suites.fullbatch, small, repeats),
     "pages": functools.partial(bench_suites.pages, small, repeats),
+    "dask": functools.partial(bench_suites.dask, small, repeats),
   }
   rows = suites[_SUITE.value]()
   facts = {"suite": _SUITE.value, "date": host.now(), "jax": jax.__version__,

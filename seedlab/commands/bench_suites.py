@@ -1,13 +1,16 @@
 """The suites of `seedlab bench`: what is timed side by side, as rows of a table."""
 
+import concurrent.futures
 import pathlib
 import statistics
 import sys
 import tempfile
 import time
+from typing import Any
 
-from seedlab import host
+from seedlab import cli, cluster, experiment, host, tasks
 from seedlab.commands import bench_tasks
+from seedlab.config import STREAMS
 from seedlab.pool import TaskError, WorkerPool, local_pool
 
 
@@ -66,6 +69,44 @@ def _two_workers(cores: list[int], runs: int, small: bool, repeats: int) -> dict
       speeds[count] = 4 * runs / statistics.median(times[1:])
   return {"what": "digits: runs/s of two workers, beside one", "seedlab": speeds[2],
           "rival": speeds[1], "ratio": speeds[2] / speeds[1], "target": ">= 1.8"}  # fmt: skip
+
+
+def dask(small: bool, repeats: int) -> list[dict]:
+  """Rounds of chunks on a Dask cluster of this machine, beside the same on a pool of seedlab's own.
+
+  The chunks are of training, and of waiting: what the latter takes longer is messages alone.
+  """
+  from distributed import LocalCluster
+
+  cores, seconds = host.usable_cores(), 0.1 if small else 1.0
+  described = experiment.experiment(cli.load("seedlab:digits_mlp"))
+  spec = experiment.spec_of(described, "vmap", 16)
+  runs = 16 if small else 16 * 6
+  seeds = [[run] * len(STREAMS) for run in range(runs)]
+  chunks: dict[str, tuple[Any, ...]] = {
+    "training": (tasks.compute, spec, seeds),
+    "waiting": (bench_tasks.wait, seconds),
+  }
+  rows = []
+  with (
+    LocalCluster(len(cores), threads_per_worker=1, dashboard_address=None) as local,
+    cluster.connect(f"dask:{local.scheduler_address}") as theirs,
+    local_pool() as ours,
+  ):
+    for name, chunk in chunks.items():
+      _say(f"chunks of {name}")
+      times: dict[str, list[float]] = {"ours": [], "theirs": []}
+      executors: dict[str, concurrent.futures.Executor] = {"ours": ours, "theirs": theirs}
+      for _ in range(1 + repeats):  # the first one compiles
+        for which, executor in executors.items():
+          started = time.perf_counter()
+          for task in [executor.submit(*chunk) for _ in range(4 * len(cores))]:
+            task.result()
+          times[which].append((time.perf_counter() - started) / 4)
+      pool, dask_ = (statistics.median(times[which][1:]) for which in ("ours", "theirs"))
+      rows.append({"what": f"Dask beside the local pool, chunks of {name}: s", "seedlab": dask_,
+                   "rival": pool, "ratio": dask_ / pool, "target": "<= 1.05"})  # fmt: skip
+  return rows
 
 
 def gpu(small: bool, minutes: float) -> list[dict]:

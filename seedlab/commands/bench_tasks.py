@@ -390,3 +390,8 @@ def _advance(config: Config, dataset: Dataset):
     jax.block_until_ready(compiled(state, keys, data, None, np.int32(0), np.int32(steps)))
 
   return advance, compiled
+
+
+def wait(seconds: float) -> None:
+  """A chunk of work that needs no processor."""
+  time.sleep(seconds)
