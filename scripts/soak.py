@@ -33,8 +33,9 @@ import soak_faults as faults
 from soak_faults import Found
 
 import seedlab
-from seedlab import cli, experiment, host, merging, pool, records, shards, streams, tasks
+from seedlab import cli, experiment, host, merging, pool, records, replaying, shards
 from seedlab.errors import UserError
+from seedlab.progress import Progress
 
 HERE = pathlib.Path(__file__).resolve().parent
 STRIKES, REPLAYS = 16, 50  # after each episode
@@ -303,24 +304,16 @@ def merge(soak: Soak, dice: random.Random, parts: list[Step], out, reference) ->
 
 
 def replay(soak: Soak, dice: random.Random, out: pathlib.Path) -> None:
-  """Trains random runs again, each alone, and compares all that is stored of them."""
-  kept, store = records.manifest(out), seedlab.open(out).load()
-  described = experiment.recorded_experiment(kept, None, None, out)
-  first = kept["fingerprints"][0]
-  spec = experiment.spec_of(described, first["mode"], first["width"])
-  rows = dice.choices(range(store.sizes["run"]), k=REPLAYS)
-  seeds = [streams.seeds_of_run(int(store.run[row]), described.seeds).tolist() for row in rows]
-  running = [soak.pool.submit(tasks.compute, spec, [one]) for one in seeds]
-  for row, task in zip(rows, running, strict=True):
-    result = task.result()
-    computed = {name: result[name][0] for name in ("digest", "diverged")}
-    computed |= {name: values[0] for name, values in result["outcome"].items()}
+  """Trains random runs again, in other company, and compares all that is stored of them."""
+  kept = records.manifest(out)
+  described = experiment.recorded_experiment(kept, None, None, out, trust_code=True)
+  runs = dice.choices(records.open(out).run.values.tolist(), k=REPLAYS)
+  recorded = replaying.recorded_runs(out, kept, runs)
+  for one in replaying.replay_all(recorded, described, soak.pool, Progress(REPLAYS, quiet=True)):
     soak.counts["replays"] += 1
-    for name, value in computed.items():
-      stored = store[name].values[row]
-      if np.asarray(value, stored.dtype).tobytes() != stored.tobytes():
-        soak.counts["replays that differ"] += 1
-        raise Found(f"{name} of run {int(store.run[row])} in {out} is not what the run computes")
+    if not one.exact:
+      soak.counts["replays that differ"] += 1
+      raise Found(f"{', '.join(one.different)} of run {one.run} in {out} is not what it computes")
 
 
 def compare(soak: Soak, out: pathlib.Path, reference: Reference) -> None:
