@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numcodecs
 import numpy as np
 import xarray
 import zarr
@@ -36,6 +37,8 @@ _SEAL = "seedlab_sha256"  # of the consolidated metadata, beside it in its file
 # What may lie in the directory before there is a store: a kill while the first file is written
 # leaves its beginning.
 _NO_PART = {".lock", checkpoints.NAME, ".zattrs.partial"}
+# Named, since zarr's own choice differs between releases, and `declared` takes no other.
+_COMPRESSOR = numcodecs.Blosc("lz4", clevel=5, shuffle=numcodecs.Blosc.SHUFFLE)
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -646,6 +649,7 @@ def _array(group, name, dims, shape, dtype, chunks) -> zarr.Array:
     dtype=dtype,
     chunks=tuple(max(1, size) for size in chunks),
     fill_value=fill,
+    compressors=_COMPRESSOR,
     attributes={"_ARRAY_DIMENSIONS": list(dims)},
     config={"write_empty_chunks": True},  # a chunk without a file is a lost one
   )

@@ -20,6 +20,7 @@ from seedlab import (
   __version__,
   checkpoints,
   config,
+  declared,
   dispatch,
   errors,
   host,
@@ -45,7 +46,6 @@ from seedlab.progress import Progress, say
 
 _CHUNK_SECONDS = 10.0
 _MOST_IN_CHUNK = 1024
-_MOST_RUNS = 10_000_000
 _SAVING_SECONDS = 20  # at most, when a sweep is stopped: batch systems kill after 30 and more
 
 
@@ -585,8 +585,9 @@ def _range(runs: Iterable[int] | int) -> Sequence[int]:
     runs = range(count)
   if not isinstance(runs, range):
     return [errors.whole("runs", run) for run in runs]
-  if len(runs) > _MOST_RUNS:
-    raise UserError(f"runs={runs} are more than {_MOST_RUNS:,} runs, the most one store takes")
+  if len(runs) > declared.MOST_RUNS:
+    most = f"{declared.MOST_RUNS:,}"
+    raise UserError(f"runs={runs} are more than {most} runs, the most one store takes")
   return runs
 
 

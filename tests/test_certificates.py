@@ -194,7 +194,8 @@ def test_the_default_seed_is_the_root():
     ('{"format": 2}', "field format is not 1"),
     ('{"format": 1, "drawn": 3}', "drawn is no list"),
     ('{"format": 1, "drawn": [], "seed": "a\\nb"}', "must be a text of one line"),
-    ('{"format": 1, "drawn": [], "seed": "\\ud800"}', "must be a text of one line"),
+    ('{"format": 1, "drawn": [], "seed": "\\ud800"}', "it is not JSON .*surrogate"),
+    ('{"format": 1, "drawn": [], "seed": ""}', "must be a text of one line"),
   ],
 )
 def test_a_file_that_is_no_certificate_is_one_line(tmp_path, text, says):

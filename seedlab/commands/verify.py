@@ -1,9 +1,9 @@
 """Compares a store with its digests, trains a drawn sample again, and certifies both.
 
-The certificate, DIR.certificate.json unless --out says where, is written if all is well; with
---table=FILE, a table of the runs' digests too. With --certificate=FILE a certificate is checked,
-against the store DIR (--sample=N also trains a sample of your own again) or, without DIR, against
-such a table. docs/verify.md says what it proves.
+The certificate, DIR.certificate.json unless --out says where, is written if all is well (of digests
+alone, --sample=0, with --out only); with --table=FILE, a table of the runs' digests too. With
+--certificate=FILE a certificate is checked, against the store DIR (--sample=N also trains a sample
+of your own again) or, without DIR, against such a table. docs/verify.md says what it proves.
 
 Exit status 0: every digest holds and every drawn run is exact; 1: something is damaged, differs, is
 forged or cannot be compared.
@@ -47,8 +47,8 @@ def _check_table(given: dict, table: str) -> int:
   """Checks a certificate where there is a table of the digests alone."""
   from seedlab import certificates
 
-  if _SAMPLE.value or _OUT.value:
-    raise UserError("--sample and --out need the store: name its directory")
+  if _SAMPLE.value or _SEED.value or _OUT.value:
+    raise UserError("--sample, --seed and --out need the store: name its directory")
   digests = certificates.read_table(table)
   expected = certificates.of_digests(digests, given["seed"], len(given["drawn"]))
   found = certificates.objections(given, expected)
@@ -57,7 +57,8 @@ def _check_table(given: dict, table: str) -> int:
   if found:
     return 1
   console.write(f"root        {given['root']}: that of the table's {len(digests):,} digests")
-  console.write(f"drawn       {', '.join(map(str, given['drawn']))}: by the root and the seed")
+  drawn = ", ".join(map(str, given["drawn"])) or "no run"
+  console.write(f"drawn       {drawn}: by the root and the seed")
   console.write(f"unchecked   {', '.join(certificates.OF_THE_STORE)}, which need the store")
   console.write(_unchecked())
   return 0
@@ -67,12 +68,14 @@ def _verify(directory: str, given: dict | None) -> int:
   """Verifies a store and writes what was asked for."""
   from seedlab import certificates, verifying
 
+  sample = _SAMPLE.value if _SAMPLE.value is not None else 0 if given else 20
   out = None
-  if _OUT.value or not given:
+  if _OUT.value or (sample and not given):  # digests alone take no better certificate's place
     out = certificates.check_place(_OUT.value or _beside(directory), directory)
   if _TABLE.value:
     certificates.check_place(_TABLE.value, directory)
-  sample = _SAMPLE.value if _SAMPLE.value is not None else 0 if given else 20
+  if _SEED.value is not None and not sample:
+    raise UserError("--seed draws a sample: say how large, as in --sample=20")
   found = verifying.verify(
     directory,
     sample,
@@ -89,7 +92,10 @@ def _verify(directory: str, given: dict | None) -> int:
     certificates.write(out, certificates.as_text(found.certificate))
     console.write(f"certificate {out}")
   if _TABLE.value and found.certificate:
-    certificates.write(_TABLE.value, certificates.table(verifying.digests(directory)))
+    digests = verifying.digests(directory)
+    if certificates.root(digests) != found.root:
+      raise UserError(f"{directory!r} changed meanwhile; verify it again when its sweep has ended")
+    certificates.write(_TABLE.value, certificates.table(digests))
     console.write(f"table       {_TABLE.value}")
   return 0 if found.passed else 1
 
