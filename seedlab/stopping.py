@@ -150,10 +150,9 @@ def stopping_run(writer: records.Writer, rule: Rule) -> int | None:
 
 
 def to_looks(rows: np.ndarray, failed: int = 0) -> list[np.ndarray]:
-  """`rows`, ascending and adjoining, cut after 10, 20, 30, ... runs that did not fail.
+  """`rows`, ascending, cut after 10, 20, 30, ... runs that did not fail.
 
   Args:
     failed: how many before them did.
   """
-  cuts = [at for at in range(1, len(rows)) if (rows[0] - failed + at) % LOOK == 0]
-  return np.split(rows, cuts)
+  return np.split(rows, np.flatnonzero(np.diff((rows - failed) // LOOK)) + 1)

@@ -403,7 +403,7 @@ def _write(writer: records.Writer, rows, columns, rule: stopping.Rule | None) ->
     writer.write(rows, columns)
     return None
   for part in stopping.to_looks(rows, int(writer.failed[: rows[0]].sum())):
-    at = part - rows[0]
+    at = np.searchsorted(rows, part)  # rows between them may be finished: these were damaged
     writer.write(part, {name: values[at] for name, values in columns.items()})
     stopped = stopping.stopping_run(writer, rule)
     if stopped is not None:

@@ -14,7 +14,7 @@ from forging import reseal
 from seedlab import records
 
 SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"
-EPISODE = 15  # one command, of which a worker is killed, a process stopped, then the parent killed
+EPISODE = 465  # two commands at most: two workers, processes that are stopped, the parents
 REPLAY = 1  # of run 3
 
 
@@ -45,7 +45,7 @@ def soaking(soak, tmp_path_factory):
 def test_an_episode_finds_nothing(soak, soaking):
   counts = soaking.counts
   soak.episode(soaking, random.Random(EPISODE), "plain", soaking.folder / "episode")
-  assert counts["parents killed"] == counts["workers killed"] == 1, counts
+  assert counts["parents killed"] >= 1 and counts["workers killed"] >= 1, counts
   assert counts["bits flipped: noticed"] >= 5 and counts["replays"] == 10
   assert counts["bits that differ"] == counts["bits flipped: unnoticed"] == 0
 

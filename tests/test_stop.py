@@ -12,7 +12,8 @@ import pytest
 from test_sweeps import HERE, assert_same_bits, sweep
 
 import seedlab
-from seedlab import records
+from seedlab import records, sweeps
+from seedlab import stopping as stopping_rules
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.stats import sequential
@@ -222,3 +223,22 @@ def test_claims_are_in_the_manifest_and_a_changed_one_is_said(tmp_path, capsys):
   seedlab.sweep("toy:make", 3, out, claims=loose, **options)
   assert "claims T1 are not as they were before training" in capsys.readouterr().err
   assert records.manifest(out)["claims"] == fixed
+
+
+def test_runs_between_finished_ones_get_their_own_numbers(monkeypatch):
+  """As a sweep trains them again of which single runs were damaged."""
+  rows, written = np.array([8, 10, 12, 19, 21]), {}
+
+  class Kept:
+    failed = np.zeros(40, bool)
+
+    def write(self, part, columns):
+      written.update(zip(part.tolist(), columns["mse"].tolist(), strict=True))
+
+  monkeypatch.setattr(stopping_rules, "stopping_run", lambda writer, rule: None)
+  rule = stopping_rules.Rule("", None)
+  assert sweeps._write(Kept(), rows, {"mse": 0.5 * rows}, rule) is None
+  assert written == {8: 4.0, 10: 5.0, 12: 6.0, 19: 9.5, 21: 10.5}
+  looks = [part.tolist() for part in stopping_rules.to_looks(rows)]
+  assert looks == [[8], [10, 12, 19], [21]]
+  assert [len(part) for part in stopping_rules.to_looks(np.arange(7, 33), 2)] == [5, 10, 10, 1]
