@@ -202,6 +202,11 @@ def exists(directory: str | os.PathLike) -> bool:
     raise UserError(f"out={str(path)!r} is a file; name a directory")
   if not path.exists() or not set(os.listdir(path)) - _NO_PART or _half_created(path):
     return False
+  if _without_metadata(path):
+    raise UserError(
+      f"out={str(path)!r} holds results, but its file .zmetadata is lost, which says what they are;"
+      " restore that file, or name a new directory"
+    )
   if not (path / ".zmetadata").exists():
     raise UserError(
       f"out={str(path)!r} is not empty and holds no seedlab store; name a new directory"
@@ -211,7 +216,11 @@ def exists(directory: str | os.PathLike) -> bool:
 
 
 def _half_created(path: pathlib.Path) -> bool:
-  """A kill while creating left our attributes, but not the consolidated metadata."""
+  """A kill while creating left our attributes, but no consolidated metadata, and so no results."""
+  return _without_metadata(path) and not any((path / "digest").glob("[0-9]*"))
+
+
+def _without_metadata(path: pathlib.Path) -> bool:
   try:
     return not (path / ".zmetadata").exists() and _MARK in (path / ".zattrs").read_text()
   except OSError:

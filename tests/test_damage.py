@@ -90,6 +90,15 @@ def test_every_array_deleted_is_named(store, whole):
   assert not found_in(store)
 
 
+def test_results_whose_manifest_is_lost_are_not_taken_for_the_beginning_of_a_store(store):
+  (store / ".zmetadata").unlink()
+  before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+  with pytest.raises(UserError, match=r"\.zmetadata is lost"):
+    seedlab.sweep("toy:make", 6, store, **OPTIONS)
+  after = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+  assert after == before
+
+
 def test_the_command_repairs_all_of_it(store, whole):
   for name in ("run", "seed_order", "evaluation", "failed", "fingerprint"):
     chunk_of(store, name).unlink()
