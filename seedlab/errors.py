@@ -14,15 +14,20 @@ from typing import Any
 _OVERLONG = re.compile(r"[^\s/]{256,}|'[^'\n]{1000,}'|\"[^\"\n]{1000,}\"")
 
 
+_FRAMES = re.compile(r'\n(?=  File ")')
+
+
 class UserError(ValueError):
   """The user's input is wrong: one line with field, value and remedy; exit status 2.
 
-  Values too long to read are cut in the message, so that the remedy after them is seen.
+  Values too long to read are cut in the message, so that the remedy after them is seen. After the
+  line may come the frames of the user's own function, as a traceback has them.
   """
 
   def __init__(self, message: str = "") -> None:
-    line = " ".join(part.strip() for part in str(message).splitlines())
-    super().__init__(_OVERLONG.sub(_cut, line))
+    head, *frames = _FRAMES.split(str(message), maxsplit=1)
+    line = " ".join(part.strip() for part in head.splitlines())
+    super().__init__("\n".join([_OVERLONG.sub(_cut, line), *frames]))
 
 
 def _cut(found: re.Match) -> str:

@@ -555,7 +555,8 @@ def test_help_comes_at_once(name):
 
 def test_the_list_of_commands():
   result = seedlab_command()
-  names = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")]
+  words = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")]
+  names = [word for word in words if not word.isdigit()]  # the others are exit statuses
   assert tuple(names) == commands.COMMANDS and result.returncode == 0
   assert max(map(len, result.stdout.splitlines())) <= 100
   assert seedlab_command("--version").stdout == f"seedlab {seedlab.__version__}\n"
