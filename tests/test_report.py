@@ -601,8 +601,8 @@ def test_images_of_the_test_set_are_shown_where_it_is_at_hand():
 def test_a_grid_is_read_from_its_stores(tmp_path):
   for name, seed in (("a", 0), ("b", 1)):
     dataset = store(errors(seed=seed), config={"data": {"name": "x"}, "model": {"name": name}})
-    dataset.attrs |= {"seedlab_store": 1, "layout": 2, "chunk": 60, "outcome": [], "metrics": ["test_accuracy"]}
-    dataset.attrs |= {"fingerprints": [{}], "coordinates": ""}
+    dataset.attrs |= {"seedlab_store": 1, "layout": 2, "chunk": 60, "outcome": []}
+    dataset.attrs |= {"metrics": ["test_accuracy"], "fingerprints": [{}], "coordinates": ""}
     dataset["digest"] = "run", np.full(dataset.sizes["run"], b"0" * 64)
     dataset.attrs["by_run"] = [one for one, its in dataset.variables.items() if "run" in its.dims]
     dataset.to_zarr(tmp_path / name, zarr_format=2, consolidated=True, write_empty_chunks=True)
