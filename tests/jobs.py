@@ -112,13 +112,21 @@ def save_when_asked(directory, runs):
 
 def terminate_a_fork():
   """How a process ends that was forked here, as data loaders do, and then terminated."""
-  process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+  context = multiprocessing.get_context("fork")
+  begun = context.Event()  # before that it has the handlers of this process, for a moment
+  process = context.Process(target=_begin, args=(begun,))
   process.start()
+  begun.wait(30)
   process.terminate()
   process.join(10)
   code = process.exitcode
   process.kill()
   return code
+
+
+def _begin(begun):
+  begun.set()
+  time.sleep(600)
 
 
 def hold_the_lock(directory):

@@ -240,7 +240,8 @@ def hostile_store(tmp_path, change) -> pathlib.Path:
   content = json.loads(file.read_text())
   change(content["metadata"])
   for name, value in content["metadata"].items():
-    if (path / name).resolve().parent.parent in (path, path.parent):
+    inside = (path / name).resolve().parent.parent in (path, path.parent)
+    if inside and (path / name).parent.is_dir():
       (path / name).write_text(json.dumps(value))
   file.write_text(json.dumps(content))
   return path
