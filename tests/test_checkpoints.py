@@ -371,7 +371,8 @@ def test_checkpoints_stay_until_the_store_has_the_result(tmp_path, monkeypatch, 
   place, original = checkpoints.folder(tmp_path / "s"), records.Writer.write
 
   def write(self, rows, columns):
-    assert len(list(place.iterdir())) == len(rows)
+    # More, when the worker has begun with the next ones.
+    assert len(list(place.iterdir())) >= len(rows)
     raise Killed
 
   with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
