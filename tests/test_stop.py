@@ -12,7 +12,7 @@ import pytest
 from test_sweeps import HERE, assert_same_bits, sweep
 
 import seedlab
-from seedlab import records, sweeps
+from seedlab import filling, records
 from seedlab import stopping as stopping_rules
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
@@ -237,7 +237,7 @@ def test_runs_between_finished_ones_get_their_own_numbers(monkeypatch):
 
   monkeypatch.setattr(stopping_rules, "stopping_run", lambda writer, rule: None)
   rule = stopping_rules.Rule("", None)
-  assert sweeps._write(Kept(), rows, {"mse": 0.5 * rows}, rule) is None
+  assert filling._write(Kept(), rows, {"mse": 0.5 * rows}, rule) is None
   assert written == {8: 4.0, 10: 5.0, 12: 6.0, 19: 9.5, 21: 10.5}
   looks = [part.tolist() for part in stopping_rules.to_looks(rows)]
   assert looks == [[8], [10, 12, 19], [21]]
