@@ -348,6 +348,8 @@ def _check_workers(client: Any, scheduler: str, address: str) -> None:
   asked, threads = {**identity(), "threads": 1}, client.nthreads()
   refused = []
   for place, found in client.run(identity, on_error="return").items():
+    if isinstance(found, OSError):  # it ended meanwhile; who comes later is asked before each task
+      continue
     if isinstance(found, Exception):  # there is none, or an older one
       refused.append(f"worker {place} has no seedlab, or another one ({_first_line(found)})")
     else:

@@ -29,7 +29,7 @@ from typing import IO, Any
 import cloudpickle
 import numpy as np
 
-from seedlab import host, orphans
+from seedlab import console, host, orphans
 from seedlab.errors import UserError, whole
 
 _MOST_WORKERS = 4 * (os.cpu_count() or 1)
@@ -329,9 +329,7 @@ class _Slot:
     cause = ""
     for attempt in range(_ATTEMPTS):
       if attempt:
-        print(
-          f"seedlab: a worker ended ({cause}); its task runs again", file=sys.stderr, flush=True
-        )
+        console.say(f"a worker ended ({cause}); its task runs again")
       answer, cause = self._try(future, codes, request)
       if future.ended is not None:
         future.set_exception(RunEnded(future.ended))

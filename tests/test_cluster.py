@@ -57,6 +57,18 @@ def test_another_version_is_named(asked, says):
     tasks.check({"identity": asked, **SPEC})
 
 
+def test_a_worker_that_ends_while_it_is_asked_is_not_called_another_one():
+  def check(**answers):
+    client = types.SimpleNamespace(
+      nthreads=lambda: dict.fromkeys(answers, 1), run=lambda function, on_error: answers
+    )
+    cluster._check_workers(client, "dask:x", "tcp://x")
+
+  check(alive=cluster.identity(), dead=OSError("connection closed"))
+  with pytest.raises(UserError, match="worker old has no seedlab, or another one"):
+    check(alive=cluster.identity(), old=ModuleNotFoundError("No module named 'seedlab'"))
+
+
 def test_a_file_that_moves_or_changes_changes_the_identity(tmp_path, monkeypatch):
   (tmp_path / "configs").mkdir()
   monkeypatch.setattr(host, "__file__", str(tmp_path / "host.py"))

@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ from seedlab.claims import Claim, Verdict
 from seedlab.config import Config
 from seedlab.errors import UserError, counted
 from seedlab.pool import local_pool
-from seedlab.progress import Progress
+from seedlab.progress import Progress, say
 from seedlab.studies.study import Study, Sweep
 
 _MARK = "study.json"  # says whose directory it is
@@ -59,8 +58,7 @@ def run(
   try:
     return _run(study, scale, pathlib.Path(out), data_dir, workers, quiet)
   except KeyboardInterrupt:
-    if not quiet:
-      print(f"seedlab: stopped; the same command goes on from {out}", file=sys.stderr, flush=True)
+    say(quiet, f"stopped; the same command goes on from {out}")
     raise
 
 

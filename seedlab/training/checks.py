@@ -3,7 +3,6 @@
 import contextlib
 import inspect
 import pathlib
-import sys
 import sysconfig
 import threading
 import traceback
@@ -13,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from seedlab import console
 from seedlab.errors import UserError
 
 _PATIENCE = 10.0  # seconds of tracing without a word
@@ -63,16 +63,11 @@ def answered(what: str) -> Iterator[None]:
 @contextlib.contextmanager
 def watched(what: str) -> Iterator[None]:
   """Says on stderr what is being traced, where that takes long."""
-
-  def say():
-    print(
-      f"seedlab: {what} has been traced for {_PATIENCE:.0f} s and goes on; a loop over many rounds"
-      " in Python is traced round by round: use jax.lax.fori_loop or scan",
-      file=sys.stderr,
-      flush=True,
-    )
-
-  timer = threading.Timer(_PATIENCE, say)
+  message = (
+    f"{what} has been traced for {_PATIENCE:.0f} s and goes on; a loop over many rounds in Python"
+    " is traced round by round: use jax.lax.fori_loop or scan"
+  )
+  timer = threading.Timer(_PATIENCE, console.say, [message])
   timer.daemon = True
   timer.start()
   try:
