@@ -364,7 +364,12 @@ def on_cluster(soak: Soak):
   """The fault that a worker of the Dask cluster is killed."""
 
   def kill_dask_worker(counts, dice: random.Random, child) -> set[int]:
-    numbers = [nanny.pid for nanny in cluster(soak).workers.values() if nanny.pid]
+    made = cluster(soak)
+    # One that is killed while it starts is given up by Dask, and not started again.
+    there = [
+      nanny for nanny in made.workers.values() if nanny.worker_address in made.scheduler.workers
+    ]
+    numbers = [nanny.pid for nanny in there if nanny.pid]
     with contextlib.suppress(ProcessLookupError, IndexError):  # both are starting again
       os.kill(dice.choice(numbers), signal.SIGKILL)
       counts["Dask workers killed"] += 1

@@ -60,7 +60,10 @@ def fill(
   fingerprint, quiet = facts["fingerprint"], options.quiet
   mode, width = fingerprint["mode"], fingerprint["width"]
   labels = {name: np.asarray(values) for name, (_, values) in facts["coords"].items()}
+  lost = writer.lost_labels
   writer.restore({"evaluation": np.array(facts["plan"]), **labels})
+  if rule and lost and stopping.already_stopped(writer, rule, quiet):
+    return
   if rule and rule.text != writer.attributes.get("stop"):
     writer.set_attributes(stop=rule.text)
   index = _fingerprint_index(writer, fingerprint, out, options.new_fingerprint)

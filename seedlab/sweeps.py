@@ -197,13 +197,14 @@ def _complete(
     if writer.damage:
       arrays = ", ".join(map(str, writer.damage[:4])) + ", ..." * (len(writer.damage) > 4)
       say(quiet, f"{os.fspath(out)} is damaged: {arrays}; what was lost is made again")
-    if plans.rule and stopping.already_stopped(writer, plans.rule, quiet):
+    sound = not writer.lost_labels
+    if plans.rule and sound and stopping.already_stopped(writer, plans.rule, quiet):
       return
     finished = writer.completed if options.retry_failed else writer.completed | writer.failed
     done = set(writer.runs[finished].tolist())
   if options.progress:
     options.progress.found(len(done.intersection(wanted)))
-  if writer and done.issuperset(wanted) and not writer.lost_labels:
+  if writer and done.issuperset(wanted) and sound:
     say(quiet, f"{os.fspath(out)} already holds {_held(writer, wanted)}")
     return
   saved = 0

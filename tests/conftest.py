@@ -20,33 +20,50 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 import jax  # noqa: E402
 import pytest  # noqa: E402
 import workers  # noqa: E402
+from jax._src import compiler  # noqa: E402
 
-from seedlab import experiment, grids, host  # noqa: E402
-from seedlab.studies import runner  # noqa: E402
+from seedlab import host  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+workers.share()
+
+
+# Compiled by XLA in a tenth of the time, to programs that are slower than those of users.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+FLAGS = os.environ.get("XLA_FLAGS", "")
+options_of_jax = compiler.get_compile_options
+options_of_jax(1, 1)  # XLA reads the flags of this process once, and these here are for others
+AS_FOR_USERS: dict[str, int] = {}
+overrides: dict[str, int] | None = None
+
+
+def compile_options(*arguments, **keywords):
+  keywords["env_options_overrides"] = (keywords.get("env_options_overrides") or {}) | overrides
+  return options_of_jax(*arguments, **keywords)
+
+
+compiler.get_compile_options = compile_options
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-  """A test marked `quick_compile`, and not `optimised`, gets programs that take half the time.
+  """Says how programs are compiled for a test, in this process and in those that it starts.
 
-  Their bits may be other ones, so that none is left for a test that is not marked.
+  Quickly, or, where it is marked `optimised`, as for users. That may make other bits, so that no
+  program is left for a test of the other kind. SEEDLAB_TEST_OPTIMISED compiles all as for users.
+  A sweep of a test that is marked `own_workers` starts its workers itself.
   """
+  global overrides
   marks = {mark.name for mark in item.iter_markers()}
-  quick = "quick_compile" in marks and "optimised" not in marks
-  if quick != jax.config.read("jax_disable_most_optimizations"):
-    jax.config.update("jax_disable_most_optimizations", quick)
+  workers.shared = "own_workers" not in marks
+  asked = AS_FOR_USERS if "optimised" in marks or "SEEDLAB_TEST_OPTIMISED" in os.environ else QUICK
+  if asked is not overrides:
+    overrides = asked
+    flags = (f"--{name}={value}".lower() for name, value in asked.items())
+    os.environ["XLA_FLAGS"] = " ".join([FLAGS, *flags])
     host._probe.cache_clear()
     jax.clear_caches()
   return (yield)
-
-
-@pytest.fixture
-def shared_worker(monkeypatch):
-  """Pools of one worker are all the same one in this test."""
-  for module in (experiment, grids, runner):
-    monkeypatch.setattr(module, "local_pool", workers.local_pool)
 
 
 @pytest.fixture

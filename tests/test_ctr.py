@@ -15,8 +15,6 @@ from seedlab.data import movielens
 from seedlab.data.fields import Field
 from seedlab.errors import UserError
 
-pytestmark = pytest.mark.quick_compile
-
 FIELDS = (Field("user", 5), Field("genres", 4, columns=3), Field("age", 0))
 ROWS = np.int32([[0, 1, 2, -1, 30], [4, -1, -1, -1, 0], [2, 3, -1, -1, -7], [2, 0, 3, 1, 123456]])
 

@@ -13,8 +13,6 @@ import seedlab
 from seedlab import integrity, records, seals
 from seedlab.errors import Damaged, UserError
 
-pytestmark = pytest.mark.usefixtures("shared_worker")
-
 OPTIONS = {"lanes": "loop", "workers": 1, "quiet": True}
 TIMES = ["seconds", "checksum"]  # which differ from one training to the next
 

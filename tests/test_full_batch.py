@@ -18,8 +18,6 @@ from seedlab.errors import UserError
 from seedlab.studies.fullbatch import settings
 from seedlab.training import gradients, losses, schedules
 
-pytestmark = pytest.mark.quick_compile
-
 RNG = np.random.default_rng(0)
 EXAMPLES = 22
 DATASET = Dataset(

@@ -8,8 +8,6 @@ import seedlab
 from seedlab import grids
 from seedlab.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("shared_worker")
-
 
 def nested(net: dict = {"hidden": 5, "rate": 0.3}, steps: int = 9):  # noqa: B006
   return toy.make(steps=steps, hidden=net["hidden"], rate=net["rate"])

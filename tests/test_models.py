@@ -16,8 +16,6 @@ from sklearn.datasets import load_digits
 from seedlab import activations, config, training
 from seedlab.errors import UserError
 
-pytestmark = pytest.mark.quick_compile
-
 SHAPES = {"mlp": (8, 8, 1), "cnn": (8, 8, 1), "resnet9": (16, 16, 3)}
 NAMES = sorted(SHAPES)
 NORMS = ["none", "batch"]

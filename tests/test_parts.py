@@ -14,8 +14,6 @@ from seedlab import changes, config, parts, streams
 from seedlab.errors import UserError
 from seedlab.training import make_trainer, optimizer, schedules
 
-pytestmark = pytest.mark.quick_compile
-
 DIGITS = {
   "data": {"name": "digits", "train_examples": 40, "test_examples": 20},
   "model": {"name": "mlp", "width": 4, "depth": 1},

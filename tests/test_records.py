@@ -142,13 +142,14 @@ def stop_after(monkeypatch, calls: int) -> None:
   monkeypatch.setattr(_local, "_put", put)
 
 
+@pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("step", ["extend", "write", "create"])
-def test_a_stop_between_any_two_writes_leaves_a_readable_store(tmp_path, monkeypatch, step):
-  """Every number of writes from none to all, then the work is done again: nothing is lost."""
+def test_a_stop_between_any_two_writes_leaves_a_readable_store(tmp_path, monkeypatch, step, stride):
+  """Numbers of writes from none to all, then the work is done again: nothing is lost."""
   writer = create(tmp_path / "template")
   write(writer, [0, 1, 2, 3])
   write(writer, [8, 9])
-  for calls in range(0, 400, 3 if step == "create" else 1):
+  for calls in range(0, 400, stride):
     path = tmp_path / str(calls)
     if step != "create":
       shutil.copytree(tmp_path / "template", path)

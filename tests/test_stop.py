@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import seedlab
 from seedlab import filling, records
 from seedlab import stopping as stopping_rules
 from seedlab.config import STREAMS
-from seedlab.errors import UserError
+from seedlab.errors import Damaged, UserError
 from seedlab.stats import sequential
 from seedlab.stopping import say_looks
 
@@ -113,6 +114,16 @@ def test_what_a_kill_while_dropping_rows_leaves_is_mended(stopped, tmp_path):
   writer.extend(more, np.zeros((len(more), len(STREAMS)), np.uint32))
   assert len(records.open(out).run) == MOST
   assert_same_bits(stopped[0], stopping(out))
+
+
+@pytest.mark.parametrize("name", ["evaluation", "target"])
+def test_labels_that_were_lost_after_it_was_met_are_written_again(stopped, tmp_path, name):
+  shutil.copytree(stopped[1], tmp_path / "s")
+  (tmp_path / "s" / name / "0").unlink()
+  with pytest.raises(Damaged, match=name):
+    seedlab.open(tmp_path / "s", verify=True)
+  assert_same_bits(stopped[0], stopping(tmp_path / "s"))
+  assert seedlab.open(tmp_path / "s", verify=True).equals(stopped[0])
 
 
 def test_a_rule_that_is_never_met_ends_at_max_runs_and_says_so(tmp_path, capsys):
