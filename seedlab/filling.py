@@ -56,25 +56,38 @@ def fill(
     facts: what `experiment.describe` found out in a worker.
     count: the tasks that `pool` can run at once.
   """
-  out = writer.path
-  fingerprint, quiet = facts["fingerprint"], options.quiet
-  mode, width = fingerprint["mode"], fingerprint["width"]
   labels = {name: np.asarray(values) for name, (_, values) in facts["coords"].items()}
   lost = writer.lost_labels
   writer.restore({"evaluation": np.array(facts["plan"]), **labels})
-  if rule and lost and stopping.already_stopped(writer, rule, quiet):
+  if rule and lost and stopping.already_stopped(writer, rule, options.quiet):
     return
   if rule and rule.text != writer.attributes.get("stop"):
     writer.set_attributes(stop=rule.text)
-  index = _fingerprint_index(writer, fingerprint, out, options.new_fingerprint)
+  index = _fingerprint_index(writer, facts["fingerprint"], writer.path, options.new_fingerprint)
+  _make_room(described, wanted, writer, options)
+  _train(described, wanted, writer, facts, pool, count, rule, options, index)
+
+
+def _make_room(
+  described: Experiment, wanted: Sequence[int], writer: records.Writer, options: Options
+) -> None:
+  """Adds the runs that are new to the store, and forgets the failures that are tried again."""
   kept = set(writer.runs.tolist())
   new = [run for run in wanted if run not in kept]
   if new:
     writer.extend(new, seeds_of(new, described))
   if not options.shard:
-    stopping.say_looks(writer.attributes.get("planned_n"), len(kept) + len(new), quiet)
+    planned = writer.attributes.get("planned_n")
+    stopping.say_looks(planned, len(kept) + len(new), options.quiet)
   if options.retry_failed:
     writer.forget_failures(np.flatnonzero(writer.failed & np.isin(writer.runs, wanted)))
+
+
+def _train(described, wanted, writer, facts, pool, count, rule, options, index) -> None:
+  """Trains and writes the runs that are missing; `index` is the place of their fingerprint."""
+  out = writer.path
+  fingerprint, quiet = facts["fingerprint"], options.quiet
+  mode, width = fingerprint["mode"], fingerprint["width"]
   pending = _pending(writer, wanted, width, count, stopping.LOOK if rule else None)
   total = sum(len(rows) for rows in pending)
   headline = errors.counted(total, "run") + " at most" * bool(rule)

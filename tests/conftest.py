@@ -34,7 +34,7 @@ FLAGS = os.environ.get("XLA_FLAGS", "")
 options_of_jax = compiler.get_compile_options
 options_of_jax(1, 1)  # XLA reads the flags of this process once, and these here are for others
 AS_FOR_USERS: dict[str, int] = {}
-overrides: dict[str, int] | None = None
+overrides = AS_FOR_USERS
 
 
 def compile_options(*arguments, **keywords):

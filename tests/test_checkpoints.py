@@ -25,6 +25,7 @@ from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.trainer import Metric, Trainer
 
+pytestmark = pytest.mark.own_workers  # what workers print is read
 HERE = pathlib.Path(__file__).parent
 STEPS = 20  # evaluated after 6 and 20
 ALWAYS = 1e-9  # seconds: at every boundary, and every step is one

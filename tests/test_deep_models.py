@@ -318,6 +318,7 @@ def test_the_loop_over_equal_blocks_is_the_blocks_one_by_one():
 @pytest.mark.parametrize(
   "kind", [pytest.param("basic", marks=SLOW), pytest.param("dense", marks=SLOW), "vgg"]
 )
+@pytest.mark.optimised
 def test_recomputing_blocks_changes_nothing(kind):
   module, (variables, images) = small(kind), start(kind)
   again = small(kind, remat=True)

@@ -142,7 +142,7 @@ def stop_after(monkeypatch, calls: int) -> None:
   monkeypatch.setattr(_local, "_put", put)
 
 
-@pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("step", ["extend", "write", "create"])
 def test_a_stop_between_any_two_writes_leaves_a_readable_store(tmp_path, monkeypatch, step, stride):
   """Numbers of writes from none to all, then the work is done again: nothing is lost."""

@@ -158,6 +158,7 @@ def _foreign(tmp_path):
   return tmp_path
 
 
+@pytest.mark.slow
 def test_cifar10_through_the_scripts(data_dir, tmp_path):
   out = tmp_path / "cifar"
   config = "--config=seedlab:cifar10_resnet9:smoke"
@@ -210,6 +211,7 @@ def test_results_of_any_framework_as_csv(tmp_path):
   assert "none holds the numbers" in " ".join(run("report", file, status=2).stderr.split())
 
 
+@pytest.mark.slow
 def test_a_grid_has_a_page_of_its_own(tmp_path):
   grid = ("--grid=activation=relu,smelu", f"--out={tmp_path}/grid")
   run("sweep", MLP, "--runs=4", "--workers=1", *grid)

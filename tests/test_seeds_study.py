@@ -123,6 +123,7 @@ def pair_after(split, run=1):
   return built, state, data, outcomes
 
 
+@pytest.mark.optimised
 def test_twins_share_everything_until_they_part():
   built, state, data, outcomes = pair_after(7)
   assert built.plan == (7, 15)
@@ -145,6 +146,7 @@ def test_twins_share_everything_until_they_part():
   assert one["relative_distance"] == pytest.approx(relative, rel=1e-5)
 
 
+@pytest.mark.optimised
 def test_twins_that_never_part_are_one():
   *_, outcomes = pair_after(15)
   assert outcomes[-1]["distance"] == 0 and outcomes[-1]["disagreement"] == 0

@@ -23,6 +23,7 @@ from seedlab import checkpoints, cli, commands, engine
 from seedlab.config import STREAMS
 from seedlab.pool import WorkerPool
 
+pytestmark = pytest.mark.own_workers  # what workers print is read
 HERE = pathlib.Path(__file__).parent
 CORES = sorted(os.sched_getaffinity(0))
 STEPS = 20  # of the toy, evaluated after 6 and 20, cut at 6, 12 and 18

@@ -119,7 +119,7 @@ def children(pid: int) -> list[int]:
   ]
 
 
-@pytest.mark.parametrize("victim", ["parent", "workers"])
+@pytest.mark.parametrize("victim", ["parent", pytest.param("workers", marks=pytest.mark.slow)])
 def test_sigkill_at_random_moments_then_resume(reference, tmp_path, victim):
   """Slow runs and small chunks, so that kills land in imports, compilations, chunks and writes."""
   lanes, dataset, _ = reference
@@ -176,8 +176,8 @@ def test_sigkill_while_extending(reference, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_says_how_to_go_on(tmp_path, number):
   code = (
-    "import sys; sys.argv[1:] = ['--trainer=toy:make', '--runs=1200', '--workers=1',"
-    f" '--arguments={json.dumps({'steps': 3000})}', '--out={tmp_path / 's'}']\n"
+    "import sys; sys.argv[1:] = ['--trainer=toy:make', '--runs=4000', '--workers=1',"
+    f" '--arguments={json.dumps({'steps': 300})}', '--out={tmp_path / 's'}']\n"
     f"import runpy; runpy.run_path({str(HERE.parent / 'scripts' / 'sweep.py')!r}, None, '__main__')"
   )
   process = subprocess.Popen(
@@ -188,12 +188,12 @@ def test_an_interrupted_sweep_says_how_to_go_on(tmp_path, number):
       break
   while not (tmp_path / "s" / "completed" / "0").exists():
     time.sleep(0.05)
-  time.sleep(0.5)
+  time.sleep(0.2)
   process.send_signal(number)
   _, errors = process.communicate(timeout=30)
   assert process.returncode == 128 + number
   assert "Traceback" not in errors and "the same command goes on" in errors
-  assert 0 <= seedlab.open(tmp_path / "s").completed.values.sum() < 1200
+  assert 0 <= seedlab.open(tmp_path / "s").completed.values.sum() < 4000
 
 
 def test_another_experiment_in_the_same_directory_is_refused(reference):
@@ -236,6 +236,7 @@ def test_a_store_from_before_a_stream_goes_on(tmp_path):
   assert seedlab.replay(old, 5, trust_code=True).exact
 
 
+@pytest.mark.own_workers
 def test_a_changed_program_is_noticed_and_refused(tmp_path, monkeypatch):
   """Editing a Trainer's file between kill and resume changes the program's digest."""
   monkeypatch.syspath_prepend(tmp_path)
@@ -411,6 +412,7 @@ for out, what in ((OUT + "/value", make), (OUT + "/name", "toy:make")):
 """
 
 
+@pytest.mark.slow
 def test_an_unguarded_script_uses_all_workers(tmp_path):
   script = tmp_path / "own.py"
   script.write_text(f"OUT = {str(tmp_path)!r}\n{UNGUARDED}")

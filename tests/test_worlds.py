@@ -114,8 +114,8 @@ def test_golden_samples(name):
 
 
 def test_no_two_glyphs_are_equal_and_classes_are_balanced():
-  images = np.concatenate([glyphs(first)[0] for first in range(0, 800, COUNT)])
-  assert len({image.tobytes() for image in images}) == len(images) == 800
+  images, _ = jax.jit(world_of("glyphs", image_size=SIDE).sample)(sample_key(0), jnp.arange(2000))
+  assert len({image.tobytes() for image in np.asarray(images)}) == len(images) == 2000
   labels, _ = glyph_labels(sample_key(1), jnp.arange(20000), 0.3)
   counts = np.bincount(labels[:5000], minlength=10)
   assert ((counts - 500) ** 2 / 500).sum() < 27.9  # 0.999 quantile of chi-square, 9 degrees
