@@ -122,6 +122,7 @@ def test_boxes_are_resized_as_pillow_does(largest, side):
       np.testing.assert_allclose(image[..., channel], np.asarray(wanted), atol=2e-3)  # of 255
 
 
+@pytest.mark.optimised
 def test_lanes_and_single_calls_give_the_same_bits():
   pixels = RNG.integers(0, 256, (2, 3, 24, 24, 3), np.uint8)
   sizes = RNG.integers(6, 25, (2, 3, 2)).astype(np.int32)
