@@ -150,4 +150,6 @@ def _inside(place: dict[str, Any], name: str, field: str) -> dict[str, Any]:
     raise UserError(f"{field}: {key} has {count} entries, counted from 0")
   if isinstance(entries[number], str):
     entries[number] = {"name": entries[number]}
+  if not isinstance(entries[number], dict):
+    raise UserError(f"{field}: {name} is not a section")
   return entries[number]

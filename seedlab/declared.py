@@ -86,7 +86,7 @@ def _array(array: dict[str, Any]) -> str | None:
     and all(isinstance(compressor.get(key), int) for key in ("clevel", "shuffle", "blocksize"))
   ):
     return f"its compressor {compressor!r} is none that seedlab uses"
-  if array.get("filters"):
+  if array.get("filters") is not None:
     return f"its filters {array['filters']!r} are none that seedlab uses"
   if array.get("order") not in ("C", "F") or array.get("dimension_separator", ".") != ".":
     return "the order of its bytes or the names of its files are none that seedlab uses"

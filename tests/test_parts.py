@@ -111,6 +111,7 @@ def test_a_name_that_is_none_gets_one_line(kind, name, words):
     ({"activation.name": "smelo"}, "did you mean 'smelu'"),
     ({"augment": ["crop"], "augment[0].pading": 2}, "did you mean 'padding'"),
     ({"augment": ["flip"], "augment[1].padding": 2}, "augment has 1 entries, counted from 0"),
+    ({"augment": [None], "augment[0].size": 2}, "augment[0].size: augment[0] is not a section"),
     ({"training.epoch": 3}, "training.epoch is not a field; did you mean 'epochs'"),
     ({"trainign.epochs": 3}, "trainign is not a section; did you mean 'training'"),
     ({"training": 3}, "training is a section: give its fields"),
