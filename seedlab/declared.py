@@ -32,10 +32,8 @@ _NAMES = ("outcome", "by_run", "metrics", "arrays", "vary", "lock")
 _SEEDS = {"vary": list, "fixed": int, "design": str}
 
 
-def fault(metadata: Any) -> str | None:
+def fault(metadata: Mapping[str, Any]) -> str | None:
   """What in the consolidated metadata (file -> content) is not as seedlab writes it; or None."""
-  if not isinstance(metadata, dict):
-    return "it is no object"
   for name, content in metadata.items():
     if not _FILE.fullmatch(name):
       return f"{name!r} is no file of a store"
