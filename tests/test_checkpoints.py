@@ -337,7 +337,7 @@ def sweep(out, lanes, every):
   )
 
 
-@pytest.mark.parametrize("lanes", engine.MODES)
+@pytest.mark.parametrize("lanes", ["loop", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_sigkill_in_the_middle_of_a_run_then_resume(tmp_path, capfd, lanes):
   code = f"import test_checkpoints as t; t.sweep({str(tmp_path / 's')!r}, {lanes!r}, 0.05)"
   process = subprocess.Popen([sys.executable, "-c", code], cwd=HERE, start_new_session=True)

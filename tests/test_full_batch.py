@@ -520,7 +520,6 @@ def test_what_each_source_of_randomness_moves():
   assert not moves("order", data=pool, augment=AUGMENTED, gradient=blocks)
 
 
-@pytest.mark.optimised
 def test_full_batch_runs_are_exact_too():
   built = trainer(
     data={"order": "permutation"},

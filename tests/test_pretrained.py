@@ -623,6 +623,7 @@ def pictures(side):
   return Dataset(images, labels, images, labels, *np.full((2, 3), 100, np.float32))
 
 
+@pytest.mark.slow
 def test_a_sweep_starts_from_a_public_file(tmp_path):
   """One step at a rate of zero leaves what a run started from."""
   file = str(tmp_path / "vit.safetensors")

@@ -649,6 +649,7 @@ def test_the_examples_learn(swept):
     assert len(set(dataset.digest.values)) == 2
 
 
+@pytest.mark.slow
 def test_each_example_is_replayed_exactly_in_another_process(swept):
   script = f"""
 import importlib, sys

@@ -201,6 +201,7 @@ def test_lists_are_kept_and_do_not_change_a_run():
   assert found.digest[0] == outcome_of(own_rows()).digest[0]
 
 
+@pytest.mark.slow
 def test_a_page_of_clicks_names_what_flips(tmp_path):
   sweeps.sweep(config(), 4, tmp_path / "s", workers=1, quiet=True)
   done = forked.command("report", tmp_path / "s")

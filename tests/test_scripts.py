@@ -220,6 +220,7 @@ def test_a_grid_has_a_page_of_its_own(tmp_path):
   assert "activation.name=smelu" in (tmp_path / "grid/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_activations_are_drawn(tmp_path):
   from matplotlib.image import imread
 

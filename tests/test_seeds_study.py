@@ -124,6 +124,7 @@ def pair_after(split, run=1):
 
 
 @pytest.mark.optimised
+@pytest.mark.slow
 def test_twins_share_everything_until_they_part():
   built, state, data, outcomes = pair_after(7)
   assert built.plan == (7, 15)

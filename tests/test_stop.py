@@ -71,6 +71,7 @@ def test_tasks_that_finish_in_any_order_do_not_move_it(stopped, tmp_path):
   np.testing.assert_allclose(dataset.mse.values, stopped[0].mse.values, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_stops_at_the_same_run(stopped, tmp_path):
   out = tmp_path / "s"
   code = (

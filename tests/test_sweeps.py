@@ -152,6 +152,9 @@ def test_sigkill_at_random_moments_then_resume(reference, tmp_path, victim):
   assert_same_bits(dataset, sweep(out, lanes=lanes, workers=2))
 
 
+@pytest.mark.parametrize(
+  "reference", ["loop", pytest.param("vmap", marks=pytest.mark.slow)], indirect=True
+)
 def test_sigkill_while_extending(reference, tmp_path):
   lanes, dataset, _ = reference
   seed = int(os.environ.get("SEEDLAB_TEST_SEED", time.time_ns() % 2**32))
@@ -260,6 +263,9 @@ def test_a_changed_program_is_noticed_and_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
   ("field", "value"), [("jax", "0.0.1"), ("device.probe", "f00"), ("device.cores", 64)]
+)
+@pytest.mark.parametrize(
+  "reference", ["loop", pytest.param("vmap", marks=pytest.mark.slow)], indirect=True
 )
 def test_another_version_or_device_is_noticed(reference, tmp_path, field, value):
   lanes, _, _ = reference

@@ -361,6 +361,7 @@ def test_a_contact_sheet_shows_each_picture_in_its_row():
   assert labels == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_the_script_writes_a_picture(tmp_path):
   root = __file__.rsplit("/tests/", 1)[0]
   command = [sys.executable, f"{root}/scripts/glyphs.py", "--image_size=8", "--per_class=1"]
