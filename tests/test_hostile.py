@@ -258,7 +258,7 @@ STORES = {
   "another compressor": _array(compressor={"id": "zstd", "level": 1}),
   "objects": _array(dtype="|O"),
   "a large shape": _array(shape=[10**12, 2]),
-  "a large chunk": _array(chunks=[10**10, 2]),
+  "a large chunk": _array(chunks=[10**10, 1]),
   "no chunk": _array(chunks=[0, 2]),
   "a negative shape": _array(shape=[-1, 2]),
   "another format": _array(zarr_format=3),
@@ -284,6 +284,11 @@ STORES = {
   "no array of runs": lambda metadata: metadata.pop("run/.zarray"),
   "seeds that are none": lambda metadata: metadata[".zattrs"]["config"].update(seeds=[]),
   "an array that is no object": lambda metadata: metadata.update({"digest/.zarray": []}),
+  "a stream that is a number": lambda metadata: (
+    metadata[".zattrs"]["config"]["seeds"].update(vary=[1])
+  ),
+  "runs that end before they begin": lambda metadata: metadata[".zattrs"].update(runs=[[4, 0]]),
+  "more runs than there are": lambda metadata: metadata[".zattrs"].update(runs=[[0, 5]]),
   "no metadata": lambda metadata: metadata.update({".zattrs": []}),
 }
 
