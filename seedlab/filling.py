@@ -1,8 +1,8 @@
 """The runs of a store that are missing, trained on an executor and written as they arrive.
 
-one task for each chunk with runs missing
-halves of a task that failed, until the run that is to blame stands alone and is stored as failed
-a stopping rule looked at as runs arrive in their order
+A task lies within a chunk of the store. One that fails is halved until the run that is to blame
+stands alone, which is stored as failed (see `dispatch`). A stopping rule is looked at as runs
+arrive in their order.
 """
 
 import concurrent.futures

@@ -197,7 +197,7 @@ def _complete(
     if writer.damage:
       arrays = ", ".join(map(str, writer.damage[:4])) + ", ..." * (len(writer.damage) > 4)
       say(quiet, f"{os.fspath(out)} is damaged: {arrays}; what was lost is made again")
-    sound = not writer.lost_labels
+    sound = not writer.lost_labels  # else a worker is asked for them, before anything is decided
     if plans.rule and sound and stopping.already_stopped(writer, plans.rule, quiet):
       return
     finished = writer.completed if options.retry_failed else writer.completed | writer.failed
