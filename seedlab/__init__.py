@@ -40,11 +40,12 @@ if TYPE_CHECKING:
   from seedlab.errors import UserError
   from seedlab.grids import grid
   from seedlab.merging import merge
+  from seedlab.planning import plan
   from seedlab.recipe import Recipe, from_train_step, function, supervised
   from seedlab.records import open
   from seedlab.referee import judge
   from seedlab.replaying import replay
-  from seedlab.sweeps import plan, sweep
+  from seedlab.sweeps import sweep
   from seedlab.trainer import Metric, Trainer
   from seedlab.verifying import verify
 else:
@@ -62,7 +63,7 @@ else:
     "judge": "referee",
     "merge": "merging",
     "open": "records",
-    "plan": "sweeps",
+    "plan": "planning",
     "replay": "replaying",
     "supervised": "recipe",
     "sweep": "sweeps",

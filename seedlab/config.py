@@ -81,8 +81,9 @@ class Model(Part):
   # pretrained weights in public names (models/pretrained.py); None draws all
   initial: str | None = None
   fresh: tuple[str, ...] = ()  # of those in the file, the layers (by name) that are drawn anew
-  # Of the computation; with "float16" of parameters, gradients and momentum too, but for norms
-  precision: Literal["float32", "bfloat16", "float16"] = "float32"
+  # Of the computation; with "float16" of parameters, gradients and momentum too, but for norms.
+  # "tf32" is float32 but for products on accelerators, which round their factors (11 bits there)
+  precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
 
 
 @dataclasses.dataclass(frozen=True)

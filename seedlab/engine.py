@@ -1,4 +1,4 @@
-"""Compiles a Trainer for `width` lanes and drives it in segments: the only jit and vmap over runs.
+"""Drives the compiled program of a Trainer in segments, for as many runs as are asked for.
 
   for each group of `width` runs (the last one padded with copies of its last run)
     state = init(seeds, data)
@@ -6,65 +6,29 @@
     at each evaluation of the plan: outcome = evaluate(state, seeds, data)
     every so many seconds, between two segments: a checkpoint; when asked, as soon as possible
     digest of every lane's whole final state
-
-A segment's first step and length are traced, so one program serves every
-segment and the bits cannot depend on how the steps are cut.
-
-A state is any tree. Between two programs it is a tree of plain arrays in the structure of the
-first trace: the data of typed keys, and static fields (functions, say) that one trace made.
 """
 
 import concurrent.futures
-import glob
-import hashlib
 import json
 import math
 import os
 import pathlib
-import re
 import time
-import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seedlab import checkpoints, console, host, streams
+from seedlab import checkpoints, console, devices, lanes, programs, streams
 from seedlab.config import STREAMS
-from seedlab.errors import UserError
-from seedlab.trainer import EVALUATION, Trainer, check_same_tree
-
-Mode = Literal["loop", "vmap"]
-MODES: tuple[Mode, ...] = ("loop", "vmap")
-
-# Measured on one core (BUILD_NOTES.md, Lanes): lanes pay where a step is so small that the
-# loop around it dominates, and never for convolutions, which vmap turns into grouped ones.
-_SMALL_NETWORK = 100_000
-_CPU_WIDTH = 16
-_ACCELERATOR_WIDTH = 32
-_LANES_STATE = 8 * 2**30  # bytes; what a step needs besides is a few times as much
+from seedlab.programs import Program
+from seedlab.trainer import EVALUATION, Trainer
 
 _LAYOUT = 1  # of a checkpoint; another one is ignored
 _SEGMENT_SECONDS = 5.0  # at most, where there are checkpoints: so soon one that is asked for begins
 _NEVER = np.int64(np.iinfo(np.int64).max)
-
-
-class Program(NamedTuple):
-  """A Trainer compiled for `width` lanes of one mode."""
-
-  trainer: Trainer
-  mode: Mode
-  width: int
-  data: Any  # on the device, shared by the lanes
-  init: Callable[..., Any]
-  advance: Callable[..., Any]
-  evaluate: Callable[..., Any]
-  outcome: dict[str, jax.ShapeDtypeStruct]  # of one run
-  reads: tuple[int, ...]  # the leaves of the data that `evaluate` reads
-  fingerprint: dict[str, Any]
-  costs: dict[str, float]  # flops_step, flops_evaluation, bytes_lane, bytes_shared
 
 
 class Results(NamedTuple):
@@ -89,151 +53,78 @@ class _Underway(NamedTuple):
 
 
 def build(
-  trainer: Trainer, mode: Mode | Literal["auto"] = "auto", width: int | None = None
+  trainer: Trainer, mode: str = "auto", width: int | None = None, *, runs: int = 1000
 ) -> Program:
-  """Traces and compiles; `auto` decides by the fixed rule of `lanes`."""
-  streams.check_settings()
-  host_data = trainer.load()
-  data = jax.device_put(host_data)
-  seeds = streams.split(np.zeros(len(STREAMS), np.uint32))
-  init, advance, evaluate = _one_run(trainer, seeds, data)
-  state = jax.eval_shape(init, seeds, data)
-  outcome = jax.eval_shape(evaluate, state, seeds, data)
-  _check_outcome(trainer, outcome)
-  mode, width = lanes(state, jax.default_backend(), mode, width)
-  fed = None
-  if trainer.feed:
-    fed = trainer.feed(np.zeros(len(STREAMS), np.uint32), 0, _first_segment(trainer))
-  if mode == "vmap":
-    init = jax.vmap(init, in_axes=(0, None))
-    advance = jax.vmap(advance, in_axes=(0, 0, None, 0, None, None))
-    evaluate = jax.vmap(evaluate, in_axes=(0, 0, None))
-    seeds = streams.split(np.zeros((width, len(STREAMS)), np.uint32))
-    fed = jax.tree.map(lambda leaf: np.stack([leaf] * width), fed)
-
-  init = jax.jit(init)
-  advance = jax.jit(advance, donate_argnums=0)
-  number = jax.ShapeDtypeStruct((), jnp.int32)
-  state = jax.eval_shape(init, seeds, data)
-  evaluation = jax.jit(evaluate).trace(state, seeds, data)
-  lowered = (
-    init.lower(seeds, data),
-    advance.lower(state, seeds, data, fed, number, number),
-    evaluation.lower(),
-  )
-  fingerprint = host.numerics() | {
-    "device": host.device(),
-    "mode": mode,
-    "width": width,
-    "program": _program_digest(lowered),
-    "data": tree_digest(host_data),
-  }
-  compiled = [_compile(stage) for stage in lowered]
-  shared = sum(leaf.nbytes for leaf in jax.tree.leaves(data))
-  costs = {
-    # The body of a loop is counted once, which makes this the cost of one step.
-    "flops_step": _flops(lowered[1]) / width,
-    "flops_evaluation": _flops(lowered[2]) / width,
-    "bytes_lane": (_bytes(state) + _beside([one.memory_analysis() for one in compiled])) / width,
-    "bytes_shared": float(shared),
-  }
-  if trainer.feed:  # a fed segment may have another length than the one compiled above
-    compiled[1] = advance
-  reads = _reads(evaluation, len(jax.tree.leaves(data)))
-  return Program(trainer, mode, width, data, *compiled, outcome, reads, fingerprint, costs)
-
-
-def _one_run(trainer: Trainer, seeds, data) -> tuple[Callable, Callable, Callable]:
-  """init, advance and evaluate of one run, from its seeds, with states of plain arrays.
-
-  Every state has the structure of the first trace: a static field that each trace makes anew
-  (an optimiser's functions) would otherwise make another tree of it, which no program takes.
-  """
-  kinds = []  # of each leaf the implementation of keys, None where it is no typed key
-
-  def first(seeds, data):
-    state = trainer.init(streams.derive(seeds), data)
-    kinds.extend(map(_key_kind, jax.tree.leaves(state)))
-    return state
-
-  form = jax.eval_shape(first, seeds, data)
-  structure = jax.tree.structure(form)
-
-  def plain(state):
-    return jax.tree.unflatten(structure, map(key_data, jax.tree.leaves(state)))
-
-  def typed(state):
-    return jax.tree.unflatten(structure, map(_as_key, jax.tree.leaves(state), kinds))
-
-  def init(seeds, data):
-    return plain(trainer.init(streams.derive(seeds), data))
-
-  def evaluate(state, seeds, data):  # no store knows bfloat16
-    outcome = trainer.evaluate(typed(state), streams.derive(seeds), data)
-    return {name: _storable(jnp.asarray(value)) for name, value in outcome.items()}
-
-  def advance(state, seeds, data, fed, first, steps):
-    result = trainer.advance(typed(state), streams.derive(seeds), data, fed, first, steps)
-    if len(result) != 2 or not isinstance(result[1], dict) or "diverged" not in result[1]:
-      raise UserError('Trainer.advance must return (state, {"diverged": step or -1})')
-    check_same_tree(form, result[0], "Trainer.advance")
-    return plain(result[0]), result[1]["diverged"]
-
-  return init, advance, evaluate
-
-
-def _reads(evaluation, count: int) -> tuple[int, ...]:
-  """Which of the last `count` arguments of a traced function its results depend on."""
-  from jax._src.interpreters import partial_eval
-
-  jaxpr = evaluation.jaxpr.jaxpr
-  _, used = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-  return tuple(int(number) for number in np.flatnonzero(used[len(used) - count :]))
-
-
-def evaluation_digest(program: Program) -> str | None:
-  """Of what the runs are tested on; None where that cannot be known.
-
-  It is `evaluated_on` where the Trainer has it, else those leaves of the data that `evaluate`
-  reads, whatever they are called. An `evaluate` that reads none has constants of its own.
-  """
-  if program.trainer.evaluated_on:
-    return tree_digest(program.trainer.evaluated_on())
-  leaves = jax.tree.leaves(program.data)
-  read = sorted(tree_digest(leaves[number]) for number in program.reads)
-  return hashlib.sha256("".join(read).encode()).hexdigest() if read else None
-
-
-def lanes(state: Any, platform: str, mode: str, width: int | None) -> tuple[Mode, int]:
-  """The lane mode and width: as asked, or for "auto" by a fixed rule.
-
-  CPU: `vmap` of 16 lanes for networks without convolutions (no parameter of rank
-  3 or more) of at most 100,000 parameters, else `loop`. Accelerators: `vmap` of 32, or of
-  as many fewer, halved, as keep the lanes' state below 8 GiB: tables of embeddings
-  are each lane's own, and so are the optimizer's numbers for them.
+  """Traces and compiles a Trainer; "auto" decides by the rules of `lanes`.
 
   Args:
-    state: of one run; its `parameters` decide on a CPU.
+    trainer: what is trained.
+    mode: "loop", "vmap" or "auto".
+    width: lanes of "vmap"; None leaves the choice.
+    runs: how many are wanted, for that choice on an accelerator.
   """
-  leaves = jax.tree.leaves(parameters(state))
-  if mode == "auto":
-    small = sum(leaf.size for leaf in leaves) <= _SMALL_NETWORK
-    plain = all(leaf.ndim < 3 for leaf in leaves)
-    mode = "vmap" if platform != "cpu" or (small and plain) else "loop"
-  if mode not in MODES:
-    raise UserError(f"lanes={mode!r} is not known; choices: auto, loop, measure, vmap")
-  if mode == "loop":
-    if width not in (None, 1):
-      raise UserError(f"width={width} needs lanes=vmap; lanes=loop runs one run at a time")
-    return "loop", 1
-  if width is not None and width < 1:
-    raise UserError(f"width={width} must be at least 1")
-  if width or platform == "cpu":
-    return "vmap", width or _CPU_WIDTH
-  width, lane = _ACCELERATOR_WIDTH, _bytes(state)
-  while width > 1 and width * lane > _LANES_STATE:
-    width //= 2
-  return "vmap", width
+  return choose({None: trainer}, mode, width, runs).program
+
+
+class Choice(NamedTuple):
+  """What `choose` found."""
+
+  program: Program
+  lowering: str | None  # of its convolutions, if there was a choice
+  evidence: list[lanes.Evidence]  # empty where a fixed rule, or the user, decided
+
+
+def choose(
+  trainers: Mapping[str | None, Trainer], mode: str, width: int | None, runs: int
+) -> Choice:
+  """The program that suits the device of this process.
+
+  Args:
+    trainers: by the lowering of their convolutions, which is all that tells them apart.
+    mode, width, runs: as of `build`.
+  """
+  first = next(iter(trainers.values()))
+  loaded = first.load()
+  data = jax.device_put(loaded)
+  runs_of = {lowering: programs.one_run(trainer, data) for lowering, trainer in trainers.items()}
+  state = next(iter(runs_of.values())).state
+  ruled = lanes.rule(state, jax.default_backend(), mode, width)
+  if ruled and len(trainers) == 1:
+    ((lowering, one),) = runs_of.items()
+    return Choice(programs.compiled(programs.trace(one, *ruled), loaded), lowering, [])
+  device = devices.here()
+
+  def measure(lowering: str | None, mode: programs.Mode, width: int) -> lanes.Evidence:
+    return lanes.evidence(programs.trace(runs_of[lowering], mode, width), device, lowering)
+
+  found = lanes.candidates(measure, device, runs, tuple(trainers), mode, width)
+  best = lanes.chosen(found, device, first.plan, runs)
+  traced = programs.trace(runs_of[best.lowering], best.mode, best.width)
+  return Choice(programs.compiled(traced, loaded), best.lowering, found)
+
+
+def ahead(
+  trainers: Mapping[str | None, Trainer],
+  device: devices.Device,
+  mode: str,
+  width: int | None,
+  runs: int,
+) -> tuple[list[lanes.Evidence], float]:
+  """The evidence of the candidates on a device that need not be there, and bytes of the data.
+
+  Args:
+    trainers, mode, width, runs: as of `choose`.
+    device: which; the JAX of this process is that of the CPU.
+  """
+  place = devices.sharding(device)
+  data = programs.placed(next(iter(trainers.values())).load(), place)
+
+  def measure(lowering: str | None, mode: programs.Mode, width: int) -> lanes.Evidence:
+    one = programs.one_run(trainers[lowering], data)
+    return lanes.evidence(programs.trace(one, mode, width, place), device, lowering)
+
+  found = lanes.candidates(measure, device, runs, tuple(trainers), mode, width)
+  return found, float(programs.size(data))
 
 
 def train(
@@ -277,7 +168,7 @@ def train(
   outcomes, digests, diverged = zip(*parts, strict=True)
   params = None
   if keep_params:
-    kept = parameters(under.state)
+    kept = programs.parameters(under.state)
     params = jax.tree.map(lambda leaf: _lanes(program, leaf)[real - 1], kept)
   return Results(
     outcome={name: np.concatenate([part[name] for part in outcomes]) for name in outcomes[0]},
@@ -315,53 +206,6 @@ def speed(program: Program, seconds: float = 0.5) -> tuple[float, float]:
   before = time.perf_counter()
   jax.block_until_ready(_evaluate(program, state, seeds))
   return step if math.isfinite(step) else 0.0, time.perf_counter() - before
-
-
-def tree_digest(tree: Any) -> str:
-  """SHA-256 over the leaves in path order, each with its path, dtype, shape and bytes."""
-  return _leaves_digest(named_leaves(tree))
-
-
-def named_leaves(tree: Any) -> dict[str, np.ndarray]:
-  """{path: array} of a tree; of typed keys their data."""
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(key_data(leaf))
-    for path, leaf in leaves
-  }
-
-
-def parameters(state: Any) -> Any:
-  """The field or entry `params` of a state; the whole state where it has none."""
-  if isinstance(state, Mapping):
-    return state.get("params", state)
-  return getattr(state, "params", state)
-
-
-def key_data(leaf: Any) -> Any:
-  """The integers of a typed key, uint32[..., words]; any other leaf as it is."""
-  return leaf if _key_kind(leaf) is None else jax.random.key_data(leaf)
-
-
-def _key_kind(leaf: Any) -> Any:
-  """The implementation of a typed key; None for any other leaf."""
-  typed = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-  return jax.random.key_impl(leaf) if typed else None
-
-
-def _as_key(leaf: jax.Array, kind: Any) -> jax.Array:
-  """The inverse of `key_data`."""
-  return leaf if kind is None else jax.random.wrap_key_data(leaf, impl=kind)
-
-
-def _leaves_digest(leaves: dict[str, np.ndarray]) -> str:
-  sha = hashlib.sha256()
-  for path, leaf in sorted(leaves.items()):
-    sha.update(f"{path} {leaf.dtype.name} {leaf.shape}\n".encode())
-    # In place: a leaf may be a mapped file larger than memory. As bytes, since not every dtype
-    # (bfloat16) is one that buffers know.
-    sha.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
-  return sha.hexdigest()
 
 
 def _train_group(
@@ -430,12 +274,14 @@ def _results(program: Program, under: _Underway, real: int):
     values = [_lanes(program, value)[:real] for value in values]
     at_each = program.trainer.metrics[name].dims[:1] == (EVALUATION,)
     outcome[name] = np.stack(values, axis=1) if at_each else values[0]
-  leaves = {path: _lanes(program, leaf) for path, leaf in named_leaves(under.state).items()}
-  digests = np.array(
-    [_leaves_digest({path: leaf[lane] for path, leaf in leaves.items()}) for lane in range(real)],
-    "S64",
-  )
-  return outcome, digests, np.where(under.diverged == _NEVER, -1, under.diverged)[:real]
+  named = programs.named_leaves(under.state)
+  leaves = {path: _lanes(program, leaf) for path, leaf in named.items()}
+  digests = [
+    programs.leaves_digest({path: leaf[lane] for path, leaf in leaves.items()})
+    for lane in range(real)
+  ]
+  diverged = np.where(under.diverged == _NEVER, -1, under.diverged)
+  return outcome, np.array(digests, "S64"), diverged[:real]
 
 
 def _identity(program: Program) -> str:
@@ -505,15 +351,6 @@ def _fitting(trainer: Trainer, seconds: float, step_seconds: float) -> int | Non
   return max(1, int(seconds / max(step_seconds, 1e-9)))
 
 
-def _first_segment(trainer: Trainer) -> int:
-  upcoming = _upcoming(trainer, 0, 0, None)
-  return upcoming[2] if upcoming else 0
-
-
-def _bytes(tree: Any) -> int:
-  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
 def _start(program: Program, seeds: np.ndarray):
   return program.init(_seeds(program, seeds), program.data)
 
@@ -554,86 +391,6 @@ def _lanes(program: Program, leaf) -> np.ndarray:
   """A leaf as a host array with the lane axis in front, in either mode."""
   array = np.asarray(leaf)
   return array if program.mode == "vmap" else array[None]
-
-
-def _check_outcome(trainer: Trainer, outcome) -> None:
-  if set(outcome) != set(trainer.metrics):
-    raise UserError(
-      f"Trainer.metrics names {sorted(trainer.metrics)}, evaluate returns {sorted(outcome)}:"
-      " they must be the same"
-    )
-  for name, struct in outcome.items():
-    dims = tuple(trainer.metrics[name].dims)
-    every = dims[:1] == (EVALUATION,)
-    if len(dims) - every != len(struct.shape):
-      added = " after 'evaluation', which seedlab adds," if every else ""
-      raise UserError(
-        f"Trainer.metrics[{name!r}].dims={dims} must name{added} the {len(struct.shape)} axes of"
-        f" the array of shape {struct.shape} that evaluate returns"
-      )
-
-
-def _storable(value: jax.Array) -> jax.Array:
-  return value.astype(jnp.float32) if value.dtype == jnp.bfloat16 else value
-
-
-def _program_digest(lowered) -> str:
-  """SHA-256 of the StableHLO without locations: edited code changes it, moved code does not.
-
-  Arrays that a program captured are constants in its text, or beside it where JAX is told to keep
-  them out of programs (jax_use_simplified_jaxpr_constants); then they are hashed as well.
-  """
-  sha = hashlib.sha256()
-  for stage in lowered:
-    sha.update(stage.as_text(debug_info=False).encode())
-    captured = getattr(stage._lowering, "const_args", None)
-    if captured is None and getattr(jax.config, "jax_use_simplified_jaxpr_constants", False):
-      raise UserError(
-        f"jax_use_simplified_jaxpr_constants=True hides in jax {jax.__version__} which constants"
-        " a program has captured; unset JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS"
-      )
-    for constant in captured or ():
-      sha.update(tree_digest(constant).encode())
-  return sha.hexdigest()
-
-
-def _compile(lowered):
-  """Compiles; a cached program that cannot be read is deleted, which costs a recompilation.
-
-  JAX leaves such an entry where it is and would fail on it again in every later process. A
-  process killed while it wrote leaves one.
-  """
-  with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    compiled = lowered.compile()
-  for warning in caught:
-    unreadable = re.search(
-      r"reading persistent compilation cache entry for '(.+?)'", str(warning.message)
-    )
-    if unreadable:
-      directory = pathlib.Path(jax.config.jax_compilation_cache_dir)
-      for entry in directory.glob(f"{glob.escape(unreadable[1])}-*"):
-        entry.unlink(missing_ok=True)
-    else:
-      warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-  return compiled
-
-
-def _beside(stages) -> float:
-  """Bytes that lanes need at most beside their state, from the analyses of init, advance, evaluate.
-
-  The first two give nothing but a state. What a segment is fed is small beside what it computes.
-  """
-  if not all(stages):
-    return math.nan
-  init, advance, evaluate = stages
-  evaluated = evaluate.temp_size_in_bytes + evaluate.output_size_in_bytes
-  return float(max(init.temp_size_in_bytes, advance.temp_size_in_bytes, evaluated))
-
-
-def _flops(lowered) -> float:
-  analysis = lowered.cost_analysis() or {}
-  return float(analysis.get("flops", math.nan))
 
 
 def _rarely(report: Callable[[float], None]) -> Callable[[float], None]:

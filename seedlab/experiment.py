@@ -265,22 +265,48 @@ def check_same(described: Experiment, known: Mapping[str, Any], out) -> None:
     )
 
 
-def spec_of(described: Experiment, mode: str, width: int | None) -> dict[str, Any]:
-  """What `tasks` are told: the Trainer, how its runs share a program, and who asks."""
+def spec_of(
+  described: Experiment,
+  mode: str,
+  width: int | None,
+  lowering: str | None = None,
+  runs: int = 1000,
+) -> dict[str, Any]:
+  """What `tasks` are told: the Trainer, how its runs share a program, and who asks.
+
+  Args:
+    mode, width, lowering: as of `lanes`; "auto" and None leave the choice.
+    runs: how many are wanted, for that choice on an accelerator.
+  """
   return {
     "identity": host.identity(),
     "function": described.function,
     "arguments": described.arguments,
     "mode": mode,
     "width": width,
+    "lowering": lowering,
+    "runs": runs,
   }
 
 
+def spec_like(described: Experiment, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+  """The same for runs that share a program as the recorded ones with that fingerprint did."""
+  mode, width = fingerprint["mode"], fingerprint["width"]
+  return spec_of(described, mode, width, fingerprint.get("lowering"))
+
+
 def describe(
-  pool, described: Experiment, lanes: str, width: int | None, *, quiet: bool
+  pool,
+  described: Experiment,
+  lanes: str,
+  width: int | None,
+  *,
+  quiet: bool,
+  lowering: str | None = None,
+  runs: int = 1000,
 ) -> dict[str, Any]:
   choices = _MEASURED if lanes == "measure" else [(lanes, width)]
-  specs = [spec_of(described, *choice) for choice in choices]
+  specs = [spec_of(described, *choice, lowering, runs) for choice in choices]
   running = [pool.submit(tasks.describe, spec, described.code) for spec in specs]
   if concurrent.futures.wait(running, timeout=_PATIENCE).not_done:
     say(quiet, "reading the data, compiling, measuring the speed")

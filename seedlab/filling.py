@@ -16,7 +16,7 @@ import numpy as np
 
 from seedlab import checkpoints, config, dispatch, errors, records, stopping, streams, tasks
 from seedlab.errors import UserError
-from seedlab.experiment import Experiment, spec_of
+from seedlab.experiment import Experiment, spec_like
 from seedlab.pool import WorkerPool
 from seedlab.progress import Progress, say
 
@@ -94,7 +94,7 @@ def _train(described, wanted, writer, facts, pool, count, rule, options, index) 
   headline += f", {errors.counted(count, 'worker')}, lanes={mode}"
   headline += f" x {width}" * (mode == "vmap")
   say(quiet, f"{headline}; about {_duration(facts['seconds_per_run'] * total / count)}")
-  spec, saves = spec_of(described, mode, width), _saves(out, options.checkpoint_every)
+  spec, saves = spec_like(described, fingerprint), _saves(out, options.checkpoint_every)
 
   def submit(rows):
     seeds = seeds_of(writer.runs[rows], described).tolist()

@@ -127,6 +127,26 @@ def accelerator_environment(platform: str, number: int, count: int) -> dict[str,
   return {"CUDA_VISIBLE_DEVICES": names[number], "XLA_FLAGS": flags}
 
 
+def ahead_environment(platform: str) -> dict[str, str]:
+  """Variables under which a worker compiles for an accelerator of `platform` that is not there.
+
+  With the flags of a worker that has one; and without Triton's products, which ask the device
+  which of their forms is the fastest.
+  """
+  there = accelerator_environment(platform, 0, 1)
+  flags = there.get("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+  if platform == "gpu":
+    flags += " --xla_gpu_enable_triton_gemm=false"
+  return {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": flags,
+    "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # which looks for a driver
+    "TPU_SKIP_MDS_QUERY": "1",  # which asks the network what machine this is
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+  }
+
+
 def cache_directory() -> pathlib.Path:
   """seedlab's directory in the user's cache, mode 0700: compiled programs are executable code."""
   root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
@@ -180,8 +200,19 @@ def numerics() -> dict[str, Any]:
     "jax": jax.__version__,
     "jaxlib": jaxlib.__version__,
     "xla_flags": sorted(flags),
-    "matmul_precision": jax.config.jax_default_matmul_precision,
+    "matmul_precision": matmul_precision(jax.default_backend()),
   }
+
+
+def matmul_precision(platform: str) -> str | None:
+  """What JAX is asked to compute float32 products with: what its user said, else float32.
+
+  On a CPU that needs no asking. An accelerator's own default is less: TF32 on NVIDIA's (10 bits
+  of the mantissa), bfloat16 on Google's (7 bits).
+  """
+  import jax
+
+  return jax.config.jax_default_matmul_precision or (None if platform == "cpu" else "highest")
 
 
 def environment() -> dict[str, Any]:

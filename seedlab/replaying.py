@@ -12,7 +12,7 @@ import zarr
 
 from seedlab import config, errors, integrity, records, seals, streams, tasks
 from seedlab.errors import UserError
-from seedlab.experiment import Experiment, executor_of, recorded_experiment, spec_of
+from seedlab.experiment import Experiment, executor_of, recorded_experiment, spec_like
 from seedlab.progress import Progress
 from seedlab.recipe import Recipe
 
@@ -137,7 +137,7 @@ def replay_all(
   """
   programs: dict[str, list[Recorded]] = {}
   for one in recorded:
-    programs.setdefault(seals.digest(_spec(described, one)), []).append(one)
+    programs.setdefault(seals.digest(spec_like(described, one.fingerprint)), []).append(one)
   running = {}
   for runs in programs.values():
     width = runs[0].fingerprint["width"]
@@ -155,10 +155,6 @@ def replay_all(
   return [found[one.run] for one in recorded]
 
 
-def _spec(described: Experiment, one: Recorded) -> dict[str, Any]:
-  return spec_of(described, one.fingerprint["mode"], one.fingerprint["width"])
-
-
 def _submit(
   pool: concurrent.futures.Executor,
   described: Experiment,
@@ -167,7 +163,7 @@ def _submit(
 ) -> concurrent.futures.Future:
   """Runs of one program, in a worker."""
   seeds = [streams.seeds_of_run(one.run, described.seeds).tolist() for one in runs]
-  spec = _spec(described, runs[0])
+  spec = spec_like(described, runs[0].fingerprint)
   return pool.submit(tasks.compute, spec, seeds, keep_params, None, described.code)
 
 

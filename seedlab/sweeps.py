@@ -143,42 +143,6 @@ def run_numbers(runs: Iterable[int] | int | None, seeds: Seeds) -> list[int]:
   return numbers
 
 
-def plan(
-  what: Config | Mapping[str, Any] | str | Callable[..., Any],
-  runs: Iterable[int] | int | None,
-  *,
-  arguments: Mapping[str, Any] | None = None,
-  seeds: Mapping[str, Any] | None = None,
-  data_dir: str | None = None,
-  lanes: str = "auto",
-  width: int | None = None,
-  workers: int | None = None,
-  quiet: bool = False,
-) -> dict[str, Any]:
-  """What a sweep will cost, from its compiled programs and half a second of training."""
-  say(quiet, "planning: reading the data, compiling, measuring the speed; nothing is trained")
-  described = experiment(what, arguments, seeds, data_dir)
-  wanted = run_numbers(runs, described.seeds)
-  check_workers(workers)
-  with executor_of(workers, None) as (pool, count):
-    facts = describe(pool, described, lanes, width, quiet=True)
-  steps, evaluations, costs = facts["plan"][-1], len(facts["plan"]), facts["costs"]
-  return {
-    "runs": len(wanted),
-    "steps_per_run": steps,
-    "evaluations_per_run": evaluations,
-    "flops_per_step": costs["flops_step"],
-    "flops_per_run": costs["flops_step"] * steps + costs["flops_evaluation"] * evaluations,
-    "mode": facts["fingerprint"]["mode"],
-    "width": facts["fingerprint"]["width"],
-    "workers": count,
-    "bytes_per_lane": costs["bytes_lane"],
-    "bytes_shared_per_worker": costs["bytes_shared"],
-    "seconds_per_run_and_worker": facts["seconds_per_run"],
-    "hours": facts["seconds_per_run"] * math.ceil(len(wanted) / count) / 3600,
-  }
-
-
 def _complete(
   described: Experiment, wanted, out, plans: stopping.Plans, options: filling.Options
 ) -> None:
@@ -187,11 +151,13 @@ def _complete(
   known = records.manifest(out) if records.exists(out) else None
   writer: records.Writer | None = None
   done: set[int] = set()
+  lowering = None
   if known:
     described = going_on(described, known)
     check_same(described, known, out)
     stopping.check_plans(plans, known, out, quiet)
     lanes, width = _same_lanes(known, options.lanes, options.width, out)
+    lowering = known["fingerprints"][0].get("lowering")
     options = options._replace(lanes=lanes, width=width)
     writer = records.Writer(out)  # which writes what the manifest implies anew
     if writer.damage:
@@ -210,7 +176,16 @@ def _complete(
   saved = 0
   try:
     with executor_of(options.workers, options.executor) as (pool, count):
-      facts = describe(pool, described, options.lanes, options.width, quiet=quiet)
+      each = math.ceil(len(wanted) / count)
+      facts = describe(
+        pool,
+        described,
+        options.lanes,
+        options.width,
+        quiet=quiet,
+        lowering=lowering,
+        runs=each,
+      )
       if not writer:
         stopping.check_metric(plans.rule, facts)
         _create(described, wanted, out, facts, plans, options)
@@ -301,6 +276,7 @@ def _create(
       "fingerprints": [fingerprint],
       "data_digest": fingerprint["data"],
       "evaluation_digest": facts["evaluation_digest"],
+      **({"lanes_evidence": facts["evidence"]} if facts["evidence"] else {}),
       **({"shard": list(options.shard)} if options.shard else {}),
       **environment,
     },

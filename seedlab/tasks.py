@@ -4,6 +4,7 @@ Everything here takes JSON and answers with JSON and arrays, so any executor can
 carry it. `code` is the function that builds the Trainer where it cannot be imported.
 """
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -11,9 +12,22 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from seedlab import checkpoints, config, engine, errors, host, memory, parts, pool
+from seedlab import (
+  checkpoints,
+  config,
+  devices,
+  engine,
+  errors,
+  host,
+  lanes,
+  memory,
+  parts,
+  pool,
+  programs,
+)
 from seedlab.errors import UserError
 from seedlab.pool import Code
 from seedlab.recipe import WHICH, Recipe
@@ -23,7 +37,7 @@ from seedlab.trainer import EVALUATION, Trainer
 def describe(spec: Mapping[str, Any], code: Code | None = None) -> dict[str, Any]:
   """What the parent must know before a sweep; runs in a worker."""
   with memory.explained():
-    program = _program(json.dumps(spec), code)
+    program, _, evidence = _choice(json.dumps(spec), code)
   trainer = program.trainer
   with memory.explained(program.costs, program.width):
     step, evaluation = engine.speed(program)
@@ -44,7 +58,8 @@ def describe(spec: Mapping[str, Any], code: Code | None = None) -> dict[str, Any
     "coords": {name: [dim, np.asarray(labels)] for name, (dim, labels) in trainer.coords.items()},
     "fingerprint": program.fingerprint,
     "costs": program.costs,
-    "evaluation_digest": engine.evaluation_digest(program),
+    "evidence": [dataclasses.asdict(one) for one in evidence],
+    "evaluation_digest": programs.evaluation_digest(program),
     "seconds_per_run": (step * trainer.plan[-1] + evaluation * len(trainer.plan)) / program.width,
   }
 
@@ -58,7 +73,7 @@ def compute(
 ) -> dict[str, Any]:
   """Trains one run per row of seeds, with checkpoints as `saves` says; runs in a worker."""
   with memory.explained():
-    program = _program(json.dumps(spec), code)
+    program = _choice(json.dumps(spec), code).program
   with memory.explained(program.costs, program.width):
     results = engine.train(
       program,
@@ -73,32 +88,80 @@ def compute(
     "diverged": results.diverged,
     "seconds": results.seconds / len(seeds),
     "fingerprint": program.fingerprint,
-    "params": engine.named_leaves(results.params) if keep_params else None,
+    "params": programs.named_leaves(results.params) if keep_params else None,
     "saved": results.saved,
   }
 
 
 def check(spec: Mapping[str, Any], code: Code | None = None) -> None:
   """Builds the Trainer of a spec and nothing else; raises UserError for what cannot be."""
+  _ready(spec)
   _trainer(spec, code)
 
 
 def prepare(spec: Mapping[str, Any], code: Code | None = None) -> None:
   """Compiles the program of a spec: the cache of compiled programs has it from then on."""
-  _program(json.dumps(spec), code)
+  _choice(json.dumps(spec), code)
+
+
+def ahead(spec: Mapping[str, Any], name: str, code: Code | None = None) -> dict[str, Any]:
+  """What the programs of a spec do on the device `name`, which need not be there.
+
+  Runs in a worker whose JAX is that of the CPU and whose XLA flags are those of the device.
+
+  Returns:
+    plan: the steps after which a run is evaluated.
+    found: the evidence of each candidate (`lanes.Evidence`, as dicts).
+    bytes_shared: of the data.
+  """
+  _ready(spec)
+  device, trainers = devices.named(name), _trainers(spec, code, elsewhere=True)
+  found, shared = engine.ahead(trainers, device, spec["mode"], spec["width"], spec["runs"])
+  plan = next(iter(trainers.values())).plan
+  listed = [dataclasses.asdict(one) for one in found]
+  return {"plan": list(plan), "found": listed, "bytes_shared": shared}
 
 
 @functools.lru_cache(maxsize=1)
-def _program(spec: str, code: Code | None) -> engine.Program:
+def _choice(spec: str, code: Code | None) -> engine.Choice:
   """The compiled program of a spec, kept for the worker's next chunk."""
   values = json.loads(spec)
-  return engine.build(_trainer(values, code), values["mode"], values["width"])
+  _ready(values)
+  runs = values.get("runs", 1000)
+  made = engine.choose(_trainers(values, code), values["mode"], values["width"], runs)
+  if not made.lowering:
+    return made
+  fingerprint = made.program.fingerprint | {"lowering": made.lowering}
+  return made._replace(program=made.program._replace(fingerprint=fingerprint))
 
 
-def _trainer(spec: Mapping[str, Any], code: Code | None) -> Trainer:
+def _trainers(
+  spec: Mapping[str, Any], code: Code | None, elsewhere: bool = False
+) -> dict[str | None, Trainer]:
+  """The Trainer of a spec, by the lowering of its convolutions where an accelerator has a choice.
+
+  On a CPU the network itself chooses, layer by layer, by a fixed rule.
+  """
+  model = spec["arguments"].get("config", {}).get("model", {}) if not code else {}
+  free = model.get("convolution") == "auto" and spec["function"] == "seedlab.training:make_trainer"
+  if not free or (jax.default_backend() == "cpu" and not elsewhere):
+    return {None: _trainer(spec, code)}
+  found: dict[str | None, Trainer] = {}
+  chosen = spec.get("lowering")
+  for lowering in [chosen] if chosen else lanes.LOWERINGS.values():
+    config = {**spec["arguments"]["config"], "model": {**model, "convolution": lowering}}
+    arguments = {**spec["arguments"], "config": config}
+    found[lowering] = _trainer({**spec, "arguments": arguments}, code)
+  return found
+
+
+def _ready(spec: Mapping[str, Any]) -> None:
   _check_identity(spec)
   host.pin_if_needed()
   host.use_compilation_cache()
+
+
+def _trainer(spec: Mapping[str, Any], code: Code | None) -> Trainer:
   build = code.load() if code else parts.resolve(spec["function"])
   try:
     inspect.signature(build).bind(**spec["arguments"])

@@ -20,7 +20,7 @@ import pytest
 import toy
 
 import seedlab
-from seedlab import checkpoints, engine, records
+from seedlab import checkpoints, engine, programs, records
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 from seedlab.trainer import Metric, Trainer
@@ -35,7 +35,7 @@ class Killed(BaseException):
   pass
 
 
-@pytest.fixture(scope="module", params=engine.MODES)
+@pytest.fixture(scope="module", params=programs.MODES)
 def case(request):
   """(program, seeds of a group that is not full, what an uninterrupted training gives)."""
   program = build(request.param)
@@ -267,7 +267,7 @@ def test_fed_runs_resume(folder, capfd):
   assert f"resumed at step 12 of {STEPS}" in capfd.readouterr().err  # no epoch was cut
 
 
-@pytest.mark.parametrize("mode", engine.MODES)
+@pytest.mark.parametrize("mode", programs.MODES)
 def test_typed_keys_and_static_fields_come_back(folder, capfd, mode):
   program = engine.build(toy.keyed(), mode, 4 if mode == "vmap" else None)
   case = program, seeds_of(3)[: program.width], None

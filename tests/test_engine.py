@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import toy
 
-from seedlab import engine, host, streams, tasks
+from seedlab import engine, host, programs, streams, tasks
 from seedlab.config import Seeds
 from seedlab.errors import UserError
 from seedlab.trainer import Metric
@@ -117,7 +117,7 @@ def test_divergence_is_flagged_with_its_step_and_the_others_go_on():
   np.testing.assert_allclose(results.outcome["mse"][~bad], calm.outcome["mse"][~bad], rtol=1e-5)
 
 
-@pytest.mark.parametrize("mode", engine.MODES)
+@pytest.mark.parametrize("mode", programs.MODES)
 def test_fed_batches_reach_their_run(mode):
   """A run fed rows shifted by its `order` seed: segments and lanes change nothing."""
   width = 2 if mode == "vmap" else None
@@ -136,9 +136,9 @@ def test_digest_sees_names_shapes_types_and_every_byte():
     {"a": np.nextafter(base["a"], np.float32(1)), "b": base["b"]},
     {"a": -base["a"], "b": base["b"]},
   ]
-  digests = [engine.tree_digest(tree) for tree in [base, *changed]]
+  digests = [programs.tree_digest(tree) for tree in [base, *changed]]
   assert len(set(digests)) == len(digests)
-  assert engine.tree_digest({"b": base["b"], "a": np.asfortranarray(base["a"])}) == digests[0]
+  assert programs.tree_digest({"b": base["b"], "a": np.asfortranarray(base["a"])}) == digests[0]
 
 
 def test_the_program_digest_sees_edited_numerics_but_not_the_number_of_steps():
@@ -148,27 +148,6 @@ def test_the_program_digest_sees_edited_numerics_but_not_the_number_of_steps():
   ]
   assert fingerprints[0] == fingerprints[1] == fingerprints[4]
   assert len(set(fingerprints)) == 3
-
-
-def test_auto_lanes_follow_the_fixed_rule():
-  def state(*shape):
-    return toy.State(
-      {"a": jax.ShapeDtypeStruct(shape, jnp.float32)}, jax.ShapeDtypeStruct((), "f4")
-    )
-
-  small = state(10, 10)
-  assert engine.lanes(small, "cpu", "auto", None) == ("vmap", 16)
-  assert engine.lanes(state(400, 400), "cpu", "auto", None) == ("loop", 1)
-  assert engine.lanes(state(3, 3, 1, 4), "cpu", "auto", None) == ("loop", 1)
-  assert engine.lanes(state(3, 3, 1, 4), "gpu", "auto", 8) == ("vmap", 8)
-  assert engine.lanes(small, "gpu", "auto", None) == ("vmap", 32)
-  # 1 GiB a lane, with 4 bytes more: seven of them stay below 8 GiB.
-  assert engine.lanes(state(2**28), "gpu", "auto", None) == ("vmap", 4)
-  assert engine.lanes(state(2**28), "gpu", "auto", 16) == ("vmap", 16)
-  assert engine.lanes(state(2**40), "gpu", "auto", None) == ("vmap", 1)
-  for mode, width in (("loop", 4), ("vmap", 0), ("lanes", None)):
-    with pytest.raises(UserError):
-      engine.lanes(small, "cpu", mode, width)
 
 
 def test_metrics_must_fit_the_outcome():
@@ -223,7 +202,7 @@ def test_another_stream_leaves_programs_that_do_not_use_it_as_they_were(
   program, monkeypatch, names
 ):
   before = engine.train(program, seeds_of(RUNS))
-  for module in (streams, engine):
+  for module in (streams, programs, engine):
     monkeypatch.setattr(module, "STREAMS", names)
   monkeypatch.setattr(streams, "Keys", collections.namedtuple("Keys", names))
   changed = engine.build(toy.make(), program.mode, program.width)
@@ -241,7 +220,7 @@ def sampling() -> engine.Trainer:
   return dataclasses.replace(toy.make(), evaluate=evaluate, metrics={"sample": Metric(("draw",))})
 
 
-@pytest.mark.parametrize("mode", engine.MODES)
+@pytest.mark.parametrize("mode", programs.MODES)
 def test_generation_has_its_own_stream(mode):
   program = engine.build(sampling(), mode, 4 if mode == "vmap" else None)
   usual = engine.train(engine.build(toy.make(), mode, program.width), seeds_of(RUNS))
@@ -268,7 +247,7 @@ def test_a_state_is_any_tree(params):
     key = trainer.init(keys, {}).key if params else trainer.init(keys, {})["key"]
     for _ in range(toy.KEYED_STEPS):
       key, used = jax.random.split(key)
-    kept = engine.named_leaves(results.params)
+    kept = programs.named_leaves(results.params)
     if params:
       assert [value.shape for value in kept.values()] == [(3,)]
     else:
@@ -333,11 +312,11 @@ def test_a_constant_that_jax_keeps_beside_the_program_changes_the_digest():
 def test_constants_that_cannot_be_seen_are_refused(monkeypatch):
   stage = jax.jit(lambda x: x).lower(1.0)
   hidden = type("Stage", (), {"as_text": lambda self, **_: stage.as_text(), "_lowering": None})()
-  assert engine._program_digest([hidden]) == engine._program_digest([stage])
+  assert programs.program_digest([hidden]) == programs.program_digest([stage])
   monkeypatch.setattr(jax, "config", type("Config", (), {}))
   monkeypatch.setattr(jax.config, "jax_use_simplified_jaxpr_constants", True, raising=False)
   with pytest.raises(UserError, match="unset JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS"):
-    engine._program_digest([hidden])
+    programs.program_digest([hidden])
 
 
 def tested(evaluated_on=None, constant=False, **data):
@@ -354,7 +333,7 @@ def tested(evaluated_on=None, constant=False, **data):
     metrics={"sum": Metric()},
     evaluated_on=evaluated_on,
   )
-  return engine.evaluation_digest(engine.build(trainer, "vmap", 2))
+  return programs.evaluation_digest(engine.build(trainer, "vmap", 2))
 
 
 def test_what_is_tested_on_is_found_in_the_data():
@@ -363,7 +342,7 @@ def test_what_is_tested_on_is_found_in_the_data():
   assert usual == tested(test=a, train=2 * b) == tested(test_x=a)
   assert len({usual, tested(test=b, train=a), tested(test=a, test_y=b)}) == 3
   assert tested(test=a, constant=True) is None  # it cannot be known
-  assert tested(test=a, evaluated_on=lambda: b) == engine.tree_digest(b)
+  assert tested(test=a, evaluated_on=lambda: b) == programs.tree_digest(b)
 
 
 def test_one_program_serves_all_segments():

@@ -10,7 +10,7 @@ import pytest
 from networks import build as network
 from sections import merged
 
-from seedlab import activations, engine, streams, training
+from seedlab import activations, engine, programs, streams, training
 from seedlab import config as configs
 from seedlab.config import Gradient, Seeds
 from seedlab.data import Dataset, augmentation
@@ -462,7 +462,7 @@ def test_a_pool_of_copies_equals_augmenting_once_and_storing(plain):
 def test_a_full_batch_of_copies_is_the_same_in_every_step():
   def digest(first, **data):
     built = trainer(data=data, augment=AUGMENTED, gradient={"block_size": 11})
-    return engine.tree_digest(after(built, first=first).params)
+    return programs.tree_digest(after(built, first=first).params)
 
   assert digest(0, copies=2) == digest(5, copies=2)
   assert digest(0) != digest(5)
@@ -471,7 +471,7 @@ def test_a_full_batch_of_copies_is_the_same_in_every_step():
 def test_minibatches_visit_one_copy_an_epoch():
   sections = {"training": {"full_batch": False, "batch_size": 11, "steps": 12}}
   built = trainer(data={"copies": 2}, augment=AUGMENTED, **sections)
-  digests = [engine.tree_digest(after(built, first=2 * e, steps=2).params) for e in range(4)]
+  digests = [programs.tree_digest(after(built, first=2 * e, steps=2).params) for e in range(4)]
   assert digests[0] == digests[2] != digests[1] == digests[3]
   plain = trainer(data={"copies": 2, "plain_copy": True}, augment=AUGMENTED, **sections)
   none = trainer(**sections)
@@ -493,7 +493,7 @@ DETERMINISTIC = {
 
 
 def final(built, run, **seeds) -> str:
-  return engine.tree_digest(after(built, steps=3, keys=keys_of(run, **seeds)))
+  return programs.tree_digest(after(built, steps=3, keys=keys_of(run, **seeds)))
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sections import merged
 
-from seedlab import checkpoints, engine, streams, training
+from seedlab import checkpoints, engine, programs, streams, training
 from seedlab import config as configs
 from seedlab import data as datasets
 from seedlab.config import Config, Seeds
@@ -254,12 +254,12 @@ def test_too_large_a_share_of_a_pool_on_the_host_is_refused(on_host, monkeypatch
 
 
 def test_a_pool_on_the_host_is_told_from_another(on_host):
-  digest = engine.tree_digest(on_pool().load())
-  assert digest == engine.tree_digest(on_pool().load())
+  digest = programs.tree_digest(on_pool().load())
+  assert digest == programs.tree_digest(on_pool().load())
   image = IMAGES.copy()
   image[-1, -1, -1, -1] ^= 1
   other = training.on_dataset(config(), DATASET._replace(train_image=image), 3)
-  assert engine.tree_digest(other.load()) != digest
+  assert programs.tree_digest(other.load()) != digest
 
 
 # --- measuring on training examples
@@ -609,6 +609,6 @@ def test_only_the_sample_stream_decides_what_an_ideal_world_shows():
     return source.draw(source.init(keys, None), keys, None, None, 2, 0, places)
 
   base, same = seen(vary=("sample", "noise")), seen()
-  assert engine.tree_digest(base) == engine.tree_digest(same)
+  assert programs.tree_digest(base) == programs.tree_digest(same)
   other = seen(vary=("init", "order", "augment", "noise", "poke"))
   assert (np.asarray(other.image) != np.asarray(base.image)).any()

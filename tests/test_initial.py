@@ -9,7 +9,7 @@ from sections import merged
 from test_training import BASE, DATASET, keys_of
 
 from seedlab import config as configs
-from seedlab import engine, training
+from seedlab import programs, training
 from seedlab.data import Dataset
 from seedlab.errors import UserError
 
@@ -25,7 +25,7 @@ def drawn(run: int):
 @pytest.fixture
 def file(tmp_path):
   """Parameters that no run draws."""
-  leaves = engine.named_leaves(drawn(123))
+  leaves = programs.named_leaves(drawn(123))
   save_file({name: np.asarray(leaf) for name, leaf in leaves.items()}, tmp_path / "p.safetensors")
   return str(tmp_path / "p.safetensors")
 
@@ -37,13 +37,13 @@ def start(run: int, **model):
 
 def test_runs_start_from_the_file(file):
   for run in (0, 1):
-    assert engine.tree_digest(start(run, initial=file)) == engine.tree_digest(drawn(123))
+    assert programs.tree_digest(start(run, initial=file)) == programs.tree_digest(drawn(123))
 
 
 def test_fresh_layers_are_those_of_an_ordinary_run(file):
   params = start(4, initial=file, fresh=("Dense_1",))
   for name, expected in (("Dense_0", drawn(123)), ("Dense_1", drawn(4))):
-    assert engine.tree_digest(params[name]) == engine.tree_digest(expected[name])
+    assert programs.tree_digest(params[name]) == programs.tree_digest(expected[name])
 
 
 def test_training_goes_on_as_from_these_parameters(file):
@@ -55,16 +55,16 @@ def test_training_goes_on_as_from_these_parameters(file):
   ours, _ = built.advance(
     built.init(keys_of(2), whole), keys_of(2), whole, None, jnp.int32(0), jnp.int32(4)
   )
-  assert engine.tree_digest(ours.params) == engine.tree_digest(theirs.params)
+  assert programs.tree_digest(ours.params) == programs.tree_digest(theirs.params)
   outcomes = [one.evaluate(ours, None, d) for one, d in ((built, whole), (usual, data))]
-  assert engine.tree_digest(outcomes[0]) == engine.tree_digest(outcomes[1])
+  assert programs.tree_digest(outcomes[0]) == programs.tree_digest(outcomes[1])
 
 
 def test_the_file_is_part_of_the_datas_digest(file, tmp_path):
-  digest = engine.tree_digest(trainer(initial=file).load())
-  leaves = engine.named_leaves(drawn(124))
+  digest = programs.tree_digest(trainer(initial=file).load())
+  leaves = programs.named_leaves(drawn(124))
   save_file({name: np.asarray(leaf) for name, leaf in leaves.items()}, tmp_path / "q.safetensors")
-  assert engine.tree_digest(trainer(initial=str(tmp_path / "q.safetensors")).load()) != digest
+  assert programs.tree_digest(trainer(initial=str(tmp_path / "q.safetensors")).load()) != digest
 
 
 @pytest.mark.parametrize(

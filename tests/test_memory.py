@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from seedlab import engine, host, memory, tasks
+from seedlab import engine, host, memory, programs, tasks
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
 
@@ -78,10 +78,10 @@ def test_what_a_lane_needs_is_the_most_of_the_three_programs():
   def analysis(temporary, output):
     return types.SimpleNamespace(temp_size_in_bytes=temporary, output_size_in_bytes=output)
 
-  assert engine._beside([analysis(1, 99), analysis(7, 99), analysis(2, 3)]) == 7
-  assert engine._beside([analysis(9, 99), analysis(7, 99), analysis(2, 3)]) == 9
-  assert engine._beside([analysis(1, 99), analysis(7, 99), analysis(5, 3)]) == 8
-  assert np.isnan(engine._beside([None, analysis(1, 1), None]))
+  assert programs._beside([analysis(1, 99), analysis(7, 99), analysis(2, 3)]) == 7
+  assert programs._beside([analysis(9, 99), analysis(7, 99), analysis(2, 3)]) == 9
+  assert programs._beside([analysis(1, 99), analysis(7, 99), analysis(5, 3)]) == 8
+  assert np.isnan(programs._beside([None, analysis(1, 1), None]))
 
 
 @pytest.mark.parametrize("task", ["describe", "compute"])
@@ -91,7 +91,8 @@ def test_a_task_that_runs_out_says_what_its_program_needs(monkeypatch, task):
 
   costs = {"bytes_lane": 2.0 * GIB, "bytes_shared": 1.0 * GIB}
   program = types.SimpleNamespace(trainer=None, width=4, costs=costs)
-  monkeypatch.setattr(tasks, "_program", lambda spec, code: program)
+  choice = engine.Choice(program, None, [])
+  monkeypatch.setattr(tasks, "_choice", lambda spec, code: choice)
   monkeypatch.setattr(memory, "_device", lambda: ("tpu", 6 * GIB))
   monkeypatch.setattr(engine, "speed", runs_out)
   monkeypatch.setattr(engine, "train", runs_out)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from seedlab import changes, config, engine, parts, records, streams
+from seedlab import changes, config, parts, programs, records, streams
 from seedlab.data import Dataset, Examples
 from seedlab.data.fields import Field, Lists
 from seedlab.data.stream import Images, Pool
@@ -91,13 +91,13 @@ def seen(values) -> dict:
   if trainer.feed:
     last = min(trainer.period or trainer.plan[-1], trainer.plan[-1])
     fed = trainer.feed(seeds[0], 0, last)
-    arrays = engine.tree_digest([fed, trainer.feed(seeds[0], last - 1, 1)])
+    arrays = programs.tree_digest([fed, trainer.feed(seeds[0], last - 1, 1)])
   texts = []
 
   def text(function, *arguments):
     made, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     texts.append(re.sub(r"0x[0-9a-f]+", "", str(live(made.jaxpr))))  # addresses of functions
-    texts.append(engine.tree_digest(made.consts))
+    texts.append(programs.tree_digest(made.consts))
     return shapes
 
   keys = jax.eval_shape(streams.derive, jax.ShapeDtypeStruct((len(config.STREAMS),), jnp.uint32))
@@ -107,11 +107,11 @@ def seen(values) -> dict:
   text(trainer.evaluate, state, keys, data)
   return {
     "programs": texts,
-    "data": engine.tree_digest(data),
+    "data": programs.tree_digest(data),
     "fed": arrays,
     "plan": (trainer.plan, trainer.period),
     "metrics": dict(trainer.metrics),
-    "coords": engine.tree_digest({name: array for name, (_, array) in trainer.coords.items()}),
+    "coords": programs.tree_digest({name: array for name, (_, array) in trainer.coords.items()}),
     "seeds": np.array(seeds).tolist(),
     "runs": streams.runs_of_design(parsed.seeds) if crossed else None,
   }
@@ -265,7 +265,7 @@ def files(tmp_path_factory) -> dict[str, str]:
     seeds = jnp.full(len(config.STREAMS), seed, jnp.uint32)
     state = trainer.init(streams.derive(seeds), trainer.load())
     found[name] = str(folder / f"{seed}.safetensors")
-    records.save_params(found[name], engine.named_leaves(state.params))
+    records.save_params(found[name], programs.named_leaves(state.params))
   return found
 
 

@@ -14,7 +14,7 @@ from networks import build as network
 from sections import merged
 from test_training import DATASET, keys_of
 
-from seedlab import activations, engine, models, training
+from seedlab import activations, models, programs, training
 from seedlab import config as configs
 from seedlab.config import Training
 from seedlab.data import Dataset
@@ -379,11 +379,11 @@ def test_training_in_float16():
   assert float(outcome["test_accuracy"]) == 1
   assert 0 < float(outcome["test_loss"]) < 0.2 and outcome["test_loss"].dtype == jnp.float32
   for part in (state.params, state.opt_state[1][0].trace):
-    for name, leaf in engine.named_leaves(part).items():
+    for name, leaf in programs.named_leaves(part).items():
       assert leaf.dtype == ("float32" if "Norm" in name else "float16"), name
   # What tells runs apart knows the dtype.
   single = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), state.params)
-  assert engine.tree_digest(single) != engine.tree_digest(state.params)
+  assert programs.tree_digest(single) != programs.tree_digest(state.params)
 
 
 def test_a_poke_of_float16_is_its_last_bit():
@@ -416,7 +416,7 @@ def test_chunks_reach_the_training():
     blank = {"Dense_0": {"kernel": np.zeros((64, 3), np.float32), "bias": np.zeros(3, np.float32)}}
     advance = quick_jit(functools.partial(trainer.advance, fed=None, first=0, steps=1))
     state, _ = advance(start_at(trainer, DATASET, blank, {}), keys_of(0), DATASET)
-    return engine.tree_digest(state.params)
+    return programs.tree_digest(state.params)
 
   single = trained()
   assert trained(chunk=1) == single

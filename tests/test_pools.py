@@ -35,7 +35,7 @@ from test_data import (
 )
 from test_data import user_cache as user_cache
 
-from seedlab import config, engine
+from seedlab import config, programs
 from seedlab.data import Dataset, cache, catalogue, cifar5m, convert, dogbird, npz
 from seedlab.errors import UserError
 
@@ -665,7 +665,7 @@ def test_digests_of_arrays_are_those_of_their_bytes():
   sha = hashlib.sha256()
   for name, leaf in leaves.items():
     sha.update(f"{name} {leaf.dtype.name} {leaf.shape}\n".encode() + leaf.tobytes())
-  assert engine.tree_digest(leaves) == sha.hexdigest()
+  assert programs.tree_digest(leaves) == sha.hexdigest()
 
 
 def test_digest_of_a_mapped_array_copies_nothing(tmp_path):
@@ -673,7 +673,7 @@ def test_digest_of_a_mapped_array_copies_nothing(tmp_path):
   pool = np.load(tmp_path / "pool.npy", mmap_mode="r")
   tracemalloc.start()
   try:
-    engine.tree_digest({"pool": pool})
+    programs.tree_digest({"pool": pool})
     peak = tracemalloc.get_traced_memory()[1]
   finally:
     tracemalloc.stop()

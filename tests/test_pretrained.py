@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from test_training import keys_of
 
 import seedlab
-from seedlab import activations, engine, training
+from seedlab import activations, programs, training
 from seedlab import config as configs
 from seedlab.data import Dataset
 from seedlab.errors import UserError
@@ -365,7 +365,7 @@ def test_every_layout_says_the_same_of_a_resnet(shallow, tmp_path):
   wrapped = {f"module.backbone.{name}": leaf for name, leaf in tensors.items()}
   for other in (renamed, bare, wrapped):
     found = read(other, tmp_path, RESNET)
-    assert [*map(engine.tree_digest, found)] == [*map(engine.tree_digest, expected)]
+    assert [*map(programs.tree_digest, found)] == [*map(programs.tree_digest, expected)]
 
 
 def test_every_layout_says_the_same_of_a_vit(tmp_path):
@@ -377,7 +377,7 @@ def test_every_layout_says_the_same_of_a_vit(tmp_path):
   ):
     other = transformers_vit(tensors, renamed)
     assert sample in other
-    assert engine.tree_digest(read(other, tmp_path, VIT)[0]) == engine.tree_digest(expected[0])
+    assert programs.tree_digest(read(other, tmp_path, VIT)[0]) == programs.tree_digest(expected[0])
 
 
 def test_a_head_that_is_fresh_is_passed_over_and_need_not_be_there(shallow, tmp_path):
@@ -392,7 +392,7 @@ def test_a_head_that_is_fresh_is_passed_over_and_need_not_be_there(shallow, tmp_
     assert last not in params
     without = {name: leaf for name, leaf in tensors.items() if name not in head}
     found, _ = read(without, tmp_path, model, classes=7, fresh=(last,))
-    assert engine.tree_digest(found) == engine.tree_digest(params)
+    assert programs.tree_digest(found) == programs.tree_digest(params)
     with pytest.raises(UserError, match=rf"{head[1]} is missing, .*the last one is '{last}'"):
       read(without, tmp_path, model)
 
@@ -646,7 +646,7 @@ def test_a_sweep_starts_from_a_public_file(tmp_path):
   np.testing.assert_allclose(found.test_loss, np.log(3), rtol=1e-3)  # by a head near zero
   kept = seedlab.replay(tmp_path / "out", run=1, trainer=make)
   assert kept.exact
-  expected = engine.named_leaves(read_file(file, model, 3, 16, ("Dense_1",))[0])
+  expected = programs.named_leaves(read_file(file, model, 3, 16, ("Dense_1",))[0])
   heads = {"Dense_1/kernel", "Dense_1/bias"}
   assert set(kept.params) == expected.keys() | heads
   for name, leaf in expected.items():
@@ -668,10 +668,10 @@ def test_running_statistics_are_the_files(shallow, tmp_path):
   trainer = training.on_dataset(config, pictures(16), 3)
   begun = jax.device_get(quick_jit(lambda data: trainer.init(keys_of(1), data))(trainer.load()))
   params, batch_stats = read_file(file, RESNET, 3, 16, ("Dense_0",))
-  assert engine.tree_digest(begun.batch_stats) == engine.tree_digest(batch_stats)
-  assert engine.tree_digest(begun.average) == engine.tree_digest(begun.params)
+  assert programs.tree_digest(begun.batch_stats) == programs.tree_digest(batch_stats)
+  assert programs.tree_digest(begun.average) == programs.tree_digest(begun.params)
   del begun.params["Dense_0"]
-  assert engine.tree_digest(begun.params) == engine.tree_digest(params)
+  assert programs.tree_digest(begun.params) == programs.tree_digest(params)
   np.testing.assert_array_equal(
     begun.batch_stats["stage0_rest"]["BatchNorm_2"]["var"][0],
     tensors["layer1.1.bn3.running_var"],

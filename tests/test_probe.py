@@ -15,7 +15,7 @@ from test_ideal import DATASET, assert_close, keys_of
 from test_remedies import BASE, differing, states
 
 from seedlab import config as configs
-from seedlab import engine, records, training
+from seedlab import programs, records, training
 from seedlab.config import Probe
 from seedlab.errors import UserError
 from seedlab.training import losses
@@ -32,7 +32,7 @@ def file(tmp_path_factory):
   """What a run of the same network with batch norm ended with."""
   name = tmp_path_factory.mktemp("probe") / "start.safetensors"
   trainer = training.on_dataset(merged(BASE, model={"norm": "batch"}), DATASET, 3)
-  records.save_params(name, engine.named_leaves(states(trainer, run=9, steps=2)[-1].params))
+  records.save_params(name, programs.named_leaves(states(trainer, run=9, steps=2)[-1].params))
   return str(name)
 
 

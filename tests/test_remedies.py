@@ -8,7 +8,7 @@ import pytest
 from sections import merged
 from test_ideal import DATASET, assert_close, keys_of, seeds_of
 
-from seedlab import engine, findings, records, streams, sweeps, training
+from seedlab import engine, findings, programs, records, streams, sweeps, training
 from seedlab.config import Training
 from seedlab.data import order as orders
 from seedlab.errors import UserError
@@ -133,7 +133,7 @@ def teacher(tmp_path):
   """A trained network of another run in a file."""
   file = tmp_path / "teacher.safetensors"
   params = states(trainer(), run=9)[-1].params
-  records.save_params(file, engine.named_leaves(params))
+  records.save_params(file, programs.named_leaves(params))
   return str(file), params
 
 

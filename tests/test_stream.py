@@ -12,7 +12,7 @@ from sections import merged
 from test_data import OWN, encoded, load, make_set, picture, refusal
 from test_data import user_cache as user_cache
 
-from seedlab import checkpoints, engine, streams, training
+from seedlab import checkpoints, engine, programs, streams, training
 from seedlab import data as datasets
 from seedlab.config import Config, Seeds
 from seedlab.data import augmentation, catalogue, convert, crops, stream
@@ -271,7 +271,7 @@ def short(patch) -> None:
 
 
 @pytest.fixture(scope="module")
-def program(own) -> engine.Program:
+def program(own) -> programs.Program:
   with pytest.MonkeyPatch.context() as patch:
     short(patch)
     return engine.build(made(own), "vmap", 2)

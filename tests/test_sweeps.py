@@ -464,7 +464,7 @@ def test_measured_lanes_stay_with_the_sweep(tmp_path):
 
 
 def test_plan_trains_nothing_and_says_so(capsys):
-  plan = sweeps.plan("toy:make", 100, arguments={"steps": 20}, lanes="loop", workers=1)
+  plan = seedlab.plan("toy:make", 100, arguments={"steps": 20}, lanes="loop", workers=1)
   assert "compiling, measuring the speed; nothing is trained" in capsys.readouterr().err
   assert plan["runs"] == 100 and plan["steps_per_run"] == 20 and plan["evaluations_per_run"] == 2
   assert plan["hours"] > 0 and plan["bytes_per_lane"] > 0

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seedlab import cli, engine, host, records, streams, training
+from seedlab import cli, engine, host, programs, records, streams, training
 from seedlab import data as datasets
 from seedlab.changes import changed
 from seedlab.config import STREAMS, Config, Model, parse
@@ -136,12 +136,12 @@ def gpu_digests(small: bool) -> list[str]:
 
 
 @functools.lru_cache(maxsize=2)
-def _program(name: str, small: bool) -> engine.Program:
+def _program(name: str, small: bool) -> programs.Program:
   host.use_compilation_cache()
   return engine.build(training.make_trainer(_config(name, small)))
 
 
-def _gpu_program(network, lowering, precision, width, small, steps=None) -> engine.Program:
+def _gpu_program(network, lowering, precision, width, small, steps=None) -> programs.Program:
   if network == "digits":
     asked = {"model.convolution": lowering, "model.precision": precision, "training.steps": steps}
     trainer = training.make_trainer(changed(_config("digits", small), asked))

@@ -24,6 +24,8 @@ _OUT = flags.DEFINE_string("out", None, "directory of the store", required=True)
 _DATA = flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory; else SEEDLAB_DATA")
 _GRID = flags.DEFINE_multi_string("grid", [], "FIELD=v1,v2: one store a cell, below --out")
 _PLAN = flags.DEFINE_bool("plan", False, "train nothing; say what the sweep will cost")
+_DEVICE = flags.DEFINE_string("device", None, "with --plan: on h200, h100, a100, v5e or v6e")
+_PRICE = flags.DEFINE_float("price_per_hour", None, "with --device: of one such device")
 _LANES = flags.DEFINE_enum("lanes", "auto", ["auto", "loop", "vmap", "measure"], "how runs share")
 _WIDTH = flags.DEFINE_integer("width", None, "runs in one program, with --lanes=vmap")
 _WORKERS = flags.DEFINE_integer("workers", None, "worker processes; else one a core or accelerator")
@@ -49,7 +51,8 @@ def main(argv: list[str]) -> None:
   del argv
   if _PLAN.value:
     console.write(
-      "planning trains nothing: it reads the data, compiles the programs and times a few steps",
+      "planning trains nothing: it reads the data, compiles the programs"
+      + (" and counts what they do" if _DEVICE.value else " and times a few steps"),
       error=True,
     )
   what: Any = _TRAINER.value or cli.experiment(_CONFIG.value)
@@ -63,20 +66,27 @@ def main(argv: list[str]) -> None:
   plans = {"planned_n": _PLANNED.value, "stop": _STOP.value, "max_runs": _MOST.value}
   training = {**options, **plans, "new_fingerprint": _NEW.value}
   training["checkpoint_every"] = 60 * _SAVES.value
+  planned = {**options, "device": _DEVICE.value, "price_per_hour": _PRICE.value, "quiet": True}
+  if _DEVICE.value and not _PLAN.value:
+    raise UserError(
+      f"--device={_DEVICE.value} is where --plan supposes the sweep; a sweep trains where it is"
+      " started: add --plan, or leave --device out"
+    )
   training |= {"shard": _SHARD.value, "retry_failed": _RETRY.value}
   training |= {"stall_minutes": _STALL.value, "run_minutes": _LIMIT.value}
   if _SCHEDULER.value and (_WORKERS.value is not None or _PLAN.value):
     other = "--plan" if _PLAN.value else "--workers"
     raise UserError(f"{other} is of this machine, --scheduler of a cluster; leave one of them out")
-  from seedlab import grids, records, report, sweeps  # after the flags: a mistake answers at once
+  # After the flags: a mistake answers at once.
+  from seedlab import grids, planning, records, report, sweeps
 
   if _PLAN.value and _GRID.value:
     for cell in grids.grid_cells(what, _grid(), _OUT.value, options["arguments"]):
       console.write(", ".join(f"{name}={value}" for name, value in cell.values.items()))
-      asked = {**options, "arguments": cell.arguments, "quiet": True}
-      console.write(report.plan_text(sweeps.plan(cell.what, runs or _MOST.value, **asked)) + "\n")
+      asked = {**planned, "arguments": cell.arguments}
+      console.write(report.plan_text(planning.plan(cell.what, runs or _MOST.value, **asked)) + "\n")
   elif _PLAN.value:
-    console.write(report.plan_text(sweeps.plan(what, runs or _MOST.value, quiet=True, **options)))
+    console.write(report.plan_text(planning.plan(what, runs or _MOST.value, **planned)))
   elif _GRID.value:
     with _executor() as training["executor"]:
       cells = grids.grid(what, _grid(), runs, _OUT.value, **training)

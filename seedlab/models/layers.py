@@ -13,6 +13,9 @@ writes its derivative in forms that stay fast in both places:
 
 P(x) holds, for every output pixel, the window of the image under the kernel
 (im2col); K is the kernel as a matrix [kh kw cin, cout].
+
+An accelerator has gradients of convolutions in its own library, which copy no
+image: `direct` is lax's convolution as it is, for one run at a time there.
 """
 
 import dataclasses
@@ -29,13 +32,13 @@ from seedlab import activations
 from seedlab.errors import UserError, choice_error
 
 Activation = Callable[[jax.Array], jax.Array]
-Lowering = Literal["auto", "native", "patches"]
+Lowering = Literal["auto", "native", "patches", "direct"]
 Norm = Literal["none", "batch", "group"]
 Head = Literal["usual", "picard", "small"]
 Gain = Literal["he", "moment"]
 Padding = Literal["SAME", "VALID"] | Sequence[tuple[int, int]]
 
-_LOWERINGS = ("native", "patches")
+LOWERINGS = ("native", "patches", "direct")
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PIXELS = (0, 1, 2)  # the axes of NHWC that a kernel's gradient sums over
 # Up to this many input channels `patches` writes its products out as sums: XLA fuses them into
@@ -49,7 +52,7 @@ def conv(
   kernel: jax.Array,
   strides: tuple[int, int] = (1, 1),
   padding: Padding = "SAME",
-  lowering: Literal["native", "patches"] = "native",
+  lowering: Literal["native", "patches", "direct"] = "native",
   groups: int = 1,
 ) -> jax.Array:
   """lax.conv_general_dilated of images, with gradients that are fast in loops and lanes.
@@ -63,15 +66,15 @@ def conv(
     kernel: float[kh, kw, cin // groups, cout], dtype of `x`.
     strides: down and right, in pixels.
     padding: "SAME", "VALID" or ((top, bottom), (left, right)) in pixels.
-    lowering: "native" or "patches": the same values and gradients up to rounding.
+    lowering: "native", "patches" or "direct": the same values and gradients up to rounding.
     groups: neighbouring channels are cut into this many groups, each convolved alone to
-      cout // groups channels. More than one takes `patches` whatever `lowering` says.
+      cout // groups channels. More than one takes `patches` where `lowering` says `native`.
 
   Returns:
     float[B, h, w, cout].
   """
-  if lowering not in _LOWERINGS:
-    raise choice_error("model.convolution", lowering, _LOWERINGS)
+  if lowering not in LOWERINGS:
+    raise choice_error("model.convolution", lowering, LOWERINGS)
   if (
     x.ndim != 4
     or x.dtype != kernel.dtype
@@ -85,6 +88,10 @@ def conv(
   if isinstance(padding, str):
     padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
   static = (tuple(strides), tuple(map(tuple, padding)))
+  if lowering == "direct":
+    return lax.conv_general_dilated(
+      x, kernel, *static, dimension_numbers=_LAYOUT, feature_group_count=groups
+    )
   if groups == 1:
     return _conv(x, kernel, *static, lowering)
   # Batched matrix products: a grouped convolution is seven times slower in a loop of XLA:CPU, and
@@ -94,14 +101,15 @@ def conv(
   return y.reshape(*y.shape[:3], -1)
 
 
-def lowering_for(cin: int, platform: str) -> Literal["native", "patches"]:
+def lowering_for(cin: int, platform: str) -> Literal["native", "patches", "direct"]:
   """The fixed rule of model.convolution="auto": by platform and input channels, as measured.
 
-  Accelerators run lanes by vmap, where matrix products stay fast and grouped
-  convolutions do not. A CPU runs its lanes one by one, where `native` loses
-  only on raw images.
+  On a CPU `native` loses only on raw images. On an accelerator a sweep chooses for the whole
+  network (see `lanes`); where nobody did, it is `direct`.
   """
-  return "native" if platform == "cpu" and cin > _FEW_CHANNELS else "patches"
+  if platform != "cpu":
+    return "direct"
+  return "native" if cin > _FEW_CHANNELS else "patches"
 
 
 class Conv(nn.Module):
@@ -602,7 +610,9 @@ def _dk_patches(x, kernel, strides, pads, dy):
   windows = _windows(x, kernel.shape[:2], strides, pads)
   if kernel.shape[2] <= _FEW_CHANNELS:
     return jnp.einsum("kbhwc,bhwo->kco", jnp.stack(windows), dy).reshape(kernel.shape)
-  return jnp.tensordot(jnp.concatenate(windows, -1), dy, (_PIXELS, _PIXELS)).reshape(kernel.shape)
+  # As matrices: with three axes to sum over, XLA:GPU writes the patches a second time, turned.
+  patches, dy = (leaf.reshape(-1, leaf.shape[-1]) for leaf in (jnp.concatenate(windows, -1), dy))
+  return jnp.tensordot(patches, dy, ((0,), (0,))).reshape(kernel.shape)
 
 
 def _windows(x, size, strides, pads):

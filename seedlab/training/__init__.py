@@ -21,6 +21,7 @@ no step changes. This module only joins plain functions, each in its own:
   evaluation   what is measured
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -166,7 +167,7 @@ def on_dataset(
   if config.model.initial:
     module = functools.partial(_module, config, classes, shape, fields)
     trainer = initial.start_from(trainer, config.model, module, shape)
-  return trainer
+  return _in_tf32(trainer) if config.model.precision == "tf32" else trainer
 
 
 class Layout(NamedTuple):
@@ -297,7 +298,7 @@ def _module(config: Config, classes: int, shape: tuple[int, ...], fields: Sequen
     "fields": tuple(fields),
     "platform": jax.default_backend(),
     "precision": section.precision,
-    "dtype": jnp.dtype(section.precision),
+    "dtype": jnp.dtype(_dtype(config)),
     "activation": activation,
   }
   return parts.bind("model", section.name, dict(section.options), facts)
@@ -305,7 +306,28 @@ def _module(config: Config, classes: int, shape: tuple[int, ...], fields: Sequen
 
 def _blank(config: Config, shape: tuple[int, ...], fields: Sequence[Field]) -> jax.Array:
   """One example, of which a network's initialisation reads the shape alone."""
-  return jnp.zeros((1, *shape), jnp.int32 if fields else config.model.precision)
+  return jnp.zeros((1, *shape), jnp.int32 if fields else _dtype(config))
+
+
+def _dtype(config: Config) -> str:
+  """Of the computation: that of "tf32" is float32, whatever products round to."""
+  precision = config.model.precision
+  return "float32" if precision == "tf32" else precision
+
+
+def _in_tf32(trainer: Trainer) -> Trainer:
+  """The Trainer with float32 products that may round their factors to TF32 where a device can."""
+
+  def rounding(function):
+    @functools.wraps(function)
+    def traced(*arguments):
+      with jax.default_matmul_precision("tensorfloat32"):
+        return function(*arguments)
+
+    return traced
+
+  functions = {name: rounding(getattr(trainer, name)) for name in ("init", "advance", "evaluate")}
+  return dataclasses.replace(trainer, **functions)
 
 
 def _initial(config: Config, network: Network, rules: Rules, blank, keys, shared: Shared) -> State:
@@ -344,7 +366,7 @@ def _rules(
   if not fields:
     changes = [(parts.find("augment", one.name), dict(one.options)) for one in config.augment]
     prepare = functools.partial(
-      images.prepare, config.data, changes, config.model.precision, shape[0]
+      images.prepare, config.data, changes, _dtype(config), shape[0]
     )
   draws = ":" in config.model.name or config.model.get("dropout", 0.0) > 0
   return Rules(

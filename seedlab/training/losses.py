@@ -13,7 +13,11 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
   The targets are (1 - smoothing) onehot + smoothing / K (Szegedy et al. 2016).
   """
   if not smoothing:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    # As optax's for integer labels, to the bit; but the gradient of looking a logit up is a
+    # scatter, which deterministic GPU kernels sort first, and that of selecting one is none.
+    asked = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    chosen = jnp.where(asked, logits, 0).sum(-1)
+    return jax.nn.logsumexp(logits, axis=-1) - chosen
   return towards(logits, smoothed(labels, logits.shape[-1], smoothing, logits.dtype))
 
 

@@ -1,0 +1,126 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from seedlab import devices, lanes
+from seedlab.errors import UserError
+
+GIB = 2**30
+H200 = devices.named("h200")
+PLAN = (100, 200)
+
+
+def state(*shape):
+  return {"params": {"a": jax.ShapeDtypeStruct(shape, jnp.float32)}}
+
+
+def test_a_cpu_has_a_fixed_rule():
+  assert lanes.rule(state(10, 10), "cpu", "auto", None) == ("vmap", 16)
+  assert lanes.rule(state(400, 400), "cpu", "auto", None) == ("loop", 1)
+  assert lanes.rule(state(3, 3, 1, 4), "cpu", "auto", None) == ("loop", 1)
+  assert lanes.rule(state(3, 3, 1, 4), "cpu", "vmap", None) == ("vmap", 16)
+
+
+def test_an_accelerator_has_a_rule_for_what_was_asked_alone():
+  assert lanes.rule(state(10, 10), "gpu", "auto", None) is None
+  assert lanes.rule(state(10, 10), "gpu", "vmap", None) is None
+  assert lanes.rule(state(10, 10), "gpu", "vmap", 8) == ("vmap", 8)
+  assert lanes.rule(state(10, 10), "tpu", "loop", None) == ("loop", 1)
+
+
+@pytest.mark.parametrize(("mode", "width"), [("loop", 4), ("vmap", 0), ("lanes", None)])
+def test_what_cannot_be_is_refused(mode, width):
+  with pytest.raises(UserError):
+    lanes.rule(state(10, 10), "gpu", mode, width)
+
+
+def made_up(lane_bytes, lane_memory, kernels, wider=1.0):
+  """Programs that move so many bytes a lane and need so much memory, which are never compiled."""
+
+  def measure(lowering, mode, width):
+    moved = width * (lane_bytes if mode == "loop" else wider * lane_bytes)
+    limits = {
+      "bandwidth": moved / H200.bandwidth, "arithmetic": 0.0, "launches": kernels * H200.launch,
+    }  # fmt: skip
+    memory = lane_memory * width
+    return lanes.Evidence(lowering, mode, width, moved, kernels, {}, 0.0, memory, limits)
+
+  return measure
+
+
+def choice(measure, runs=1000, **asked):
+  found = lanes.candidates(measure, H200, runs, **asked)
+  return lanes.chosen(found, H200, PLAN, runs), found
+
+
+def test_where_launches_rule_lanes_are_nearly_free():
+  best, found = choice(made_up(lane_bytes=1e5, lane_memory=1e6, kernels=36))
+  assert (best.mode, best.width) == ("vmap", 512)
+  assert [one.width for one in found] == [1, 8, 32, 128, 512]
+  assert best.limit == "launches"
+
+
+def test_where_bytes_rule_a_run_alone_is_taken_and_the_search_ends_at_once():
+  best, found = choice(made_up(lane_bytes=4e9, lane_memory=1e9, kernels=100, wider=2.0))
+  assert (best.mode, best.width) == ("loop", 1)
+  assert [one.width for one in found] == [1, 8]
+  assert best.limit == "bandwidth"
+
+
+def test_what_does_not_fit_into_four_fifths_of_the_memory_is_not_taken():
+  # 3.4 GiB a lane, as of ResNet-9: 32 lanes fit into 112.8 GiB, 128 do not.
+  best, found = choice(made_up(lane_bytes=1e5, lane_memory=3.4 * GIB, kernels=36))
+  assert best.width == 32 and found[-1].width == 128
+  assert 32 * 3.4 * GIB < 0.8 * H200.memory < 34 * 3.4 * GIB
+
+
+def test_no_more_lanes_than_there_are_runs():
+  best, found = choice(made_up(lane_bytes=1e5, lane_memory=1e6, kernels=36), runs=5)
+  assert best.width == 8 and [one.width for one in found] == [1, 8]
+  best, found = choice(made_up(lane_bytes=1e5, lane_memory=1e6, kernels=36), runs=33)
+  assert best.width == 128 and found[-1].width == 128
+
+
+def test_the_last_group_counts_as_a_whole_one():
+  # 40 runs: five groups of 8 lanes, or two of 32 that take three times as long each.
+  def measure(lowering, mode, width):
+    seconds = {1: 1.0, 8: 1.0, 32: 3.0, 128: 12.0}[width]
+    return lanes.Evidence(lowering, mode, width, 0, 0, {}, 0.0, GIB, {"bandwidth": seconds})
+
+  found = lanes.candidates(measure, H200, 40)
+  assert [one.width for one in found] == [1, 8, 32, 128]
+  assert lanes.chosen(found, H200, (1,), 40).width == 8
+  assert lanes.chosen(found, H200, (1,), 64).width == 32
+
+
+def test_lanes_take_patches_and_a_run_alone_takes_the_library():
+  both = tuple(lanes.LOWERINGS.values())
+  best, found = choice(made_up(1e5, 1e6, 36), lowerings=both)
+  assert [one.lowering for one in found] == ["direct", *["patches"] * 4]
+  assert best.lowering == "patches"
+  for mode, width in (("vmap", 8), ("loop", None)):
+    (only,) = lanes.candidates(made_up(1e5, 1e6, 36), H200, 9, both, mode, width)
+    assert (only.mode, only.lowering) == (mode, lanes.LOWERINGS[mode])
+
+
+def test_where_nothing_fits_the_smallest_is_tried():
+  best, _ = choice(made_up(lane_bytes=1e9, lane_memory=200 * GIB, kernels=10))
+  assert best.width == 1
+
+
+def test_bounds_of_a_device_are_read_off_its_figures():
+  for one in devices.DEVICES.values():
+    assert one.memory > 10 * GIB and one.bandwidth > 5e11
+    rates = [one.rates[kind] for kind in ("float32", "tf32", "bfloat16")]
+    assert all(slow < fast for slow, fast in itertools.pairwise(rates))
+  with pytest.raises(UserError, match=r"device='h300' is not known; choices: h200, h100"):
+    devices.named("h300")
+
+
+def test_without_its_compiler_a_plan_for_a_device_says_what_to_install(monkeypatch):
+  monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
+  for name, extra in (("a100", "cuda"), ("v5e", "tpu")):
+    with pytest.raises(UserError, match=rf"device={name}.*pip install 'seedlab\[{extra}\]'"):
+      devices.check_compiler(devices.named(name))
