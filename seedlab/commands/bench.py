@@ -9,6 +9,10 @@
   --suite=dask  chunks on a Dask cluster of this machine beside the same on seedlab's own workers
   --suite=pages  `compare` and `report` on two made-up sweeps of 10,000 runs x 10,000 examples
 
+  --suite=ahead  what the studies' networks do on --device, which need not be there: bytes, kernels,
+                 operations and memory, beside the table in --table; status 1 if a row moves more
+                 bytes than there, unless --update replaces it
+
 Absolute times of a shared machine prove nothing; compare the ratios.
 """
 
@@ -19,21 +23,24 @@ import platform
 
 from absl import flags
 
-_SUITES = ["cpu", "gpu", "fullbatch", "pages", "dask"]
+_SUITES = ["cpu", "gpu", "fullbatch", "pages", "dask", "ahead"]
 _SUITE = flags.DEFINE_enum("suite", "cpu", _SUITES, "what to measure")
 _JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timings per figure; the median counts")
 _MINUTES = flags.DEFINE_float("minutes", 9.0, "gpu: start no new measurement after this long")
+_DEVICE = flags.DEFINE_string("device", "h200", "ahead: h200, h100, a100, v5e or v6e")
+_TABLE = flags.DEFINE_string("table", None, "ahead: the Markdown file with the last table")
+_UPDATE = flags.DEFINE_bool("update", False, "ahead: replace that table")
 _SMALL = flags.DEFINE_bool("small", False, "tiny sizes, to see that the suite runs")
 
 POSITIONAL = ()
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
   import jax  # after the flags: a mistake answers at once
 
   from seedlab import console, host
-  from seedlab.commands import bench_suites
+  from seedlab.commands import bench_ahead, bench_suites
 
   del argv
   small, repeats = _SMALL.value, _REPEATS.value
@@ -43,6 +50,7 @@ def main(argv: list[str]) -> None:
     "fullbatch": functools.partial(bench_suites.fullbatch, small, repeats),
     "pages": functools.partial(bench_suites.pages, small, repeats),
     "dask": functools.partial(bench_suites.dask, small, repeats),
+    "ahead": functools.partial(bench_ahead.suite, _DEVICE.value, small, bench_suites.say),
   }
   rows = suites[_SUITE.value]()
   facts = {"suite": _SUITE.value, "date": host.now(), "jax": jax.__version__,
@@ -52,6 +60,11 @@ def main(argv: list[str]) -> None:
   console.write(console.aligned(cells))
   if _JSON.value:
     pathlib.Path(_JSON.value).write_text(json.dumps(facts, indent=1) + "\n")
+  if _SUITE.value != "ahead":
+    return 0
+  lines, more = bench_ahead.compared(_TABLE.value, _DEVICE.value, rows, _UPDATE.value)
+  console.write("\n".join(lines))
+  return 1 if more and not _UPDATE.value else 0
 
 
 def _cell(value) -> str:

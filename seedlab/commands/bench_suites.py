@@ -21,7 +21,7 @@ def cpu(small: bool, repeats: int) -> list[dict]:
   rows = []
   with WorkerPool([cores[0]]) as ours, WorkerPool([cores[0]]) as theirs:
     for name in ("digits", "digits_mlp"):
-      _say(f"{name}: one core, beside PyTorch")
+      say(f"{name}: one core, beside PyTorch")
       per_run, rival = [], []
       for number in range(1 + repeats):  # the first one compiles
         per_run.append(ours.submit(bench_tasks.seedlab_seconds, name, runs, small).result())
@@ -30,7 +30,7 @@ def cpu(small: bool, repeats: int) -> list[dict]:
         except TaskError as error:
           if "ModuleNotFoundError" not in str(error):
             raise
-          _say("PyTorch is not installed (extra `reference`): no comparison") if not number else 0
+          say("PyTorch is not installed (extra `reference`): no comparison") if not number else 0
       rows.append({
         "what": f"{name}: runs/s on one core",
         "seedlab": 1 / statistics.median(per_run[1:]),
@@ -38,18 +38,18 @@ def cpu(small: bool, repeats: int) -> list[dict]:
         "ratio": statistics.median(rival[1:]) / statistics.median(per_run[1:]) if rival else None,
         "target": ">= 2.5",
       })  # fmt: skip
-    _say("ResNet-9: a step in a loop, beside the step alone")
+    say("ResNet-9: a step in a loop, beside the step alone")
     for lowering in ("native", "patches"):
       loop, alone = theirs.submit(bench_tasks.resnet9_step, lowering, repeats, small).result()
       rows.append({"what": f"ResNet-9 step in a loop, {lowering}: ms", "seedlab": 1e3 * loop,
                    "rival": 1e3 * alone, "ratio": loop / alone, "target": "<= 1.3"})  # fmt: skip
-    _say("memory of a worker after 100 and after 1,000 runs")
+    say("memory of a worker after 100 and after 1,000 runs")
     few, many = ours.submit(bench_tasks.resident_memory, 5 if small else 100, 50 if small else 1000
                             ).result()  # fmt: skip
     rows.append({"what": "worker's memory after 1,000 runs, beside 100: MiB", "seedlab": many,
                  "rival": few, "ratio": many / few, "target": "~ 1"})  # fmt: skip
   if len(cores) > 1:
-    _say("two workers, beside one")
+    say("two workers, beside one")
     rows.append(_two_workers(cores, runs, small, repeats))
   return rows
 
@@ -94,7 +94,7 @@ def dask(small: bool, repeats: int) -> list[dict]:
     local_pool() as ours,
   ):
     for name, chunk in chunks.items():
-      _say(f"chunks of {name}")
+      say(f"chunks of {name}")
       times: dict[str, list[float]] = {"ours": [], "theirs": []}
       executors: dict[str, concurrent.futures.Executor] = {"ours": ours, "theirs": theirs}
       for _ in range(1 + repeats):  # the first one compiles
@@ -121,7 +121,7 @@ def gpu(small: bool, minutes: float) -> list[dict]:
       if time.monotonic() > deadline:
         rows.append({"what": "left out, time was up: " + " ".join(map(str, case))})
         continue
-      _say(" ".join(map(str, case)))
+      say(" ".join(map(str, case)))
       try:
         row = pool.submit(bench_tasks.gpu_speed, *case, small).result()
       except TaskError as error:
@@ -144,7 +144,7 @@ def fullbatch(small: bool, repeats: int) -> list[dict]:
   """A full-batch step beside as many minibatch steps; memory; compilation of deep networks."""
   rows = []
   with local_pool(1) as pool:
-    _say("full-batch steps beside minibatch steps")
+    say("full-batch steps beside minibatch steps")
     costs = pool.submit(bench_tasks.full_batch_costs, repeats, small).result()
     targets = {"none": "<= 1.05", "forward": "<= 2.1"}
     for form in ("none", "forward", "central", "exact"):
@@ -154,7 +154,7 @@ def fullbatch(small: bool, repeats: int) -> list[dict]:
     for name, memory in pool.submit(bench_tasks.full_batch_memory, small).result():
       rows.append({"what": f"temporary memory, {name}: MiB", "seedlab": memory})
     for name in ("resnet18",) if small else ("resnet18", "resnet152", "densenet121"):
-      _say(f"compiling {name}")
+      say(f"compiling {name}")
       found = pool.submit(bench_tasks.compile_seconds, name, small).result()
       rows.append({"what": f"{name}: s to compile a step of 32", "seedlab": found["compile"]})
       rows.append(
@@ -170,14 +170,14 @@ def pages(small: bool, repeats: int) -> list[dict]:
   rows = []
   with tempfile.TemporaryDirectory() as folder:
     stores = [pathlib.Path(folder) / name for name in "ab"]
-    _say(f"making two stores of {size:,} runs x {size:,} examples")
+    say(f"making two stores of {size:,} runs x {size:,} examples")
     for number, store in enumerate(stores):
       bench_tasks.made_up_store(store, size, size, number)
     for name, arguments, target in (
       ("compare", stores, "< 10 s, 1 GiB"),
       ("report", stores[:1], "< 20 s"),
     ):
-      _say(name)
+      say(name)
       command = [sys.executable, "-m", "seedlab", name, *map(str, arguments)]
       found = [bench_tasks.seconds_and_memory(command) for _ in range(repeats)]
       rows.append({"what": name, "seconds": statistics.median(seconds for seconds, _ in found),
@@ -187,5 +187,5 @@ def pages(small: bool, repeats: int) -> list[dict]:
   return rows
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
   print(f"bench: {message}", file=sys.stderr, flush=True)
