@@ -18,7 +18,7 @@ from seedlab import checkpoints, config, dispatch, errors, records, stopping, st
 from seedlab.errors import UserError
 from seedlab.experiment import Experiment, spec_like
 from seedlab.pool import WorkerPool
-from seedlab.progress import Progress, say
+from seedlab.progress import Progress, duration, say
 
 
 class Options(NamedTuple):
@@ -93,7 +93,7 @@ def _train(described, wanted, writer, facts, pool, count, rule, options, index) 
   headline = errors.counted(total, "run") + " at most" * bool(rule)
   headline += f", {errors.counted(count, 'worker')}, lanes={mode}"
   headline += f" x {width}" * (mode == "vmap")
-  say(quiet, f"{headline}; about {_duration(facts['seconds_per_run'] * total / count)}")
+  say(quiet, f"{headline}; about {duration(facts['seconds_per_run'] * total / count)}")
   spec, saves = spec_like(described, fingerprint), _saves(out, options.checkpoint_every)
 
   def submit(rows):
@@ -103,7 +103,7 @@ def _train(described, wanted, writer, facts, pool, count, rule, options, index) 
   def report(rows, seconds):
     remedy = "--run_minutes=M ends such runs, which have then failed, and goes on with the others"
     limited = options.run_minutes is not None or not isinstance(pool, WorkerPool)
-    said = f"{_named(writer.runs[rows])}: no word for {_duration(seconds)}"
+    said = f"{_named(writer.runs[rows])}: no word for {duration(seconds)}"
     say(quiet, said + f"; {remedy}" * (not limited))
 
   watch = dispatch.Watch(
@@ -267,9 +267,3 @@ def _fingerprint_index(writer: records.Writer, fingerprint, out, accept: bool) -
   table = [*table, fingerprint] if writer.completed.any() else [fingerprint]
   writer.set_attributes(fingerprints=table)
   return len(table) - 1
-
-
-def _duration(seconds: float) -> str:
-  if seconds < 90:
-    return f"{seconds:.0f} s"
-  return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

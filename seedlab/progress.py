@@ -18,6 +18,13 @@ def say(quiet: bool, message: str) -> None:
     console.say(message)
 
 
+def duration(seconds: float) -> str:
+  """About how long, in words."""
+  if seconds < 90:
+    return f"{seconds:.0f} s"
+  return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class Progress:
   """Counts finished runs, and the finished part of runs under way."""
 

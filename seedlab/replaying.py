@@ -1,6 +1,7 @@
 """One recorded run trained again, alone, and compared with what the store says of it."""
 
 import concurrent.futures
+import math
 import os
 import pathlib
 import shlex
@@ -13,9 +14,10 @@ import zarr
 from seedlab import config, errors, integrity, records, seals, streams, tasks
 from seedlab.errors import UserError
 from seedlab.experiment import Experiment, executor_of, recorded_experiment, spec_like
-from seedlab.progress import Progress
+from seedlab.progress import Progress, duration, say
 from seedlab.recipe import Recipe
 
+_LONG = 10.0  # seconds of a replay that are told before it starts
 _TOLERANCE = 0.01  # what other roundings do to the outcome of a short training
 
 
@@ -94,6 +96,7 @@ def replay(
   described = recorded_experiment(kept, trainer or recipe, data_dir, directory, trust_code)
   records.check(directory, run)
   (recorded,) = recorded_runs(directory, kept, [run])
+  say(not (said := _cost(recorded)), said)
   with executor_of(1, None) as (pool, _):
     task = _submit(pool, described, [recorded], keep_params=True)
     result = task.result()
@@ -106,6 +109,18 @@ class Recorded(NamedTuple):
   run: int
   values: dict[str, np.ndarray]  # digest, diverged and the outcomes
   fingerprint: dict[str, Any]
+  seconds: float  # its share of the time that its lanes took
+
+
+def _cost(one: Recorded) -> str:
+  """What replaying a run will take, where that is long: all lanes of its program, trained once."""
+  width = one.fingerprint["width"]
+  seconds = one.seconds * width
+  if not _LONG <= seconds < math.inf:
+    return ""
+  others = f", with the other {width - 1} lanes of its program, on whose number its bits depend"
+  took = f"about {duration(seconds)} where it was made"
+  return f"replaying run {one.run}{others * (width > 1)}: {took}"
 
 
 def recorded_runs(
@@ -120,7 +135,8 @@ def recorded_runs(
     for run in runs:
       row = _row(group, run, directory)
       values = {name: np.asarray(group[name][row]) for name in names}
-      found.append(Recorded(run, values, kept["fingerprints"][int(group["fingerprint"][row])]))
+      fingerprint = kept["fingerprints"][int(group["fingerprint"][row])]
+      found.append(Recorded(run, values, fingerprint, float(group["seconds"][row])))
   return found
 
 

@@ -1,10 +1,14 @@
 import itertools
+import json
+import re
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from seedlab import devices, lanes
+from seedlab import cli, devices, experiment, lanes, replaying, tasks
+from seedlab.changes import changed
+from seedlab.config import parse
 from seedlab.errors import UserError
 
 GIB = 2**30
@@ -124,3 +128,43 @@ def test_without_its_compiler_a_plan_for_a_device_says_what_to_install(monkeypat
   for name, extra in (("a100", "cuda"), ("v5e", "tpu")):
     with pytest.raises(UserError, match=rf"device={name}.*pip install 'seedlab\[{extra}\]'"):
       devices.check_compiler(devices.named(name))
+
+
+def test_the_choice_is_recorded_and_used_by_replay(monkeypatch):
+  """As on an accelerator, whose programs this CPU compiles instead."""
+  monkeypatch.setattr(tasks.jax, "default_backend", lambda: "gpu")
+  monkeypatch.setattr(devices, "here", lambda: H200)
+  smallest = {"model.width": 1, "data.train_examples": 40, "training.batch_size": 4}
+  config = changed(parse(cli.load("seedlab:digits:smoke")), smallest)
+  described = experiment.experiment(config)
+  asked = experiment.spec_of(described, "loop", None, runs=3)
+  assert tasks._trainers(asked, None).keys() == {"direct", "patches"}
+  made = tasks._choice(json.dumps(asked), None)
+  fingerprint = made.program.fingerprint
+  assert fingerprint["lowering"] == made.lowering == "direct"
+  assert fingerprint["matmul_precision"] == "highest"
+  (evidence,) = made.evidence
+  assert evidence.lowering == "direct" and evidence.bytes > 0 and evidence.memory > 0
+
+  again = experiment.spec_like(described, fingerprint)
+  assert (again["mode"], again["width"], again["lowering"]) == ("loop", 1, "direct")
+  assert tasks._trainers(again, None).keys() == {"direct"}
+  # The other lowering is another program, which the fingerprint tells.
+  other = tasks._choice(json.dumps(again | {"lowering": "patches"}), None)
+  assert other.program.fingerprint["program"] != fingerprint["program"]
+
+
+@pytest.mark.parametrize(
+  ("width", "seconds", "said"),
+  [
+    (1, 3.0, ""),
+    (1, 200.0, "replaying run 7: about 3 min where it was made"),
+    (16, 0.1, ""),
+    (512, 0.2, r"run 7, with the other 511 lanes of its program.*: about 2 min where it was made"),
+    (8, float("nan"), ""),
+  ],
+)
+def test_a_long_replay_says_what_it_costs(width, seconds, said):
+  one = replaying.Recorded(7, {}, {"width": width}, seconds)
+  found = replaying._cost(one)
+  assert bool(found) == bool(said) and re.search(said, found)
