@@ -413,7 +413,7 @@ def _untyped(value: Any) -> Any:
 def digest(config: Config) -> str:
   """SHA-256 of what defines a run. The number of levels of a crossed design does not:
 
-  a design is extended without renumbering its runs (`streams.seeds_of_run`).
+  a design is extended without renumbering its runs (`designs.seeds_of_run`).
   """
   values = to_dict(config)
   del values["seeds"]["levels"]
