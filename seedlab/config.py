@@ -335,6 +335,11 @@ def parse_seeds(values: Mapping[str, Any]) -> Seeds:
   return seeds
 
 
+def parse_data(values: Any) -> Data:
+  """The section `data` alone, its fields and options checked; imports no other section's part."""
+  return part_of(Data, "data", plain(values), "data")
+
+
 def plain(values: Any) -> Any:
   """ConfigDicts, tuples and Configs as dicts and lists; UserError where names are no text."""
   try:

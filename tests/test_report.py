@@ -13,7 +13,7 @@ import xarray
 from seedlab import claims, findings, report, stats, tables
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
-from seedlab.report import charts, paper, series
+from seedlab.report import charts, figure_files, series
 from seedlab.stats import pairs, sequential, single
 from seedlab.stats.single import Interval
 
@@ -468,7 +468,7 @@ def test_figures_are_saved_as_pdf_and_svg(tmp_path):
 
 def test_both_libraries_draw_the_same_histogram_and_frame():
   found = findings.examine(store(errors()))
-  drawn = paper.figures_of(found)
+  drawn = figure_files.figures_of(found)
   top = drawn["histogram"].axes[0]
   page = charts.distribution(found, charts.runs(found, {}), "accuracy").children[0]
   quads = next(r for r in page.renderers if hasattr(r.glyph, "top")).data_source.data

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import xarray
 
-from seedlab import records
+from seedlab import findings
 from seedlab.stats.single import Interval
 from seedlab.studies.smooth import contrasts, page, settings
 from seedlab.studies.smooth.claims import MATCHED
@@ -21,7 +21,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   found = {}
   for name in names:
     stores = {setting: datasets[f"{name}/{setting}"] for setting in settings_of(name, scale)}
-    records.check_evaluation_sets(stores)
+    findings.check_evaluation_sets(stores)
     found[name] = Place(name, {s: measure(store, s) for s, store in stores.items()})
   first = settings.places(scale)[0]
   chosen = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray
 
-from seedlab import metrics, records, report
+from seedlab import findings, metrics, report
 from seedlab.report import charts
 from seedlab.stats import crossed_pairs, pairs
 from seedlab.stats.single import Interval, mean_interval
@@ -89,7 +89,7 @@ def sources_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> repor
     if f"{place.name}/{source}/relu" not in datasets:
       continue
     stores = [datasets[f"{place.name}/{source}/{name}"] for name in ("relu", BESIDE)]
-    records.check_evaluation_sets(dict(zip(("relu", BESIDE), stores, strict=True)))
+    findings.check_evaluation_sets(dict(zip(("relu", BESIDE), stores, strict=True)))
     a, b = (end_rows(store) for store in stores)
     estimates = [pairs.pair_mean(one).estimate for one in (a, b)]
     paired = len(a) == len(b)
