@@ -37,6 +37,7 @@ _BLOCK = 2**23  # predicted labels held at once
 _RUNS_READ = 100  # for the classes they predict
 _FEW_POINTS = 0.02  # a margin or sd below it is rather a fraction than points
 MOST_LABELS = 2**30  # more are not gone through a second time for disagreement
+_MOST_HELD = 2**28  # more predicted labels are read for each question, lest memory runs out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +182,16 @@ def stated(dataset: "xarray.Dataset", metric: str | None, better: str | None) ->
     return dataset
   name, said = _metric(dataset, metric), dataset.attrs.get("meanings", {})
   return dataset.assign_attrs(meanings={**said, name: {**said.get(name, {}), "better": better}})
+
+
+def held(dataset: "xarray.Dataset") -> "xarray.Dataset":
+  """The same with its predicted labels in memory: read once, whatever is asked of them.
+
+  A store of very many is handed back as it is, to be read from its files for each question.
+  """
+  if "predicted_label" not in dataset or dataset["predicted_label"].size > _MOST_HELD:
+    return dataset
+  return dataset.assign(predicted_label=dataset["predicted_label"].compute())
 
 
 def examine(dataset: "xarray.Dataset", metric: str | None = None, name: str = "") -> Findings:

@@ -1,10 +1,12 @@
 """The report of synthetic stores: its numbers, its words, and a page that is safe and alone."""
 
+import collections
 import html.parser
 import math
 import pathlib
 import re
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
@@ -436,6 +438,18 @@ def test_page_of_fifty_thousand_runs_is_small():
   assert len(page.encode()) < 5_000_000
   best, worst = (int(dataset.run[dataset.score.values.argmax()]), 0)
   assert "20,000 of the runs are drawn, with all extremes" in page and best > worst
+
+
+def test_a_page_reads_the_predictions_once_if_they_fit(monkeypatch):
+  reads = collections.Counter()
+  dataset = store(errors(), diverged=(3,))
+  page = report.sweep_page(made_up.in_files(dataset, "s", reads))
+  assert reads == {"s: predicted_label": 1} and "Examples that flip" in page
+  monkeypatch.setattr(findings, "_MOST_HELD", 0)  # then for each question, to the same page
+  again = report.sweep_page(made_up.in_files(dataset, "s", reads))
+  assert reads["s: predicted_label"] > 3
+  named = re.compile(r'"p\d+"')  # Bokeh counts its models
+  assert named.sub("", again) == named.sub("", page)
 
 
 def test_write_replaces_the_page_in_one_piece(monkeypatch, tmp_path):

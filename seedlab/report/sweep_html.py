@@ -38,6 +38,7 @@ def sweep_page(
     data_dir: where the test images are, for those that flip between seeds.
     live: has the browser load the page again every few seconds.
   """
+  dataset = findings.held(dataset)
   found = findings.examine(dataset, metric)
   return _runs_page(
     found,
