@@ -553,7 +553,8 @@ def test_help_comes_at_once(name):
     assert ast.get_docstring(ast.parse(source)) in result.stdout
 
 
-TRAIN = {"jax", "jaxlib", "flax", "optax", "chex", "orbax", "tensorflow_datasets", "sklearn"}
+READ = {"orbax", "tensorflow_datasets", "sklearn"}
+TRAIN = {"jax", "jaxlib", "flax", "optax", "chex", *READ}
 DRAW = {"matplotlib", "bokeh", "PIL"}
 OPEN = {"xarray", "zarr", "numcodecs", "safetensors"}
 
@@ -567,7 +568,7 @@ def test_commands_load_what_they_use(tmp_path):
     rows = [f"{seed},{value}" for seed, value in enumerate(values)]
     (tmp_path / f"{name}.csv").write_text("\n".join(["seed,accuracy", *rows]))
   (tmp_path / "p.csv").write_text("method,mean,sd,n\nours,**0.82**,0.01,5\ntheirs,0.80,0.01,5\n")
-  tables = ["numpy", "pandas", "scipy.stats"]
+  tables, small = ["numpy", "pandas", "scipy.stats"], "--config=seedlab:digits_mlp:smoke"
   cases = [
     # Imported first, the command, its status, what it must not have loaded.
     ([], "report s --nonsense", 2, HEAVY | TRAIN | DRAW | OPEN),
@@ -578,6 +579,8 @@ def test_commands_load_what_they_use(tmp_path):
     ([], "audit p.csv --metric=accuracy", 0, TRAIN | DRAW | OPEN),
     (["xarray", "zarr"], "compare s s", 0, TRAIN | DRAW),
     ([], "report s", 0, TRAIN | {"matplotlib"}),
+    # The parent of a sweep, when all is known but what its directory says.
+    ([], f"sweep {small} --runs=2 --out=p.csv", 2, READ | {"matplotlib", "bokeh"}),
   ]
   asked = json.dumps([(first, words.split()) for first, words, *_ in cases])
   script = [sys.executable, pathlib.Path(__file__).with_name("lean.py"), asked]
