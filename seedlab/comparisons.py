@@ -12,14 +12,13 @@ import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 import pandas as pd
 import scipy.stats
-import xarray
 
-from seedlab import aggregates, config, findings, judging, records, tables
+from seedlab import aggregates, config, findings, judging, tables
 from seedlab.aggregates import Aggregate
 from seedlab.config import STREAMS
 from seedlab.errors import NotComparable, UserError
@@ -32,8 +31,11 @@ from seedlab.stats.comparison import Contrast, Spread, TwoSweeps
 from seedlab.stats.single import Interval
 from seedlab.tables import Table
 
+if TYPE_CHECKING:  # tables are judged without the libraries that open stores
+  import xarray
+
 LEVEL = 1 - judging.ALPHA
-Source: TypeAlias = str | os.PathLike | xarray.Dataset | pd.DataFrame | Table
+Source: TypeAlias = Union[str, os.PathLike, "xarray.Dataset", pd.DataFrame, Table]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -335,14 +337,19 @@ def read(
   source: Source, metric: str | None = None, name: str = "", **roles: Any
 ) -> list[Findings]:
   """The sweeps of a source; `roles` are the keyword arguments of `tables.read`."""
-  if isinstance(source, xarray.Dataset):
-    return [findings.examine(source, metric, name)]
   if isinstance(source, (pd.DataFrame, Table)) or tables.is_table(source):
     table = tables.read(source, metric=metric, **roles)
     found = findings.examine_table(table)
     unnamed = {one.name for one in found} == {""}  # one variant, perhaps on several tasks
     name = name or table.name
     return [dataclasses.replace(one, name=name) for one in found] if unnamed and name else found
+  # With zarr and xarray, which take 0.3 s to import.
+  import xarray
+
+  from seedlab import records
+
+  if isinstance(source, xarray.Dataset):
+    return [findings.examine(source, metric, name)]
   with records.readable(source):
     dataset = records.open(source, verify=True)
     return [findings.examine(dataset, metric, name or findings.named(source))]
@@ -385,7 +392,7 @@ def same_test_set(first: Findings, sweep: Findings) -> None:
   sets = (first.test_label_E, sweep.test_label_E)
   differ = min(map(len, sets)) and not np.array_equal(*sets)
   # Labels may agree by chance, as those of one test set at two sizes of its images do.
-  if differ or not records.same_evaluation_set(first.dataset, sweep.dataset):
+  if differ or not findings.same_evaluation_set(first.dataset, sweep.dataset):
     sizes = " and ".join(f"{len(labels):,}" for labels in sets)
     sizes = f" ({sizes} examples)" if min(map(len, sets)) else ""
     raise NotComparable(

@@ -336,6 +336,11 @@ def parse_seeds(values: Mapping[str, Any]) -> Seeds:
   return seeds
 
 
+def parse_data(values: Any) -> Data:
+  """The section `data` alone, its fields and options checked; imports no other section's part."""
+  return part_of(Data, "data", plain(values), "data")
+
+
 def plain(values: Any) -> Any:
   """ConfigDicts, tuples and Configs as dicts and lists; UserError where names are no text."""
   try:
@@ -414,7 +419,7 @@ def _untyped(value: Any) -> Any:
 def digest(config: Config) -> str:
   """SHA-256 of what defines a run. The number of levels of a crossed design does not:
 
-  a design is extended without renumbering its runs (`streams.seeds_of_run`).
+  a design is extended without renumbering its runs (`designs.seeds_of_run`).
   """
   values = to_dict(config)
   del values["seeds"]["levels"]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seedlab import checkpoints, config, dispatch, errors, records, stopping, streams, tasks
+from seedlab import checkpoints, config, designs, dispatch, errors, records, stopping, tasks
 from seedlab.errors import UserError
 from seedlab.experiment import Experiment, spec_like
 from seedlab.pool import WorkerPool
@@ -169,7 +169,7 @@ def _failures_stored(tasks_done, writer: records.Writer, index: int, quiet: bool
 
 def seeds_of(runs: Iterable[int], described: Experiment) -> np.ndarray:
   """uint32[len(runs), streams]."""
-  return np.stack([streams.seeds_of_run(int(run), described.seeds) for run in runs])
+  return np.stack([designs.seeds_of_run(int(run), described.seeds) for run in runs])
 
 
 def _check_bits(first: Mapping[str, Any], other: Mapping[str, Any]) -> None:

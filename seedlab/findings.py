@@ -15,13 +15,12 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import xarray
 
-from seedlab import meanings, records, stats, tables
+from seedlab import meanings, stats, tables
 from seedlab.config import STREAMS
 from seedlab.errors import AllDiverged, UserError, choice_error, counted
 from seedlab.meanings import chance_level
@@ -30,11 +29,15 @@ from seedlab.stats.repeats import components
 from seedlab.stats.single import Interval
 from seedlab.tables import Table, gaps
 
+if TYPE_CHECKING:  # tables are judged without the libraries that open stores
+  import xarray
+
 _SIGNS = {"higher": 1, "lower": -1, None: 0}
 _BLOCK = 2**23  # predicted labels held at once
 _RUNS_READ = 100  # for the classes they predict
 _FEW_POINTS = 0.02  # a margin or sd below it is rather a fraction than points
 MOST_LABELS = 2**30  # more are not gone through a second time for disagreement
+_MOST_HELD = 2**28  # more predicted labels are read for each question, lest memory runs out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Findings:
   fingerprints: int  # how many there are among the runs
   seconds: float  # per run and worker; nan where unknown
   record: Mapping[str, Any]  # config (or trainer) as in the manifest; empty for a table
-  dataset: xarray.Dataset | None = None  # the store itself; None for a table
+  dataset: "xarray.Dataset | None" = None  # the store itself; None for a table
   seeded: bool = True  # False where the rows of a table carry no seeds and were only numbered
   task: str = ""  # data set or environment, of a table of several
   repeats: "Repeats | None" = None  # of a table in which seeds were trained more than once
@@ -173,7 +176,7 @@ class Findings:
     return self if better is None else dataclasses.replace(self, better=_SIGNS[better])
 
 
-def stated(dataset: xarray.Dataset, metric: str | None, better: str | None) -> xarray.Dataset:
+def stated(dataset: "xarray.Dataset", metric: str | None, better: str | None) -> "xarray.Dataset":
   """A store whose metric someone says a direction of; None leaves it as it is."""
   if better is None:
     return dataset
@@ -181,7 +184,17 @@ def stated(dataset: xarray.Dataset, metric: str | None, better: str | None) -> x
   return dataset.assign_attrs(meanings={**said, name: {**said.get(name, {}), "better": better}})
 
 
-def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") -> Findings:
+def held(dataset: "xarray.Dataset") -> "xarray.Dataset":
+  """The same with its predicted labels in memory: read once, whatever is asked of them.
+
+  A store of very many is handed back as it is, to be read from its files for each question.
+  """
+  if "predicted_label" not in dataset or dataset["predicted_label"].size > _MOST_HELD:
+    return dataset
+  return dataset.assign(predicted_label=dataset["predicted_label"].compute())
+
+
+def examine(dataset: "xarray.Dataset", metric: str | None = None, name: str = "") -> Findings:
   """The findings of a store as `records.open` gives it.
 
   Args:
@@ -228,7 +241,7 @@ def examine(dataset: xarray.Dataset, metric: str | None = None, name: str = "") 
   )
 
 
-def failures(dataset: xarray.Dataset) -> dict[int, str]:
+def failures(dataset: "xarray.Dataset") -> dict[int, str]:
   """Run -> why its training ended without a value, of the runs of a store that failed."""
   if "failed" not in dataset:
     return {}
@@ -258,6 +271,8 @@ def opened(
     if not tables.is_table(source):
       found.append(source)
       if metric is None and pathlib.Path(source, ".zmetadata").exists():
+        from seedlab import records  # with zarr and xarray, which take 0.3 s to import
+
         metric = next(iter(records.manifest(source).get("metrics", [])), None)
       continue
     table = tables.read(source, metric=metric, **roles)
@@ -413,13 +428,13 @@ def _found(
   )
 
 
-def _mean_seconds(dataset: xarray.Dataset, completed: np.ndarray) -> float:
+def _mean_seconds(dataset: "xarray.Dataset", completed: np.ndarray) -> float:
   if "seconds" not in dataset:
     return math.nan
   return float(dataset["seconds"].values[completed].mean(dtype=np.float64))
 
 
-def _metric(dataset: xarray.Dataset, metric: str | None) -> str:
+def _metric(dataset: "xarray.Dataset", metric: str | None) -> str:
   """The name of the metric asked for, or of the first."""
   names = [
     name
@@ -433,7 +448,7 @@ def _metric(dataset: xarray.Dataset, metric: str | None) -> str:
   return metric or names[0]
 
 
-def class_count(dataset: xarray.Dataset) -> int:
+def class_count(dataset: "xarray.Dataset") -> int:
   """How many classes there are, from labels 0, 1, ...: few examples may not show them all."""
   if "label" not in dataset or not dataset.sizes["example"]:
     return 0
@@ -443,7 +458,7 @@ def class_count(dataset: xarray.Dataset) -> int:
   return int(max(shown)) + 1
 
 
-def _count_errors(dataset: xarray.Dataset, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _count_errors(dataset: "xarray.Dataset", chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Wrong predictions of each chosen run and on each example; no examples without labels.
 
   Whole chunks of storage are read one group after another: the matrix of
@@ -477,7 +492,7 @@ class Disagreement:
   difference: Interval | None  # L1 prediction difference at the end, where probabilities are kept
 
 
-def disagreement(dataset: xarray.Dataset) -> Disagreement | None:
+def disagreement(dataset: "xarray.Dataset") -> Disagreement | None:
   """Of the predicted labels of a store; None without them or with fewer than two sound runs."""
   if "predicted_label" not in dataset or "label" not in dataset:
     return None
@@ -501,7 +516,7 @@ def disagreement(dataset: xarray.Dataset) -> Disagreement | None:
   return Disagreement(churn, instability_E, votes_ExK, confusion_KxK, label_E, difference)
 
 
-def on_new_examples(dataset: xarray.Dataset) -> dict[str, Interval]:
+def on_new_examples(dataset: "xarray.Dataset") -> dict[str, Interval]:
   """What two new seeds differ by on new examples: `churn`, and `difference` (L1) where it is known.
 
   Each leaves out runs and examples. Empty where `disagreement` is None.
@@ -520,7 +535,7 @@ def on_new_examples(dataset: xarray.Dataset) -> dict[str, Interval]:
   return found
 
 
-def _probabilities(dataset: xarray.Dataset, sound: np.ndarray) -> np.ndarray | None:
+def _probabilities(dataset: "xarray.Dataset", sound: np.ndarray) -> np.ndarray | None:
   """[R, E] or [R, E, K] at the end, of the sound runs; None where they are not kept or too many."""
   if "probability" not in dataset or dataset["probability"].size > MOST_LABELS:
     return None
@@ -528,6 +543,23 @@ def _probabilities(dataset: xarray.Dataset, sound: np.ndarray) -> np.ndarray | N
   if "evaluation" in probability.dims:
     probability = probability.isel(evaluation=-1)
   return probability.transpose("run", "example", ...).values[sound]
+
+
+def same_evaluation_set(a: "xarray.Dataset | None", b: "xarray.Dataset | None") -> bool:
+  """Whether two stores were evaluated on the same examples; True where one does not say."""
+  digests = {one.attrs.get("evaluation_digest") for one in (a, b) if one is not None}
+  return len(digests - {None}) < 2
+
+
+def check_evaluation_sets(stores: Mapping[str, "xarray.Dataset"]) -> None:
+  """Raises UserError if two of the stores (name -> store) differ in what they were evaluated on."""
+  first, *others = stores
+  for name in others:
+    if not same_evaluation_set(stores[first], stores[name]):
+      raise UserError(
+        f"{first} and {name} were evaluated on different examples, of which predictions cannot be"
+        " compared; evaluate both on one set"
+      )
 
 
 def in_points(field: str, value: float | None, sweeps: Sequence[Findings]) -> None:

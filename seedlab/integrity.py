@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 
-from seedlab import decoding, migration, seals
+from seedlab import decoding, designs, migration, seals
 from seedlab.config import STREAMS, parse_seeds
 from seedlab.errors import Damaged
 
@@ -130,10 +130,8 @@ def implied(attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {"run": runs}
   streams_here = streams_of(attributes)
   if seeds.get("design") == "crossed":
-    from seedlab import streams  # imports JAX
-
     parsed = parse_seeds(migration.with_levels({"seeds": seeds})["seeds"])
-    values = np.array([streams.seeds_of_run(int(run), parsed) for run in runs], np.uint32)
+    values = np.array([designs.seeds_of_run(int(run), parsed) for run in runs], np.uint32)
     values = values.reshape(len(runs), len(STREAMS))
     columns = {stream: values[:, STREAMS.index(stream)] for stream in streams_here}
   else:

@@ -547,23 +547,6 @@ def _no_number(dtype: np.dtype) -> Any:
   return np.nan if dtype.kind == "f" else np.zeros((), dtype)
 
 
-def same_evaluation_set(a: xarray.Dataset | None, b: xarray.Dataset | None) -> bool:
-  """Whether two stores were evaluated on the same examples; True where one does not say."""
-  digests = {one.attrs.get("evaluation_digest") for one in (a, b) if one is not None}
-  return len(digests - {None}) < 2
-
-
-def check_evaluation_sets(stores: Mapping[str, xarray.Dataset]) -> None:
-  """Raises UserError if two of the stores (name -> store) differ in what they were evaluated on."""
-  first, *others = stores
-  for name in others:
-    if not same_evaluation_set(stores[first], stores[name]):
-      raise UserError(
-        f"{first} and {name} were evaluated on different examples, of which predictions cannot be"
-        " compared; evaluate both on one set"
-      )
-
-
 def params_path(file: str | os.PathLike) -> pathlib.Path:
   """Where parameters can be saved; raises UserError before anything is trained for them."""
   path = pathlib.Path(file)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 
-from seedlab import config, errors, integrity, records, seals, streams, tasks
+from seedlab import config, designs, errors, integrity, records, seals, tasks
 from seedlab.errors import UserError
 from seedlab.experiment import Experiment, executor_of, recorded_experiment, spec_like
 from seedlab.progress import Progress, duration, say
@@ -178,7 +178,7 @@ def _submit(
   keep_params: bool = False,
 ) -> concurrent.futures.Future:
   """Runs of one program, in a worker."""
-  seeds = [streams.seeds_of_run(one.run, described.seeds).tolist() for one in runs]
+  seeds = [designs.seeds_of_run(one.run, described.seeds).tolist() for one in runs]
   spec = spec_like(described, runs[0].fingerprint)
   return pool.submit(tasks.compute, spec, seeds, keep_params, None, described.code)
 

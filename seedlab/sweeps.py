@@ -19,13 +19,13 @@ from seedlab import (
   __version__,
   checkpoints,
   declared,
+  designs,
   errors,
   filling,
   host,
   records,
   shards,
   stopping,
-  streams,
 )
 from seedlab.config import Config, Seeds
 from seedlab.errors import UserError
@@ -124,7 +124,7 @@ def sweep(
 def run_numbers(runs: Iterable[int] | int | None, seeds: Seeds) -> list[int]:
   """The runs asked for, checked."""
   if seeds.design == "crossed":
-    numbers = streams.runs_of_design(seeds)
+    numbers = designs.runs_of_design(seeds)
     if runs is not None and list(_range(runs)) not in (numbers, list(range(len(numbers)))):
       raise UserError(
         f"runs={runs} does not go with a crossed design, whose levels {seeds.levels} make"
@@ -139,7 +139,7 @@ def run_numbers(runs: Iterable[int] | int | None, seeds: Seeds) -> list[int]:
   if len(set(numbers)) != len(numbers):
     raise UserError("runs names a run more than once")
   for run in (min(numbers), max(numbers)):
-    streams.seeds_of_run(run, seeds)  # within [0, 2^32)
+    designs.seeds_of_run(run, seeds)  # within [0, 2^32)
   return numbers
 
 

@@ -6,18 +6,20 @@ Every digest is compared, then a drawn sample of the runs is trained again (`cer
 import concurrent.futures
 import os
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from seedlab import certificates, errors, host, integrity, records, replaying, seals
+from seedlab import certificates, errors, host, integrity, records, seals
 from seedlab.errors import UserError
-from seedlab.experiment import executor_of, recorded_experiment
 from seedlab.pool import WorkerPool, check_workers
 from seedlab.progress import Progress, say
-from seedlab.recipe import Recipe
-from seedlab.replaying import Replay
+
+if TYPE_CHECKING:  # they bring JAX, without which digests are compared
+  from seedlab.experiment import Experiment
+  from seedlab.recipe import Recipe
+  from seedlab.replaying import Replay
 
 MADE_UP = 15  # percent of the runs; what the chance in a report is said for
 _NO_DIGESTS = (
@@ -36,7 +38,7 @@ class Verification(NamedTuple):
   left_out: int = 0  # those that are not finished, or failed
   root: str = ""
   seed: str = ""
-  replays: tuple[Replay, ...] = ()  # of the runs that were drawn
+  replays: "tuple[Replay, ...]" = ()  # of the runs that were drawn
   objections: tuple[str, ...] = ()  # to a certificate that was given
   certificate: dict[str, Any] | None = None  # only if all is well and the store has digests
 
@@ -109,7 +111,7 @@ def verify(
   workers: int | None = None,
   executor: concurrent.futures.Executor | None = None,
   trainer: Callable[..., Any] | None = None,
-  recipe: Recipe | Callable[..., Any] | None = None,
+  recipe: "Recipe | Callable[..., Any] | None" = None,
   data_dir: str | None = None,
   trust_code: bool = False,
   quiet: bool = False,
@@ -135,6 +137,8 @@ def verify(
   kept = records.manifest(directory)
   described = None
   if sample:
+    from seedlab.experiment import recorded_experiment  # with JAX: see above
+
     described = recorded_experiment(kept, trainer or recipe, data_dir, directory, trust_code)
   say(quiet, f"reading {os.fspath(directory)} and comparing it with its digests")
   digests = _digests(directory, kept)
@@ -152,15 +156,30 @@ def verify(
     expected = _fields(directory, kept, digests, *drawn)
     found = found._replace(objections=tuple(certificates.objections(certificate, expected)))
   if described and not found.objections:
-    recorded = replaying.recorded_runs(directory, kept, fields["drawn"])
-    with executor_of(workers, executor) as (pool, _), Progress(len(recorded), quiet) as progress:
-      if isinstance(pool, WorkerPool):
-        pool.on_progress = progress.part
-      replays = replaying.replay_all(recorded, described, pool, progress)
+    replays = _replayed(directory, kept, fields["drawn"], described, (workers, executor), quiet)
     found = found._replace(replays=tuple(replays))
   if not (found.passed and found.sealed):
     return found
   return found._replace(certificate=certificates.sealed({**fields, "date": host.now()}))
+
+
+def _replayed(
+  directory: str | os.PathLike,
+  kept: Mapping[str, Any],
+  runs: Sequence[int],
+  described: "Experiment",
+  workers: tuple[int | None, concurrent.futures.Executor | None],
+  quiet: bool,
+) -> "list[Replay]":
+  """The drawn runs, trained again."""
+  from seedlab import replaying  # with JAX: see above
+  from seedlab.experiment import executor_of
+
+  recorded = replaying.recorded_runs(directory, kept, runs)
+  with executor_of(*workers) as (pool, _), Progress(len(recorded), quiet) as progress:
+    if isinstance(pool, WorkerPool):
+      pool.on_progress = progress.part
+    return replaying.replay_all(recorded, described, pool, progress)
 
 
 def digests(directory: str | os.PathLike) -> dict[int, str]:

@@ -16,7 +16,11 @@ import tempfile
 from typing import Any
 
 # What the commands import once their flags are right.
-_IMPORTED = ("sweeps", "grids", "merging", "report", "replaying", "audits", "referee")
+_IMPORTED = (
+  "sweeps", "grids", "merging", "replaying", "verifying", "audits", "referee", "report.audited",
+  "report.comparison_html", "report.figure_files", "report.grid_html", "report.paper",
+  "report.sweep_html",
+)  # fmt: skip
 
 
 def command(*words: Any, cwd=None, env=None) -> subprocess.CompletedProcess:

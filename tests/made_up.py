@@ -1,10 +1,14 @@
 """Made-up stores of a study's sweeps: what `records.open` gives of each, with few runs."""
 
+import collections
+import fractions
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import xarray
+from xarray.backends import BackendArray
+from xarray.core import indexing
 
 from seedlab import claims, config
 from seedlab.config import STREAMS, Config
@@ -24,6 +28,37 @@ def stores(study: Study, scale: str, planned: Sequence[Sweep]) -> dict[str, xarr
   made = claims.record(study.claims(scale))
   rng = np.random.default_rng(0)
   return {one.name: store(one, scale, made, rng) for one in planned}
+
+
+class _Counted(BackendArray):
+  """An array that is read from a file, and how much of it was, in whole arrays."""
+
+  def __init__(self, values: np.ndarray, name: str, reads: collections.Counter):
+    self.shape, self.dtype = values.shape, values.dtype
+    self._values, self._name, self._reads = values, name, reads
+
+  def __getitem__(self, key):
+    support = indexing.IndexingSupport.OUTER
+    return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
+
+  def _read(self, key: tuple) -> np.ndarray:
+    found = self._values
+    for axis, chosen in reversed(list(enumerate(key))):
+      found = found[(slice(None),) * axis + (chosen,)]
+    self._reads[self._name] += fractions.Fraction(np.size(found), self._values.size)
+    return found
+
+
+def in_files(dataset: xarray.Dataset, name: str, reads: collections.Counter) -> xarray.Dataset:
+  """The same with predictions that every question reads anew, as those of a store on disk.
+
+  `reads` counts them: "NAME: variable" -> how often the whole of it was read.
+  """
+  for variable in {"predicted_label", "probability"} & set(dataset):
+    values = _Counted(dataset[variable].values, f"{name}: {variable}", reads)
+    lazy = indexing.LazilyIndexedArray(values)
+    dataset = dataset.assign({variable: (dataset[variable].dims, lazy)})
+  return dataset
 
 
 def store(one: Sweep, scale: str, made: Sequence[dict], rng: np.random.Generator) -> xarray.Dataset:

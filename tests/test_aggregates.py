@@ -12,6 +12,7 @@ from seedlab import aggregates, findings, report, tables
 from seedlab.comparisons import compare
 from seedlab.errors import UserError
 from seedlab.report import aggregate as said
+from seedlab.report import comparison_html
 from seedlab.stats import many
 
 TASKS = ("ant", "bird", "cat")
@@ -208,16 +209,17 @@ def test_words_for_a_terminal_and_a_paper():
 
 def test_a_page_shows_profiles_and_table():
   found = aggregates.aggregate(sweeps(better="lower", **{"a<b": BASE, "more": MORE}))
-  assert "<h2>Over 3 tasks</h2>" in said.section(found)
-  assert "a&lt;b" in said.section(found) and "a<b" not in said.section(found)
-  plot, instead, caption = said.profiles(found)
+  section = comparison_html.tasks_section(found)
+  assert "<h2>Over 3 tasks</h2>" in section and "a&lt;b" in section and "a<b" not in section
+  plot, instead, caption = comparison_html.tasks_profiles(found)
   assert "share of runs below each score, mean over 3 tasks, of a<b, more" in instead
   assert "95 % limits" in caption
   drawn = next(r.data_source.data for r in plot.renderers if "low" in r.data_source.data)
   np.testing.assert_array_equal(drawn["middle"], found.standings[0].profile.share_L)
   np.testing.assert_array_equal(drawn["high"], found.standings[0].profile.high_L)
   none = aggregates.aggregate(sweeps(base=[BASE[0], None, BASE[2]], more=[None, *MORE[1:]]))
-  assert said.profiles(none) is None and "table" not in said.section(none)
+  assert comparison_html.tasks_profiles(none) is None
+  assert "table" not in comparison_html.tasks_section(none)
 
 
 def test_the_same_seed_gives_the_same_and_json_is_whole():

@@ -1,5 +1,6 @@
 """Every study at every scale: its sweeps, and its whole analysis on made-up stores of them."""
 
+import collections
 import subprocess
 import sys
 
@@ -26,8 +27,13 @@ def test_a_study_says_something_at_every_scale(name, scale, given, tmp_path, mon
   one = studies.load(name)
   planned = one.sweeps(scale, None)
   assert len({sweep.name for sweep in planned}) == len(planned) > 0
-  datasets = made_up.stores(one, scale, planned)
+  reads = collections.Counter()
+  datasets = {
+    name: made_up.in_files(made, name, reads)
+    for name, made in made_up.stores(one, scale, planned).items()
+  }
   result = runner.conclude(one, scale, datasets, tmp_path / "page.html")
+  assert reads and set(reads.values()) == {1}, reads.most_common(3)
   assert [verdict.claim for verdict in result.verdicts] == list(one.claims(scale))
   if scale == "smoke":
     assert {verdict.reason for verdict in result.verdicts} == {"smoke scale judges nothing"}

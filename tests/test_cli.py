@@ -553,6 +553,44 @@ def test_help_comes_at_once(name):
     assert ast.get_docstring(ast.parse(source)) in result.stdout
 
 
+READ = {"orbax", "tensorflow_datasets", "sklearn"}
+TRAIN = {"jax", "jaxlib", "flax", "optax", "chex", *READ}
+DRAW = {"matplotlib", "bokeh", "PIL"}
+OPEN = {"xarray", "zarr", "numcodecs", "safetensors"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_commands_load_what_they_use(tmp_path):
+  """Each of these libraries takes a tenth of a second to import, or ten times that."""
+  golden = pathlib.Path(__file__).parent / "golden/layout2"
+  shutil.copytree(golden, tmp_path / "s")
+  for name, values in {"a": (0.71, 0.75, 0.73), "b": (0.81, 0.82, 0.85)}.items():
+    rows = [f"{seed},{value}" for seed, value in enumerate(values)]
+    (tmp_path / f"{name}.csv").write_text("\n".join(["seed,accuracy", *rows]))
+  (tmp_path / "p.csv").write_text("method,mean,sd,n\nours,**0.82**,0.01,5\ntheirs,0.80,0.01,5\n")
+  tables, small = ["numpy", "pandas", "scipy.stats"], "--config=seedlab:digits_mlp:smoke"
+  cases = [
+    # Imported first, the command, its status, what it must not have loaded.
+    ([], "report s --nonsense", 2, HEAVY | TRAIN | DRAW | OPEN),
+    ([], "compare a.csv b.csv --json --latex", 2, HEAVY | TRAIN | DRAW | OPEN),
+    ([], "verify s --sample=0", 0, TRAIN | DRAW | {"scipy"}),
+    (tables, "compare a.csv b.csv", 0, TRAIN | DRAW | OPEN),
+    ([], "judge a.csv b.csv", 0, TRAIN | DRAW | OPEN),
+    ([], "audit p.csv --metric=accuracy", 0, TRAIN | DRAW | OPEN),
+    (["xarray", "zarr"], "compare s s", 0, TRAIN | DRAW),
+    ([], "report s", 0, TRAIN | {"matplotlib"}),
+    # The parent of a sweep, when all is known but what its directory says.
+    ([], f"sweep {small} --runs=2 --out=p.csv", 2, READ | {"matplotlib", "bokeh"}),
+  ]
+  asked = json.dumps([(first, words.split()) for first, words, *_ in cases])
+  script = [sys.executable, pathlib.Path(__file__).with_name("lean.py"), asked]
+  done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+  answers = map(json.loads, done.stdout.splitlines())
+  for (_, words, expected, needless), (status, packages) in zip(cases, answers, strict=True):
+    assert (status, needless.intersection(packages)) == (expected, set()), words
+    assert "absl" in packages
+
+
 def test_the_list_of_commands():
   result = seedlab_command()
   words = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import toy
 
-from seedlab import engine, host, programs, streams, tasks
+from seedlab import designs, engine, host, programs, streams, tasks
 from seedlab.config import Seeds
 from seedlab.errors import UserError
 from seedlab.trainer import Metric
@@ -22,7 +22,7 @@ RUNS = [3, 0, 11, 7, 5]
 
 
 def seeds_of(runs, **seeds) -> np.ndarray:
-  return np.stack([streams.seeds_of_run(run, Seeds(**seeds)) for run in runs])
+  return np.stack([designs.seeds_of_run(run, Seeds(**seeds)) for run in runs])
 
 
 @pytest.fixture(scope="module", params=[("loop", None), ("vmap", 4)], ids=["loop", "vmap"])

@@ -10,7 +10,7 @@ import pytest
 from networks import build as network
 from sections import merged
 
-from seedlab import activations, engine, programs, streams, training
+from seedlab import activations, designs, engine, programs, streams, training
 from seedlab import config as configs
 from seedlab.config import Gradient, Seeds
 from seedlab.data import Dataset, augmentation
@@ -49,7 +49,7 @@ def module_of(**options):
 
 
 def keys_of(run: int, **seeds) -> streams.Keys:
-  return streams.derive(jnp.asarray(streams.seeds_of_run(run, Seeds(**seeds))))
+  return streams.derive(jnp.asarray(designs.seeds_of_run(run, Seeds(**seeds))))
 
 
 def after(built: training.Trainer, first=0, steps=1, keys=None, dataset=DATASET):
@@ -528,7 +528,7 @@ def test_full_batch_runs_are_exact_too():
     evaluation={"train": True, "gradient_norm": True},
   )
   program = engine.build(built, "vmap", 3)
-  seeds = np.stack([streams.seeds_of_run(run, Seeds()) for run in range(4)])
+  seeds = np.stack([designs.seeds_of_run(run, Seeds()) for run in range(4)])
   together = engine.train(program, seeds)
   alone = engine.train(program, seeds[2:3], longest=2)
   assert alone.digest[0] == together.digest[2] and len(set(together.digest.tolist())) == 4

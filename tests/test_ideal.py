@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sections import merged
 
-from seedlab import checkpoints, engine, programs, streams, training
+from seedlab import checkpoints, designs, engine, programs, streams, training
 from seedlab import config as configs
 from seedlab import data as datasets
 from seedlab.config import Config, Seeds
@@ -64,7 +64,7 @@ def on_host(monkeypatch):
 
 
 def keys_of(run: int, **seeds) -> streams.Keys:
-  return streams.derive(jnp.asarray(streams.seeds_of_run(run, Seeds(**seeds))))
+  return streams.derive(jnp.asarray(designs.seeds_of_run(run, Seeds(**seeds))))
 
 
 def seeds_of(*runs: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from seedlab import changes, config, parts, programs, records, streams
+from seedlab import changes, config, designs, parts, programs, records, streams
 from seedlab.data import Dataset, Examples
 from seedlab.data.fields import Field, Lists
 from seedlab.data.stream import Images, Pool
@@ -85,7 +85,7 @@ def seen(values) -> dict:
   parsed = config.parse(values)
   trainer = make_trainer(parsed)
   data = trainer.load()
-  seeds = [streams.seeds_of_run(run, parsed.seeds) for run in range(RUNS)]
+  seeds = [designs.seeds_of_run(run, parsed.seeds) for run in range(RUNS)]
   crossed = parsed.seeds.design == "crossed"
   fed, arrays = None, ""
   if trainer.feed:
@@ -113,7 +113,7 @@ def seen(values) -> dict:
     "metrics": dict(trainer.metrics),
     "coords": programs.tree_digest({name: array for name, (_, array) in trainer.coords.items()}),
     "seeds": np.array(seeds).tolist(),
-    "runs": streams.runs_of_design(parsed.seeds) if crossed else None,
+    "runs": designs.runs_of_design(parsed.seeds) if crossed else None,
   }
 
 

@@ -327,9 +327,9 @@ def test_probabilities_at_every_evaluation(tmp_path):
   # The same examples, whatever else is kept; fewer of them are another evaluation set.
   assert last.attrs["evaluation_digest"] == dataset.attrs["evaluation_digest"]
   other = sweep("c", data={"test_examples": 29})
-  records.check_evaluation_sets({"a": dataset, "b": last})
+  findings.check_evaluation_sets({"a": dataset, "b": last})
   with pytest.raises(UserError, match="b and c were evaluated on different examples"):
-    records.check_evaluation_sets({"b": last, "c": other})
+    findings.check_evaluation_sets({"b": last, "c": other})
 
 
 def test_area_under_the_curve():

@@ -1,10 +1,12 @@
 """The report of synthetic stores: its numbers, its words, and a page that is safe and alone."""
 
+import collections
 import html.parser
 import math
 import pathlib
 import re
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ import xarray
 from seedlab import claims, findings, report, stats, tables
 from seedlab.config import STREAMS
 from seedlab.errors import UserError
-from seedlab.report import charts, paper, series
+from seedlab.report import charts, figure_files, series
 from seedlab.stats import pairs, sequential, single
 from seedlab.stats.single import Interval
 
@@ -438,6 +440,18 @@ def test_page_of_fifty_thousand_runs_is_small():
   assert "20,000 of the runs are drawn, with all extremes" in page and best > worst
 
 
+def test_a_page_reads_the_predictions_once_if_they_fit(monkeypatch):
+  reads = collections.Counter()
+  dataset = store(errors(), diverged=(3,))
+  page = report.sweep_page(made_up.in_files(dataset, "s", reads))
+  assert reads == {"s: predicted_label": 1} and "Examples that flip" in page
+  monkeypatch.setattr(findings, "_MOST_HELD", 0)  # then for each question, to the same page
+  again = report.sweep_page(made_up.in_files(dataset, "s", reads))
+  assert reads["s: predicted_label"] > 3
+  named = re.compile(r'"p\d+"')  # Bokeh counts its models
+  assert named.sub("", again) == named.sub("", page)
+
+
 def test_write_replaces_the_page_in_one_piece(monkeypatch, tmp_path):
   path = tmp_path / "report.html"
   assert report.write("page", path) == path
@@ -468,7 +482,7 @@ def test_figures_are_saved_as_pdf_and_svg(tmp_path):
 
 def test_both_libraries_draw_the_same_histogram_and_frame():
   found = findings.examine(store(errors()))
-  drawn = paper.figures_of(found)
+  drawn = figure_files.figures_of(found)
   top = drawn["histogram"].axes[0]
   page = charts.distribution(found, charts.runs(found, {}), "accuracy").children[0]
   quads = next(r for r in page.renderers if hasattr(r.glyph, "top")).data_source.data

@@ -12,7 +12,7 @@ from sections import merged
 from test_data import OWN, encoded, load, make_set, picture, refusal
 from test_data import user_cache as user_cache
 
-from seedlab import checkpoints, engine, programs, streams, training
+from seedlab import checkpoints, designs, engine, programs, streams, training
 from seedlab import data as datasets
 from seedlab.config import Config, Seeds
 from seedlab.data import augmentation, catalogue, convert, crops, stream
@@ -94,7 +94,7 @@ def seeds_of(*runs: int) -> np.ndarray:
 
 
 def keys_of(run: int) -> streams.Keys:
-  return streams.derive(jnp.asarray(streams.seeds_of_run(run, Seeds())))
+  return streams.derive(jnp.asarray(designs.seeds_of_run(run, Seeds())))
 
 
 # Reading.

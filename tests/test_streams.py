@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seedlab import config, streams
+from seedlab import config, designs, streams
 from seedlab.config import STREAMS, Seeds
 from seedlab.errors import UserError
 
 
 def keys_of(run: int, **seeds) -> streams.Keys:
-  return streams.derive(jnp.asarray(streams.seeds_of_run(run, Seeds(**seeds))))
+  return streams.derive(jnp.asarray(designs.seeds_of_run(run, Seeds(**seeds))))
 
 
 def test_golden_key_data():
@@ -56,7 +56,7 @@ def test_derivation_is_fold_in_of_the_stream_number():
 
 
 def test_lanes_equal_single_calls():
-  seeds = jnp.asarray(np.stack([streams.seeds_of_run(run, Seeds()) for run in (0, 5, 2**32 - 1)]))
+  seeds = jnp.asarray(np.stack([designs.seeds_of_run(run, Seeds()) for run in (0, 5, 2**32 - 1)]))
   together = jax.random.key_data(jnp.stack(jax.vmap(streams.derive)(seeds)))
   alone = [jax.random.key_data(jnp.stack(streams.derive(row))) for row in seeds]
   assert (together == jnp.stack(alone, axis=1)).all()
@@ -68,7 +68,7 @@ def test_streams_of_equal_seeds_differ():
 
 
 def test_vary_leaves_the_other_streams_at_fixed():
-  seeds = streams.seeds_of_run(9, Seeds(vary=("order",), fixed=4))
+  seeds = designs.seeds_of_run(9, Seeds(vary=("order",), fixed=4))
   assert dict(zip(STREAMS, seeds.tolist(), strict=True)) == {
     "init": 4, "sample": 4, "order": 9, "augment": 4, "noise": 4, "poke": 4,
     "generate": 4,
@@ -79,8 +79,8 @@ def test_vary_leaves_the_other_streams_at_fixed():
 def test_crossed_design_has_every_combination_once(levels):
   vary = STREAMS[: len(levels)]
   seeds = Seeds(vary=vary, design="crossed", levels=levels)
-  runs = streams.runs_of_design(seeds)
-  found = {tuple(streams.seeds_of_run(run, seeds)[: len(levels)].tolist()) for run in runs}
+  runs = designs.runs_of_design(seeds)
+  found = {tuple(designs.seeds_of_run(run, seeds)[: len(levels)].tolist()) for run in runs}
   assert found == {tuple(index) for index in np.ndindex(levels)}
   assert len(runs) == len(set(runs)) == np.prod(levels)
 
@@ -88,22 +88,22 @@ def test_crossed_design_has_every_combination_once(levels):
 def test_more_levels_renumber_nothing():
   small = Seeds(vary=("init", "order"), design="crossed", levels=(3, 2))
   large = Seeds(vary=("init", "order"), design="crossed", levels=(3, 7))
-  assert set(streams.runs_of_design(small)) < set(streams.runs_of_design(large))
-  for run in streams.runs_of_design(small):
-    assert (streams.seeds_of_run(run, small) == streams.seeds_of_run(run, large)).all()
+  assert set(designs.runs_of_design(small)) < set(designs.runs_of_design(large))
+  for run in designs.runs_of_design(small):
+    assert (designs.seeds_of_run(run, small) == designs.seeds_of_run(run, large)).all()
 
 
 def test_crossed_numbering_worked_by_hand():
   """Rosenberg & Strong's shells for two streams: (0,0) | (0,1) (1,1) (1,0) | (0,2) ..."""
   seeds = Seeds(vary=("init", "order"), design="crossed", levels=(3, 3))
-  levels = [streams.seeds_of_run(run, seeds)[[0, 2]].tolist() for run in range(9)]
+  levels = [designs.seeds_of_run(run, seeds)[[0, 2]].tolist() for run in range(9)]
   assert levels == [[0, 0], [0, 1], [1, 1], [1, 0], [0, 2], [1, 2], [2, 2], [2, 1], [2, 0]]
 
 
 @pytest.mark.parametrize("run", [-1, 2**32])
 def test_seeds_outside_32_bits_are_refused(run):
   with pytest.raises(UserError, match=r"\[0, 2\^32\)"):
-    streams.seeds_of_run(run, Seeds())
+    designs.seeds_of_run(run, Seeds())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import toy
 from forging import reseal
 
 import seedlab
-from seedlab import engine, records, streams, sweeps
+from seedlab import designs, engine, records, sweeps
 from seedlab.config import Seeds
 from seedlab.errors import Damaged, UserError
 
@@ -59,7 +59,7 @@ def assert_same_bits(a, b) -> None:
 def test_workers_equal_the_engine_in_this_process(reference):
   lanes, dataset, _ = reference
   program = engine.build(toy.make(), lanes, 4 if lanes == "vmap" else None)
-  seeds = np.stack([streams.seeds_of_run(run, Seeds()) for run in (5, 17)])
+  seeds = np.stack([designs.seeds_of_run(run, Seeds()) for run in (5, 17)])
   results = engine.train(program, seeds)
   assert results.digest.tolist() == dataset.digest.values[[5, 17]].tolist()
   assert results.outcome["mse"].tobytes() == dataset.mse.values[[5, 17]].tobytes()

@@ -8,7 +8,7 @@ import pytest
 from sections import merged
 
 from seedlab import config as configs
-from seedlab import engine, streams, training
+from seedlab import designs, engine, streams, training
 from seedlab.config import Evaluation, Seeds
 from seedlab.data import Dataset
 from seedlab.errors import UserError
@@ -36,7 +36,7 @@ def trainer(**sections) -> training.Trainer:
 
 
 def keys_of(run: int, **seeds) -> streams.Keys:
-  return streams.derive(jnp.asarray(streams.seeds_of_run(run, Seeds(**seeds))))
+  return streams.derive(jnp.asarray(designs.seeds_of_run(run, Seeds(**seeds))))
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -225,7 +225,7 @@ SMALL = {
 def test_real_networks_are_exact_too(name, mode, width):
   config = configs.parse({**BASE, **SMALL[name]})
   program = engine.build(training.on_dataset(config, DATASET, 3), mode, width)
-  seeds = np.stack([streams.seeds_of_run(run, Seeds()) for run in range(4)])
+  seeds = np.stack([designs.seeds_of_run(run, Seeds()) for run in range(4)])
   together = engine.train(program, seeds)
   alone = engine.train(program, seeds[2:3], longest=3)
   assert alone.digest[0] == together.digest[2] and len(set(together.digest.tolist())) == 4

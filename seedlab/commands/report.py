@@ -90,10 +90,11 @@ def _place(line: str) -> None:
 
 
 def _opened(place: pathlib.Path) -> "xarray.Dataset":
-  """The store, with the direction that --better says."""
+  """The store, its predictions read once for all that is said, with the direction of --better."""
   from seedlab import findings, records
 
-  return findings.stated(records.open(place, verify=True), _METRIC.value, _BETTER.value)
+  dataset = findings.held(records.open(place, verify=True))
+  return findings.stated(dataset, _METRIC.value, _BETTER.value)
 
 
 def _sweep(place: pathlib.Path, dataset: "xarray.Dataset", live: bool) -> bool:

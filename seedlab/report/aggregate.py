@@ -1,19 +1,15 @@
-"""What is said of several tasks: for the terminal, for a paper, on a page, for machines."""
+"""What is said of several tasks: for the terminal, for a paper, for machines."""
 
 import math
 import textwrap
 from typing import Any
 
-from bokeh.models.layouts import LayoutDOM
-
 from seedlab import console
 from seedlab.aggregates import Aggregate, Standing
-from seedlab.findings import counted
-from seedlab.report import charts, words
+from seedlab.errors import counted
 from seedlab.report import latex as tex
 from seedlab.report import markdown as md
-from seedlab.report.markup import escape, plain_table
-from seedlab.report.markup import section as page_section
+from seedlab.report import words
 from seedlab.stats.many import Estimate
 from seedlab.stats.single import Interval
 
@@ -24,65 +20,29 @@ def text(found: Aggregate, details: bool = False) -> str:
   Args:
     details: also the percentile intervals, as rliable gives them.
   """
-  parts = [_fill(_scope(found))]
+  parts = [_fill(scope(found))]
   if found.standings:
     parts.append(console.aligned(rows(found)))
     if found.improvements:
       parts.append(console.aligned(_improvement_rows(found)))
     if details:
       parts.append(console.aligned(_percentile_rows(found)))
-  notes = "\n".join(_fill(note, "- ") for note in _sentences(found)[1:])
+  notes = "\n".join(_fill(note, "- ") for note in sentences(found)[1:])
   return "\n\n".join(part for part in [*parts, notes] if part)
 
 
 def markdown(found: Aggregate) -> str:
   """Sentences and a table with the probability of improvement as its last column, for a paper."""
   if not found.standings:
-    return "\n\n".join(map(md.paragraph, _sentences(found)))
-  return md.document(_sentences(found), _paper_rows(found))
+    return "\n\n".join(map(md.paragraph, sentences(found)))
+  return md.document(sentences(found), paper_rows(found))
 
 
 def latex(found: Aggregate) -> str:
   """The same for LaTeX with booktabs."""
   if not found.standings:
-    return "\n\n".join(map(tex.escaped, _sentences(found)))
-  return tex.document(_sentences(found), _paper_rows(found))
-
-
-def section(found: Aggregate) -> str:
-  """Of a page: the table, and what it does not say."""
-  notes = "".join(f"<li>{escape(note)}" for note in _sentences(found)[1:])
-  head, *body = _paper_rows(found)
-  table = plain_table(head, body) if body else ""
-  return page_section(
-    f"Over {counted(len(found.tasks), 'task')}",
-    f'<p>{escape(_scope(found))}</p>{table}<div class="card"><ul>{notes}</ul></div>',
-  )
-
-
-def profiles(found: Aggregate) -> tuple[LayoutDOM, str, str] | None:
-  """The performance profiles with pointwise limits: figure, text instead of it, caption.
-
-  None where no variant holds every task.
-  """
-  if not found.standings:
-    return None
-  drawn = []
-  for number, one in enumerate(found.standings):
-    p = one.profile
-    dash = ("solid", "dashed", "dotted")[number // 5 % 3]
-    drawn.append(
-      charts.Line(one.name, number % 5, dash, p.thresholds_L, p.share_L, p.low_L, p.high_L)
-    )
-  kind = "below" if found.better < 0 else "above"
-  label = found.metric.replace("_", " ") + ", %" * found.percent
-  plot = charts.lines(drawn, label, f"share of runs {kind}", x_axis="linear")
-  about = (
-    f"Performance profiles: share of runs {kind} each {label}, mean over"
-    f" {counted(len(found.tasks), 'task')}"
-  )
-  names = ", ".join(one.name for one in found.standings)
-  return plot, f"{about}, of {names}.", f"{about}, with 95 % limits at each threshold."
+    return "\n\n".join(map(tex.escaped, sentences(found)))
+  return tex.document(sentences(found), paper_rows(found))
 
 
 def rows(found: Aggregate) -> list[tuple[str, ...]]:
@@ -136,7 +96,8 @@ def json_values(found: Aggregate) -> dict[str, Any]:
   }
 
 
-def _scope(found: Aggregate) -> str:
+def scope(found: Aggregate) -> str:
+  """What the numbers speak of, in a sentence or two."""
   tasks = ", ".join(found.tasks[:4]) + (", ..." if found.tasks[4:] else "")
   return (
     f"Over {counted(len(found.tasks), 'task')} ({tasks}), each weighing the same. It speaks of new"
@@ -144,11 +105,12 @@ def _scope(found: Aggregate) -> str:
   )
 
 
-def _sentences(found: Aggregate) -> list[str]:
-  return [_scope(found), *found.notes, *_about_gap(found)]
+def sentences(found: Aggregate) -> list[str]:
+  """The scope, and then whatever a reader of the table has to know."""
+  return [scope(found), *found.notes, *_about_gap(found)]
 
 
-def _paper_rows(found: Aggregate) -> list[tuple[str, ...]]:
+def paper_rows(found: Aggregate) -> list[tuple[str, ...]]:
   """`rows` with P(better than the baseline) as the last column, where there is one."""
   if not found.improvements:
     return rows(found)

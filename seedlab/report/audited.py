@@ -6,7 +6,7 @@ from typing import Any
 
 from seedlab import console
 from seedlab.audits import ALPHA, Audit, Benchmark
-from seedlab.findings import counted
+from seedlab.errors import counted
 from seedlab.printed import KINDS
 from seedlab.report import markdown as forms
 from seedlab.stats.published import (

@@ -122,7 +122,7 @@ def _examples(attributes: Mapping[str, Any], data_dir) -> datasets.Examples | No
   if not attributes.get("config") or any(parts.code_named(attributes["config"]["data"])):
     return None  # a page runs no code that a store names
   try:
-    section = config.parse({"data": attributes["config"]["data"]}).data
+    section = config.parse_data(attributes["config"]["data"])
     return datasets.read(section, data_dir, download=False)
   except (UserError, OSError):
     return None

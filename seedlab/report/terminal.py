@@ -2,16 +2,17 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import xarray
+from typing import TYPE_CHECKING, Any
 
 from seedlab import console, findings
 from seedlab.findings import Findings
 from seedlab.report import words
 
+if TYPE_CHECKING:  # tables need it not
+  import xarray
 
-def text(dataset: xarray.Dataset, metric: str | None = None, details: bool = False) -> str:
+
+def text(dataset: "xarray.Dataset", metric: str | None = None, details: bool = False) -> str:
   """Headline, table and notes for a terminal.
 
   Args:
@@ -24,7 +25,7 @@ def text(dataset: xarray.Dataset, metric: str | None = None, details: bool = Fal
   return table_text(findings.examine(dataset, metric), details)
 
 
-def headline(dataset: xarray.Dataset, metric: str | None = None) -> str:
+def headline(dataset: "xarray.Dataset", metric: str | None = None) -> str:
   """What the sweep says in a sentence or two; the same errors as `text`."""
   return _filled(" ".join(words.headline(findings.examine(dataset, metric))))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray
 
+from seedlab import findings
 from seedlab.studies.bootstrap import page
 from seedlab.studies.bootstrap.claims import CONVERGED, METRICS, REACH, SETTINGS, SMALL
 from seedlab.studies.bootstrap.measures import augmentation_effects, largest_gaps, late_gaps, ranks
@@ -17,6 +18,7 @@ from seedlab.studies.study import Analysis
 
 def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   """Claims, tables and figures from the finished sweeps."""
+  datasets = {name: findings.held(one) for name, one in datasets.items()}
   places = [p for p in places_of(scale) if name_of(p, p.networks[0]) in datasets]
   pairs = {
     place.name: {

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray
 
+from seedlab import findings
 from seedlab.studies.fullbatch import page
 from seedlab.studies.fullbatch.claims import LOSS_SLACK
 from seedlab.studies.fullbatch.measures import accuracy, difference
@@ -18,6 +19,7 @@ _BEST_NOISE = "noise_multiplicative"  # of the two noise rows, on the tuning run
 
 def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   """Claims, tables and figures from the finished sweeps."""
+  datasets = {name: findings.held(one) for name, one in datasets.items()}
   places = [place for place in places_of(scale) if f"{place.name}/sgd" in datasets]
   first, others = places[0].name, [place.name for place in places[1:]]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray
 
+from seedlab import findings
 from seedlab.stats import crossed, single
 from seedlab.stats.single import Interval
 from seedlab.studies.seeds import figures, measures, settings, source_tables, spread_tables
@@ -14,6 +15,7 @@ from seedlab.studies.study import Analysis
 
 
 def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
+  datasets = {name: findings.held(one) for name, one in datasets.items()}
   digits = measures.spread(datasets["digits/all"])
   given = "cifar10/all" in datasets
   poked = POKES if given else ("digits",)

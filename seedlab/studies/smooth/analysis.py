@@ -4,31 +4,35 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import xarray
 
-from seedlab import records
+from seedlab import findings
 from seedlab.stats.single import Interval
 from seedlab.studies.smooth import contrasts, page, settings
 from seedlab.studies.smooth.claims import MATCHED
-from seedlab.studies.smooth.place import Place, measure, second_half
-from seedlab.studies.smooth.sweeps import fixed_width, of_family, settings_of
+from seedlab.studies.smooth.place import Place, end_rows, measure, second_half
+from seedlab.studies.smooth.sweeps import BESIDE, SOURCES, fixed_width, of_family, settings_of
 from seedlab.studies.sources import left_out
 from seedlab.studies.study import Analysis
 
 
 def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   names = [name for name in settings.places(scale) if f"{name}/relu" in datasets]
+  first = settings.places(scale)[0]
   found = {}
   for name in names:
     stores = {setting: datasets[f"{name}/{setting}"] for setting in settings_of(name, scale)}
-    records.check_evaluation_sets(stores)
-    found[name] = Place(name, {s: measure(store, s) for s, store in stores.items()})
-  first = settings.places(scale)[0]
+    findings.check_evaluation_sets(stores)
+    shown = ("relu", BESIDE) if name == first else ()
+    measured = {s: measure(store, s, s in shown) for s, store in stores.items()}
+    found[name] = Place(name, measured)
+  rows_of = _one_source(datasets, first)
   chosen = {
     name: {f: contrasts.chosen_width(place, all_) for f, all_ in of_family(name, scale).items()}
     for name, place in found.items()
   }
-  evidence, preconditions = _evidence(datasets, found, chosen, scale)
+  evidence, preconditions = _evidence(rows_of, found, chosen, scale)
   tables = [page.settings_table(place, chosen[name]) for name, place in found.items()]
   figures = {}
   for name, place in found.items():
@@ -44,8 +48,8 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   lead += left_out([name for name in settings.places(scale) if name not in names])
   if first in found:
     tables += [
-      page.sources_table(datasets, found[first]),
-      page.measures_table(datasets, first),
+      page.sources_table(datasets, found[first], rows_of),
+      page.measures_table(datasets, found[first]),
       page.remedies_table(datasets, found[first]),
       page.slices_table(datasets, first),
     ]
@@ -54,7 +58,13 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   return Analysis(_headline(found, chosen), lead, evidence, preconditions, tables, figures)
 
 
-def _evidence(datasets, found: Mapping[str, Place], chosen, scale: str):
+def _one_source(datasets: Mapping[str, xarray.Dataset], place: str) -> dict[str, np.ndarray]:
+  """Sweep -> `end_rows`, of those in which one source alone varies."""
+  fronts = tuple(f"{place}/{source}/" for source in SOURCES)
+  return {name: end_rows(one) for name, one in datasets.items() if name.startswith(fronts)}
+
+
+def _evidence(rows_of, found: Mapping[str, Place], chosen, scale: str):
   evidence: dict[str, Callable[[float], list[Interval]]] = {}
   preconditions: dict[str, bool] = {}
   for name in settings.places(scale):
@@ -76,7 +86,7 @@ def _evidence(datasets, found: Mapping[str, Place], chosen, scale: str):
   )
   evidence |= {
     f"M1 init, {name}": lambda level: contrasts.init_ratios(
-      datasets, name, fixed_width(scale), level
+      rows_of, name, fixed_width(scale), level
     ),
     "M3": lambda level: [
       contrasts.at_equal_loss(place, families[f], families["smelu"], level)

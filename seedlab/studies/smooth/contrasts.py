@@ -4,14 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import xarray
 
 from seedlab.stats import crossed_pairs, pairs
 from seedlab.stats.single import Interval
 from seedlab.studies.smooth.claims import LOSS_SHARE
 from seedlab.studies.smooth.place import (
   Place,
-  end_rows,
   interval_of,
   mean_without,
   pd_ratio,
@@ -132,9 +130,12 @@ def overlap_gain(place: Place, name: str, level: float) -> Interval:
   return crossed_pairs.crossed_difference(*tables, level=level)
 
 
-def init_ratios(datasets: Mapping[str, xarray.Dataset], place: str, names, level: float):
-  relu = end_rows(datasets[f"{place}/init/relu"])
+def init_ratios(
+  rows_of: Mapping[str, np.ndarray], place: str, names: Sequence[str], level: float
+) -> list[Interval]:
+  """PD between initialisations over ReLU's, from sweep -> `end_rows` of it."""
+  relu = rows_of[f"{place}/init/relu"]
   return [
-    pairs.pair_ratio(end_rows(datasets[f"{place}/init/{name}"]), relu, paired=True, level=level)
+    pairs.pair_ratio(rows_of[f"{place}/init/{name}"], relu, paired=True, level=level)
     for name in names
   ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray
 
-from seedlab import metrics, records, report
+from seedlab import findings, metrics, report
 from seedlab.report import charts
 from seedlab.stats import crossed_pairs, pairs
 from seedlab.stats.single import Interval, mean_interval
@@ -74,7 +74,14 @@ def settings_table(place: Place, chosen: Mapping[str, str]) -> report.Table:
   return report.Table(f"Activations on {place.name}", head, rows, note)
 
 
-def sources_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> report.Table:
+def sources_table(
+  datasets: Mapping[str, xarray.Dataset], place: Place, rows_of: Mapping[str, np.ndarray]
+) -> report.Table:
+  """How much each source alone makes runs differ.
+
+  Args:
+    rows_of: sweep -> `end_rows` of it.
+  """
   rows = []
   relu, beside = (place.settings[name] for name in ("relu", BESIDE))
   ratio = pd_ratio(beside.order_T[-1], relu.order_T[-1])
@@ -89,8 +96,8 @@ def sources_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> repor
     if f"{place.name}/{source}/relu" not in datasets:
       continue
     stores = [datasets[f"{place.name}/{source}/{name}"] for name in ("relu", BESIDE)]
-    records.check_evaluation_sets(dict(zip(("relu", BESIDE), stores, strict=True)))
-    a, b = (end_rows(store) for store in stores)
+    findings.check_evaluation_sets(dict(zip(("relu", BESIDE), stores, strict=True)))
+    a, b = (rows_of[f"{place.name}/{source}/{name}"] for name in ("relu", BESIDE))
     estimates = [pairs.pair_mean(one).estimate for one in (a, b)]
     paired = len(a) == len(b)
     cell = _ratio(pairs.pair_ratio(b, a, paired=paired)) if min(estimates) > 0 else "-"
@@ -98,7 +105,8 @@ def sources_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> repor
   cells = []
   for name in ("relu", BESIDE):
     main, again = datasets[f"{place.name}/{name}"], datasets[f"{place.name}/numerics/{name}"]
-    cells.append(_between(main, again))
+    ends = place.settings[name].end, probabilities(again)[:, -1]
+    cells.append(_between((main["run"].values, ends[0]), (again["run"].values, ends[1])))
   rows.append(("the same seeds in four lanes: other roundings", *map(_small, cells), "-"))
   head = ("what differs between two runs", "PD, ReLU", f"PD, {BESIDE}", "ratio")
   note = (
@@ -109,14 +117,13 @@ def sources_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> repor
   return report.Table(f"Sources of irreproducibility on {place.name}", head, rows, note)
 
 
-def measures_table(datasets: Mapping[str, xarray.Dataset], place: str) -> report.Table:
+def measures_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> report.Table:
   """Order-only differences of the first initialisation, by every measure there is."""
   columns = []
   for name in ("relu", BESIDE):
-    dataset = datasets[f"{place}/{name}"]
+    dataset = datasets[f"{place.name}/{name}"]
     init_R = dataset["seed_init"].values
-    rows = init_R == init_R.min()
-    p_RxE = probabilities(dataset)[rows, -1]
+    p_RxE = place.settings[name].end[init_R == init_R.min()]
     truth_E = dataset["label"].values
     labels_RxE = metrics.predicted_labels(p_RxE)
     difference = metrics.prediction_difference(p_RxE)
@@ -150,7 +157,7 @@ def measures_table(datasets: Mapping[str, xarray.Dataset], place: str) -> report
     " factors between them: seedlab/metrics.py."
   )
   rows = list(zip(names, *columns, strict=True))
-  return report.Table(f"Other measures on {place}", ("measure", "ReLU", BESIDE), rows, note)
+  return report.Table(f"Other measures on {place.name}", ("measure", "ReLU", BESIDE), rows, note)
 
 
 def _small(value: float) -> str:
@@ -158,11 +165,11 @@ def _small(value: float) -> str:
   return f"{value:.4f}" if value >= 5e-4 or value == 0 else f"{value:.1e}"
 
 
-def _between(a: xarray.Dataset, b: xarray.Dataset) -> float:
-  """Mean |p - p'| of the runs with equal seeds in two stores, at the end."""
-  runs = np.intersect1d(a["run"].values, b["run"].values)
-  ends = [probabilities(one)[np.searchsorted(one["run"].values, runs), -1] for one in (a, b)]
-  return float(np.abs(ends[0].astype(np.float64) - ends[1]).mean())
+def _between(*stores: tuple[np.ndarray, np.ndarray]) -> float:
+  """Mean |p - p'| of the runs with equal seeds in two stores: (run numbers, p at the end)."""
+  runs = np.intersect1d(*(run_R for run_R, _ in stores))
+  a, b = (end[np.searchsorted(run_R, runs)] for run_R, end in stores)
+  return float(np.abs(a.astype(np.float64) - b).mean())
 
 
 def remedies_table(datasets: Mapping[str, xarray.Dataset], place: Place) -> report.Table:

@@ -36,10 +36,18 @@ class Measured(NamedTuple):
   churn: np.ndarray  # rows of changed labels at the end, float64[I, J]
   overlap: np.ndarray | None  # of lists at the end, within the second half of the orders
   ensembles: np.ndarray  # of means over the first ENSEMBLE initialisations, float64[1, J]
+  end: np.ndarray | None  # probabilities at the end, float32[R, E, ...] in the order of the store
 
 
-def measure(dataset: xarray.Dataset, name: str) -> Measured:
-  """Raises UserError where a run of the design is missing or diverged."""
+def measure(dataset: xarray.Dataset, name: str, keep_end: bool = False) -> Measured:
+  """What the runs of a store say, whose predictions are read here and nowhere else.
+
+  Args:
+    name: of the setting, for the error.
+    keep_end: keep the probabilities at the end too, for whoever compares them run by run.
+
+  Raises UserError where a run of the design is missing or diverged.
+  """
   sound = dataset["completed"].values.astype(bool) & (dataset["diverged"].values < 0)
   if not sound.all():
     raise UserError(
@@ -78,6 +86,7 @@ def measure(dataset: xarray.Dataset, name: str) -> Measured:
     churn=rows(dataset["predicted_label"].transpose("run", "example").values, of=pairs.churn_rows),
     overlap=overlap,
     ensembles=pairs.l1_rows(ensembles)[None],
+    end=end.copy() if keep_end else None,  # a view would keep every evaluation
   )
 
 

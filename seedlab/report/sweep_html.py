@@ -4,23 +4,25 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray
 
 from seedlab import findings
 from seedlab.findings import Findings
 from seedlab.report import charts, words
 from seedlab.report.flips import instability
 from seedlab.report.markup import escape, figures, label_of, page, plain_table, section
-from seedlab.report.study_page import rule_text
+from seedlab.report.studied import rule_text
+
+if TYPE_CHECKING:  # tables need it not
+  import xarray
 
 _DIGEST = 16  # characters of a digest that tell runs apart on a page
 
 
 def sweep_page(
-  dataset: xarray.Dataset,
+  dataset: "xarray.Dataset",
   metric: str | None = None,
   title: str | None = None,
   directory: str = "DIR",
@@ -36,6 +38,7 @@ def sweep_page(
     data_dir: where the test images are, for those that flip between seeds.
     live: has the browser load the page again every few seconds.
   """
+  dataset = findings.held(dataset)
   found = findings.examine(dataset, metric)
   return _runs_page(
     found,
@@ -229,7 +232,7 @@ def _run_columns(
   return columns
 
 
-def _outcomes(dataset: xarray.Dataset, found: Findings) -> list[dict[str, Any]]:
+def _outcomes(dataset: "xarray.Dataset", found: Findings) -> list[dict[str, Any]]:
   """Every metric of a store at the end, and when a run diverged, of all completed runs."""
   completed = dataset["completed"].values.astype(bool)
   columns = []
@@ -261,7 +264,7 @@ def _table_rows(found: Findings) -> np.ndarray:
   return np.flatnonzero(np.isin(found.run_R, shown[charts.thinned(len(shown))]))
 
 
-def _digests(dataset: xarray.Dataset) -> dict[int, str]:
+def _digests(dataset: "xarray.Dataset") -> dict[int, str]:
   """Run -> the head of the digest of its final state."""
   if "digest" not in dataset:
     return {}

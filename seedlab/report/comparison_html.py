@@ -1,8 +1,11 @@
 """The page about a comparison of sweeps."""
 
+from bokeh.models.layouts import LayoutDOM
+
 from seedlab import judging
+from seedlab.aggregates import Aggregate
 from seedlab.comparisons import Comparison
-from seedlab.findings import Findings
+from seedlab.findings import Findings, counted
 from seedlab.report import aggregate, charts, versus, words
 from seedlab.report.markup import escape, figures, label_of, page, plain_table, section
 
@@ -30,7 +33,7 @@ def comparison_page(found: Comparison, title: str | None = None) -> str:
         f"{name}: the differences of runs with the same seed, in ascending order.",
       )
   if found.aggregate:
-    profiles = aggregate.profiles(found.aggregate)
+    profiles = tasks_profiles(found.aggregate)
     drawn |= {"profiles": profiles} if profiles else {}
   verdicts = [versus.verdict(pair) for pair in found.pairs]
   head, *rows = versus.sweep_table(found)
@@ -55,7 +58,7 @@ def comparison_page(found: Comparison, title: str | None = None) -> str:
   body = [
     section("", figures(drawn), "figures"),
     *sections,
-    *([aggregate.section(found.aggregate)] if found.aggregate else []),
+    *([tasks_section(found.aggregate)] if found.aggregate else []),
     section("Sweeps", plain_table(head, rows)),
     section(
       "What differs",
@@ -74,3 +77,39 @@ def range_words(found: Findings) -> str:
   s = found.columns[0].summary
   mean, low, high = (words.number(found, value, s.sd) for value in (s.mean, s.min, s.max))
   return f"{found.name} {low} to {high}, mean {mean}"
+
+
+def tasks_section(found: Aggregate) -> str:
+  """Of a page: the table, and what it does not say."""
+  notes = "".join(f"<li>{escape(note)}" for note in aggregate.sentences(found)[1:])
+  head, *body = aggregate.paper_rows(found)
+  table = plain_table(head, body) if body else ""
+  return section(
+    f"Over {counted(len(found.tasks), 'task')}",
+    f'<p>{escape(aggregate.scope(found))}</p>{table}<div class="card"><ul>{notes}</ul></div>',
+  )
+
+
+def tasks_profiles(found: Aggregate) -> tuple[LayoutDOM, str, str] | None:
+  """The performance profiles with pointwise limits: figure, text instead of it, caption.
+
+  None where no variant holds every task.
+  """
+  if not found.standings:
+    return None
+  drawn = []
+  for number, one in enumerate(found.standings):
+    p = one.profile
+    dash = ("solid", "dashed", "dotted")[number // 5 % 3]
+    drawn.append(
+      charts.Line(one.name, number % 5, dash, p.thresholds_L, p.share_L, p.low_L, p.high_L)
+    )
+  kind = "below" if found.better < 0 else "above"
+  label = found.metric.replace("_", " ") + ", %" * found.percent
+  plot = charts.lines(drawn, label, f"share of runs {kind}", x_axis="linear")
+  about = (
+    f"Performance profiles: share of runs {kind} each {label}, mean over"
+    f" {counted(len(found.tasks), 'task')}"
+  )
+  names = ", ".join(one.name for one in found.standings)
+  return plot, f"{about}, of {names}.", f"{about}, with 95 % limits at each threshold."
