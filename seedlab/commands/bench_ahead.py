@@ -143,7 +143,7 @@ def kept(document: str, device: str) -> dict[tuple[str, ...], float]:
   """{(network, lowering, precision, lanes): MB} of the table of a device in a document."""
   begins, ends = _marks(device)
   table = document.partition(begins)[2].partition(ends)[0]
-  lines = [[word.strip() for word in line.strip("| ").split("|")] for line in table.splitlines()]
+  lines = [[word.strip() for word in line.split("|")[1:-1]] for line in table.splitlines()]
   found = {}
   for line in lines:
     if len(line) == len(COLUMNS) and re.fullmatch(r"[\d,.e+]+", line[4]):
