@@ -1,0 +1,185 @@
+"""The parts of `seedlab accelerator`, where each makes sense, and the directory that keeps them."""
+
+import pathlib
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from seedlab import config, console, errors, host, records
+from seedlab.commands import accelerator_parts as parts
+from seedlab.commands import accelerator_tables as tables
+from seedlab.commands import accelerator_tasks as tasks
+from seedlab.commands.accelerator_parts import Part, Place
+from seedlab.errors import UserError
+from seedlab.studies.sources import at_hand
+
+_MINUTES = 9.0  # for which the limits below are made; with more, each part has more
+_ON_A_CPU = ("environment", "exactness", "loops")  # that make sense at full size
+# Where there are no such flags of XLA. A CPU shows at small sizes that the parts run.
+_WITHOUT_FLAGS = {
+  "cpu": ("determinism_while",),
+  "tpu": ("determinism", "determinism_off", "determinism_while"),
+}
+# An unknown flag of XLA ends the process: these are for GPUs alone.
+_WHILE = "--xla_gpu_enable_command_buffer=+WHILE"
+
+
+def measure(
+  out: str,
+  names: Sequence[str],
+  *,
+  named: bool,
+  small: bool,
+  minutes: float,
+  again: bool,
+  data_dir: str | None,
+) -> int:
+  """Measures the parts `names`; the exit status.
+
+  Args:
+    out: the directory for what is found.
+    named: whether the user named the parts; of all parts those that cannot be are left out.
+    again: forget what `out` holds of them.
+  """
+  began = time.monotonic()
+  try:
+    platform, devices = host.accelerators()
+  except RuntimeError as error:
+    raise UserError(
+      f"{error}; see that driver and JAX go together, or say JAX_PLATFORMS=cpu to do without"
+    ) from None
+  names = _possible(names, platform, named, small)
+  with records.lock(out):
+    _check_folder(out)
+    if again:
+      for name in names:
+        shutil.rmtree(pathlib.Path(out, name), ignore_errors=True)
+    names = _with_data(out, names, named, small, data_dir)
+    core = host.usable_cores()[0] if platform == "cpu" else None
+    place = Place("", out, 60 * minutes, small, platform, devices, core, data_dir)
+    chosen = parts_of(platform, devices)
+    try:
+      shutil.rmtree(pathlib.Path(out, "environment"), ignore_errors=True)
+      well = parts.run([chosen["environment"]], place)
+      machine = _machine(out, list(chosen))
+      scale = max(1.0, minutes / _MINUTES)
+      wanted = [
+        chosen[name]._replace(seconds=scale * chosen[name].seconds)
+        for name in names
+        if name != "environment"
+      ]
+      left = place.seconds - (time.monotonic() - began)
+      well = parts.run(wanted, place._replace(seconds=left), {"machine": machine}) and well
+    except KeyboardInterrupt:
+      console.say(f"stopped: what was found is in {out}, and the same command goes on")
+      raise
+    finally:
+      summary = parts.summarise(out, list(chosen))
+      pathlib.Path(out, "figures.md").write_text(tables.markdown(summary))
+  console.write(tables.text(summary))
+  console.write(f"\n{out}: summary.json, figures.md to be pasted, and a folder for each part")
+  return 0 if well else 1
+
+
+def parts_of(platform: str, devices: int) -> dict[str, Part]:
+  """Every part by its name, in the order of importance.
+
+  Those that start workers have the variables of a sweep's parent; the workers get their own.
+  """
+  own = host.accelerator_environment(platform, 0, devices)
+  buffers = {**own, "XLA_FLAGS": f"{own['XLA_FLAGS']} {_WHILE}"} if platform == "gpu" else {}
+  every = [
+    Part("environment", "The machine", 40, tasks.environment, own),
+    Part("exactness", "The bits of a run beside its bits alone, in segments, in a second process",
+         110, tasks.exactness),
+    Part("picard", "Picard's protocol `short` on CIFAR-10", 160, tasks.picard),
+    Part("replay", "One of these runs again in another process", 65, tasks.replay),
+    Part("widths", "Steps by network, lowering, precision and lanes", 90, tasks.widths, own),
+    Part("precision", "What a product of float32 is, and the ceilings", 30, tasks.precision, own),
+    Part("loops", "A compiled loop of traced length beside one of known length", 20, tasks.loops,
+         own),
+    Part("determinism", "Steps under the repeatable XLA flags", 30, tasks.determinism, own),
+    Part("determinism_off", "Steps without these flags", 35, tasks.determinism),
+    Part("determinism_while", "Steps with command buffers for loops too", 30, tasks.determinism,
+         buffers),
+    Part("profile", "Where the time of a step goes, by kernel", 45, tasks.profile, own),
+  ]  # fmt: skip
+  return {part.name: part for part in every}
+
+
+def _possible(names: Sequence[str], platform: str, named: bool, small: bool) -> list[str]:
+  """The parts that make sense on this platform; UserError where that is not what was asked for."""
+  if platform == "cpu" and not small:
+    senseless = [name for name in names if name not in _ON_A_CPU]
+    if senseless:
+      raise UserError(
+        f"{_no_accelerator()} At full size {', '.join(senseless)} would take a CPU hours: --small"
+        " shows at tiny sizes that everything runs, and on a CPU"
+        f" --parts={','.join(_ON_A_CPU)} makes sense"
+      )
+  if platform == "cpu":
+    console.say(f"{_no_accelerator()} What is measured is this CPU.")
+  without = [name for name in names if name in _WITHOUT_FLAGS.get(platform, ())]
+  if without and named:
+    raise UserError(f"--parts={','.join(without)} needs a GPU, and this is a {platform.upper()}:"
+                    " its XLA has no such flags; leave it out")  # fmt: skip
+  if without:
+    console.say(f"{', '.join(without)}: left out, since a {platform.upper()} has no such flags")
+  return [name for name in names if name not in without]
+
+
+def _no_accelerator() -> str:
+  """What is said where JAX computes on the CPU."""
+  if shutil.which("nvidia-smi"):
+    return (
+      "JAX finds no accelerator here, only a CPU, although there is an NVIDIA driver (pip install"
+      " '.[cuda]' brings what JAX lacks; JAX_PLATFORMS must not be cpu)."
+    )
+  return "JAX finds no accelerator here, only a CPU."
+
+
+def _with_data(out, names: Sequence[str], named: bool, small: bool, data_dir) -> list[str]:
+  """The parts whose data are there, before any time is spent."""
+  waiting = "picard" in names and parts.read(out, "picard").get("state") != parts.FINISHED
+  if not waiting or at_hand("cifar10", data_dir):
+    return list(names)
+  if small and not named:
+    console.say("picard, replay: left out, since CIFAR-10 is not at hand (--data_dir)")
+    return [name for name in names if name not in ("picard", "replay")]
+  others = ",".join(name for name in names if name not in ("picard", "replay"))
+  raise UserError(
+    "CIFAR-10 is not at hand, and the part picard trains on it: name the tensorflow-datasets"
+    " directory that holds cifar10 by --data_dir or SEEDLAB_DATA, or do without it by"
+    f" --parts={others}"
+  )
+
+
+def _check_folder(out: str) -> None:
+  """Refuses a directory that holds something else."""
+  entries = {path.name for path in pathlib.Path(out).iterdir()} - {".lock"}
+  if entries and parts.SUMMARY not in entries:
+    raise UserError(
+      f"out={out!r} holds other files ({min(entries)}); choose a new directory, or an empty one"
+    )
+  parts.summarise(out, [])  # by which a later call knows it
+
+
+def _machine(out: str, names: Sequence[str]) -> Mapping[str, Any] | None:
+  """What the environment says of this machine; UserError where OUT holds figures of another one."""
+  here = _machine_of(parts.read(out, "environment").get("figures", {}).get("machine"))
+  if here is None:
+    return None
+  for name in names:
+    there = parts.read(out, name).get("machine")
+    if isinstance(there, dict) and name != "environment" and there != here:
+      changed = errors.changes(config.differences(there, here))
+      raise UserError(
+        f"out={out!r} holds figures of {name} that were not made like this ({changed}), and"
+        " they cannot stand side by side: choose another directory, or --again for all parts"
+      )
+  return here
+
+
+def _machine_of(figure: Any) -> dict[str, Any] | None:
+  return figure.get("fields") if isinstance(figure, dict) else None
