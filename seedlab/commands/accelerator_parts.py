@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from seedlab import console, host, memory, orphans
@@ -82,6 +82,20 @@ def record(place: Place, name: str, value: Any) -> None:
   kept.setdefault("figures", {})[name] = value = _finite(value)
   _write(folder(place) / "figures.json", kept)
   print(name, json.dumps(value), flush=True)
+
+
+@contextlib.contextmanager
+def noted(place: Place, name: str) -> Iterator[None]:
+  """Keeps why one figure could not be had, so that the others still can."""
+  try:
+    yield
+  except Exception as error:
+    record(place, name, {**row_of(place, name), "note": in_a_line(error)})
+
+
+def row_of(place: Place, name: str) -> dict[str, Any]:
+  row = found(place).get(name)
+  return row if isinstance(row, dict) else {}
 
 
 def read(out: str | os.PathLike, part: str) -> dict[str, Any]:

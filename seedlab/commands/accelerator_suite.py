@@ -8,17 +8,18 @@ from typing import Any
 
 from seedlab import config, console, errors, host, records
 from seedlab.commands import accelerator_parts as parts
+from seedlab.commands import accelerator_runs as runs
+from seedlab.commands import accelerator_speeds as speeds
 from seedlab.commands import accelerator_tables as tables
-from seedlab.commands import accelerator_tasks as tasks
 from seedlab.commands.accelerator_parts import Part, Place
 from seedlab.errors import UserError
 from seedlab.studies.sources import at_hand
 
 _MINUTES = 9.0  # for which the limits below are made; with more, each part has more
 _ON_A_CPU = ("environment", "exactness", "loops")  # that make sense at full size
-# Where there are no such flags of XLA. A CPU shows at small sizes that the parts run.
+# Where XLA has no such flags. A CPU shows at small sizes that the part runs.
 _WITHOUT_FLAGS = {
-  "cpu": ("determinism_while",),
+  "cpu": ("determinism_off", "determinism_while"),
   "tpu": ("determinism", "determinism_off", "determinism_while"),
 }
 # An unknown flag of XLA ends the process: these are for GPUs alone.
@@ -63,7 +64,7 @@ def measure(
       shutil.rmtree(pathlib.Path(out, "environment"), ignore_errors=True)
       well = parts.run([chosen["environment"]], place)
       machine = _machine(out, list(chosen))
-      scale = max(1.0, minutes / _MINUTES)
+      scale = max(3.0 if small else 1.0, minutes / _MINUTES)  # a busy CPU compiles slowly
       wanted = [
         chosen[name]._replace(seconds=scale * chosen[name].seconds)
         for name in names
@@ -90,20 +91,20 @@ def parts_of(platform: str, devices: int) -> dict[str, Part]:
   own = host.accelerator_environment(platform, 0, devices)
   buffers = {**own, "XLA_FLAGS": f"{own['XLA_FLAGS']} {_WHILE}"} if platform == "gpu" else {}
   every = [
-    Part("environment", "The machine", 40, tasks.environment, own),
+    Part("environment", "The machine", 40, speeds.environment, own),
     Part("exactness", "The bits of a run beside its bits alone, in segments, in a second process",
-         110, tasks.exactness),
-    Part("picard", "Picard's protocol `short` on CIFAR-10", 160, tasks.picard),
-    Part("replay", "One of these runs again in another process", 65, tasks.replay),
-    Part("widths", "Steps by network, lowering, precision and lanes", 90, tasks.widths, own),
-    Part("precision", "What a product of float32 is, and the ceilings", 30, tasks.precision, own),
-    Part("loops", "A compiled loop of traced length beside one of known length", 20, tasks.loops,
+         110, runs.exactness),
+    Part("picard", "Picard's protocol `short` on CIFAR-10", 160, runs.picard),
+    Part("replay", "One of these runs again in another process", 65, runs.replay),
+    Part("widths", "Steps by network, lowering, precision and lanes", 90, speeds.widths, own),
+    Part("precision", "What a product of float32 is, and the ceilings", 30, speeds.precision, own),
+    Part("loops", "A compiled loop of traced length beside one of known length", 20, speeds.loops,
          own),
-    Part("determinism", "Steps under the repeatable XLA flags", 30, tasks.determinism, own),
-    Part("determinism_off", "Steps without these flags", 35, tasks.determinism),
-    Part("determinism_while", "Steps with command buffers for loops too", 30, tasks.determinism,
+    Part("determinism", "Steps under the repeatable XLA flags", 30, speeds.determinism, own),
+    Part("determinism_off", "Steps without these flags", 35, speeds.determinism),
+    Part("determinism_while", "Steps with command buffers for loops too", 30, speeds.determinism,
          buffers),
-    Part("profile", "Where the time of a step goes, by kernel", 45, tasks.profile, own),
+    Part("profile", "Where the time of a step goes, by kernel", 45, speeds.profile, own),
   ]  # fmt: skip
   return {part.name: part for part in every}
 
