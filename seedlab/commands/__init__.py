@@ -47,7 +47,7 @@ def _help() -> str:
   for name in COMMANDS:
     # Read and not imported: the modules define flags of the same names.
     tree = ast.parse(pathlib.Path(__file__).with_name(f"{name}.py").read_text())
-    lines.append(f"  {name:<13}{(ast.get_docstring(tree) or '').splitlines()[0]}")
+    lines.append(f"  {name:<12}{(ast.get_docstring(tree) or '').splitlines()[0]}")
   lines += ["", "exit status:", *(f"  {code:<5}{what}" for code, what in cli.STATUSES.items())]
   lines += ["", "seedlab COMMAND --help lists its flags and what else it may exit with."]
   return "\n".join(lines)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from seedlab import console, host, memory, orphans
@@ -50,7 +50,7 @@ class Part(NamedTuple):
   name: str
   title: str  # of its table
   seconds: float  # at most
-  function: Callable[[Place], None]  # importable
+  function: str  # "module:name" of what takes its Place, imported in its process alone
   variables: Mapping[str, str] = {}  # of its process
 
 
@@ -80,7 +80,7 @@ def record(place: Place, name: str, value: Any) -> None:
   """
   kept = read(place.out, place.part)
   kept.setdefault("figures", {})[name] = value = _finite(value)
-  _write(folder(place) / "figures.json", kept)
+  keep(place.out, place.part, kept)
   print(name, json.dumps(value), flush=True)
 
 
@@ -105,6 +105,13 @@ def read(out: str | os.PathLike, part: str) -> dict[str, Any]:
     if isinstance(kept, dict) and isinstance(kept.get("figures", {}), dict):
       return kept
   return {}
+
+
+def keep(out: str | os.PathLike, part: str, kept: Mapping[str, Any]) -> None:
+  """The inverse of `read`."""
+  place = pathlib.Path(out, part)
+  place.mkdir(exist_ok=True)
+  _write(place / "figures.json", kept)
 
 
 def summarise(out: str | os.PathLike, order: Sequence[str]) -> dict[str, Any]:
@@ -143,10 +150,10 @@ def run(parts: Sequence[Part], place: Place, facts: Mapping[str, Any] = {}) -> b
     try:
       state, reason = _run(part, where)
     except KeyboardInterrupt:
-      _note(where, {"state": "stopped", "reason": "it was stopped from outside"})
+      _note(where, {"state": "stopped", "reason": "the command was stopped"})
       raise
     took = time.monotonic() - started
-    _note(where, {"state": state, "reason": reason, "seconds": took})
+    _note(where, {"state": state, "reason": reason, "seconds": took, "date": host.now()})
     console.say(f"{part.name}: {state} after {took:.0f} s" + f" ({reason})" * bool(reason))
     well = well and state in (FINISHED, "out of time")
   return well
@@ -158,14 +165,13 @@ def _run(part: Part, place: Place) -> tuple[str, str]:
   It has a session of its own, so that Ctrl-C reaches this process alone, and so that it can be
   ended together with workers that it has started.
   """
-  function = f"{part.function.__module__}:{part.function.__qualname__}"
   variables = {
     "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
     "PYTHONUNBUFFERED": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
     **part.variables,
   }
-  told = json.dumps([function, os.getpid(), place])
+  told = json.dumps([part.function, os.getpid(), place])
   with open(folder(place) / "log.txt", "a") as log:
     process = subprocess.Popen(
       [sys.executable, "-P", "-c", _START, told],
@@ -235,8 +241,7 @@ def _first_line(error: Exception) -> str:
 
 def _note(place: Place, fields: Mapping[str, Any]) -> None:
   """Changes fields beside the figures of a part."""
-  folder(place).mkdir(exist_ok=True)
-  _write(folder(place) / "figures.json", {**read(place.out, place.part), **fields})
+  keep(place.out, place.part, {**read(place.out, place.part), **fields})
 
 
 def _finite(value: Any) -> Any:

@@ -170,10 +170,13 @@ def _lanes_that_fit(place, described, pool, store) -> tuple[str, int, float]:
   if records.exists(store):
     known = records.manifest(store)["fingerprints"][0]
     choices = [(known["mode"], known["width"])]
-  for lanes, width in choices:
-    name = f"speed in lanes={lanes}" + f", width={width}" * bool(width and lanes == "vmap")
+  slow = 0.0  # seconds of a run in lanes of which a group takes too long
+  for lanes, asked in choices:
+    if slow * (asked or 1) > left(place) / 2:
+      continue
+    name = f"speed in lanes={lanes}" + f", width={asked}" * (lanes == "vmap")
     with noted(place, name):
-      facts = experiment.describe(pool, described, lanes, width, quiet=True)
+      facts = experiment.describe(pool, described, lanes, asked, quiet=True)
       mode, width = facts["fingerprint"]["mode"], facts["fingerprint"]["width"]
       seconds = facts["seconds_per_run"]
       fits = seconds * width < left(place) / 2
@@ -184,6 +187,7 @@ def _lanes_that_fit(place, described, pool, store) -> tuple[str, int, float]:
       })  # fmt: skip
       if fits:
         return mode, width, seconds
+      slow = seconds
   raise UserError(
     "no run was trained: no choice of lanes leaves memory and time for a group; give more --minutes"
   )

@@ -286,19 +286,18 @@ def _kernels(traces: pathlib.Path) -> tuple[collections.Counter, collections.Cou
   """
   total: collections.Counter = collections.Counter()
   count: collections.Counter = collections.Counter()
-  on_device = jax.default_backend() != "cpu"
+  plane_of, line_of = {
+    "gpu": ("/device:GPU", "Stream"),
+    "tpu": ("/device:TPU", "XLA Ops"),
+  }.get(jax.default_backend(), ("/host:CPU", ""))
   for file in traces.rglob("*.xplane.pb"):
     for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
-      if not plane.name.startswith("/device:" if on_device else "/host:CPU"):
-        continue
-      for line in plane.lines:
-        if on_device and not line.name.startswith(("Stream", "XLA Ops")):
-          continue
-        if not on_device and line.name == "python":
-          continue
-        for event in line.events:
-          total[event.name[:100]] += event.duration_ns
-          count[event.name[:100]] += 1
+      lines = plane.lines if plane.name.startswith(plane_of) else []
+      for line in lines:
+        if line.name.startswith(line_of) and line.name != "python":
+          for event in line.events:
+            total[event.name[:100]] += event.duration_ns
+            count[event.name[:100]] += 1
   return total, count
 
 

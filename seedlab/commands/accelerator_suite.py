@@ -8,13 +8,11 @@ from typing import Any
 
 from seedlab import config, console, errors, host, records
 from seedlab.commands import accelerator_parts as parts
-from seedlab.commands import accelerator_runs as runs
-from seedlab.commands import accelerator_speeds as speeds
-from seedlab.commands import accelerator_tables as tables
 from seedlab.commands.accelerator_parts import Part, Place
 from seedlab.errors import UserError
-from seedlab.studies.sources import at_hand
 
+_RUNS = "seedlab.commands.accelerator_runs:"
+_SPEEDS = "seedlab.commands.accelerator_speeds:"
 _MINUTES = 9.0  # for which the limits below are made; with more, each part has more
 _ON_A_CPU = ("environment", "exactness", "loops")  # that make sense at full size
 # Where XLA has no such flags. A CPU shows at small sizes that the part runs.
@@ -51,19 +49,23 @@ def measure(
       f"{error}; see that driver and JAX go together, or say JAX_PLATFORMS=cpu to do without"
     ) from None
   names = _possible(names, platform, named, small)
+  _check_folder(out)
   with records.lock(out):
-    _check_folder(out)
     if again:
       for name in names:
         shutil.rmtree(pathlib.Path(out, name), ignore_errors=True)
     names = _with_data(out, names, named, small, data_dir)
     core = host.usable_cores()[0] if platform == "cpu" else None
     place = Place("", out, 60 * minutes, small, platform, devices, core, data_dir)
+    from seedlab.commands import accelerator_tables as tables  # after all that can be wrong
+
     chosen = parts_of(platform, devices)
+    parts.summarise(out, list(chosen))  # by which a later call knows the directory
     try:
-      shutil.rmtree(pathlib.Path(out, "environment"), ignore_errors=True)
+      before = parts.read(out, "environment")
+      parts.keep(out, "environment", {})  # always measured
       well = parts.run([chosen["environment"]], place)
-      machine = _machine(out, list(chosen))
+      machine = _machine(out, list(chosen), before)
       scale = max(3.0 if small else 1.0, minutes / _MINUTES)  # a busy CPU compiles slowly
       wanted = [
         chosen[name]._replace(seconds=scale * chosen[name].seconds)
@@ -91,20 +93,23 @@ def parts_of(platform: str, devices: int) -> dict[str, Part]:
   own = host.accelerator_environment(platform, 0, devices)
   buffers = {**own, "XLA_FLAGS": f"{own['XLA_FLAGS']} {_WHILE}"} if platform == "gpu" else {}
   every = [
-    Part("environment", "The machine", 40, speeds.environment, own),
+    Part("environment", "The machine", 40, _SPEEDS + "environment", own),
     Part("exactness", "The bits of a run beside its bits alone, in segments, in a second process",
-         110, runs.exactness),
-    Part("picard", "Picard's protocol `short` on CIFAR-10", 160, runs.picard),
-    Part("replay", "One of these runs again in another process", 65, runs.replay),
-    Part("widths", "Steps by network, lowering, precision and lanes", 90, speeds.widths, own),
-    Part("precision", "What a product of float32 is, and the ceilings", 30, speeds.precision, own),
-    Part("loops", "A compiled loop of traced length beside one of known length", 20, speeds.loops,
-         own),
-    Part("determinism", "Steps under the repeatable XLA flags", 30, speeds.determinism, own),
-    Part("determinism_off", "Steps without these flags", 35, speeds.determinism),
-    Part("determinism_while", "Steps with command buffers for loops too", 30, speeds.determinism,
-         buffers),
-    Part("profile", "Where the time of a step goes, by kernel", 45, speeds.profile, own),
+         110, _RUNS + "exactness"),
+    Part("picard", "Picard's protocol `short` on CIFAR-10", 160, _RUNS + "picard"),
+    Part("replay", "One of these runs again in another process", 65, _RUNS + "replay"),
+    Part("widths", "Steps by network, lowering, precision and lanes",
+         90, _SPEEDS + "widths", own),
+    Part("precision", "What a product of float32 is, and the ceilings",
+         30, _SPEEDS + "precision", own),
+    Part("loops", "A compiled loop of traced length beside one of known length",
+         20, _SPEEDS + "loops", own),
+    Part("determinism", "Steps under the repeatable XLA flags",
+         30, _SPEEDS + "determinism", own),
+    Part("determinism_off", "Steps without these flags", 35, _SPEEDS + "determinism"),
+    Part("determinism_while", "Steps with command buffers for loops too",
+         30, _SPEEDS + "determinism", buffers),
+    Part("profile", "Where the time of a step goes, by kernel", 45, _SPEEDS + "profile", own),
   ]  # fmt: skip
   return {part.name: part for part in every}
 
@@ -123,8 +128,10 @@ def _possible(names: Sequence[str], platform: str, named: bool, small: bool) -> 
     console.say(f"{_no_accelerator()} What is measured is this CPU.")
   without = [name for name in names if name in _WITHOUT_FLAGS.get(platform, ())]
   if without and named:
-    raise UserError(f"--parts={','.join(without)} needs a GPU, and this is a {platform.upper()}:"
-                    " its XLA has no such flags; leave it out")  # fmt: skip
+    raise UserError(
+      f"--parts={','.join(without)} needs a GPU, and this is a {platform.upper()}: its XLA has no"
+      " such flags; leave it out"
+    )
   if without:
     console.say(f"{', '.join(without)}: left out, since a {platform.upper()} has no such flags")
   return [name for name in names if name not in without]
@@ -142,13 +149,16 @@ def _no_accelerator() -> str:
 
 def _with_data(out, names: Sequence[str], named: bool, small: bool, data_dir) -> list[str]:
   """The parts whose data are there, before any time is spent."""
-  waiting = "picard" in names and parts.read(out, "picard").get("state") != parts.FINISHED
-  if not waiting or at_hand("cifar10", data_dir):
+  if "picard" not in names or parts.read(out, "picard").get("state") == parts.FINISHED:
+    return list(names)
+  from seedlab.studies.sources import at_hand  # imports JAX
+
+  if at_hand("cifar10", data_dir):
     return list(names)
   if small and not named:
     console.say("picard, replay: left out, since CIFAR-10 is not at hand (--data_dir)")
     return [name for name in names if name not in ("picard", "replay")]
-  others = ",".join(name for name in names if name not in ("picard", "replay"))
+  others = ",".join(name for name in names if name not in ("picard", "replay")) or "environment"
   raise UserError(
     "CIFAR-10 is not at hand, and the part picard trains on it: name the tensorflow-datasets"
     " directory that holds cifar10 by --data_dir or SEEDLAB_DATA, or do without it by"
@@ -157,17 +167,20 @@ def _with_data(out, names: Sequence[str], named: bool, small: bool, data_dir) ->
 
 
 def _check_folder(out: str) -> None:
-  """Refuses a directory that holds something else."""
-  entries = {path.name for path in pathlib.Path(out).iterdir()} - {".lock"}
+  """Refuses a directory that holds something else, before anything is put into it."""
+  path = pathlib.Path(out)
+  entries = {entry.name for entry in path.iterdir()} - {".lock"} if path.is_dir() else set()
   if entries and parts.SUMMARY not in entries:
     raise UserError(
       f"out={out!r} holds other files ({min(entries)}); choose a new directory, or an empty one"
     )
-  parts.summarise(out, [])  # by which a later call knows it
 
 
-def _machine(out: str, names: Sequence[str]) -> Mapping[str, Any] | None:
-  """What the environment says of this machine; UserError where OUT holds figures of another one."""
+def _machine(out: str, names: Sequence[str], before: Mapping[str, Any]) -> Mapping[str, Any] | None:
+  """What the environment says of this machine; None where it could not say.
+
+  UserError where OUT holds figures of another one, which then keep their environment, `before`.
+  """
   here = _machine_of(parts.read(out, "environment").get("figures", {}).get("machine"))
   if here is None:
     return None
@@ -175,6 +188,7 @@ def _machine(out: str, names: Sequence[str]) -> Mapping[str, Any] | None:
     there = parts.read(out, name).get("machine")
     if isinstance(there, dict) and name != "environment" and there != here:
       changed = errors.changes(config.differences(there, here))
+      parts.keep(out, "environment", before)
       raise UserError(
         f"out={out!r} holds figures of {name} that were not made like this ({changed}), and"
         " they cannot stand side by side: choose another directory, or --again for all parts"

@@ -26,9 +26,9 @@ def text(summary: Mapping[str, Any]) -> str:
 def markdown(summary: Mapping[str, Any]) -> str:
   """Headings, a sentence on where and when, and tables."""
   figures = summary["parts"].get("environment", {}).get("figures", {})
-  where = [figures.get(name) for name in ("device", "runtime", "jax", "Python", "seedlab")]
-  said = ", ".join(str(one) for one in where if one) or "an unknown machine"
-  sentence = f"Measured by `seedlab accelerator` on {said}; {summary['date'][:10]}."
+  versions = [f"{name} {figures[name]}" for name in ("jax", "Python", "seedlab") if name in figures]
+  said = "; ".join([str(figures.get("device", "an unknown device")), *versions])
+  sentence = f"Measured by seedlab accelerator, {summary['date'][:10]}: {said}."
   blocks = [marked.paragraph(sentence), *[_SMALL] * _is_small(summary)]
   for title, how, rows in _tables(summary):
     blocks.append(f"### {marked.escaped(title)}")
