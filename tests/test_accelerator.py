@@ -229,7 +229,7 @@ def test_tables_in_plain_words():
   assert "Steps (determinism: finished after 4 s)\n     ms/step\nmlp  3\n" in text
   head = "     repeatable flags, ms/step  without them, ms/step  first / second"
   assert f"{head}\nmlp  3{' ' * 26}2{' ' * 22}1.5" in text
-  assert "sort" not in text and "Tiny" not in text
+  assert "sort" not in text and "Tiny" not in text and "all" not in text
   page = tables.markdown(summary)
   assert page.startswith("Measured by seedlab accelerator, 2026-11-29: H200; jax 0.11.2.\n")
   assert "### Steps\n\nDeterminism\\_off: finished after 4 s.\n\n|  | ms/step |\n" in page

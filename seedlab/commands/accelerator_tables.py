@@ -81,7 +81,8 @@ def _side_by_side(figures: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
     times = [found.get(case) for found in figures]
     steps = [time.get("ms/step") if isinstance(time, dict) else None for time in times]
     ratio = steps[0] / steps[1] if steps[0] and steps[1] else None
-    rows.append([case, *map(_cell, steps), _cell(ratio)])
+    if any(steps):
+      rows.append([case, *map(_cell, steps), _cell(ratio)])
   return rows
 
 
