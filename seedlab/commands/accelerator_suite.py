@@ -1,5 +1,6 @@
 """The parts of `seedlab accelerator`, where each makes sense, and the directory that keeps them."""
 
+import os
 import pathlib
 import shutil
 import time
@@ -21,6 +22,7 @@ _WITHOUT_FLAGS = {
   "tpu": ("determinism", "determinism_off", "determinism_while"),
 }
 # An unknown flag of XLA ends the process: these are for GPUs alone.
+_QUICK = "--xla_backend_optimization_level=0"
 _WHILE = "--xla_gpu_enable_command_buffer=+WHILE"
 
 
@@ -60,6 +62,9 @@ def measure(
     from seedlab.commands import accelerator_tables as tables  # after all that can be wrong
 
     chosen = parts_of(platform, devices)
+    if small and platform == "cpu":  # where compiling takes longest, and no figure means anything
+      flags = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}".strip()}
+      chosen = {name: part._replace(variables=flags) for name, part in chosen.items()}
     parts.summarise(out, list(chosen))  # by which a later call knows the directory
     try:
       before = parts.read(out, "environment")
