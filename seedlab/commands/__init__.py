@@ -16,7 +16,7 @@ from seedlab import cli, console, parts
 from seedlab.errors import UserError, closest
 
 COMMANDS = ("sweep", "merge", "report", "compare", "judge", "audit", "replay", "verify", "study",
-            "bench")
+            "bench", "accelerator")
 
 
 def main(name: str | None = None) -> NoReturn:
@@ -47,7 +47,7 @@ def _help() -> str:
   for name in COMMANDS:
     # Read and not imported: the modules define flags of the same names.
     tree = ast.parse(pathlib.Path(__file__).with_name(f"{name}.py").read_text())
-    lines.append(f"  {name:<9}{(ast.get_docstring(tree) or '').splitlines()[0]}")
+    lines.append(f"  {name:<12}{(ast.get_docstring(tree) or '').splitlines()[0]}")
   lines += ["", "exit status:", *(f"  {code:<5}{what}" for code, what in cli.STATUSES.items())]
   lines += ["", "seedlab COMMAND --help lists its flags and what else it may exit with."]
   return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Which bold entries of a published table lead by more than luck? Reads means and spreads.
+"""Which bold entries of a paper's table lead by more than luck? Reads means and spreads.
 
 A row for each benchmark and method (columns benchmark, method, mean, sd or sem or ci95, n), or a
 column a benchmark with cells such as "93.1 ± 0.2". Exit status 0 whatever is found.

@@ -2,8 +2,6 @@
 
   --suite=cpu  runs/s beside eager PyTorch (extra `reference`), two workers beside one, a ResNet-9
                step in a loop beside the same step alone, memory of a worker
-  --suite=gpu  lanes by vmap at widths 1 to 64 under each convolution lowering and precision,
-               with the share of the matmul ceiling; one run replayed in a second process
   --suite=fullbatch  a full-batch step beside as many minibatch steps, with each penalty; memory
                      against the size of the pool; compilation of deep networks
   --suite=dask  chunks on a Dask cluster of this machine beside the same on seedlab's own workers
@@ -23,11 +21,10 @@ import platform
 
 from absl import flags
 
-_SUITES = ["cpu", "gpu", "fullbatch", "pages", "dask", "ahead"]
+_SUITES = ["cpu", "fullbatch", "pages", "dask", "ahead"]
 _SUITE = flags.DEFINE_enum("suite", "cpu", _SUITES, "what to measure")
 _JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timings per figure; the median counts")
-_MINUTES = flags.DEFINE_float("minutes", 9.0, "gpu: start no new measurement after this long")
 _DEVICE = flags.DEFINE_string("device", "h200", "ahead: h200, h100, a100, v5e or v6e")
 _TABLE = flags.DEFINE_string("table", None, "ahead: the Markdown file with the last table")
 _UPDATE = flags.DEFINE_bool("update", False, "ahead: replace that table")
@@ -46,7 +43,6 @@ def main(argv: list[str]) -> int:
   small, repeats = _SMALL.value, _REPEATS.value
   suites = {
     "cpu": functools.partial(bench_suites.cpu, small, repeats),
-    "gpu": functools.partial(bench_suites.gpu, small, _MINUTES.value),
     "fullbatch": functools.partial(bench_suites.fullbatch, small, repeats),
     "pages": functools.partial(bench_suites.pages, small, repeats),
     "dask": functools.partial(bench_suites.dask, small, repeats),

@@ -109,37 +109,6 @@ def dask(small: bool, repeats: int) -> list[dict]:
   return rows
 
 
-def gpu(small: bool, minutes: float) -> list[dict]:
-  """Lanes by vmap under each lowering and precision; starts nothing after `minutes`."""
-  deadline = time.monotonic() + 60 * minutes
-  rows = []
-  with local_pool(1) as pool:
-    ceilings = pool.submit(bench_tasks.matmul_ceilings, small).result()
-    rows += [{"what": f"matmul ceiling, {kind}", "TFLOP/s": value}
-             for kind, value in ceilings.items()]  # fmt: skip
-    for case in bench_tasks.gpu_cases(small):
-      if time.monotonic() > deadline:
-        rows.append({"what": "left out, time was up: " + " ".join(map(str, case))})
-        continue
-      say(" ".join(map(str, case)))
-      try:
-        row = pool.submit(bench_tasks.gpu_speed, *case, small).result()
-      except TaskError as error:
-        row = {"note": str(error).strip().splitlines()[-1][:80]}
-      network, lowering, precision, width = case
-      rows.append({"what": network, "lowering": lowering, "precision": precision, "width": width,
-                   **row})  # fmt: skip
-      if "TFLOP/s" in row:
-        rows[-1]["of ceiling"] = row["TFLOP/s"] / ceilings[precision]
-  digests = []
-  for _ in range(2):
-    with local_pool(1) as pool:
-      digests.append(pool.submit(bench_tasks.gpu_digests, small).result())
-  same = "same bits" if digests[0] == digests[1] else f"DIFFERENT: {digests}"
-  rows.append({"what": "runs repeated in a second process", "note": same})
-  return rows
-
-
 def fullbatch(small: bool, repeats: int) -> list[dict]:
   """A full-batch step beside as many minibatch steps; memory; compilation of deep networks."""
   rows = []

@@ -1,7 +1,6 @@
 """What `seedlab bench` has its workers measure: functions of JSON, answering JSON."""
 
 import functools
-import itertools
 import math
 import os
 import pathlib
@@ -88,68 +87,10 @@ def torch_seconds(name: str, runs: int, small: bool) -> float:
   return (time.perf_counter() - started) / runs
 
 
-def matmul_ceilings(small: bool) -> dict[str, float]:
-  """TFLOP/s of a large matrix product, by the precision names of the configs."""
-  size = 256 if small else 8192
-  found = {}
-  for precision in ("float32", "bfloat16"):
-    x = jax.random.normal(jax.random.key(0), (size, size), jnp.float32).astype(precision)
-    product = jax.jit(lambda x: x @ x)
-    jax.block_until_ready(product(x))
-    times = []
-    for _ in range(5):
-      started = time.perf_counter()
-      jax.block_until_ready(product(x))
-      times.append(time.perf_counter() - started)
-    found[precision] = 2 * size**3 / statistics.median(times) / 1e12
-  return found
-
-
-def gpu_cases(small: bool) -> list[tuple[str, str, str, int]]:
-  """(network, lowering, precision, width), the widest and most telling first."""
-  widths = (2, 1) if small else (64, 16, 1, 32, 8, 4, 2)
-  kinds = itertools.product(("digits", "resnet9"), ("patches", "native"), ("float32", "bfloat16"))
-  return [(*kind, width) for width, kind in itertools.product(widths, list(kinds))]
-
-
-def gpu_speed(network: str, lowering: str, precision: str, width: int, small: bool) -> dict:
-  """Speed and memory of `width` lanes; runs/h are of the whole recipe on this device."""
-  program = _gpu_program(network, lowering, precision, width, small)
-  step, evaluation = engine.speed(program, 1.0)
-  plan = program.trainer.plan
-  hours = (step * plan[-1] + evaluation * len(plan)) / 3600
-  return {
-    "ms/step": 1e3 * step,
-    "runs/h": width / hours,
-    "TFLOP/s": program.costs["flops_step"] * width / step / 1e12,
-    "GiB": (program.costs["bytes_lane"] * width + program.costs["bytes_shared"]) / 2**30,
-  }
-
-
-def gpu_digests(small: bool) -> list[str]:
-  """Digests of a few short runs, to be compared between processes."""
-  found = []
-  for network, precision in itertools.product(("digits", "resnet9"), ("float32", "bfloat16")):
-    program = _gpu_program(network, "auto", precision, 2, small, steps=20)
-    found += [digest.decode() for digest in engine.train(program, _seeds(2)).digest]
-  return found
-
-
 @functools.lru_cache(maxsize=2)
 def _program(name: str, small: bool) -> programs.Program:
   host.use_compilation_cache()
   return engine.build(training.make_trainer(_config(name, small)))
-
-
-def _gpu_program(network, lowering, precision, width, small, steps=None) -> programs.Program:
-  if network == "digits":
-    asked = {"model.convolution": lowering, "model.precision": precision, "training.steps": steps}
-    trainer = training.make_trainer(changed(_config("digits", small), asked))
-  else:
-    batch, channels = (4, 4) if small else (500, 64)
-    examples = 10 * batch if small else 50_000
-    trainer = _resnet9(lowering, channels, batch, examples, steps or 6_400, precision)
-  return engine.build(trainer, "vmap", width)
 
 
 def _resnet9(lowering, width, batch, examples, steps, precision) -> Trainer:

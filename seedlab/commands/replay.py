@@ -1,4 +1,4 @@
-"""Trains one recorded run again, alone, and compares all that is stored of it bit for bit.
+"""Trains one recorded run again, alone, and compares bit for bit all that is stored.
 
 Exit status 0: exact, or nothing to compare with because the fingerprint changed; 1: it differs,
 or the store is damaged.

@@ -1,0 +1,3 @@
+from seedlab import commands
+
+commands.main("accelerator")
