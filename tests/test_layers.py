@@ -155,10 +155,39 @@ def test_conv_refuses_what_does_not_fit():
 
 
 def test_automatic_lowering_is_a_fixed_rule():
-  assert [layers.lowering_for(cin, "cpu") for cin in (1, 3, 4, 64)] == ["patches"] * 2 + [
-    "native"
-  ] * 2
-  assert {layers.lowering_for(cin, "gpu") for cin in (1, 3, 4, 64)} == {"direct"}
+  def rule(side, cin, size, stride=1, batch=50, cout=128, platform="cpu"):
+    after = -(-side // stride)
+    x, y = (batch, side, side, cin), (batch, after, after, cout)
+    return layers.lowering_for(x, (size, size, cin, cout), y, platform)
+
+  assert [rule(16, cin, 3) for cin in (1, 3, 8, 64)] == ["patches"] * 2 + ["blocks"] * 2
+  assert {rule(16, cin, 3, platform="gpu") for cin in (1, 3, 8, 64)} == {"direct"}
+  # A kernel of 9 elements on 4, 9 and 16 pixels, before the stride and behind it.
+  assert [rule(side, 256, 3) for side in (2, 3, 4)] == ["patches", "blocks", "blocks"]
+  assert [rule(side, 256, 3, 2) for side in (4, 5)] == ["patches", "blocks"]
+  # Patches of 8 * 8 * 9 * 16 floats an image, 36 KiB: 2 MiB are those of 56 images.
+  assert [rule(8, 16, 3, batch=batch) for batch in (56, 57)] == ["patches", "blocks"]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_blocks_add_up_to_the_whole_batch(stride, monkeypatch):
+  x, kernel = normal(6, 8, 7, 5), normal(3, 3, 5, 4)
+
+  def gradient(lowering):
+    def loss(k):
+      return jnp.sum(jnp.sin(layers.conv(x, k, (stride, stride), "SAME", lowering)))
+
+    return jax.jit(jax.grad(loss)), jax.make_jaxpr(jax.grad(loss))(kernel).jaxpr
+
+  whole, _ = gradient("native")
+  loops = []
+  for images in (6, 4, 2, 1):  # that the cache holds: of 4 it takes 3, which divides 6
+    each = 4 * (8 * 7 * 5 + -(-8 // stride) * -(-7 // stride) * 4)
+    monkeypatch.setattr(layers, "_CACHED", images * each)
+    blocks, traced = gradient("blocks")
+    np.testing.assert_allclose(blocks(kernel), whole(kernel), rtol=1e-5, atol=1e-4)
+    loops.append([e.params["length"] for e in equations(traced) if e.primitive.name == "scan"])
+  assert loops == [[], [2], [3], [6]]
 
 
 def test_max_pool_by_hand():

@@ -2,20 +2,17 @@
 
 import functools
 import math
-import os
 import pathlib
 import statistics
-import subprocess
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seedlab import cli, engine, host, programs, records, streams, training
-from seedlab import data as datasets
+from seedlab import cli, engine, host, programs, streams, training
 from seedlab.changes import changed
-from seedlab.config import STREAMS, Config, Model, parse
+from seedlab.config import STREAMS, Config, parse
 from seedlab.data import Dataset
 from seedlab.trainer import Trainer
 
@@ -64,27 +61,6 @@ def resnet9_step(lowering: str, repeats: int, small: bool) -> tuple[float, float
   return statistics.median(times["loop"][1:]), statistics.median(times["alone"][1:])
 
 
-def torch_seconds(name: str, runs: int, small: bool) -> float:
-  """Seconds of one run of the same network, batch and steps in eager PyTorch on one thread."""
-  import torch
-
-  torch.set_num_threads(1)
-  cfg = _config(name, small)
-  dataset = datasets.read(cfg.data).dataset
-
-  def tensors(images, labels):
-    images = (images.astype(np.float32) - dataset.mean) / dataset.std
-    channels_first = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    return channels_first, torch.from_numpy(np.array(labels)).long()
-
-  train = tensors(dataset.train_image, dataset.train_label)
-  test = tensors(dataset.test_image, dataset.test_label)
-  started = time.perf_counter()
-  for run in range(runs):
-    torch.manual_seed(run)
-    accuracy = _torch_train(_torch_network(cfg.model), train, test, cfg)
-    assert small or accuracy > 0.9, accuracy
-  return (time.perf_counter() - started) / runs
 
 
 @functools.lru_cache(maxsize=2)
@@ -133,100 +109,6 @@ def _seeds(runs: int) -> np.ndarray:
 
 def _resident() -> float:
   return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
-
-
-def _torch_network(model: Model):
-  """`cnn` on 8x8 images, or `mlp`, layer for layer."""
-  from torch import nn
-
-  width = model.get("width")
-  if model.name == "mlp":
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
-  return nn.Sequential(
-    nn.Conv2d(1, width, 3, padding=1),
-    nn.ReLU(),
-    nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-    nn.ReLU(),
-    nn.Flatten(),
-    nn.Linear(16 * 2 * width, 10),
-  )
-
-
-def _torch_train(network, train, test, cfg: Config) -> float:
-  """The recipe as a PyTorch user writes it; returns the last test accuracy."""
-  import torch
-
-  (images, labels), (test_images, test_labels) = train, test
-  batch, epochs = cfg.training.batch_size, cfg.training.epochs
-  epoch_steps = len(labels) // batch
-  rate, momentum = cfg.optimizer.learning_rate, cfg.optimizer.get("momentum")
-  optimizer = torch.optim.SGD(network.parameters(), rate, momentum)
-  steps = epochs * epoch_steps
-  schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-  loss, accuracy = torch.nn.CrossEntropyLoss(), 0.0
-  for epoch in range(epochs):
-    order = torch.randperm(len(labels))
-    for rows in order[: epoch_steps * batch].split(batch):
-      optimizer.zero_grad()
-      loss(network(images[rows]), labels[rows]).backward()
-      optimizer.step()
-      schedule.step()
-    if (epoch + 1) % cfg.evaluation.every_epochs == 0:
-      with torch.no_grad():
-        right = network(test_images).argmax(1) == test_labels
-        accuracy = right.float().mean().item()
-  return accuracy
-
-
-def made_up_store(out: pathlib.Path, runs: int, examples: int, seed: int) -> None:
-  """A finished sweep of networks that err on 5 to 8 % of ten classes, most on the same examples."""
-  out.mkdir()
-  rng, chunk = np.random.default_rng(seed), 250
-  label = np.random.default_rng(0).integers(0, 10, examples).astype(np.int32)
-  hard = np.random.default_rng(1).beta(0.1, 1.5, examples)
-  seeds = np.arange(runs, dtype=np.uint32)[:, None].repeat(len(STREAMS), 1)
-  records.create(
-    out,
-    runs=range(runs),
-    seeds=seeds,
-    plan=[100, 200, 300],
-    outcome={
-      "test_accuracy": (("evaluation",), (3,), "<f4"),
-      "predicted_label": (("example",), (examples,), "|u1"),
-    },
-    coords={"label": ("example", label)},
-    chunk=chunk,
-    attributes={
-      "config": None, "metrics": ["test_accuracy"], "vary": list(STREAMS), "fingerprints": [{}],
-    },
-  )
-  writer = records.Writer(out)
-  for first in range(0, runs, chunk):
-    rows = np.arange(first, min(first + chunk, runs))
-    wrong = rng.random((len(rows), examples)) < hard * rng.normal(1, 0.05, (len(rows), 1))
-    predicted = ((label + wrong * rng.integers(1, 4, wrong.shape)) % 10).astype(np.uint8)
-    accuracy = 1 - (predicted != label).mean(1, dtype=np.float64).astype(np.float32)
-    writer.write(
-      rows,
-      {
-        "test_accuracy": np.stack([accuracy / 2, accuracy * 0.9, accuracy], 1),
-        "predicted_label": predicted,
-        "digest": np.array([f"{row:064x}" for row in rows], "S64"),
-        "diverged": np.full(len(rows), -1),
-        "seconds": np.full(len(rows), 1.0, np.float32),
-        "fingerprint": np.zeros(len(rows), np.int32),
-      },
-    )
-
-
-def seconds_and_memory(command: list[str]) -> tuple[float, float]:
-  """Wall-clock seconds and peak resident memory (MiB) of a command; raises if it fails."""
-  started = time.perf_counter()
-  process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-  _, status, usage = os.wait4(process.pid, 0)
-  if status:
-    raise RuntimeError(f"{command} ended with {status}")
-  return time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
 def full_batch_costs(repeats: int, small: bool) -> dict[str, float]:

@@ -12,7 +12,9 @@ writes its derivative in forms that stay fast in both places:
   dK    one matrix product per kernel element   P(x)^T dy
 
 P(x) holds, for every output pixel, the window of the image under the kernel
-(im2col); K is the kernel as a matrix [kh kw cin, cout].
+(im2col); K is the kernel as a matrix [kh kw cin, cout]. `blocks` is `native` for a
+CPU's cache: dK is summed over blocks of few images, and where the stride is s, dx is
+made of s x s convolutions of dy, one for the pixels that have each remainder.
 
 An accelerator has gradients of convolutions in its own library, which copy no
 image: `direct` is lax's convolution as it is, for one run at a time there.
@@ -32,18 +34,19 @@ from seedlab import activations
 from seedlab.errors import UserError, choice_error
 
 Activation = Callable[[jax.Array], jax.Array]
-Lowering = Literal["auto", "native", "patches", "direct"]
+Lowering = Literal["auto", "native", "patches", "blocks", "direct"]
 Norm = Literal["none", "batch", "group"]
 Head = Literal["usual", "picard", "small"]
 Gain = Literal["he", "moment"]
 Padding = Literal["SAME", "VALID"] | Sequence[tuple[int, int]]
 
-LOWERINGS = ("native", "patches", "direct")
+LOWERINGS = ("native", "patches", "blocks", "direct")
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PIXELS = (0, 1, 2)  # the axes of NHWC that a kernel's gradient sums over
 # Up to this many input channels `patches` writes its products out as sums: XLA fuses them into
 # one loop, where a matrix product with so short an inner side would be mostly copying.
 _FEW_CHANNELS = 3
+_CACHED = 2**20  # bytes: what a core's second cache surely holds beside a product's result
 _MOST_GROUPS = 32  # of a group norm
 
 
@@ -52,7 +55,7 @@ def conv(
   kernel: jax.Array,
   strides: tuple[int, int] = (1, 1),
   padding: Padding = "SAME",
-  lowering: Literal["native", "patches", "direct"] = "native",
+  lowering: Literal["native", "patches", "blocks", "direct"] = "native",
   groups: int = 1,
 ) -> jax.Array:
   """lax.conv_general_dilated of images, with gradients that are fast in loops and lanes.
@@ -66,7 +69,8 @@ def conv(
     kernel: float[kh, kw, cin // groups, cout], dtype of `x`.
     strides: down and right, in pixels.
     padding: "SAME", "VALID" or ((top, bottom), (left, right)) in pixels.
-    lowering: "native", "patches" or "direct": the same values and gradients up to rounding.
+    lowering: "native", "patches", "blocks" or "direct": the same values and gradients up to
+      rounding.
     groups: neighbouring channels are cut into this many groups, each convolved alone to
       cout // groups channels. More than one takes `patches` where `lowering` says `native`.
 
@@ -85,9 +89,7 @@ def conv(
       f"x {x.dtype}{x.shape} does not fit the kernel {kernel.dtype}{kernel.shape}"
       + (f" in {groups} groups" if groups > 1 else "")
     )
-  if isinstance(padding, str):
-    padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-  static = (tuple(strides), tuple(map(tuple, padding)))
+  static = (tuple(strides), _pads(x.shape, kernel.shape, strides, padding))
   if lowering == "direct":
     return lax.conv_general_dilated(
       x, kernel, *static, dimension_numbers=_LAYOUT, feature_group_count=groups
@@ -101,15 +103,32 @@ def conv(
   return y.reshape(*y.shape[:3], -1)
 
 
-def lowering_for(cin: int, platform: str) -> Literal["native", "patches", "direct"]:
-  """The fixed rule of model.convolution="auto": by platform and input channels, as measured.
+def lowering_for(
+  x: tuple[int, ...],
+  kernel: tuple[int, ...],
+  y: tuple[int, ...],
+  platform: str,
+) -> Literal["patches", "blocks", "direct"]:
+  """The fixed rule of model.convolution="auto": by platform and shapes, as measured.
 
-  On a CPU `native` loses only on raw images. On an accelerator a sweep chooses for the whole
-  network (see `lanes`); where nobody did, it is `direct`.
+  On an accelerator a sweep chooses for the whole network (see `lanes`); where nobody did, it is
+  `direct`. A CPU runs its lanes one by one, and takes `blocks` but for
+
+    few channels   whose patches XLA fuses into sums
+    small images   of fewer pixels than the kernel has elements: XLA then exchanges the two, and
+                   its convolution of the other way round is 25 to 250 times slower
+    small batches  whose patches lie in the cache
+
+  Args:
+    x, kernel, y: shapes, as of `conv`.
+    platform: of JAX.
   """
   if platform != "cpu":
     return "direct"
-  return "native" if cin > _FEW_CHANNELS else "patches"
+  elements, pixels = math.prod(kernel[:2]), min(math.prod(x[1:3]), math.prod(y[1:3]))
+  patches = 4 * math.prod(y[:3]) * math.prod(kernel[:3])  # bytes
+  small = kernel[2] <= _FEW_CHANNELS or elements > pixels or patches <= 2 * _CACHED
+  return "patches" if small else "blocks"
 
 
 class Conv(nn.Module):
@@ -134,8 +153,11 @@ class Conv(nn.Module):
     cin = x.shape[-1]
     shape = (self.size, self.size, cin // self.groups, self.features)
     kernel = self.param("kernel", self._draw, shape)
-    lowering = lowering_for(cin, self.platform) if self.lowering == "auto" else self.lowering
     strides = (self.stride, self.stride)
+    lowering = self.lowering
+    if lowering == "auto":
+      size = _output_size(x.shape, shape, strides, self.padding)
+      lowering = lowering_for(x.shape, shape, (x.shape[0], *size), self.platform)
     y = conv(x, kernel.astype(x.dtype), strides, self.padding, lowering, self.groups)
     if self.bias:
       bias = self.param("bias", self.bias_init, (1, 1, 1, self.features))
@@ -540,8 +562,22 @@ def _squares(x, window):
   return x[:, : h * window, : w * window].reshape(batch, h, window, w, window, channels)
 
 
+def _pads(x, kernel, strides, padding) -> tuple[tuple[int, int], ...]:
+  """((top, bottom), (left, right)) of a padding, from shapes."""
+  if isinstance(padding, str):
+    padding = lax.padtype_to_pads(x[1:3], kernel[:2], strides, padding)
+  return tuple(map(tuple, padding))
+
+
+def _output_size(x, kernel, strides, padding) -> tuple[int, ...]:
+  """(height, width) of a convolution, from shapes."""
+  pads = _pads(x, kernel, strides, padding)
+  each = zip(x[1:3], kernel[:2], strides, pads, strict=True)
+  return tuple((n + sum(pad) - k) // s + 1 for n, k, s, pad in each)
+
+
 def _forward(x, kernel, strides, pads, lowering):
-  if lowering == "native":
+  if lowering != "patches":
     return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
   kh, kw, cin, cout = kernel.shape
   windows = _windows(x, (kh, kw), strides, pads)
@@ -565,10 +601,14 @@ def _conv_fwd(x, kernel, strides, pads, lowering):
 
 def _conv_bwd(strides, pads, lowering, saved, dy):
   x, kernel = saved
-  patches = lowering == "patches"
-  # Between strides dy would be mostly zeros: patches take a third less time than convolving them.
-  dx = _dx_patches if patches or strides != (1, 1) else _dx_native
-  dk = _dk_patches if patches else _dk_native
+  dx, dk = {
+    "patches": (_dx_patches, _dk_patches),
+    "native": (_dx_native, _dk_native),
+    "blocks": (_dx_phases, _dk_blocks),
+  }[lowering]
+  if strides != (1, 1) and (dx is _dx_native or min(kernel.shape[:2]) < max(strides)):
+    # Between strides dy would be mostly zeros: patches take a third less time than convolving them.
+    dx = _dx_patches
   return dx(x, kernel, strides, pads, dy), dk(x, kernel, strides, pads, dy)
 
 
@@ -588,6 +628,56 @@ def _dk_native(x, kernel, strides, pads, dy):
   windows = _windows(x, kernel.shape[:2], strides, pads)
   products = [jnp.tensordot(dy, window, (_PIXELS, _PIXELS)) for window in windows]
   return jnp.stack(products).swapaxes(1, 2).reshape(kernel.shape)
+
+
+def _dk_blocks(x, kernel, strides, pads, dy):
+  """`_dk_native` summed over blocks of images: as many as the cache holds, dividing the batch."""
+  batch = x.shape[0]
+  each = (x.size + dy.size) * x.dtype.itemsize // batch
+  size = max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * each <= _CACHED))
+  if size == batch:
+    return _dk_native(x, kernel, strides, pads, dy)
+
+  def add(number, total):
+    block = (lax.dynamic_slice_in_dim(leaf, number * size, size) for leaf in (x, dy))
+    some, its = block
+    return total + _dk_native(some, kernel, strides, pads, its)
+
+  return lax.fori_loop(0, batch // size, add, jnp.zeros_like(kernel))
+
+
+def _dx_phases(x, kernel, strides, pads, dy):
+  """For each remainder of a pixel's place by the stride, a convolution of dy, then interleaved.
+
+  Kernel element i, of offset i - lo, meets the pixels whose remainder is that of its offset. The
+  kernel must be at least as large as the stride, or some pixels would meet none of it.
+  """
+  if strides == (1, 1):
+    return _dx_native(x, kernel, strides, pads, dy)
+  # Of each phase, rounded up.
+  size = [-(-n // s) for n, s in zip(x.shape[1:3], strides, strict=True)]
+
+  def along(axis, remainder):
+    """The first kernel element of a phase, from the last one to it, and dy's padding there."""
+    s, lo, k = strides[axis], pads[axis][0], kernel.shape[axis]
+    first = (remainder + lo) % s
+    count = -(-(k - first) // s)
+    before = count - 1 - (remainder + lo) // s
+    return first, (before, size[axis] + count - 1 - dy.shape[1 + axis] - before)
+
+  rows = []
+  for row in range(strides[0]):
+    columns = []
+    for column in range(strides[1]):
+      (i, above), (j, left) = along(0, row), along(1, column)
+      part = lax.rev(kernel[i :: strides[0], j :: strides[1]], (0, 1)).swapaxes(2, 3)
+      columns.append(
+        lax.conv_general_dilated(dy, part, (1, 1), (above, left), dimension_numbers=_LAYOUT)
+      )
+    rows.append(jnp.stack(columns, 3))
+  whole = jnp.stack(rows, 2)  # [B, height, row, width, column, cin]
+  whole = whole.reshape(x.shape[0], size[0] * strides[0], size[1] * strides[1], x.shape[3])
+  return whole[:, : x.shape[1], : x.shape[2]]
 
 
 def _dx_patches(x, kernel, strides, pads, dy):

@@ -85,7 +85,7 @@ _PICARD = parse(
     "augment": [
       {"name": "crop", "padding": 4}, {"name": "flip"}, {"name": "cutout", "size": 8},
     ],
-    "model": {"name": "picard", "width": 64, "norm": "batch", "convolution": "patches"},
+    "model": {"name": "picard", "width": 64, "norm": "batch"},
     "activation": {"name": "celu", "alpha": 0.1},
     "loss": {"name": "cross_entropy", "smoothing": 0.4 / 3},
     "optimizer": {
