@@ -27,6 +27,7 @@ from seedlab import __version__
 from seedlab.errors import UserError
 
 _REPEATABLE_GPU = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"
+_TARGET = "SEEDLAB_TARGET_PLATFORM"  # of a worker that compiles for a device elsewhere
 # XLA flags that say where to write or how to report, not how to compute.
 _SILENT_FLAGS = ("--xla_dump", "--xla_gpu_dump", "--xla_force_host_platform_device_count=1")
 
@@ -127,6 +128,13 @@ def accelerator_environment(platform: str, number: int, count: int) -> dict[str,
   return {"CUDA_VISIBLE_DEVICES": names[number], "XLA_FLAGS": flags}
 
 
+def target() -> str:
+  """The platform that this process makes programs for: its own, or that of `ahead_environment`."""
+  import jax
+
+  return os.environ.get(_TARGET) or jax.default_backend()
+
+
 def ahead_environment(platform: str) -> dict[str, str]:
   """Variables under which a worker compiles for an accelerator of `platform` that is not there.
 
@@ -138,6 +146,7 @@ def ahead_environment(platform: str) -> dict[str, str]:
   if platform == "gpu":
     flags += " --xla_gpu_enable_triton_gemm=false"
   return {
+    _TARGET: platform,
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": flags,
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # which looks for a driver

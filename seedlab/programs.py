@@ -110,10 +110,10 @@ def trace(
   advance = jax.jit(advance, donate_argnums=0)
 
   def anew(*arguments):
-    with products(place):
+    with products():
       return advance(*arguments)
 
-  with products(place):
+  with products():
     state = jax.eval_shape(init, seeds, data)
     if place:
       seeds, fed, number, state = placed((seeds, fed, number, state), place)
@@ -139,13 +139,13 @@ def placed(tree: Any, place: jax.sharding.Sharding) -> Any:
   return jax.tree.map(one, tree)
 
 
-def products(place: jax.sharding.Sharding | None = None) -> contextlib.AbstractContextManager[Any]:
+def products() -> contextlib.AbstractContextManager[Any]:
   """Within it float32 products are float32, where nobody has asked JAX for something else.
 
   An accelerator's own default is less: TF32 on NVIDIA's (10 bits of the mantissa), bfloat16 on
   Google's (7 bits).
   """
-  asked = host.matmul_precision("elsewhere" if place else jax.default_backend())
+  asked = host.matmul_precision(host.target())
   return jax.default_matmul_precision(asked) if asked else contextlib.nullcontext()
 
 

@@ -12,7 +12,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from seedlab import (
@@ -115,7 +114,7 @@ def ahead(spec: Mapping[str, Any], name: str, code: Code | None = None) -> dict[
     bytes_shared: of the data.
   """
   _ready(spec)
-  device, trainers = devices.named(name), _trainers(spec, code, elsewhere=True)
+  device, trainers = devices.named(name), _trainers(spec, code)
   found, shared = engine.ahead(trainers, device, spec["mode"], spec["width"], spec["runs"])
   plan = next(iter(trainers.values())).plan
   listed = [dataclasses.asdict(one) for one in found]
@@ -135,16 +134,14 @@ def _choice(spec: str, code: Code | None) -> engine.Choice:
   return made._replace(program=made.program._replace(fingerprint=fingerprint))
 
 
-def _trainers(
-  spec: Mapping[str, Any], code: Code | None, elsewhere: bool = False
-) -> dict[str | None, Trainer]:
+def _trainers(spec: Mapping[str, Any], code: Code | None) -> dict[str | None, Trainer]:
   """The Trainer of a spec, by the lowering of its convolutions where an accelerator has a choice.
 
   On a CPU the network itself chooses, layer by layer, by a fixed rule.
   """
   model = spec["arguments"].get("config", {}).get("model", {}) if not code else {}
   free = model.get("convolution") == "auto" and spec["function"] == "seedlab.training:make_trainer"
-  if not free or (jax.default_backend() == "cpu" and not elsewhere):
+  if not free or host.target() == "cpu":
     return {None: _trainer(spec, code)}
   found: dict[str | None, Trainer] = {}
   chosen = spec.get("lowering")

@@ -132,7 +132,7 @@ def test_without_its_compiler_a_plan_for_a_device_says_what_to_install(monkeypat
 
 def test_the_choice_is_recorded_and_used_by_replay(monkeypatch):
   """As on an accelerator, whose programs this CPU compiles instead."""
-  monkeypatch.setattr(tasks.jax, "default_backend", lambda: "gpu")
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   monkeypatch.setattr(devices, "here", lambda: H200)
   smallest = {"model.width": 1, "data.train_examples": 40, "training.batch_size": 4}
   config = changed(parse(cli.load("seedlab:digits:smoke")), smallest)

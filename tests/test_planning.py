@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 import seedlab
-from seedlab import devices, planning, report
+from seedlab import devices, host, planning, report
 from seedlab.commands import bench_ahead
 from seedlab.errors import UserError
 
@@ -46,7 +46,8 @@ def compiler(monkeypatch):
 def test_a_plan_for_a_device_elsewhere(compiler):
   plan = seedlab.plan("toy:make", 100, device="h200", workers=2, price_per_hour=4.0, quiet=True)
   environment, (runs, device) = compiler
-  assert environment["JAX_PLATFORMS"] == "cpu" and (runs, device) == (50, "h200")
+  assert environment["JAX_PLATFORMS"] == "cpu" and environment[host._TARGET] == "gpu"
+  assert (runs, device) == (50, "h200")
   for flag in ("deterministic_ops=true", "autotune_level=0", "enable_triton_gemm=false"):
     assert flag in environment["XLA_FLAGS"]
   # One run alone: 10 ms a step, and 12.5 in eight lanes. 50 runs of 1,000 steps on each device.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from seedlab import streams
+from seedlab import host, streams
 from seedlab.errors import UserError
 
 
@@ -142,7 +142,7 @@ def _permutation(key: jax.Array, examples: int) -> jax.Array:
   one number, whose order is the same, it sorts natively, in a fourth of the time.
   """
   positions = jnp.arange(examples, dtype=jnp.int32)
-  if jax.default_backend() != "cpu":
+  if host.target() != "cpu":
     return jax.random.permutation(key, positions)
   rounds = math.ceil(3 * math.log(max(1, examples)) / math.log(2**32 - 1))
   for number in range(rounds):

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 
 from seedlab import config as configs
 from seedlab import data as datasets
-from seedlab import models, parts, streams
+from seedlab import host, models, parts, streams
 from seedlab.config import Config
 from seedlab.data import worlds
 from seedlab.data.fields import Field
@@ -296,7 +296,7 @@ def _module(config: Config, classes: int, shape: tuple[int, ...], fields: Sequen
     "classes": classes,
     "shape": shape,
     "fields": tuple(fields),
-    "platform": jax.default_backend(),
+    "platform": host.target(),
     "precision": section.precision,
     "dtype": jnp.dtype(_dtype(config)),
     "activation": activation,
