@@ -51,6 +51,7 @@ def _residual(features: int) -> tuple[Any, ...]:
 
 def network(name: str, small: bool) -> Network:
   """The networks of the configs digits, digits_mlp, seeds/picard and cifar10_resnet9."""
+  layers: tuple[Any, ...]
   if name == "digits_mlp":
     width = 16 if small else 64
     return Network((("flatten",), ("linear", width), ("activation",), ("linear", 10)))
@@ -91,13 +92,14 @@ def _advance(rival: str, name: str, small: bool) -> tuple[Callable[[], float], i
   if rival == "seedlab":
     return _seedlab(name, small)
   train, test, recipe = _examples(name, small)
-  build = {
+  rivals: dict[str, Callable[..., Any]] = {
     "PyTorch, eager": functools.partial(_torch_seed, compiled=False),
     "PyTorch, torch.compile": functools.partial(_torch_seed, compiled=True),
     "PyTorch, torch.func": _torch_ensemble,
     "JAX, jit": functools.partial(_flax, lanes=False),
     "JAX, jit of vmap": functools.partial(_flax, lanes=True),
-  }[rival]
+  }
+  build = rivals[rival]
   seeds = 1 if rival in ("JAX, jit", "PyTorch, eager", "PyTorch, torch.compile") else SEEDS[name]
   fresh, step, evaluate = build(network(name, small), recipe, train, test, seeds)
   if not recipe.steps:

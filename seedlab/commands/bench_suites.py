@@ -59,7 +59,7 @@ def _beside_others(
 
   A rival that fails is left out with one line.
   """
-  rows = []
+  rows: list[dict[str, Any]] = []
   with WorkerPool([core]) as ours:
     for rival in _RIVALS:
       _say(f"{name}: one core, beside {rival}")
