@@ -32,8 +32,7 @@ direction, then the sum). Images are normalised by their channels' own deviation
 (0.2023, 0.1994, 0.2010) are smaller by a fifth, which the first batch norm cancels. Running
 variances are biased. A seed decides the result to the last bit, which it does not there. `laptop`
 keeps the 100 steps of an epoch, at a tenth of the rate, since a batch has a tenth of the images,
-and the chunks, of which those few images are a tenth. On a CPU too convolutions are matrix
-products of patches: a step takes half the time.
+and the chunks, of which those few images are a tenth.
 
 Jordan's recipe, by whose statistics such runs are read: configs/cifar10_resnet9.py.
 """

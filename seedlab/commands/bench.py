@@ -1,7 +1,9 @@
 """Measures seedlab on this machine: ratios of things timed side by side, in one call.
 
-  --suite=cpu  runs/s beside eager PyTorch (extra `reference`), two workers beside one, a ResNet-9
-               step in a loop beside the same step alone, memory of a worker
+  --suite=cpu  runs/s and steps/s of four networks beside PyTorch (extra `reference`: eager,
+               torch.compile, torch.func over seeds) and plain JAX (jit of a step, and of vmap over
+               seeds, called in a Python loop), in CPU time of one core; two workers beside one, a
+               ResNet-9 step in a loop beside the same step alone, memory of a worker
   --suite=fullbatch  a full-batch step beside as many minibatch steps, with each penalty; memory
                      against the size of the pool; compilation of deep networks
   --suite=dask  chunks on a Dask cluster of this machine beside the same on seedlab's own workers
