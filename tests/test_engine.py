@@ -202,7 +202,7 @@ def test_another_stream_leaves_programs_that_do_not_use_it_as_they_were(
   program, monkeypatch, names
 ):
   before = engine.train(program, seeds_of(RUNS))
-  for module in (streams, programs, engine):
+  for module in (designs, streams, programs, engine):
     monkeypatch.setattr(module, "STREAMS", names)
   monkeypatch.setattr(streams, "Keys", collections.namedtuple("Keys", names))
   changed = engine.build(toy.make(), program.mode, program.width)

@@ -561,9 +561,10 @@ def test_memory_does_not_grow_with_the_pool():
 
   small, large = 1_000, 50_000
   growth = (temporary(large) - temporary(small)) / (large - small)
-  # Bytes an example: the order itself (4), and the buffers of the sort that draws it. Its image
-  # alone would take 64 as integers, 256 as floats.
-  assert growth <= 32
+  # Bytes an example: the order itself (4), random bits (4), and bits and places packed into eight
+  # bytes, before and after their sort and once more while it works (24). An image alone would take
+  # 64 as integers, 256 as floats.
+  assert growth <= 36
 
 
 # --- evaluation
