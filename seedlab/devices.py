@@ -87,6 +87,13 @@ DEVICES = {
   )
 }
 
+# Of a platform: the extra that brings its compiler, and the packages that hold it.
+_COMPILERS = {
+  "gpu": ("cuda", "jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12"),
+  "tpu": ("tpu", "libtpu"),
+}
+
+
 def named(name: str) -> Device:
   """The device of that name, or a UserError that lists them."""
   if name not in DEVICES:
@@ -112,37 +119,43 @@ def here() -> Device:
 
 def check_compiler(device: Device) -> None:
   """Raises UserError where this environment cannot compile for a device."""
-  package, extra = {"gpu": ("jax_plugins.xla_cuda13", "cuda"), "tpu": ("libtpu", "tpu")}[
-    device.platform
-  ]
-  try:
-    found = importlib.util.find_spec(package)
-  except ModuleNotFoundError:
-    found = None
-  if found is None:
+  extra, *packages = _COMPILERS[device.platform]
+  if not any(map(_installed, packages)):
     raise UserError(
       f"device={device.name}: to compile for it without having one takes its compiler, which is"
-      f" not installed; pip install 'seedlab[{extra}]' (jax 0.11 or newer, Python 3.12 or newer"
-      " are known to do) into an environment of its own"
+      f" not installed; pip install 'seedlab[{extra}]' (jax 0.11 on Python 3.12 is known to do it)"
+      " into an environment of its own"
     )
+
+
+def _installed(package: str) -> bool:
+  try:
+    return importlib.util.find_spec(package) is not None
+  except ModuleNotFoundError:
+    return False
 
 
 def sharding(device: Device) -> Any:
   """What places the arguments of a program on a device that is not there.
 
-  To be called in a process with `host.ahead_environment`.
+  To be called in a process with `host.ahead_environment`. Raises UserError where this JAX cannot.
   """
   import jax
   import numpy as np
   from jax.experimental import topologies
 
+  form: dict[str, Any] = {"platform": "tpu", "topology_name": device.target}
+  form["chips_per_host_bounds"] = (1, 1, 1)
   if device.platform == "gpu":
-    form = {"topology_name": "1x1x1", "topology": "1x1x1", "target_config": _target(device)}
-    topology = topologies.get_topology_desc(platform="cuda", **form)
-  else:
-    topology = topologies.get_topology_desc(
-      platform="tpu", topology_name=device.target, chips_per_host_bounds=(1, 1, 1)
-    )
+    form = {"platform": "cuda", "topology_name": "1x1x1", "topology": "1x1x1"}
+    form["target_config"] = _target(device)
+  try:
+    topology = topologies.get_topology_desc(**form)
+  except Exception as error:  # whatever a plugin raises that does not know the request
+    why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    raise UserError(
+      f"device={device.name}: jax {jax.__version__} cannot describe it ({why}); jax 0.11 on Python 3.12 is known to do it"
+    ) from None
   mesh = jax.sharding.Mesh(np.array(topology.devices[:1]), ("device",))
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 

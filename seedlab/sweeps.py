@@ -176,7 +176,6 @@ def _complete(
   saved = 0
   try:
     with executor_of(options.workers, options.executor) as (pool, count):
-      each = math.ceil(len(wanted) / count)
       facts = describe(
         pool,
         described,
@@ -184,7 +183,7 @@ def _complete(
         options.width,
         quiet=quiet,
         lowering=lowering,
-        runs=each,
+        runs=_each(len(wanted), count, options),
       )
       if not writer:
         stopping.check_metric(plans.rule, facts)
@@ -207,6 +206,18 @@ def _complete(
       " same command goes on",
     )
     raise
+
+
+def _each(runs: int, count: int, options: filling.Options) -> int:
+  """How many runs a worker will train, for the choice of lanes.
+
+  All shards of a sweep have to choose alike, whose blocks differ by one and whose machines may have
+  different numbers of workers.
+  """
+  if options.shard is None:
+    return math.ceil(runs / count)
+  parts = options.shard[1]
+  return math.ceil((options.planned or runs * parts) / parts)
 
 
 def _save(pool: concurrent.futures.Executor, options: filling.Options) -> int:

@@ -5,7 +5,6 @@ carry it. `code` is the function that builds the Trainer where it cannot be impo
 """
 
 import dataclasses
-import functools
 import inspect
 import json
 import platform
@@ -32,11 +31,14 @@ from seedlab.pool import Code
 from seedlab.recipe import WHICH, Recipe
 from seedlab.trainer import EVALUATION, Trainer
 
+# The last program, by the spec that asked for it and by the one that says what was chosen.
+_last: dict[tuple[str, Code | None], engine.Choice] = {}
+
 
 def describe(spec: Mapping[str, Any], code: Code | None = None) -> dict[str, Any]:
   """What the parent must know before a sweep; runs in a worker."""
   with memory.explained():
-    program, _, evidence = _choice(json.dumps(spec), code)
+    program, _, evidence = _choice(spec, code)
   trainer = program.trainer
   with memory.explained(program.costs, program.width):
     step, evaluation = engine.speed(program)
@@ -72,7 +74,7 @@ def compute(
 ) -> dict[str, Any]:
   """Trains one run per row of seeds, with checkpoints as `saves` says; runs in a worker."""
   with memory.explained():
-    program = _choice(json.dumps(spec), code).program
+    program = _choice(spec, code).program
   with memory.explained(program.costs, program.width):
     results = engine.train(
       program,
@@ -100,7 +102,7 @@ def check(spec: Mapping[str, Any], code: Code | None = None) -> None:
 
 def prepare(spec: Mapping[str, Any], code: Code | None = None) -> None:
   """Compiles the program of a spec: the cache of compiled programs has it from then on."""
-  _choice(json.dumps(spec), code)
+  _choice(spec, code)
 
 
 def ahead(spec: Mapping[str, Any], name: str, code: Code | None = None) -> dict[str, Any]:
@@ -121,17 +123,26 @@ def ahead(spec: Mapping[str, Any], name: str, code: Code | None = None) -> dict[
   return {"plan": list(plan), "found": listed, "bytes_shared": shared}
 
 
-@functools.lru_cache(maxsize=1)
-def _choice(spec: str, code: Code | None) -> engine.Choice:
+def _choice(spec: Mapping[str, Any], code: Code | None) -> engine.Choice:
   """The compiled program of a spec, kept for the worker's next chunk."""
-  values = json.loads(spec)
-  _ready(values)
-  runs = values.get("runs", 1000)
-  made = engine.choose(_trainers(values, code), values["mode"], values["width"], runs)
-  if not made.lowering:
-    return made
-  fingerprint = made.program.fingerprint | {"lowering": made.lowering}
-  return made._replace(program=made.program._replace(fingerprint=fingerprint))
+  if _key(spec, code) not in _last:
+    _last.clear()  # before there is another one: a device may not hold two
+    _ready(spec)
+    runs = spec.get("runs", 1000)
+    made = engine.choose(_trainers(spec, code), spec["mode"], spec["width"], runs)
+    if made.lowering:
+      fingerprint = made.program.fingerprint | {"lowering": made.lowering}
+      made = made._replace(program=made.program._replace(fingerprint=fingerprint))
+    program = made.program
+    chosen = {**spec, "mode": program.mode, "width": program.width, "lowering": made.lowering}
+    _last.update({_key(spec, code): made, _key(chosen, code): made})
+  return _last[_key(spec, code)]
+
+
+def _key(spec: Mapping[str, Any], code: Code | None) -> tuple[str, Code | None]:
+  """What tells programs apart; how many runs are wanted only matters while something is chosen."""
+  free = spec["mode"] == "auto" or spec["width"] is None
+  return json.dumps({**spec, "runs": spec.get("runs") if free else None}), code
 
 
 def _trainers(spec: Mapping[str, Any], code: Code | None) -> dict[str | None, Trainer]:

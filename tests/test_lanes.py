@@ -1,12 +1,11 @@
 import itertools
-import json
 import re
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from seedlab import cli, devices, experiment, lanes, replaying, tasks
+from seedlab import cli, devices, experiment, filling, lanes, replaying, sweeps, tasks
 from seedlab.changes import changed
 from seedlab.config import parse
 from seedlab.errors import UserError
@@ -139,7 +138,7 @@ def test_the_choice_is_recorded_and_used_by_replay(monkeypatch):
   described = experiment.experiment(config)
   asked = experiment.spec_of(described, "loop", None, runs=3)
   assert tasks._trainers(asked, None).keys() == {"direct", "patches"}
-  made = tasks._choice(json.dumps(asked), None)
+  made = tasks._choice(asked, None)
   fingerprint = made.program.fingerprint
   assert fingerprint["lowering"] == made.lowering == "direct"
   assert fingerprint["matmul_precision"] == "highest"
@@ -149,8 +148,9 @@ def test_the_choice_is_recorded_and_used_by_replay(monkeypatch):
   again = experiment.spec_like(described, fingerprint)
   assert (again["mode"], again["width"], again["lowering"]) == ("loop", 1, "direct")
   assert tasks._trainers(again, None).keys() == {"direct"}
+  assert tasks._choice(again, None) is made  # which the first chunk finds compiled
   # The other lowering is another program, which the fingerprint tells.
-  other = tasks._choice(json.dumps(again | {"lowering": "patches"}), None)
+  other = tasks._choice(again | {"lowering": "patches"}, None)
   assert other.program.fingerprint["program"] != fingerprint["program"]
 
 
@@ -168,3 +168,27 @@ def test_a_long_replay_says_what_it_costs(width, seconds, said):
   one = replaying.Recorded(7, {}, {"width": width}, seconds)
   found = replaying._cost(one)
   assert bool(found) == bool(said) and re.search(said, found)
+
+
+def test_all_shards_of_a_sweep_choose_for_the_same_number_of_runs():
+  none = dict.fromkeys(filling.Options._fields)
+
+  def each(runs, workers, **changes):
+    return sweeps._each(runs, workers, filling.Options(**{**none, **changes}))
+
+  assert each(32, 4) == 8 and each(33, 4) == 9
+  # 100 runs in three shards: 34, 33 and 33 of them, on machines with one worker and with eight.
+  shards = [each(34, 1, shard=(1, 3), planned=100), each(33, 8, shard=(2, 3), planned=100)]
+  assert shards == [34, 34]
+
+
+def test_a_jax_that_cannot_describe_a_device_says_so(monkeypatch):
+  from jax.experimental import topologies
+
+  def refuse(**form):
+    raise RuntimeError("Unknown topology\nand more")
+
+  monkeypatch.setattr(topologies, "get_topology_desc", refuse)
+  for name in ("h100", "v6e"):
+    with pytest.raises(UserError, match=rf"device={name}: jax .* cannot .*\(Unknown topology\)"):
+      devices.sharding(devices.named(name))

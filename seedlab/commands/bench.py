@@ -9,6 +9,7 @@
   --suite=dask  chunks on a Dask cluster of this machine beside the same on seedlab's own workers
   --suite=pages  `compare` and `report` on two made-up sweeps of 10,000 runs x 10,000 examples
 
+  --suite=scaling  how a step and a run grow with lanes, widths, depth, examples, batches and runs
   --suite=ahead  what the studies' networks do on --device, which need not be there: bytes, kernels,
                  operations and memory, beside the table in --table; status 1 if a row moves more
                  bytes than there, unless --update replaces it
@@ -23,7 +24,7 @@ import platform
 
 from absl import flags
 
-_SUITES = ["cpu", "fullbatch", "pages", "dask", "ahead"]
+_SUITES = ["cpu", "fullbatch", "pages", "dask", "ahead", "scaling"]
 _SUITE = flags.DEFINE_enum("suite", "cpu", _SUITES, "what to measure")
 _JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timings per figure; the median counts")
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
   import jax  # after the flags: a mistake answers at once
 
   from seedlab import console, host
-  from seedlab.commands import bench_ahead, bench_suites
+  from seedlab.commands import bench_ahead, bench_scaling, bench_suites
 
   del argv
   small, repeats = _SMALL.value, _REPEATS.value
@@ -48,6 +49,7 @@ def main(argv: list[str]) -> int:
     "fullbatch": functools.partial(bench_suites.fullbatch, small, repeats),
     "pages": functools.partial(bench_suites.pages, small, repeats),
     "dask": functools.partial(bench_suites.dask, small, repeats),
+    "scaling": functools.partial(bench_scaling.suite, small, bench_suites.say),
     "ahead": functools.partial(bench_ahead.suite, _DEVICE.value, small, bench_suites.say),
   }
   rows = suites[_SUITE.value]()
