@@ -154,7 +154,8 @@ def sharding(device: Device) -> Any:
   except Exception as error:  # whatever a plugin raises that does not know the request
     why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     raise UserError(
-      f"device={device.name}: jax {jax.__version__} cannot describe it ({why}); jax 0.11 on Python 3.12 is known to do it"
+      f"device={device.name}: jax {jax.__version__} cannot describe it ({why}); jax 0.11"
+      " on Python 3.12 is known to do it"
     ) from None
   mesh = jax.sharding.Mesh(np.array(topology.devices[:1]), ("device",))
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
