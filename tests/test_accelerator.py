@@ -11,8 +11,8 @@ import ends
 import forked
 import pytest
 
-from seedlab.commands import accelerator, accelerator_suite
 from seedlab.commands import accelerator_parts as parts
+from seedlab.commands import accelerator_suite
 from seedlab.commands.accelerator_parts import Part, Place
 from seedlab.errors import UserError
 
@@ -122,7 +122,8 @@ def test_what_cannot_be_measured_is_refused(tmp_path, changes, message):
     measure(tmp_path / "out", **changes)
 
 
-def measure(out, names=accelerator._NAMES, small=False, again=False):
+def measure(out, names=None, small=False, again=False):
+  names = names or tuple(accelerator_suite.parts_of("cpu", 1))
   accelerator_suite.measure(
     str(out), names, named=True, small=small, minutes=1.0, again=again, data_dir="/nowhere"
   )
@@ -141,7 +142,7 @@ def test_a_part_that_is_none_is_answered_with_the_closest():
 
 
 def test_what_makes_sense_on_which_platform(capsys):
-  names = accelerator._NAMES
+  names = tuple(accelerator_suite.parts_of("cpu", 1))
   every = accelerator_suite.parts_of("gpu", 2)
   assert tuple(every) == names == tuple(accelerator_suite._possible(names, "gpu", False, False))
   on_a_tpu = accelerator_suite._possible(names, "tpu", False, False)

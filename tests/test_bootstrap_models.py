@@ -62,7 +62,7 @@ def build(name, width=8, shape=(32, 32, 3), norm="batch", **fields):
   return network(name, shape, width=width, **norms, **fields)
 
 
-def small(kind, norm="batch", activation=jax.nn.relu, lowering="auto", platform="cpu", **fields):
+def small(kind, norm="batch", activation=jax.nn.relu, lowering="auto", **fields):
   """One of each family, so narrow and shallow that it compiles in a second or two."""
   side = 32 if kind == "alexnet" else 8
   if kind == "vit":
@@ -85,7 +85,7 @@ def small(kind, norm="batch", activation=jax.nn.relu, lowering="auto", platform=
   }[kind]
   width = {"dconv": 1, "local": 1, "full": 1, "mcnn": 2, "alexnet": 2, "cells": 2}
   sizes = {"width": width.get(kind, 4), **sizes, **fields}
-  made = style(norm, activation, lowering=lowering, platform=platform)
+  made = style(norm, activation, lowering=lowering)
   return cls(10, style=made, **sizes), side
 
 
@@ -360,9 +360,10 @@ def test_lowerings_are_the_same_network(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_keep_to_convolutions_and_pools_that_are_fast_and_ordered(kind):
-  """No window reductions or scatters; convolutions in XLA:CPU's fast form; on a GPU, products."""
+  """No window reductions or scatters; convolutions in XLA:CPU's fast form; in lanes, products."""
   variables, images = start(kind)
-  traced = jax.make_jaxpr(functools.partial(gradient, small(kind)[0]))(variables, images)
+  alone = {} if kind in ("mlp", "vit") else {"lowering": "blocks"}
+  traced = jax.make_jaxpr(functools.partial(gradient, small(kind, **alone)[0]))(variables, images)
   found = list(equations(traced.jaxpr))
   names = {e.primitive.name for e in found}
   assert not any("window" in name or "select_and" in name for name in names), names
@@ -370,7 +371,7 @@ def test_gradients_keep_to_convolutions_and_pools_that_are_fast_and_ordered(kind
     assert params["lhs_dilation"] == params["rhs_dilation"] == (1, 1)
     assert params["feature_group_count"] == params["batch_group_count"] == 1
   if kind not in ("mlp", "vit"):
-    lanes = functools.partial(gradient, small(kind, platform="gpu")[0])
+    lanes = functools.partial(gradient, small(kind, lowering="patches")[0])
     names = {e.primitive.name for e in equations(jax.make_jaxpr(lanes)(variables, images).jaxpr)}
     assert "conv_general_dilated" not in names
 
@@ -380,7 +381,7 @@ def test_each_of_two_lanes_is_a_run(kind):
   variables, images = start(kind)
   other = jax.tree.map(lambda leaf: 1.1 * leaf, variables)
   both = jax.tree.map(lambda *leaves: jnp.stack(leaves), other, variables)
-  fields = {} if kind == "vit" else {"platform": "gpu"}
+  fields = {} if kind == "vit" else {"lowering": "patches"}
   lanes = jax.vmap(functools.partial(gradient, small(kind, **fields)[0]), (0, None))
   together = quick_jit(lanes)(both, images)
   assert_near(jax.tree.map(lambda leaf: leaf[1], together), trained(kind), 1e-3)

@@ -43,7 +43,7 @@ STAGES = {
 }
 
 
-def small(kind, norm="batch", width=4, platform="cpu", **fields):
+def small(kind, norm="batch", width=4, lowering="auto", **fields):
   """Narrow and of two stages, so that it compiles in a second or two."""
   cls, sizes = {
     "basic": (ResNet, {"blocks": (3, 1), "shortcut": "pool"}),
@@ -51,7 +51,7 @@ def small(kind, norm="batch", width=4, platform="cpu", **fields):
     "dense": (DenseNet, {"blocks": (1, 2)}),
     "vgg": (VGG, {"convolutions": (1, 2)}),
   }[kind]
-  return cls(10, width, style(norm, platform=platform), **{**sizes, **fields})
+  return cls(10, width, style(norm, lowering=lowering), **{**sizes, **fields})
 
 
 SLOW = pytest.mark.slow  # seconds of XLA's compilation each, of code that another kind runs too
@@ -338,9 +338,10 @@ def primitives(function, *arguments):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_keep_to_convolutions_and_pools_that_are_fast_and_ordered(kind):
-  """No window reductions or scatters; convolutions in XLA:CPU's fast form; on a GPU, products."""
+  """No window reductions or scatters; convolutions in XLA:CPU's fast form; in lanes, products."""
   variables, images = start(kind)
-  traced = jax.make_jaxpr(functools.partial(gradient, small(kind)))(variables, images)
+  alone = functools.partial(gradient, small(kind, lowering="blocks"))
+  traced = jax.make_jaxpr(alone)(variables, images)
   found = list(equations(traced.jaxpr))
   names = {e.primitive.name for e in found}
   assert not any("window" in name or "select_and" in name for name in names), names
@@ -350,7 +351,7 @@ def test_gradients_keep_to_convolutions_and_pools_that_are_fast_and_ordered(kind
     assert params["lhs_dilation"] == params["rhs_dilation"] == (1, 1)
     assert params["dimension_numbers"].lhs_spec == (0, 3, 1, 2)
     assert params["feature_group_count"] == params["batch_group_count"] == 1
-  lanes = functools.partial(gradient, small(kind, platform="gpu"))
+  lanes = functools.partial(gradient, small(kind, lowering="patches"))
   assert "conv_general_dilated" not in primitives(lanes, variables, images)
 
 
@@ -358,7 +359,7 @@ def test_gradients_keep_to_convolutions_and_pools_that_are_fast_and_ordered(kind
 def test_each_of_two_lanes_is_a_run(kind):
   variables, images = start(kind)
   other = jax.tree.map(lambda leaf: 1.1 * leaf, variables)
-  lanes = jax.vmap(functools.partial(gradient, small(kind, platform="gpu")), (0, None))
+  lanes = jax.vmap(functools.partial(gradient, small(kind, lowering="patches")), (0, None))
   lanes = jax.jit(lanes)
   for lane, both in enumerate([(variables, other), (other, variables)]):
     together = lanes(jax.tree.map(lambda *leaves: jnp.stack(leaves), *both), images)
