@@ -111,6 +111,8 @@ def _products(jaxpr: Any, times: int, found: collections.Counter[str]) -> None:
     elif name == "conv_general_dilated":
       kernel, form = equation.invars[1].aval, parameters["dimension_numbers"].rhs_spec
       window = kernel.size // kernel.shape[form[0]]  # inputs of a group times the kernel's pixels
+      # The zeros that a stride puts between the pixels of a gradient are not multiplied.
+      window /= math.prod(parameters["lhs_dilation"])
       found[_rounding(equation)] += 2.0 * times * equation.outvars[0].aval.size * window
     elif name == "cond":
       branches: list[collections.Counter[str]] = []

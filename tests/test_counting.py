@@ -120,6 +120,17 @@ def test_operations_of_products_counted_by_hand():
   assert counting.products(jaxpr) == {"default": expected}
 
 
+def test_zeros_between_strides_are_no_operations():
+  def loss(x, kernel):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=layout).sum()
+
+  x, kernel = jnp.zeros((5, 8, 8, 3)), jnp.zeros((3, 3, 3, 4))
+  found = counting.products(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, kernel))
+  # Forward and both gradients: 5 images of 4 x 4 pixels and 4 channels, from 27 inputs each.
+  assert found["default"] == 3 * 2 * (5 * 4 * 4 * 4) * 27
+
+
 def test_operations_count_by_what_they_round_to():
   def of(dtype, precision):
     x = jnp.zeros((4, 4), dtype)

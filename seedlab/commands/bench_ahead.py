@@ -34,8 +34,7 @@ _NETWORKS: dict[str, tuple[str, int, int, dict[str, Any]]] = {
   "resnet9": ("cifar10_resnet9:paper", 32, 3, {}),
   "resnet14": ("seeds/summers:paper", 32, 3, {}),
   "preresnet18": (
-    "bootstrap:paper", 32, 3,
-    {"model.name": "preresnet18", "model.width": 64, "data.train_examples": None},
+    "bootstrap:paper", 32, 3, {"model": {"name": "preresnet18", "width": 64, "norm": "batch"}},
   ),
   "resnet18_full_batch": ("fullbatch:paper", 32, 3, {}),
 }  # fmt: skip
@@ -94,10 +93,9 @@ def measure(
 
 def _trainer(network: str, lowering: str | None, precision: str) -> Trainer:
   name, side, channels, changes = _NETWORKS[network]
-  changes = {"model.precision": precision, **changes}
-  if lowering:
-    changes["model.convolution"] = lowering
-  asked = changed(config.parse(cli.load(f"seedlab:{name}")), changes)
+  values = {**config.to_dict(config.parse(cli.load(f"seedlab:{name}"))), **changes}
+  options = {"model.precision": precision} | ({"model.convolution": lowering} if lowering else {})
+  asked = changed(config.parse(values), options)
   return training.on_dataset(asked, _images(asked, side, channels), 10)
 
 
