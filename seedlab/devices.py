@@ -123,7 +123,7 @@ def check_compiler(device: Device) -> None:
   if not any(map(_installed, packages)):
     raise UserError(
       f"device={device.name}: to compile for it without having one takes its compiler, which is"
-      f" not installed; pip install 'seedlab[{extra}]' (jax 0.11 on Python 3.12 is known to do it)"
+      f" not installed; pip install '.[{extra}]' (jax 0.11 on Python 3.12 is known to do it)"
       " into an environment of its own"
     )
 

@@ -125,7 +125,7 @@ def test_bounds_of_a_device_are_read_off_its_figures():
 def test_without_its_compiler_a_plan_for_a_device_says_what_to_install(monkeypatch):
   monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
   for name, extra in (("a100", "cuda"), ("v5e", "tpu")):
-    with pytest.raises(UserError, match=rf"device={name}.*pip install 'seedlab\[{extra}\]'"):
+    with pytest.raises(UserError, match=rf"device={name}.*pip install '\.\[{extra}\]'"):
       devices.check_compiler(devices.named(name))
 
 
