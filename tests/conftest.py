@@ -29,7 +29,9 @@ workers.share()
 
 
 # Compiled by XLA in a tenth of the time, to programs that are slower than those of users.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICK: dict[str, int] = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):  # which does not know this one any more
+  QUICK["xla_cpu_use_fusion_emitters"] = False
 FLAGS = os.environ.get("XLA_FLAGS", "")
 options_of_jax = compiler.get_compile_options
 options_of_jax(1, 1)  # XLA reads the flags of this process once, and these here are for others
