@@ -43,7 +43,7 @@ def test_golden_order_of_50000():
   assert np.array_equal(np.sort(positions), np.arange(50_000))
 
 
-@pytest.mark.parametrize("examples", [1, 2, 500, 3000])
+@pytest.mark.parametrize("examples", [1, 500, 3000])
 def test_permutations_are_those_of_jax(examples):
   keys = jax.random.split(keys_of(5).order, 3)
   ours = jax.jit(jax.vmap(lambda key: order._permutation(key, examples)))(keys)

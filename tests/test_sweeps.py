@@ -119,6 +119,9 @@ def children(pid: int) -> list[int]:
   ]
 
 
+@pytest.mark.parametrize(
+  "reference", [pytest.param("loop", marks=pytest.mark.slow), "vmap"], indirect=True
+)
 @pytest.mark.parametrize("victim", ["parent", pytest.param("workers", marks=pytest.mark.slow)])
 def test_sigkill_at_random_moments_then_resume(reference, tmp_path, victim):
   """Slow runs and small chunks, so that kills land in imports, compilations, chunks and writes."""
