@@ -89,9 +89,10 @@ def choose(
   runs_of = {lowering: programs.one_run(trainer, data) for lowering, trainer in trainers.items()}
   state = next(iter(runs_of.values())).state
   ruled = lanes.rule(state, jax.default_backend(), mode, width)
-  if ruled and len(trainers) == 1:
-    ((lowering, one),) = runs_of.items()
-    return Choice(programs.compiled(programs.trace(one, *ruled), loaded), lowering, [])
+  if ruled:  # nothing is left to find out, and evidence costs compilations
+    lowering = next(iter(trainers)) if len(trainers) == 1 else lanes.LOWERINGS[ruled[0]]
+    traced = programs.trace(runs_of[lowering], *ruled)
+    return Choice(programs.compiled(traced, loaded), lowering, [])
   device = devices.here()
 
   def measure(lowering: str | None, mode: programs.Mode, width: int) -> lanes.Evidence:

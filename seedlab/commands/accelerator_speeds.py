@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 import seedlab
-from seedlab import engine, host, streams
+from seedlab import engine, errors, host, streams
 from seedlab.commands import accelerator_parts as parts
 from seedlab.commands import bench_tasks
 from seedlab.commands.accelerator_cases import SMALL, Case, gib, trainer
@@ -213,8 +213,9 @@ def loops(place: Place) -> None:
   """
   steps = 50 if place.small else 1000
   for kernels in (1, 20):
-    with noted(place, f"{kernels} sorts a step"):
-      record(place, f"{kernels} sorts a step", _loop(kernels, steps))
+    name = f"{errors.counted(kernels, 'sort')} a step"
+    with noted(place, name):
+      record(place, name, _loop(kernels, steps))
 
 
 def _loop(kernels: int, steps: int) -> dict[str, float]:
