@@ -36,7 +36,8 @@ _FUNCTION = (
   "seedlab calls the function once, with `arguments` alone, and it must return a seedlab.Trainer"
   f" or a recipe: {WHICH}"
 )
-_OWN_TRAINERS = ("seedlab.studies.twins:make",)  # those of ours that a store may name
+_OWN_TRAINERS = ("seedlab.studies.twins:make",)  # those of ours that a store may name,
+_OWN_RECIPES = "seedlab.recipes."  # and where the others are
 _PATIENCE = 5.0  # seconds without a word
 _MEASURED = (("loop", 1), ("vmap", 8), ("vmap", 16), ("vmap", 32))  # what lanes=measure tries
 
@@ -50,6 +51,7 @@ class Experiment(NamedTuple):
   seeds: Seeds
   code: Code | None = None  # the function itself, where workers cannot import it
   defaults: Mapping[str, Any] = {}  # of the arguments of the user's own function
+  data_dir: str | None = None  # what a function that asks for it is told; where, not what it trains
 
   @property
   def record(self) -> dict[str, Any]:
@@ -83,7 +85,8 @@ def experiment(
       "module:function".
     arguments: JSON arguments of the function; a Config has none.
     seeds: fields of `config.Seeds`, for a function; a Config has its own.
-    data_dir: the tensorflow-datasets directory, for a Config.
+    data_dir: the tensorflow-datasets directory, for a Config; or for a function with a parameter of
+      this name that `arguments` leave out.
   """
   if not isinstance(what, str) and not callable(what):
     if arguments or seeds:
@@ -105,11 +108,14 @@ def experiment(
   else:
     name, build = f"{what.__module__}:{what.__qualname__}", what
     code = None if _found(name, what) else Code.of(what)
-  _check_arguments(name, _parameters(name, build), given)
-  described: Mapping[str, Any] = _defaults(_parameters(name, build))
+  parameters = _parameters(name, build)
+  _check_arguments(name, parameters, given)
+  described: Mapping[str, Any] = _defaults(parameters)
   if isinstance(build, Recipe):  # which has no arguments
     described = build.description
-  return Experiment(name, given, None, parsed_seeds, code, described)
+  asks = data_dir and "data_dir" in parameters and "data_dir" not in given
+  directory = os.path.abspath(data_dir) if data_dir and asks else None
+  return Experiment(name, given, None, parsed_seeds, code, described, directory)
 
 
 def argument_values(what: str | Callable[..., Any]) -> dict[str, Any]:
@@ -190,7 +196,7 @@ def recorded_experiment(kept, trainer, data_dir, directory, trust_code=False) ->
       for name, value in known["arguments"].items()
       if name not in usual or usual[name] != value
     }
-    return experiment(trainer or known["function"], given, known["seeds"])
+    return experiment(trainer or known["function"], given, known["seeds"], data_dir)
   try:
     return experiment(migration.with_levels(kept["config"]), data_dir=data_dir)
   except UserError as error:
@@ -207,7 +213,7 @@ def _refuse_foreign_code(kept, trainer, directory) -> None:
     named = list(parts.code_named(kept["config"]))
   elif trainer or "<" in recorded["function"] or recorded["function"].startswith("__main__:"):
     return  # the caller's own, or such as nobody can import
-  elif recorded["function"] in _OWN_TRAINERS:
+  elif recorded["function"] in _OWN_TRAINERS or recorded["function"].startswith(_OWN_RECIPES):
     named = list(parts.code_named(recorded["arguments"]))
   else:
     named = [recorded["function"]]
@@ -281,7 +287,9 @@ def spec_of(
   return {
     "identity": host.identity(),
     "function": described.function,
-    "arguments": described.arguments,
+    "arguments": {
+      **described.arguments, **({"data_dir": described.data_dir} if described.data_dir else {}),
+    },
     "mode": mode,
     "width": width,
     "lowering": lowering,

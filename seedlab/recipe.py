@@ -33,6 +33,7 @@ _OPTIONS = {
     )
   },
   **{field.name: ("gradient", field.name) for field in dataclasses.fields(configs.Gradient)},
+  **{name: ("model", name) for name in ("initial", "fresh")},
   **{
     name: ("data", name)
     for name in (
@@ -50,7 +51,8 @@ _FIELDS = {f"{section}.{field}": option for option, (section, field) in _OPTIONS
 _STEP_OPTIONS = [
   name
   for name, (section, field) in _OPTIONS.items()
-  if section != "gradient" and field not in ("full_batch", "average", "loss_factor", "copies")
+  if section not in ("gradient", "model")
+  and field not in ("full_batch", "average", "loss_factor", "copies")
   and name not in ("last_batch", "evaluation_batch_size")
 ]  # fmt: skip
 
@@ -89,6 +91,8 @@ def supervised(
   loss: Any = "cross_entropy",
   *,
   metrics: Mapping[str, Any] | Sequence[str] | None = None,
+  evaluate: Callable[..., Any] | None = None,
+  evaluate_data: Any = None,
   learning_rate: Any = None,
   schedule: str | Mapping[str, Any] | None = None,
   augment: Any = (),
@@ -104,20 +108,30 @@ def supervised(
       deterministic, inference, key, rngs, mask.
     optimizer: an optax transformation; a function steps -> transformation, of the steps of a run;
       or a name ("adamw") or {"name": ..., option: value} with `learning_rate` and `schedule`.
-    train, test: (x, y), trees of arrays with a leading axis of examples; y may be None.
+    train, test: (x, y), trees of arrays with a leading axis of examples; y may be None. `train` may
+      be a function (key, index) -> (x, y) of one example, traced, of the `sample` stream's key and
+      a whole number: a world without end, of which world="real" reuses `train_examples` and
+      world="ideal" uses each once.
     loss: "cross_entropy", "squared_error"; a function (outputs, targets) of a batch -> one number
       for each example, [B], or ([B], weights [B]) of ragged examples; or a function (apply,
       example, key) of one example (x, y) -> a number, or (number, weight), with a key of its own
       at every step. Means are sums over examples divided once by the sum of their weights.
     metrics: {name: function, or (function, "higher" or "lower"[, unit])}, functions as of `loss`,
-      or names such as "accuracy", "brier". None: with cross-entropy test_accuracy, test_loss and
+      or names such as "accuracy", "brier"; and {name: seedlab.Metric} for each outcome of
+      `evaluate`. None: with cross-entropy test_accuracy, test_loss and
       predicted_label, else test_loss.
+    evaluate: (apply, data, key) -> {name: array}, for outcomes that are no mean over examples, such
+      as what a model generates; `apply(*inputs)` is the network on a batch as it is evaluated,
+      `key` that of the `generate` stream (draw number k by fold_in(key, k)).
+    evaluate_data: what `evaluate` gets as `data`, a tree of arrays; None: the pair `test`. Arrays
+      that it closes over instead would be constants of the program.
     learning_rate, schedule: of a named optimizer; a learning rate beside an optax transformation is
       what `penalty` multiplies by.
     augment: a function (key, x) -> x of one example, or names for images such as ["crop", "flip"].
     options: as in a config's sections training, gradient and data, e.g. steps, full_batch,
       block_size, clip_norm, penalty, noise, average, world, train_examples, label_noise, order,
-      poke_step; evaluate_every_epochs, evaluate_every_steps, evaluation_batch_size.
+      poke_step; evaluate_every_epochs, evaluate_every_steps, evaluation_batch_size; initial, a
+      .safetensors file of parameters to start from, and fresh, the layers that are drawn anew.
 
   Raises:
     UserError: what cannot be right; what depends on the network's shapes, when a sweep begins.
@@ -136,9 +150,27 @@ def supervised(
     )
   elif learning_rate is not None:
     sections["schedule"] = configs.Schedule("constant")
+  world = train if callable(train) else None
+  if world and options.get("train_examples") is None:
+    raise UserError(
+      "train_examples=None does not do where `train` is a function, which has no end: say how many"
+      " examples a real world reuses (in an ideal one they make an epoch)"
+    )
   config = _config(options, list(_OPTIONS), sections)
   measured = _metrics(metrics)
-  given = made.Given(network, optimizer, dataset, loss, measured, augment, learning_rate, config)
+  outcomes = [name for name, one in (measured or {}).items() if isinstance(one, Metric)]
+  if bool(outcomes) != callable(evaluate):
+    raise UserError(
+      "evaluate=(apply, data, key) -> {name: array} and a seedlab.Metric for each of these names in"
+      f" `metrics` go together; there are the metrics {', '.join(outcomes) or 'of no name'} and"
+      f" evaluate={_name(evaluate)}"
+    )
+  if evaluate_data is not None:
+    evaluate_data = _arrays("evaluate_data", evaluate_data)
+  given = made.Given(
+    network, optimizer, dataset, loss, measured, augment, learning_rate, config, world, evaluate,
+    evaluate_data,
+  )  # fmt: skip
   description = {
     "kind": "supervised",
     "network": _name(network),
@@ -149,9 +181,13 @@ def supervised(
     "learning_rate": learning_rate if isinstance(learning_rate, int | float) else None,
     "schedule": schedule,
   }
-  return Recipe(
-    functools.partial(made.make, given), description | _recorded(dataset, config, list(_OPTIONS))
-  )
+  description |= _recorded(dataset, config, list(_OPTIONS))
+  if world:
+    shapes = _shapes((dataset.train_image, dataset.train_label))
+    description["train"] = f"{_name(world)} makes {shapes}"
+  if evaluate:
+    description["evaluate"] = _name(evaluate)
+  return Recipe(functools.partial(made.make, given), description)
 
 
 def from_train_step(
@@ -222,7 +258,7 @@ def function(train: Callable[..., Any], *, metrics: Mapping[str, Any] = {}) -> R
 def _in_options(message: str) -> str:
   """A message about fields of a config in the words of a recipe."""
   return re.sub(
-    r"\b(training|gradient|data|evaluation)\.([a-z_]+)",
+    r"\b(training|gradient|data|evaluation|model)\.([a-z_]+)",
     lambda found: _FIELDS.get(found[0], found[0]),
     message,
   ).replace("optimizer.learning_rate", "learning_rate")
@@ -247,7 +283,9 @@ def _config(options: Mapping[str, Any], known: Sequence[str], sections: Mapping[
       configs.Data, {"name": "`train`", **values.get("data", {})}, "data."
     )
     usual = {
-      "model": configs.Model("own"),
+      "model": configs.parse_section(
+        configs.Model, {"name": "network", **values.get("model", {})}, "model."
+      ),
       "activation": None,
       "augment": (),
       "loss": configs.Part("own"),
@@ -274,17 +312,26 @@ def _named_optimizer(optimizer: Any, learning_rate: Any, schedule: Any) -> dict[
 
 def _dataset(train: Any, test: Any, *, pairs: bool) -> Dataset:
   """Examples as arrays of the types that JAX has."""
+  import jax
+
   for name, given in (("train", train), ("test", test)):
+    if callable(given) and pairs and name == "train":
+      continue
     if pairs and not (isinstance(given, tuple | list) and len(given) == 2):
       raise UserError(
         f"{name} must be a pair (x, y) of arrays, or trees of arrays, with an axis of examples"
       )
+  nothing = np.zeros(0, np.float32)
+  if callable(train) and pairs:  # a world: arrays without examples say what they are like
+    tested, targets = (_arrays(f"test[{n}]", part) for n, part in enumerate(test))
+    _check_axis("test", (tested, targets))
+    x, y = jax.tree.map(lambda leaf: leaf[:0], (tested, targets))
+    return Dataset(x, y, tested, targets, nothing, nothing)
   if pairs or (isinstance(train, tuple) and len(train) == 2):
     x, y = (_arrays(f"train[{n}]", part) for n, part in enumerate(train))
   else:
     x, y = _arrays("train", train), None
   _check_axis("train", (x, y))
-  nothing = np.zeros(0, np.float32)
   if not pairs:
     return Dataset(x, y, _arrays("test", test), None, nothing, nothing)
   tested, targets = (_arrays(f"test[{n}]", part) for n, part in enumerate(test))
@@ -343,18 +390,22 @@ def _shapes(tree: Any) -> str:
 
 
 def _metrics(metrics: Mapping[str, Any] | Sequence[str] | None) -> dict[str, Any] | None:
-  """{name: (function or name, better, unit)}."""
+  """{name: (function or name, better, unit), or the Metric of what `evaluate` returns}."""
   if metrics is None:
     return None
   if not isinstance(metrics, Mapping):
     names = [metrics] if isinstance(metrics, str) else metrics
     return {f"test_{name.rpartition(':')[2]}": (name, None, None) for name in names}
-  found = {}
+  found: dict[str, Any] = {}
   for name, given in metrics.items():
+    if isinstance(given, Metric):
+      found[name] = given
+      continue
     function, *meaning = given if isinstance(given, tuple | list) else (given,)
     if not (callable(function) or isinstance(function, str | Mapping)) or len(meaning) > 2:
       raise UserError(
-        f"metrics[{name!r}] must be a function, or (function, 'higher' or 'lower'[, unit])"
+        f"metrics[{name!r}] must be a function, or (function, 'higher' or 'lower'[, unit]), or a"
+        " seedlab.Metric if `evaluate` returns it"
       )
     better, unit = (*meaning, None, None)[:2]
     _meaning(name, better)

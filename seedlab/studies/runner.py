@@ -25,7 +25,6 @@ from seedlab import (
 )
 from seedlab.changes import changed
 from seedlab.claims import Claim, Verdict
-from seedlab.config import Config
 from seedlab.errors import UserError, counted
 from seedlab.pool import local_pool
 from seedlab.progress import Progress, say
@@ -74,13 +73,12 @@ def _run(study: Study, scale: str, out: pathlib.Path, data_dir, workers, quiet) 
     for one in planned:  # a mistake in the last sweep is found before the first one trains
       experiment.check(experiment.experiment(**_what(one, data_dir)), pool)
     for one, following in itertools.pairwise([*planned, None]):
-      if following and not (following.teacher or following.start):
+      if following and not _waits(following):
         _prepare(following, out, data_dir, pool)
-      if one.teacher or one.start:
-        one = one._replace(config=_from_earlier(one, out, data_dir))
-      crossed = one.config and one.config.seeds.design == "crossed"
+      if _waits(one):
+        one = _from_earlier(one, out, data_dir)
       sweeps.sweep(
-        runs=None if crossed else one.runs,
+        runs=None if _crossed(one) else one.runs,
         out=out / one.name,
         **_what(one, data_dir),
         lanes=_lanes(one),
@@ -176,8 +174,20 @@ def _what(one: Sweep, data_dir: str | None) -> dict[str, Any]:
   """The experiment of a sweep, as `experiment.experiment` and `sweeps.sweep` take it."""
   if one.config:
     return {"what": one.config, "data_dir": data_dir}
-  function, arguments = one.trainer  # which are all that its store knows of it
-  return {"what": function, "arguments": arguments}
+  function, arguments = one.trainer
+  return {"what": function, "arguments": arguments, "seeds": one.seeds, "data_dir": data_dir}
+
+
+def _waits(one: Sweep) -> bool:
+  """Whether a sweep needs the parameters of an earlier one."""
+  return bool(one.teacher or one.start or one.files)
+
+
+def _crossed(one: Sweep) -> bool:
+  """Whether a sweep has a run for every combination of levels."""
+  if one.config:
+    return one.config.seeds.design == "crossed"
+  return (one.seeds or {}).get("design") == "crossed"
 
 
 def _lanes(one: Sweep) -> str:
@@ -191,13 +201,19 @@ def _prepare(one: Sweep, out: pathlib.Path, data_dir: str | None, pool) -> None:
     experiment.prepare(coming, pool, _lanes(one), one.width)
 
 
-def _from_earlier(one: Sweep, out: pathlib.Path, data_dir: str | None) -> Config:
-  """The config of a sweep that needs the parameters of an earlier one's run, in a file."""
+def _from_earlier(one: Sweep, out: pathlib.Path, data_dir: str | None) -> Sweep:
+  """A sweep that needs the parameters of earlier ones' runs, with the files that they are in."""
+  if one.trainer:
+    function, arguments = one.trainer
+    files = {name: _saved(source, None, out, data_dir) for name, source in one.files.items()}
+    return one._replace(trainer=(function, {**arguments, **files}))
   if one.start:
     file = _saved(*one.start, out, data_dir)
-    return changed(one.config, {"model.initial": file, "model.fresh": one.fresh})
-  file = _saved(one.teacher, None, out, data_dir)
-  return changed(one.config, {"training.teacher": file, "training.distillation": _TEACHERS_SHARE})
+    fields = {"model.initial": file, "model.fresh": one.fresh}
+  else:
+    file = _saved(one.teacher, None, out, data_dir)
+    fields = {"training.teacher": file, "training.distillation": _TEACHERS_SHARE}
+  return one._replace(config=changed(one.config, fields))
 
 
 def _saved(name: str, run: int | None, out: pathlib.Path, data_dir: str | None) -> str:

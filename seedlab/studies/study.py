@@ -26,8 +26,11 @@ class Sweep(NamedTuple):
   teacher: str = ""  # name of an earlier sweep, whose first run is `training.teacher`
   start: tuple[str, int] | None = None  # earlier sweep and its run: `model.initial`
   fresh: tuple[str, ...] = ()  # `model.fresh` of `start`
-  # "module:function" and its arguments; it finds its data without a `data_dir`
-  trainer: tuple[str, dict[str, Any]] | None = None
+  trainer: tuple[str, dict[str, Any]] | None = None  # "module:function" and its arguments
+  seeds: Mapping[str, Any] | None = None  # of `trainer`, as in {"vary": ["order"]}
+  # Argument of `trainer` -> earlier sweep, the parameters of whose first run become that file;
+  # a study begins by building every Trainer once, without such files
+  files: Mapping[str, str] = {}
 
 
 class Analysis(NamedTuple):

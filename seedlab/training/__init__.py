@@ -60,6 +60,7 @@ class Shared(NamedTuple):
   dataset: datasets.Dataset
   teacher: Any = ()  # its parameters
   lists: evaluations.Lists | tuple[()] = ()
+  further: Any = ()  # arrays that an evaluation reads beside the test set
 
 
 def make_trainer(config: Config | Mapping[str, Any], data_dir: str | None = None) -> Trainer:
@@ -150,7 +151,7 @@ def on_dataset(
 
   def evaluate(state, keys, data):
     del keys  # nothing is generated
-    return evaluations.of_classifier(measured, state, _shared(data))
+    return evaluations.of_classifier(measured, state, shared(data))
 
   trainer = descent(
     config,
@@ -227,10 +228,10 @@ def descent(
   """
 
   def init(keys, data):
-    return _initial(config, network, rules, blank(), keys, _shared(data))
+    return _initial(config, network, rules, blank(), keys, shared(data))
 
   def advance(state, keys, data, fed, first, steps):
-    return stepping.advance(rules, state, keys, _shared(data), fed, first, steps)
+    return stepping.advance(rules, state, keys, shared(data), fed, first, steps)
 
   return Trainer(
     plan=layout.plan,
@@ -442,7 +443,8 @@ def _normalised_as_asked(config: Config, dataset: datasets.Dataset) -> datasets.
   return dataset._replace(mean=mean, std=std)
 
 
-def _shared(data: datasets.Dataset | Shared) -> Shared:
+def shared(data: datasets.Dataset | Shared) -> Shared:
+  """What `Trainer.load` returned, whichever of the two it is."""
   return data if isinstance(data, Shared) else Shared(data)
 
 

@@ -259,7 +259,7 @@ def _real_world(world, noisy, examples, measured):
     starts = jnp.arange(0, examples, _BLOCK, dtype=jnp.int32)
     blocks = starts[:, None] + jnp.arange(_BLOCK, dtype=jnp.int32)[None, :]
     drawn = lax.map(lambda block: world.sample(keys.sample, block), blocks)
-    image, label = (leaf.reshape(-1, *leaf.shape[2:])[:examples] for leaf in drawn)
+    image, label = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:examples], drawn)
     return Held(_nothing(), image, noisy(keys, index, label))
 
   return Source(init, _reused, _settled, measured)

@@ -17,7 +17,10 @@ from seedlab.trainer import Trainer
 
 
 def start_from(
-  trainer: Trainer, model: Model, module: Callable[[], Any], image_shape: tuple[int, ...]
+  trainer: Trainer,
+  model: Model,
+  module: Callable[[], Any] | None = None,
+  image_shape: tuple[int, ...] = (),
 ) -> Trainer:
   """`trainer`, whose runs begin with the parameters in the file `model.initial`.
 
@@ -30,7 +33,7 @@ def start_from(
   Args:
     trainer: of the same training without the file.
     model: the section, whose `initial` and `fresh` are read.
-    module: () -> the network.
+    module: () -> the network; None if it is none whose public names are known.
     image_shape: (H, W, C).
 
   Raises:
@@ -45,7 +48,7 @@ def start_from(
         f"model.fresh={prefix!r} begins the name of no parameter; there are {some(shapes)}"
       )
   statistics = {}
-  if not set(read) & set(shapes):
+  if module and not set(read) & set(shapes):
     layout = pretrained.layout_of(model.initial, read)
     said = {"file": model.initial, "name": model.name, "fresh": model.fresh}
     read, statistics = pretrained.convert(layout, read, module(), image_shape, **said)
@@ -57,10 +60,10 @@ def start_from(
     if name in read and read[name].shape != shapes[name].shape
   ]
   if problems:
+    network = f"model.name={model.name!r}" if module else "the network"
     raise UserError(
-      f"model.initial={model.initial!r} does not fit model.name={model.name!r}:"
-      f" {some(sorted(problems))}; name the layers to be drawn anew in model.fresh, or take the"
-      " network that the file is of"
+      f"model.initial={model.initial!r} does not fit {network}: {some(sorted(problems))}; name the"
+      " layers to be drawn anew in model.fresh, or take the network that the file is of"
     )
   given = {name: read[name].astype(shapes[name].dtype) for name in sorted(wanted)}
 

@@ -16,10 +16,10 @@ from jax.extend import core
 from seedlab import config as configs
 from seedlab import parts, streams, training
 from seedlab.config import Config
-from seedlab.data import Dataset, augmentation
+from seedlab.data import Dataset, World, augmentation
 from seedlab.errors import UserError
 from seedlab.trainer import Metric, Trainer, check_same_tree
-from seedlab.training import checks, images, losses, objectives, optimizer, schedules
+from seedlab.training import checks, images, initial, losses, objectives, optimizer, schedules
 from seedlab.training import evaluation as evaluations
 from seedlab.training.networks import as_network
 from seedlab.training.objectives import Inputs, Network
@@ -36,10 +36,13 @@ class Given(NamedTuple):
   optimizer: Any  # a name and options, a transformation, or steps -> transformation
   dataset: Dataset
   loss: Any  # a name and options, or a function
-  metrics: Mapping[str, Any] | None
+  metrics: Mapping[str, Any] | None  # by name a function and its meaning, or a Metric alone
   augment: Any
   learning_rate: Any  # a number, or a schedule
   config: Config  # of the sections that recipes share with configs
+  world: Callable[..., Any] | None  # (key, index) -> (x, y), in the place of training examples
+  evaluate: Callable[..., Any] | None  # (apply, data, key) -> {name: array}: those with a Metric
+  evaluate_data: Any  # what it reads; None: the test set
 
 
 class Measure(NamedTuple):
@@ -53,14 +56,21 @@ class Measure(NamedTuple):
 def make(given: Given) -> Trainer:
   """The Trainer; raises UserError for what cannot be trained."""
   config, dataset = given.config, given.dataset
-  classes = classes_of(config, dataset.train_label)
-  layout = training.laid_out(config, dataset, classes)
+  world = _world(given.world, dataset) if given.world else None
+  classes = classes_of(config, dataset.test_label if world else dataset.train_label)
+  layout = training.laid_out(config, dataset, classes, world)
   loss = _measure("loss", given.loss)
   blank = functools.partial(_blank, loss, dataset)
   network = as_network(given.network, jax.eval_shape(blank))
   rule, rate = _rule(given, layout.length, layout.cut.epoch_steps)
   measures = _metrics(given, loss)
   classifier = is_cross_entropy(given.loss)
+  # In the order of `metrics`, whose first one is the headline.
+  meanings = {name: one for name, one in (given.metrics or {}).items() if isinstance(one, Metric)}
+  meanings = {
+    name: meanings.get(name) or measures[name].meaning
+    for name in dict.fromkeys([*(given.metrics or ()), *measures])
+  }
   drops = _checked(network, blank, loss, measures, dataset, rule, classifier)
   if loss.calls:
     descended = functools.partial(
@@ -85,24 +95,81 @@ def make(given: Given) -> Trainer:
     drops,
   )
 
+  def load():
+    held = training.sources.on_device(dataset)
+    further = given.evaluate_data
+    return held if further is None else training.Shared(held, further=further)
+
   def evaluate(state, keys, data):
-    return _evaluated(config, network, measures, state, keys, data)
+    shared = training.shared(data)
+    outcome = _evaluated(config, network, measures, state, keys, shared.dataset)
+    if given.evaluate:
+      test = (shared.dataset.test_image, shared.dataset.test_label)
+      read = test if given.evaluate_data is None else shared.further
+      variables = evaluations.evaluated(state, config.training.average > 0)
+      with checks.answered("evaluate"):
+        found = given.evaluate(_applied(network, variables), read, keys.generate)
+      _check_names(found, set(meanings) - set(measures))
+      outcome |= found
+    return outcome
 
   coords = {}
   if isinstance(dataset.test_label, np.ndarray) and dataset.test_label.ndim == 1:
     coords = {"label": ("example", dataset.test_label)}
-  return training.descent(
+  trainer = training.descent(
     config,
     rules,
     layout,
     network,
     blank,
-    load=functools.cache(lambda: training.sources.on_device(dataset)),
+    load=functools.cache(load),
     evaluate=evaluate,
-    metrics={name: one.meaning for name, one in measures.items()},
+    metrics=meanings,
     coords=coords,
-    evaluated_on=lambda: (dataset.test_image, dataset.test_label),
+    evaluated_on=lambda: _frozen(given),
   )
+  return initial.start_from(trainer, config.model) if config.model.initial else trainer
+
+
+def _frozen(given: Given) -> Any:
+  """The examples, and what else of arrays, on which runs are evaluated."""
+  test = (given.dataset.test_image, given.dataset.test_label)
+  return test if given.evaluate_data is None else (*test, given.evaluate_data)
+
+
+def _applied(network: Network, variables: Mapping[str, Any]) -> Callable[..., Any]:
+  """The network on a batch, as it is evaluated."""
+
+  def apply(*inputs):
+    batch = Inputs(inputs) if len(inputs) != 1 else inputs[0]
+    params, kept = variables["params"], variables["batch_stats"]
+    return network.apply(params, kept, batch, False, None, None)[0]
+
+  return apply
+
+
+def _check_names(found: Any, outcomes: set[str]) -> None:
+  if not isinstance(found, dict) or set(found) != outcomes:
+    names = ", ".join(map(str, found)) if isinstance(found, dict) else f"a {type(found).__name__}"
+    raise UserError(
+      f"evaluate returned {names or 'no outcome'}, and `metrics` has a seedlab.Metric for"
+      f" {', '.join(sorted(outcomes))}: return a dict of these"
+    )
+
+
+def _world(draw: Callable[..., Any], dataset: Dataset) -> World:
+  """The world of a function of one example, which must be like those that are tested on."""
+  like, _ = checks.traced(
+    "train", draw, checks.key_like(), jax.ShapeDtypeStruct((), jnp.int32)
+  )
+  tested = (dataset.test_image, dataset.test_label)
+  wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tested)
+  check_same_tree(wanted, like, "the function `train` (beside `test`)")
+
+  def sample(key, index):
+    return jax.vmap(draw, in_axes=(None, 0))(key, index)
+
+  return World(sample, (), (), None)
 
 
 def _evaluated(
@@ -206,7 +273,10 @@ def _metrics(given: Given, loss: Measure) -> dict[str, Measure]:
     predicted = Measure(_predicted, False, Metric(("example",)))
     return {"test_accuracy": accuracy, "test_loss": tested, "predicted_label": predicted}
   found = {}
-  for name, (function, better, unit) in given.metrics.items():
+  for name, given_ in given.metrics.items():
+    if isinstance(given_, Metric):
+      continue
+    function, better, unit = given_
     found[name] = _measure(
       f"metrics[{name!r}]", function, Metric(("evaluation",), better, unit), "metric"
     )
@@ -280,6 +350,8 @@ def _check_labels(outputs: Any, dataset: Dataset) -> None:
         "loss='cross_entropy' takes logits [B, K] and whole numbers [B] as targets, and the network"
         f" returns {_batch(outputs)} for those of {name}; write a loss of (outputs, targets)"
       )
+    if not labels.size:  # of a world
+      continue
     if labels.min() < 0 or labels.max() >= outputs.shape[-1]:
       raise UserError(
         f"the targets of {name} lie between {labels.min()} and {labels.max()}, and the network has"
