@@ -33,7 +33,7 @@ _OPTIONS = {
     )
   },
   **{field.name: ("gradient", field.name) for field in dataclasses.fields(configs.Gradient)},
-  **{name: ("model", name) for name in ("initial", "fresh")},
+  **{name: ("model", name) for name in ("initial", "fresh", "precision")},
   **{
     name: ("data", name)
     for name in (
@@ -131,7 +131,8 @@ def supervised(
     options: as in a config's sections training, gradient and data, e.g. steps, full_batch,
       block_size, clip_norm, penalty, noise, average, world, train_examples, label_noise, order,
       poke_step; evaluate_every_epochs, evaluate_every_steps, evaluation_batch_size; initial, a
-      .safetensors file of parameters to start from, and fresh, the layers that are drawn anew.
+      .safetensors file of parameters to start from, and fresh, the layers that are drawn anew;
+      precision, "float32" or "tf32" (products of accelerators; other types are the network's own).
 
   Raises:
     UserError: what cannot be right; what depends on the network's shapes, when a sweep begins.

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import own
 import pytest
+from networks import equations
 
 import seedlab
 from seedlab import engine, experiment, records, streams
@@ -140,6 +141,19 @@ def test_a_recipe_starts_from_a_file_but_for_the_layers_that_are_drawn_anew(tmp_
     own.regression(initial=str(file), **still)()
   with pytest.raises(UserError, match=r"^fresh='head' begins the name of no parameter"):
     own.regression(initial=str(file), fresh=["head"], **still)()
+
+
+def test_products_may_round_as_an_accelerator_does_and_other_types_are_the_networks_own():
+  for precision in ("float32", "tf32"):
+    trainer = own.regression(precision=precision)()
+    keys = streams.derive(jnp.asarray(seeds(3)[0]))
+    state = trainer.init(keys, trainer.load())
+    advance = jax.make_jaxpr(trainer.advance)(state, keys, trainer.load(), None, 0, 1)
+    asked = [e.params["precision"] for e in equations(advance.jaxpr) if "dot" in e.primitive.name]
+    found = {str(one) for one in asked}
+    assert len(found) == 1 and ("HIGH" in found.pop()) == (precision == "tf32")
+  with pytest.raises(UserError, match=r"^precision='bfloat16' is for networks of seedlab's own"):
+    own.regression(precision="bfloat16")()
 
 
 # Where data are is no part of what is trained.

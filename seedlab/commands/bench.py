@@ -4,6 +4,7 @@
                torch.compile, torch.func over seeds) and plain JAX (jit of a step, and of vmap over
                seeds, called in a Python loop), in CPU time of one core; two workers beside one, a
                ResNet-9 step in a loop beside the same step alone, memory of a worker
+  --suite=generative  steps/s of a language model and of flow matching beside the same rivals
   --suite=fullbatch  a full-batch step beside as many minibatch steps, with each penalty; memory
                      against the size of the pool; compilation of deep networks
   --suite=dask  chunks on a Dask cluster of this machine beside the same on seedlab's own workers
@@ -24,7 +25,7 @@ import platform
 
 from absl import flags
 
-_SUITES = ["cpu", "fullbatch", "pages", "dask", "ahead", "scaling"]
+_SUITES = ["cpu", "generative", "fullbatch", "pages", "dask", "ahead", "scaling"]
 _SUITE = flags.DEFINE_enum("suite", "cpu", _SUITES, "what to measure")
 _JSON = flags.DEFINE_string("json", None, "also write the figures to this file")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timings per figure; the median counts")
@@ -46,6 +47,7 @@ def main(argv: list[str]) -> int:
   small, repeats = _SMALL.value, _REPEATS.value
   suites = {
     "cpu": functools.partial(bench_suites.cpu, small, repeats),
+    "generative": functools.partial(bench_suites.generative, small, repeats),
     "fullbatch": functools.partial(bench_suites.fullbatch, small, repeats),
     "pages": functools.partial(bench_suites.pages, small, repeats),
     "dask": functools.partial(bench_suites.dask, small, repeats),

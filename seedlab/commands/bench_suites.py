@@ -6,10 +6,11 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from seedlab import cli, cluster, experiment, host, tasks
-from seedlab.commands import bench_cpu, bench_pages, bench_tasks
+from seedlab.commands import bench_cpu, bench_generative, bench_pages, bench_tasks
 from seedlab.config import STREAMS
 from seedlab.pool import TaskError, WorkerDied, WorkerPool, local_pool
 
@@ -35,7 +36,8 @@ def cpu(small: bool, repeats: int) -> list[dict]:
   cores = host.usable_cores()
   rows = []
   for name, (unit, target) in _NETWORKS.items():
-    rows += _beside_others(cores[0], name, unit, target, small, repeats)
+    which = {rival: target if rival == _RIVALS[0] else 1.0 for rival in _RIVALS}
+    rows += _beside_others(cores[0], bench_cpu.seconds, name, unit, which, small, repeats)
   with WorkerPool([cores[0]]) as pool:
     say("ResNet-9: a step in a loop, beside the step alone")
     loop, alone = pool.submit(bench_tasks.resnet9_step, "auto", repeats, small).result()
@@ -52,16 +54,40 @@ def cpu(small: bool, repeats: int) -> list[dict]:
   return rows
 
 
+def generative(small: bool, repeats: int) -> list[dict]:
+  """A step of a language model and of flow matching, beside PyTorch and plain JAX on one core."""
+  core, rows = host.usable_cores()[0], []
+  for name in bench_generative.NAMES:
+    rivals = dict.fromkeys(bench_generative.RIVALS, 1.0)
+    rows += _beside_others(
+      core, bench_generative.seconds, name, "steps/s", rivals, small, repeats
+    )
+  return rows
+
+
 def _beside_others(
-  core: int, name: str, unit: str, target: float, small: bool, repeats: int
+  core: int,
+  seconds: Callable[..., float],
+  name: str,
+  unit: str,
+  rivals: Mapping[str, float],
+  small: bool,
+  repeats: int,
 ) -> list[dict]:
   """A row for each rival on a network: `unit` of seedlab and of it, taken in turns on one core.
 
   A rival that fails is left out with one line.
+
+  Args:
+    core: the core of both.
+    seconds: (rival or "seedlab", name, small) -> CPU seconds of what `unit` counts.
+    name, unit: of the network and of what is counted.
+    rivals: by name how many times as fast seedlab shall be.
+    small, repeats: see `cpu`.
   """
   rows: list[dict] = []
   with WorkerPool([core]) as ours:
-    for rival in _RIVALS:
+    for rival, least in rivals.items():
       say(f"{name}: one core, beside {rival}")
       what = f"{name}, {unit} on one core, beside {rival}"
       taken: dict[str, list[float]] = {"seedlab": [], rival: []}
@@ -69,7 +95,7 @@ def _beside_others(
         try:
           for _ in range(1 + repeats):  # the first one compiles
             for which, pool in ((rival, theirs), ("seedlab", ours)):
-              task = pool.submit(bench_cpu.seconds, which, name, small)
+              task = pool.submit(seconds, which, name, small)
               taken[which].append(task.result())
         except (TaskError, WorkerDied) as error:
           if len(taken[rival]) > len(taken["seedlab"]):
@@ -81,7 +107,6 @@ def _beside_others(
           rows.append({"what": what, "note": why})
           continue
       mine, its = (statistics.median(taken[which][1:]) for which in ("seedlab", rival))
-      least = target if rival == _RIVALS[0] else 1.0
       rows.append({"what": what, "seedlab": 1 / mine, "rival": 1 / its, "ratio": its / mine,
                    "target": f">= {least:g}"})  # fmt: skip
   return rows

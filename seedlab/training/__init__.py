@@ -168,7 +168,7 @@ def on_dataset(
   if config.model.initial:
     module = functools.partial(_module, config, classes, shape, fields)
     trainer = initial.start_from(trainer, config.model, module, shape)
-  return _in_tf32(trainer) if config.model.precision == "tf32" else trainer
+  return in_tf32(trainer) if config.model.precision == "tf32" else trainer
 
 
 class Layout(NamedTuple):
@@ -316,7 +316,7 @@ def _dtype(config: Config) -> str:
   return "float32" if precision == "tf32" else precision
 
 
-def _in_tf32(trainer: Trainer) -> Trainer:
+def in_tf32(trainer: Trainer) -> Trainer:
   """The Trainer with float32 products that may round their factors to TF32 where a device can."""
 
   def rounding(function):

@@ -56,6 +56,11 @@ class Measure(NamedTuple):
 def make(given: Given) -> Trainer:
   """The Trainer; raises UserError for what cannot be trained."""
   config, dataset = given.config, given.dataset
+  if config.model.precision not in ("float32", "tf32"):
+    raise UserError(
+      f"model.precision={config.model.precision!r} is for networks of seedlab's own; make yours"
+      " compute in that type, e.g. nn.Dense(..., dtype=jnp.bfloat16), and leave it out here"
+    )
   world = _world(given.world, dataset) if given.world else None
   classes = classes_of(config, dataset.test_label if world else dataset.train_label)
   layout = training.laid_out(config, dataset, classes, world)
@@ -128,7 +133,9 @@ def make(given: Given) -> Trainer:
     coords=coords,
     evaluated_on=lambda: _frozen(given),
   )
-  return initial.start_from(trainer, config.model) if config.model.initial else trainer
+  if config.model.initial:
+    trainer = initial.start_from(trainer, config.model)
+  return training.in_tf32(trainer) if config.model.precision == "tf32" else trainer
 
 
 def _frozen(given: Given) -> Any:
