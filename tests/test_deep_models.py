@@ -512,6 +512,7 @@ def test_first_weights_of_linear_layers_are_pytorchs():
 
 def test_first_weights_of_densenets_and_vggs():
   params = first(small("dense", width=32), 8)
+  assert not np.asarray(params["Dense_0"]["bias"]).any()
   layer = params["block1_layer1"]
   for kernel in (layer["Conv_0"]["kernel"], layer["Conv_1"]["kernel"]):
     assert variance_times(kernel, math.prod(kernel.shape[:-1])) == pytest.approx(2, rel=0.06)

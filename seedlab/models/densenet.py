@@ -5,7 +5,14 @@ import jax
 import jax.numpy as jnp
 
 from seedlab.errors import UserError
-from seedlab.models.layers import Style, average_pool, kaiming_fan_out, linear, recomputing
+from seedlab.models.layers import (
+  Style,
+  average_pool,
+  kaiming_fan_in,
+  kaiming_fan_out,
+  linear,
+  recomputing,
+)
 
 __all__ = ("densenet40", "densenet121")
 
@@ -29,7 +36,8 @@ class DenseNet(nn.Module):
 
   Convolutions are Kaiming-normal by fan-in (He et al. 2015, arXiv 1502.01852, eq.
   10), plain ones by fan-out, each as its study has them. Without a norm they have
-  biases, zero at first.
+  biases, zero at first; so has the linear layer of a `compact` network, and that of
+  a plain one has PyTorch's.
   """
 
   classes: int
@@ -65,7 +73,8 @@ class DenseNet(nn.Module):
         name = f"block{block}_layer{number}"
         new = layer(self.width // 2, self.style, self.compact, train, name=name)(x, mask)
         x = jnp.concatenate([x, new], -1)
-    return linear(self.classes, activated(x).astype(jnp.float32).mean((1, 2)))
+    pooled = activated(x).astype(jnp.float32).mean((1, 2))
+    return linear(self.classes, pooled, zero_bias=self.compact)
 
 
 class DenseLayer(nn.Module):
@@ -89,8 +98,7 @@ class DenseLayer(nn.Module):
 
 
 def _conv(style, x, features, size, compact):
-  fan_in = nn.initializers.variance_scaling(2, "fan_in", "normal")
-  draw = fan_in if compact else kaiming_fan_out(size, features)
+  draw = kaiming_fan_in if compact else kaiming_fan_out(size, features)
   return style.conv(x, features, size, kernel_init=draw)
 
 

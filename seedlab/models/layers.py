@@ -243,6 +243,11 @@ class LocalConv(nn.Module):
     return y
 
 
+# Normal draws of variance 2 / inputs (He et al. 2015, arXiv 1502.01852, eq. 10), not truncated:
+# PyTorch's kaiming_normal_ as it is called without a mode.
+kaiming_fan_in = nn.initializers.variance_scaling(2, "fan_in", "normal")
+
+
 def kaiming_fan_out(size: int, features: int) -> nn.initializers.Initializer:
   """Normal draws of variance 2 / (size^2 features), for a square convolution of stride 1.
 

@@ -17,6 +17,7 @@ from seedlab.models.layers import (
   check_multiple,
   check_sizes,
   first_head,
+  kaiming_fan_in,
   kaiming_fan_out,
   linear,
   neighbourhood_max,
@@ -69,7 +70,9 @@ class ResNet(nn.Module):
 
   ResNeXt-29 (Xie et al., arXiv 1611.05431, section 5.3, 8x64d): three stages of
   three bottlenecks with 8 `groups` of w, 2w, 4w features. 34,426,698 parameters at
-  width 64; the paper says 34.4 M.
+  width 64; the paper says 34.4 M. Its linear layer is `kaiming` too.
+
+  Post-activation ResNet-18: `pytorch`, where the study before draws by fan-out.
 
   ResNet-14 of Summers & Dinneen (2021, arXiv 2103.04514): three stages of two
   blocks, `shortcut` "pad", `zero_scale`. 172,602 parameters at width 16.
@@ -94,7 +97,8 @@ class ResNet(nn.Module):
   final_norm: bool = False  # norm and activation behind the last block
   stem: int | None = None  # features of the first convolution; None: width
   pytorch: bool = False
-  zero_bias: bool = False  # the linear layer's bias at first; else uniform
+  kaiming: bool = False  # the linear layer's weights Kaiming-normal by fan-in; else uniform
+  zero_bias: bool = False  # its bias at first; else uniform
   zero_scale: bool = False  # of the last norm of each branch at first, without `preactivation`
   large: bool = False  # images: the stem strides and pools
   head: Head = "usual"
@@ -133,7 +137,8 @@ class ResNet(nn.Module):
     if self.final_norm:
       x = self.style.finish(x, train, mask)
     pooled = x.astype(jnp.float32).mean((1, 2))
-    return linear(self.classes, pooled, zero_bias=self.zero_bias, **first_head(self.head))
+    head = {"kernel_init": kaiming_fan_in} if self.kaiming else first_head(self.head)
+    return linear(self.classes, pooled, zero_bias=self.zero_bias, **head)
 
 
 class Block(nn.Module):
@@ -217,6 +222,7 @@ def _network(name: str, blocks: tuple[int, ...], bottleneck: bool = False):
     width: int = 16,
     norm: Norm = "none",
     shortcut: Literal["pool", "plain"] = "pool",
+    first_weights: Literal["kaiming", "pytorch"] = "kaiming",
     remat: bool = False,
     convolution: Lowering = "auto",
   ) -> nn.Module:
@@ -225,7 +231,8 @@ def _network(name: str, blocks: tuple[int, ...], bottleneck: bool = False):
     if shortcut == "pool":
       check_multiple("model.shortcut='pool'", shape, _HALVINGS, " or take 'plain'")
     style = Style(norm, activation, convolution, platform)
-    return ResNet(classes, width, style, blocks, bottleneck, shortcut, remat)
+    pytorch = first_weights == "pytorch"
+    return ResNet(classes, width, style, blocks, bottleneck, shortcut, remat, pytorch=pytorch)
 
   return called(name, ResNet, network)
 
@@ -247,7 +254,13 @@ wrn28 = recomputing(
   zero_bias=True,
 )
 resnext29 = recomputing(
-  "resnext29", ResNet, blocks=(3, 3, 3), bottleneck=True, groups=8, zero_bias=True
+  "resnext29",
+  ResNet,
+  blocks=(3, 3, 3),
+  bottleneck=True,
+  groups=8,
+  kaiming=True,
+  zero_bias=True,
 )
 
 

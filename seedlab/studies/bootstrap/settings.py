@@ -39,7 +39,10 @@ _PAPER_NETWORKS: dict[str, dict[str, Any]] = {
   "mlp128": {"name": "mlp_pytorch", "width": 128, "depth": 3, "norm": "batch"},
   "mlp2048": {"name": "mlp_pytorch", "width": 2048, "depth": 3, "norm": "batch"},
   "preresnet18": {"name": "preresnet18", "width": 64, "norm": "batch"},
-  "resnet18": {"name": "resnet18", "width": 64, "norm": "batch", "shortcut": "plain"},
+  "resnet18": {
+    "name": "resnet18", "width": 64, "norm": "batch", "shortcut": "plain",
+    "first_weights": "pytorch",
+  },
   "vgg11": {"name": "vgg11", "width": 64, "norm": "batch"},
   "mcnn": {"name": "mcnn", "width": 64, "norm": "batch"},
   "alexnet": {"name": "alexnet", "width": 64, "norm": "none"},
