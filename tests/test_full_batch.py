@@ -173,18 +173,21 @@ def test_penalty_worked_by_hand_on_a_parabola(form):
   assert float(gradient) == pytest.approx(7.8, rel=1e-5)
 
 
-def test_finite_differences_worked_by_hand_on_a_cubic():
-  """L = x^3 at 1, 0.1 away: (3.63 - 3) * 3 / 0.1 = 18.9 ahead, (3.63 - 2.43) * 3 / 0.2 = 18."""
+def test_finite_differences_worked_by_hand_on_a_quartic():
+  """L = x^4 at 1 with g = 4, over a span of 0.1: times g,
+
+  ahead 4 (1.1^3 - 1) / 0.1 = 13.24, around 4 (1.05^3 - 0.95^3) / 0.1 = 12.01, exactly 12.
+  """
 
   def penalty(form):
     gradient, passes = block_gradient(
-      lambda x: x**3, jnp.float32(1), penalty=2.0, penalty_form=form, penalty_probe=0.1
+      lambda x: x**4, jnp.float32(1), penalty=2.0, penalty_form=form, penalty_probe=0.1
     )
-    return (float(gradient) - 3) / (0.8 / 4 * 2), passes
+    return (float(gradient) - 4) / (0.8 / 4 * 2) / 4, passes
 
-  assert penalty("forward") == (pytest.approx(18.9, rel=1e-4), 2)
-  assert penalty("central") == (pytest.approx(18.0, rel=1e-4), 3)
-  assert penalty("exact") == (pytest.approx(18.0, rel=1e-4), 1)
+  assert penalty("forward") == (pytest.approx(13.24, rel=1e-4), 2)
+  assert penalty("central") == (pytest.approx(12.01, rel=1e-4), 3)
+  assert penalty("exact") == (pytest.approx(12.0, rel=1e-4), 1)
 
 
 @pytest.mark.parametrize(("form", "order"), [("forward", 1), ("central", 2)])

@@ -102,12 +102,13 @@ def of_block(
 
     v = alpha grad L(theta),  eps = probe / ||v||
     forward   g + rate/4 (grad L(theta + eps v) - g) / eps
-    central   g + rate/4 (grad L(theta + eps v) - grad L(theta - eps v)) / (2 eps)
+    central   g + rate/4 (grad L(theta + eps v / 2) - grad L(theta - eps v / 2)) / eps
     exact     g + rate/4 H v
 
   All approximate the gradient of L + (rate alpha / 8) ||grad L||^2. The finite
-  differences always look `probe` away from theta along g, whatever alpha, at the
-  same (augmented) images; they cost one and two more gradients, `exact` (by a
+  differences always span `probe` along g, whatever alpha, at the same (augmented)
+  images: from theta on, or as the published code's central one from half of it
+  behind to half of it ahead. They cost one and two more gradients, `exact` (by a
   Hessian-vector product) about one and a half. A gradient of zero has a penalty of
   zero.
 
@@ -138,18 +139,18 @@ def of_block(
   eps = gradient.penalty_probe / jnp.where(norm > 0, norm, 1)
   inverse = norm / gradient.penalty_probe
 
-  def probe(sign, batch_stats):
-    displaced = jax.tree.map(lambda p, x: p + sign * eps * gradient.penalty * x, params, g)
+  def probe(share, batch_stats):
+    displaced = jax.tree.map(lambda p, x: p + share * eps * gradient.penalty * x, params, g)
     (_, (changed, _)), moved = compute(displaced, batch_stats, block)
     return moved, changed if gradient.penalty_statistics else batch_stats
 
-  ahead, batch_stats = probe(1, batch_stats)
   if gradient.penalty_form == "forward":
-    behind, span = g, 1
+    behind = g
+    ahead, batch_stats = probe(1, batch_stats)
   else:
-    behind, batch_stats = probe(-1, batch_stats)
-    span = 2
-  factor = rate / 4 * inverse / span
+    ahead, batch_stats = probe(0.5, batch_stats)
+    behind, batch_stats = probe(-0.5, batch_stats)
+  factor = rate / 4 * inverse
   penalised = jax.tree.map(lambda x, a, b: x + factor * (a - b), g, ahead, behind)
   return Formed(penalised, value, batch_stats, weight)
 
