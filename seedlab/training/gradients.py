@@ -1,16 +1,15 @@
-"""How the gradient of one update is formed: blocks, penalty, mean, noise, clipping.
+"""How the gradient of one update is formed: blocks, penalty, mean, clipping, noise.
 
 for each block of `gradient.block_size` examples
   g = gradient of the block's mean loss, batch norm by the block's own statistics
   g += rate/4 alpha H g                  the penalty; H g is a difference of gradients
 G = mean of g over the blocks            sums, divided once by the number of examples
-G = G with noise
 G = c G / (||G|| + 1e-6) if ||G|| > c    clipping
+G = G with noise
 then, in the optimizer: weight decay, momentum
 
 This is the order of the public code of Geiping et al. (2022, arXiv 2109.14119,
-"Stochastic Training is Not Necessary for Generalization"); the noise stands where
-minibatches would have put theirs. A minibatch is an update of one block, or of
+"Stochastic Training is Not Necessary for Generalization"). A minibatch is an update of one block, or of
 several where `gradient.block_size` is set; a full batch is one of all blocks of
 the pool. Blocks are gathered one by one, so memory does not grow with the update.
 """
@@ -218,7 +217,7 @@ def of_update(
 
 
 def add_noise(gradient: Gradient, whole: Tree, key: jax.Array, step: int | jax.Array) -> Tree:
-  """The averaged gradient with noise of each coordinate, before it is clipped.
+  """The averaged and clipped gradient with noise of each coordinate.
 
   additive: G + s N(0, 1); multiplicative: G (1 + s N(0, 1)); s = `noise_scale`.
 

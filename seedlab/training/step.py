@@ -2,7 +2,7 @@
 
 number of the step -> places of its examples (training/cut.py)
 for each block of them: draw, prepare, gradient (training/gradients.py)
-noise, clipping, update rule, moving average
+clipping, noise, update rule, moving average
 """
 
 import functools
@@ -159,15 +159,15 @@ def descend(
   probing: jax.Array | None,
   value: jax.Array,
 ) -> tuple[Tree, optax.OptState]:
-  """Parameters and optimiser's state after noise, clipping and the update rule.
+  """Parameters and optimiser's state after clipping, noise and the update rule.
 
   While only the last layer is trained, the other parameters have no part in the norm that is
   clipped, and their updates are zero.
   """
-  whole = gradients.add_noise(rules.gradient, whole, keys.noise, number)
   if rules.probe.steps:
     whole = initial.of_fresh(whole, rules.fresh, probing)
   whole = gradients.clip(rules.gradient, whole)
+  whole = gradients.add_noise(rules.gradient, whole, keys.noise, number)
   if rules.probe.steps:
     opt_state = _started_anew(opt_state, number == rules.probe.steps)
   # Some rules of optax read the loss; of the others it is left out of the program.
