@@ -9,7 +9,8 @@ changed afterwards shows (`record`, `changes`). Its outcome follows from interva
   not testable here  its precondition failed, or the scale judges nothing
 
 A claim of several parts says that all of them hold (`judge`); the claims of a family
-are corrected together (`judge_family`).
+are corrected together (`judge_family`). A rule that was changed when an outcome was known keeps
+what it was, and what came out, in the claim's history.
 """
 
 import dataclasses
@@ -48,12 +49,23 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True)
+class Earlier:
+  """A rule that a claim had before, and what it came to."""
+
+  until: str  # the day of the change, such as "2026-11-25"
+  rule: str  # in words
+  outcome: str  # under it, with its numbers
+  why: str  # it was changed
+
+
+@dataclasses.dataclass(frozen=True)
 class Claim:
   id: str  # such as "S1"
   sentence: str
   parts: tuple[Part, ...]  # all must hold
   precondition: str = ""  # in words; empty: none
   family: str = ""  # the study; its claims are corrected together
+  history: tuple[Earlier, ...] = ()  # rules that were changed after an outcome was known
 
   def __post_init__(self):
     if not self.parts:
@@ -219,7 +231,9 @@ def changes(recorded: Iterable[Mapping[str, Any]], claims: Sequence[Claim]) -> d
 
 
 def _to_json(claim: Claim) -> dict[str, Any]:
+  """What a rule is, without what it was before: a history that grows changes no claim."""
   values = dataclasses.asdict(claim)
+  del values["history"]
   for part in values["parts"]:
     part["margin"] = [float(x) for x in part["margin"]]
   values["parts"] = list(values["parts"])

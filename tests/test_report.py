@@ -510,7 +510,12 @@ def test_an_interval_in_a_cell(numbers, form, text):
 def study() -> tuple[list[claims.Verdict], list[report.Table]]:
   made = [
     claims.Claim("T1", "A <beats> B", (claims.Part("A - B, points", "lo > x", (0.5,)),)),
-    claims.Claim("T2", "equal", (claims.Part("ratio", "within [a, b]", (0.8, 1.25)),)),
+    claims.Claim(
+      "T2",
+      "equal",
+      (claims.Part("ratio", "within [a, b]", (0.8, 1.25)),),
+      history=(claims.Earlier("2026-11-25", "below 1", "contradicted (2)", "it was too narrow"),),
+    ),
     claims.Claim("T3", "tails", (claims.Part("kurtosis", "p < alpha"),), precondition="converged"),
   ]
   shown = Interval(1.0, 0.75, 1.25, 0.975, "t")
@@ -526,18 +531,20 @@ def test_a_study_shows_rule_numbers_and_outcome_of_each_claim():
   verdicts, tables = study()
   changed = {"T2": "changed since training: parts"}
   text = report.study_text(verdicts, changed, tables)
-  shown = "A - B, points: lo > 0.5; found 1 (97.5 %: 0.75 to 1.25)"
+  shown = "A - B, points: the whole interval must lie above 0.5; found 1 (97.5 %: 0.75 to 1.25)"
   assert f"T1  shown: A <beats> B\n    {shown}" in text
-  assert "T2  open: equal\n    ratio: within [0.8, 1.25]; found 1 (no interval)" in text
+  assert "T2  open: equal\n    ratio: the whole interval must lie between 0.8 and 1.25; " in text
   assert "T3  not testable here (precondition failed: converged)" in text
-  assert "kurtosis: p < alpha; found nothing" in text
+  assert "kurtosis: the p-value must lie below one less the level; found nothing" in text
   assert (
     "    changed since training: parts" in text
     and "Rows\nrow  ours\nsgd  95.7\nunconfirmed" in text
   )
   page = report.study_page("study", "headline", ["lead"], verdicts, changed, tables, {})
   assert "A &lt;beats&gt; B" in page and 'class="outcome shown">shown</span>' in page
-  assert "A - B, points: lo &gt; 0.5<br><b>1 (97.5 %: 0.75 to 1.25)</b>" in page
+  assert "must lie above 0.5<br><b>1 (97.5 %: 0.75 to 1.25)</b>" in page
+  for said in (text, page):
+    assert "changed on 2026-11-25" in said and "Outcome under that rule: contradicted (2)" in said
   assert "changed since training: parts" in page
   assert Page(page).tags.count("tr") == 6
 
@@ -546,7 +553,8 @@ def test_claims_fixed_before_training_are_on_the_page_of_the_sweep():
   dataset = store(errors())
   dataset.attrs["claims"] = claims.record([verdict.claim for verdict in study()[0]])
   page = report.sweep_page(dataset)
-  assert "Claims fixed before training" in page and "ratio: within [0.8, 1.25]" in page
+  assert "Claims recorded before training" in page
+  assert "the whole interval must lie between 0.8 and 1.25" in page
 
 
 def test_a_crossed_sweep_shows_who_is_to_blame_and_no_interval_as_if_independent():

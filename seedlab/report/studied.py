@@ -9,14 +9,14 @@ from typing import NamedTuple
 from bokeh.models.layouts import LayoutDOM
 
 from seedlab import console
-from seedlab.claims import Evidence, Verdict
+from seedlab.claims import Claim, Evidence, Verdict
 from seedlab.report.markup import escape, figures, page, plain_table, section
 from seedlab.stats.single import Interval
 
 _RULES = (
-  "lo and hi are the limits of the interval in bold. Its level is as high as it takes for all"
-  " claims to hold together (Holm), so that it is wider than the 95 % interval of the same number"
-  " in a table; a p-value has to meet that level too. Open: the interval decides neither way."
+  "A rule speaks of the interval in bold. Its level is as high as it takes for all claims to hold"
+  " together (Holm), so that it is wider than the 95 % interval of the same number in a table; a"
+  " p-value has to meet that level too. A claim is open where the interval decides neither way."
 )
 
 
@@ -82,12 +82,23 @@ def _verdict_row(verdict: Verdict, changed: Mapping[str, str]) -> str:
   warning = ""
   if claim.id in changed:
     warning = f'<p class="warn">{escape(changed[claim.id])}</p>'
+  warning += "".join(f'<p class="warn">{escape(line)}</p>' for line in history_lines(claim))
   kind = verdict.outcome.split()[0]
   return (
     f"<tr><td>{escape(claim.id)}<td>{escape(claim.sentence)}{warning}<td>{parts}"
     f'<td><span class="outcome {kind}">{escape(verdict.outcome)}</span>'
     f"{reason}"
   )
+
+
+def history_lines(claim: Claim) -> list[str]:
+  """A sentence or two for each rule that a claim had before."""
+  return [
+    f"This rule was not fixed before training: it was changed on {one.until}, when an outcome was"
+    f" known. Until then it was: {one.rule}. Outcome under that rule: {one.outcome}. Why it was"
+    f" changed: {one.why}."
+    for one in claim.history
+  ]
 
 
 def evidence_text(item: Evidence) -> str:
@@ -114,11 +125,16 @@ def interval_text(interval: Interval, shown: str = ".2f", scale: float = 1.0) ->
 
 
 def rule_text(rule: str, margin: Sequence[float]) -> str:
-  """A rule with its margins, as in "lo > 0" or "within [0.8, 1.25]"."""
+  """A rule in words, such as "the whole interval must lie above 0"."""
   shown = [f"{value:g}" for value in margin]
-  if rule.startswith("within"):
-    return f"within [{', '.join(shown)}]"
-  return rule.replace("x", shown[0]) if shown else rule
+  match rule:
+    case "lo > x":
+      return f"the whole interval must lie above {shown[0]}"
+    case "hi < x":
+      return f"the whole interval must lie below {shown[0]}"
+    case "within [a, b]":
+      return f"the whole interval must lie between {shown[0]} and {shown[1]}"
+  return "the p-value must lie below one less the level"
 
 
 def study_text(
@@ -143,4 +159,5 @@ def study_text(
       lines.append(f"    {part.estimand}: {rule_text(part.rule, part.margin)}; found {found}")
     if claim.id in changed:
       lines.append(f"    {changed[claim.id]}")
+    lines += [f"    {line}" for line in history_lines(claim)]
   return "\n\n".join([*parts, "\n".join(lines)])

@@ -184,7 +184,7 @@ def _effects(found: Findings) -> str:
 
 
 def _claims(recorded: Sequence[Mapping[str, Any]]) -> str:
-  """What was fixed before training; verdicts stand on the page of the study."""
+  """What was recorded before training; verdicts stand on the page of the study."""
   if not recorded:
     return ""
   rows = [
@@ -197,7 +197,7 @@ def _claims(recorded: Sequence[Mapping[str, Any]]) -> str:
     )
     for claim in recorded
   ]
-  return section("Claims fixed before training", plain_table(("", "claim", "rule"), rows))
+  return section("Claims recorded before training", plain_table(("", "claim", "rule"), rows))
 
 
 def _runs_table(columns: Sequence[Mapping[str, Any]]) -> str:

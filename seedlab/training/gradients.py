@@ -9,9 +9,10 @@ G = G with noise
 then, in the optimizer: weight decay, momentum
 
 This is the order of the public code of Geiping et al. (2022, arXiv 2109.14119,
-"Stochastic Training is Not Necessary for Generalization"). A minibatch is an update of one block, or of
-several where `gradient.block_size` is set; a full batch is one of all blocks of
-the pool. Blocks are gathered one by one, so memory does not grow with the update.
+"Stochastic Training is Not Necessary for Generalization"). A minibatch is an
+update of one block, or of several where `gradient.block_size` is set; a full batch
+is one of all blocks of the pool. Blocks are gathered one by one, so memory does
+not grow with the update.
 """
 
 from collections.abc import Callable
