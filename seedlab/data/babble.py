@@ -100,14 +100,16 @@ def sampler(one: Language, context: int) -> Callable[[jax.Array, jax.Array], tup
   The window's context + 1 tokens begin with a pair of the stationary distribution.
   """
   thresholds = np.cumsum(one.chances, axis=1)[:, :-1].astype(np.uint32)  # of 2^32: the last is 2^32
-  starts = np.cumsum(one.starts)[:-1].clip(max=_ONE - 1).astype(np.uint32)
+  begun = np.flatnonzero(one.starts)  # without those that are never met, each threshold is < 2^32
+  starts = np.cumsum(one.starts[begun])[:-1].astype(np.uint32)
   if isinstance(context, bool) or not isinstance(context, int) or context < 1:
     raise UserError(f"context={context!r} must be a whole number, 1 or more")
 
   def sample(key, index):
     own = jax.random.fold_in(streams.check_key(key), index)
     words = jax.random.bits(own, (context,), jnp.uint32)
-    pair = jnp.searchsorted(starts, words[0], side="right").astype(jnp.int32)
+    number = jnp.searchsorted(starts, words[0], side="right")
+    pair = jnp.asarray(begun, jnp.int32)[number]
 
     def follow(pair, word):
       branch = (jnp.asarray(thresholds)[pair] <= word).sum(dtype=jnp.int32)

@@ -144,12 +144,11 @@ def transformer(
   classes: int = 0,
 ) -> Transformer:
   """A `Transformer` of these sizes; UserError for those that are none."""
-  least = {"context": context, "width": width, "heads": heads}
-  for name, value in least.items() | {("depth", depth)}:
-    if isinstance(value, bool) or not isinstance(value, int) or value < (name != "depth"):
-      raise UserError(
-        f"{name}={value!r} must be a whole number, {int(name != 'depth')} or more"
-      )
+  sizes = {"context": context, "width": width, "heads": heads, "depth": depth}
+  for name, value in sizes.items():
+    least = 0 if name == "depth" else 1
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+      raise UserError(f"{name}={value!r} must be a whole number, {least} or more")
   for name, value, known in (
     ("positions", positions, ("learned", "rotary")), ("norm", norm, ("layer", "rms"))
   ):  # fmt: skip
@@ -157,9 +156,8 @@ def transformer(
       raise choice_error(name, value, known)
   if width % heads or (positions == "rotary" and width // heads % 2):
     even = ", and the quotient must be even for positions='rotary'" * (positions == "rotary")
-    raise UserError(
-      f"heads={heads} must divide width={width}{even}; take width={2 * heads * max(1, width // (2 * heads))}"
-    )
+    near = 2 * heads * max(1, width // (2 * heads))
+    raise UserError(f"heads={heads} must divide width={width}{even}; take width={near}")
   return Transformer(
     vocabulary, context, width, depth, heads, activation, positions, norm, tied, classes
   )
@@ -170,8 +168,9 @@ def attention(
 ) -> jax.Array:
   """Softmax attention of each token to those it may see; float32 until weights are normalised.
 
-  Scores are divided by the square root of a head's features. It is written out, as in `vit`:
-  `jax.nn.dot_product_attention` gives other bits in lanes of a vmapped program than alone (REPLACE).
+  Scores are divided by the square root of a head's features. Written out, as in `vit`: in lanes of
+  a vmapped program `jax.nn.dot_product_attention` gives a lane the same bits whatever the others
+  are, as this does, and it was no faster on a CPU; but how it is computed is left to jax's version.
 
   Args:
     queries: float[B, T, heads, features].
@@ -188,7 +187,9 @@ def attention(
 
 
 def rotated(x: jax.Array, here_T: jax.Array) -> jax.Array:
-  """Queries or keys turned by their positions: pairs (i, i + features / 2) by p / 10000^(2 i / features).
+  """Queries or keys turned by their positions (Su et al., arXiv 2104.09864).
+
+  Features i and i + features / 2 are a pair, turned by the position over 10000^(2 i / features).
 
   Args:
     x: float[B, T, heads, features].
