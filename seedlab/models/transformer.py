@@ -78,7 +78,7 @@ class Transformer(nn.Module):
     here = first + jnp.arange(tokens_BxT.shape[1])
     if self.positions == "learned":
       position = self.param("position", normal, (self.context, self.width))
-      x += jax.lax.dynamic_slice_in_dim(position, first, tokens_BxT.shape[1])
+      x += jax.lax.dynamic_slice_in_dim(position, first, tokens_BxT.shape[1])[None]
     kept = []
     for number in range(self.depth):
       block = Block(
@@ -181,7 +181,7 @@ def attention(
     float[B, T, heads, features].
   """
   scores = jnp.einsum("bihd,bjhd->bhij", queries, keys) * queries.shape[-1] ** -0.5
-  scores = jnp.where(seen_TxS, scores.astype(jnp.float32), -jnp.inf)
+  scores = jnp.where(seen_TxS[None, None], scores.astype(jnp.float32), -jnp.inf)
   weights = jax.nn.softmax(scores).astype(values.dtype)
   return jnp.einsum("bhij,bjhd->bihd", weights, values)
 
@@ -197,8 +197,8 @@ def rotated(x: jax.Array, here_T: jax.Array) -> jax.Array:
   """
   half = x.shape[-1] // 2
   speed = _BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angle = here_T[:, None].astype(jnp.float32) * speed
-  cos, sin = (f(angle)[:, None].astype(x.dtype) for f in (jnp.cos, jnp.sin))
+  angle = here_T[:, None].astype(jnp.float32) * speed[None]
+  cos, sin = (f(angle)[None, :, None].astype(x.dtype) for f in (jnp.cos, jnp.sin))
   a, b = x[..., :half], x[..., half:]
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 

@@ -27,7 +27,6 @@ from seedlab.trainer import Metric
 from seedlab.training import text as writing
 
 BABBLE = "babble"
-_BOOK = "book_loss"
 _OTHER = 1  # number of the test windows that are the held-out book of `babble`
 _OPTIMIZERS = ("adamw", "muon")
 _SCHEDULES = ("constant", "linear", "cosine")
@@ -85,6 +84,7 @@ def make(
     excess_loss       `babble`: test_loss less that of the true model on the same windows, nats
     tempered_loss     test_loss with the logits divided by `other_temperature`
     book_loss         as test_loss on windows of the held-out book (of `babble`: other windows)
+    window_loss       [window]: that of each of these windows, at the end
     next_token        [context, token]: log chances after the frozen contexts, at every evaluation
     context_token     [context]: the token that truly follows each of them
     samples           [draw, sample, position]: tokens of the texts, at the end
@@ -150,13 +150,20 @@ def make(
   def bits(logits, y):
     return writing.next_token(logits, y) * _BITS
 
+  def excess(logits, y):
+    return writing.next_token(logits, y) - true
+
   metrics: dict[str, Any] = {"test_loss": (writing.next_token, "lower", "nats")}
   if source.language:
-    true = -languages.true_log_probability(source.language, *test).mean()
-    metrics["excess_loss"] = (lambda logits, y: writing.next_token(logits, y) - true, "lower", "nats")
+    true = float(-languages.true_log_probability(source.language, *test).mean())
+    metrics["excess_loss"] = (excess, "lower", "nats")
   else:
     metrics["bits_per_character"] = (bits, "lower", "bits")
-  metrics |= {"tempered_loss": (tempered, "lower", "nats"), _BOOK: Metric(better="lower", unit="nats")}
+  metrics |= {
+    "tempered_loss": (tempered, "lower", "nats"),
+    "book_loss": Metric(better="lower", unit="nats"),
+    "window_loss": Metric(("window",), better="lower", unit="nats"),
+  }
   data: dict[str, Any] = {"book": book}
   if contexts:
     data["contexts"] = tuple(part[:contexts] for part in frozen)
@@ -346,7 +353,8 @@ def _text_metrics(source: _Source) -> dict[str, Metric]:
 def _evaluated(apply, data, key, network, draws, temperature, run_length) -> dict[str, jax.Array]:
   """The outcomes that are no mean over the test windows."""
   x, y = data["book"]
-  found = {_BOOK: writing.next_token(apply(x), y).mean()}
+  losses = writing.next_token(apply(x), y)
+  found = {"book_loss": losses.mean(), "window_loss": losses}
   if "contexts" in data:
     x, y = data["contexts"]
     found["next_token"] = jax.nn.log_softmax(apply(x)[:, -1])
