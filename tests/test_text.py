@@ -80,7 +80,11 @@ def test_windows_predict_every_token_once():
   assert x.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]] and (y == x + 1).all()
   assert x.dtype == np.uint8 and x.flags.c_contiguous
   assert text.windows(tokens, 3, stride=4)[0].tolist() == [[0, 1, 2], [4, 5, 6]]
-  for context, stride, message in ((0, None, "context=0"), (3, 0, "stride=0"), (11, None, "of 12 to")):
+  for context, stride, message in (
+    (0, None, "context=0"),
+    (3, 0, "stride=0"),
+    (11, None, "of 12 to"),
+  ):
     with pytest.raises(UserError, match=message):
       text.windows(tokens, context, stride)
 
@@ -141,7 +145,10 @@ def test_the_true_model_loses_the_entropy():
   one = babble.language()
   x, y = babble.windows(one, 32, 4000)
   losses = -babble.true_log_probability(one, x, y)
-  for found, exact in ((losses.mean(1), babble.floor(one, 32)), (losses[:, 1:].mean(1), babble.entropy(one))):
+  for found, exact in (
+    (losses.mean(1), babble.floor(one, 32)),
+    (losses[:, 1:].mean(1), babble.entropy(one)),
+  ):
     error = found.std() / np.sqrt(len(found))
     assert error < 0.003 and abs(found.mean() - exact) < 4 * error
   # By hand, from its definition.

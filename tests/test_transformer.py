@@ -113,7 +113,10 @@ def test_first_weights_are_gpt_2s():
       assert leaf.std() == pytest.approx(deviation, rel=0.05) and abs(leaf.mean()) < deviation / 20
   assert not any(jnp.any(block[name]["bias"]) for name in ("mixing", "mixed", "up", "down"))
   assert "head" not in params
-  assert made(tied=False).init(jax.random.key(0), tokens())["params"]["head"]["kernel"].shape == (8, 11)
+  assert made(tied=False).init(jax.random.key(0), tokens())["params"]["head"]["kernel"].shape == (
+    8,
+    11,
+  )
 
 
 def test_a_head_of_classes_reads_the_last_position():

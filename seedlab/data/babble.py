@@ -1,9 +1,9 @@
 """A made-up language without end, whose true entropy is known.
 
-The next token depends on the two before it: a Markov chain of order 2 over `tokens` tokens. After a
-token b only twice `branches` tokens are possible at all, after a pair a, b only `branches` of those,
-and low numbers are more frequent (about as 1 / (number + 1)); so there is something to learn from
-single tokens, more from pairs, and all of it from triples.
+The next token depends on the two before it: a Markov chain of order 2 over `tokens` tokens. After
+a token b only twice `branches` tokens are possible at all, after a pair a, b only `branches` of
+those, and low numbers are more frequent (about as 1 / (number + 1)); so there is something to learn
+from single tokens, more from pairs, and all of it from triples.
 
 Window i of a key is a function of fold_in(key, i) alone, by integer comparisons of words of 32 bits
 with cumulative thresholds: the same tokens on every device, in every lane and program. Which
@@ -78,7 +78,9 @@ def language(grammar: int = 0, tokens: int = 24, branches: int = 4) -> Language:
   successors = np.zeros((tokens * tokens, branches), np.uint8)
   chances = np.zeros((tokens * tokens, branches), np.uint64)
   for b in range(tokens):
-    pool = _chosen(_words(f"{grammar}/{tokens}/{branches}/{b}", tokens), range(tokens), 2 * branches)
+    pool = _chosen(
+      _words(f"{grammar}/{tokens}/{branches}/{b}", tokens), range(tokens), 2 * branches
+    )
     for a in range(tokens):
       words = _words(f"{grammar}/{tokens}/{branches}/{b}/{a}", tokens + branches)
       found = sorted(_chosen(words, pool, branches))
@@ -124,7 +126,9 @@ def sampler(one: Language, context: int) -> Callable[[jax.Array, jax.Array], tup
   return sample
 
 
-def windows(one: Language, context: int, count: int, number: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def windows(
+  one: Language, context: int, count: int, number: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
   """x[count, context] and y[count, context] to test on, from a key that no run has.
 
   Args:

@@ -80,20 +80,22 @@ def corpus(
       raise UserError(f"{name}={share!r} must be a number between 0 and 1")
   if test_share + book_share >= 1:
     raise UserError(
-      f"test_share={test_share!r} and book_share={book_share!r} leave nothing to train on; their sum"
-      " must be below 1"
+      f"test_share={test_share!r} and book_share={book_share!r} leave nothing to train on; their"
+      " sum must be below 1"
     )
   raw = _read(file, data_dir)
   if tokens == "bytes":
     codes = np.frombuffer(raw, np.uint8)
   else:
     codes = np.frombuffer(raw.decode().encode("utf-32-le"), np.uint32)
-  first, second = (round(len(codes) * share) for share in (1 - test_share - book_share, 1 - book_share))
+  first, second = (
+    round(len(codes) * share) for share in (1 - test_share - book_share, 1 - book_share)
+  )
   parts = codes[:first], codes[first:second], codes[second:]
   if min(map(len, parts)) < _SHORTEST:
     raise UserError(
-      f"file={file!r} has {len(codes)} {tokens}, too few for a training part, a test part and a held"
-      "-out book; take a longer text"
+      f"file={file!r} has {len(codes)} {tokens}, too few for a training part, a test part and"
+      " a held-out book; take a longer text"
     )
   known = np.unique(parts[0])
   if len(known) >= 2**16:

@@ -32,8 +32,8 @@ class Transformer(nn.Module):
     block: x + attention(norm x), then x + linear(activation(linear 4w(norm x)))
 
   Weights and embeddings start as N(0, 0.02^2), the last layer of each branch of a block as
-  N(0, 0.02^2 / (2 depth)), biases at zero. With 50,257 tokens, context 1024, width 768, depth 12, 12
-  heads, learned positions and a tied head there are 124,439,808 parameters, GPT-2's. Rotary
+  N(0, 0.02^2 / (2 depth)), biases at zero. With 50,257 tokens, context 1024, width 768, depth 12,
+  12 heads, learned positions and a tied head there are 124,439,808 parameters, GPT-2's. Rotary
   positions (Su et al., arXiv 2104.09864) turn queries and keys instead of adding an embedding.
 
   Attributes:

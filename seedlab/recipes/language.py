@@ -4,8 +4,8 @@
   seedlab sweep --trainer=seedlab.recipes.language:make --runs=16 --out=out/kjv \\
       --arguments='{"file": "text/kjv.txt.gz"}'
 
-Both are built by `seedlab.supervised` alone, so that worlds, full batches, pokes, averages, resuming
-and replay are what they are for any other network.
+Both are built by `seedlab.supervised` alone, so that worlds, full batches, pokes, averages,
+resuming and replay are what they are for any other network.
 """
 
 import math
@@ -88,6 +88,7 @@ def make(
     next_token        [context, token]: log chances after the frozen contexts, at every evaluation
     context_token     [context]: the token that truly follows each of them
     samples           [draw, sample, position]: tokens of the texts, at the end
+    code_point        [token]: the character that each token stands for, 0 for the unknown one
     known_words       [draw]: share of the words that the training part has (characters, bytes)
     novelty           [draw]: share of runs of `run_length` tokens that it does not have
     distinct          [draw]: different runs of `run_length` tokens over all
@@ -109,8 +110,8 @@ def make(
       `babble` 4,096.
     test_examples, book_examples: windows that are evaluated, evenly spaced in their part.
     contexts: frozen contexts of the test part; 0: none.
-    temperature, draws, samples, prompt: `draws` times `samples` texts of `context` tokens are drawn,
-      each after a prompt of the first `prompt` tokens of a test window; draws 0: no texts.
+    temperature, draws, samples, prompt: `draws` times `samples` texts of `context` tokens are
+      drawn, each after a prompt of the first `prompt` tokens of a test window; draws 0: no texts.
     run_length: tokens of a run, of novelty and distinct.
     data_dir: directory of the data; None: SEEDLAB_DATA.
 
@@ -170,7 +171,8 @@ def make(
     metrics["next_token"] = Metric(("evaluation", "context", "token"))
     metrics["context_token"] = Metric(("context",))
   if draws:
-    data |= {"prompts": frozen[0][:samples, :prompt], **source.of_texts(run_length)}
+    data |= {"prompts": frozen[0][:samples, :prompt], "code_points": source.code_points}
+    data |= source.of_texts(run_length)
     metrics |= _text_metrics(source)
 
   def evaluate(apply, data, key):
@@ -293,6 +295,11 @@ class _Source:
   def size(self) -> int:
     return self.language.tokens if self.language else len(self.corpus.vocabulary)
 
+  @property
+  def code_points(self) -> np.ndarray:
+    words = self.language.vocabulary if self.language else self.corpus.vocabulary
+    return np.array([ord(word) if word else 0 for word in words], np.uint32)
+
   def training(self, examples: int | None):
     """What `supervised` takes as `train`, and how many examples there are."""
     if self.language:
@@ -335,8 +342,8 @@ class _Source:
     x, y = texts.windows(part, self.context)
     if len(x) < count:
       raise UserError(
-        f"{name}={count} windows of context={self.context} are more than the {len(x)} that this part"
-        " of the text has; take fewer"
+        f"{name}={count} windows of context={self.context} are more than the {len(x)} that this"
+        " part of the text has; take fewer"
       )
     chosen = np.linspace(0, len(x) - 1, count).round().astype(int)
     return x[chosen], y[chosen]
@@ -344,7 +351,8 @@ class _Source:
 
 def _text_metrics(source: _Source) -> dict[str, Metric]:
   each = ("evaluation", "draw")
-  found = {"samples": Metric(("draw", "sample", "position")), "distinct": Metric(each)}
+  found = {"samples": Metric(("draw", "sample", "position")), "code_point": Metric(("token",))}
+  found["distinct"] = Metric(each)
   if source.language:
     return found | {"allowed": Metric(each, better="higher")}
   return found | {"known_words": Metric(each, better="higher"), "novelty": Metric(each)}
@@ -365,6 +373,7 @@ def _evaluated(apply, data, key, network, draws, temperature, run_length) -> dic
     cache = models.empty_cache(network, draws * prompts.shape[0], network.context)
     written = writing.written(apply, cache, prompts, keys, temperature)
     found["samples"] = written.astype(prompts.dtype)
+    found["code_point"] = data["code_points"]
     found["distinct"] = jax.vmap(lambda one: writing.distinct(one, run_length))(written)
     if "allowed" in data:
       found["allowed"] = jax.vmap(lambda one: writing.allowed_share(data["allowed"], one))(written)

@@ -98,7 +98,8 @@ def words_of(tokens_N: np.ndarray, letters_V: np.ndarray) -> np.ndarray:
   inside = np.concatenate([[False], letters_V[tokens_N], [False]])
   begins, ends = (np.flatnonzero(np.diff(inside.astype(np.int8)) == sign) for sign in (1, -1))
   found = set()
-  for begin, end in {tokens_N[b:e].tobytes(): (b, e) for b, e in zip(begins, ends)}.values():
+  words = {tokens_N[b:e].tobytes(): (b, e) for b, e in zip(begins, ends, strict=True)}
+  for begin, end in words.values():
     found.add(int(hashes(tokens_N[begin:end], end - begin)[0]))
   return np.array(sorted(found), np.uint32)
 
@@ -106,8 +107,8 @@ def words_of(tokens_N: np.ndarray, letters_V: np.ndarray) -> np.ndarray:
 def known(sorted_M: jax.Array, values: jax.Array) -> jax.Array:
   """bool: which values are among sorted ones.
 
-  Of hashes: one that belongs to none of the M is taken for known with a chance of M / 2^32, which is
-  about 1 in 6,000 for the 0.67 million runs of eight characters of the King James Bible.
+  Of hashes: one that belongs to none of the M is taken for known with a chance of M / 2^32, which
+  is about 1 in 6,000 for the 0.67 million runs of eight characters of the King James Bible.
   """
   at = jnp.searchsorted(sorted_M, values).clip(max=sorted_M.shape[0] - 1)
   return sorted_M[at] == values
@@ -119,7 +120,7 @@ def novelty(sorted_M: jax.Array, texts: jax.Array, n: int) -> jax.Array:
 
 
 def distinct(texts: jax.Array, n: int) -> jax.Array:
-  """Different runs of n tokens over all runs of n tokens of all texts (Li et al. 2016), "distinct-n"."""
+  """Different runs of n tokens over all of them, "distinct-n" (Li et al. 2016)."""
   ordered = jnp.sort(hashes(texts, n).reshape(-1))
   return (1 + (ordered[1:] != ordered[:-1]).sum()) / jnp.float32(ordered.shape[0])
 
@@ -149,7 +150,7 @@ def known_words(sorted_M: jax.Array, letters_V: jax.Array, texts_SxL: jax.Array)
 
 
 def allowed_share(allowed_VxVxV: jax.Array, texts: jax.Array) -> jax.Array:
-  """Share of the tokens from the third on that the grammar of `babble` allows after the two before."""
+  """Share of the tokens from the third on that a grammar allows after the two before them."""
   texts = texts.astype(jnp.int32)
   found = allowed_VxVxV[texts[..., :-2], texts[..., 1:-1], texts[..., 2:]]
   return found.mean(dtype=jnp.float32)

@@ -15,6 +15,8 @@ RUNS = {  # joint sweeps by name
   "laptop": {"main": 40, "course": 16, "poke": 12, "babble": 8, "activation": 16, "pythia": 0},
   "paper": {"main": 400, "course": 32, "poke": 32, "babble": 32, "activation": 64, "pythia": 100},
 }
+# Networks of this size gain nothing from lanes on a CPU (docs/language.md).
+_LANES = {"smoke": "loop", "laptop": "loop", "paper": "auto"}
 LEVELS = {"smoke": (2, 2), "laptop": (6, 6), "paper": (10, 10)}  # initialisations, orders
 
 
@@ -49,7 +51,7 @@ def of_file(scale: str, file: str) -> list[Sweep]:
     made.append(_joint("text/pythia", given, count["pythia"]))
   for world in ("ideal", "real"):
     made.append(_joint(f"babble/{world}", settings.babble(scale, world), count["babble"]))
-  return made
+  return [one._replace(lanes=_LANES[scale]) for one in made]
 
 
 def _joint(name: str, arguments: dict[str, Any], runs: int, vary: Sequence[str] = ()) -> Sweep:
