@@ -4,9 +4,9 @@
   babble    the made-up language, for the claim that needs a world without end
 
 `laptop` was chosen on runs 1,000,000 and up (docs/language.md). `paper` is nanoGPT's character
-model (10.8 million parameters: width 384, depth 6, context 256, batches of 64, 5,000 steps of AdamW)
-but for its dropout, which the network here does not have; and PolyPythias' smallest model in shape
-(width 128, depth 6, 4 heads, rotary positions), on characters instead of its 50,000 tokens.
+model (10.8 million parameters: width 384, depth 6, context 256, batches of 64, 5,000 steps of
+AdamW) but for its dropout, which the network here does not have; and PolyPythias' smallest model
+in shape (width 128, depth 6, 4 heads, rotary positions), on characters instead of its tokens.
 """
 
 from typing import Any
