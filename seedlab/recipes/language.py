@@ -211,7 +211,6 @@ def classify(
   grammar: int = 0,
   vocabulary: int = 24,
   branches: int = 4,
-  classes: int = 2,
   context: int = 64,
   width: int = 64,
   depth: int = 2,
@@ -232,34 +231,33 @@ def classify(
   initial: str | None = None,
   data_dir: str | None = None,
 ) -> Recipe:
-  """The same Transformer with a new last layer `head`, which tells from where a window is.
+  """The same Transformer with a new last layer `head`, which tells two kinds of windows apart.
 
-  Of a file: in which of `classes` equally long stretches of the training part it lies; of `babble`:
-  by which of so many grammars, from `grammar` on, it was made. With `initial`, the parameters of a
-  network that `make` trained, all but the new layer start from them. Outcomes: test_accuracy,
-  test_loss, predicted_label.
+  Of a file: those that stand in the training part, and others that run backwards; of `babble`: those
+  of the grammar, and those of the next one. With `initial`, the parameters of a network that `make`
+  trained, all but the new layer start from them. Outcomes: test_accuracy, test_loss,
+  predicted_label.
 
   Args:
-    classes: 2 or more.
-    train_examples, test_examples: windows of all classes together, the same for all runs.
+    train_examples, test_examples: windows of both kinds together, the same for all runs.
+    initial: None draws all layers.
     others: as of `make`.
   """
-  _check_counts(2, classes=classes)
-  _check_counts(classes, train_examples=train_examples, test_examples=test_examples)
+  _check_counts(2, train_examples=train_examples, test_examples=test_examples)
   source = _Source(file, tokens, grammar, vocabulary, branches, context, data_dir)
   network = models.transformer(
     vocabulary=source.size, context=context, activation=_activation(activation), width=width,
     depth=depth, heads=heads, positions=positions, norm=norm, classes=classes,
   )  # fmt: skip
-  counts = train_examples // classes, test_examples // classes
-  found = [source.of_class(number, classes, sum(counts)) for number in range(classes)]
+  counts = train_examples // 2, test_examples // 2
+  found = source.of_two_kinds(sum(counts))
   # Every so many windows one is tested on, so that both sets are spread over the whole stretch.
   tested = np.unique(np.linspace(0, sum(counts) - 1, counts[1]).round().astype(int))
   chosen = np.isin(np.arange(sum(counts)), tested)
   train, test = (
     (
       np.concatenate([one[at] for one in found]),
-      np.repeat(np.arange(classes, dtype=np.int32), at.sum()),
+      np.repeat(np.arange(2, dtype=np.int32), at.sum()),
     )
     for at in (~chosen, chosen)
   )
@@ -317,13 +315,13 @@ class _Source:
       return languages.windows(self.language, self.context, count, _OTHER)
     return self._spaced(self.corpus.book, "book_examples", count)
 
-  def of_class(self, number: int, classes: int, count: int) -> np.ndarray:
-    """x of `count` windows of a class."""
+  def of_two_kinds(self, count: int) -> list[np.ndarray]:
+    """x of `count` windows of each kind that `classify` tells apart."""
     if self.language:
-      one = languages.language(self.grammar + number, *self.options)
-      return languages.windows(one, self.context, count)[0]
-    part = np.array_split(self.corpus.train, classes)[number]
-    return self._spaced(part, "train_examples and test_examples", count)[0]
+      two = (languages.language(self.grammar + n, *self.options) for n in range(2))
+      return [languages.windows(one, self.context, count)[0] for one in two]
+    x, _ = self._spaced(self.corpus.train, "train_examples and test_examples", 2 * count)
+    return [x[::2], np.ascontiguousarray(x[1::2, ::-1])]
 
   def of_texts(self, run_length: int) -> dict[str, Any]:
     """The arrays by which texts are measured."""

@@ -1,8 +1,6 @@
 """What the sweeps of the study of language say about its claims."""
 
 import functools
-import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -13,8 +11,6 @@ from seedlab.stats import pairs
 from seedlab.stats.single import Interval
 from seedlab.studies.language import claims, measures, page, settings
 from seedlab.studies.study import Analysis
-
-_NONE = Interval(math.nan, math.nan, math.nan, 0.95, "nothing to compare")
 
 
 def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
@@ -27,7 +23,10 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   evidence: dict[str, Callable[[float], Sequence[Interval]]] = {
     "L1": functools.partial(_spread, found["text/main"]),
     "L2": functools.partial(_sources, found["text/crossed"]),
-    "L3": functools.partial(_phases, found["text/course"], scale),
+    **{
+      f"L3 {name}": functools.partial(_phase, found["text/course"], scale, number)
+      for number, name in enumerate(("convergence", "divergence", "reconvergence"))
+    },
     "L4": functools.partial(_frequent, found["text/course"], scale),
     "L5": functools.partial(_finetuned, found["text/finetuned"]),
     "L6": functools.partial(_luck, found["text/main"]),
@@ -101,17 +100,13 @@ def _at(course: xarray.Dataset, step: int) -> int:
   return int(np.abs(course["evaluation"].values - step).argmin())
 
 
-def _phases(course: xarray.Dataset, scale: str, level: float) -> list[Interval]:
-  """The divergence at one step over that at the one before, from phase to phase."""
-  rows = {
-    step: measures.divergence_rows(measures.chances(course, _at(course, step)))
-    for step in claims.PHASES[scale]
-  }
-  steps = claims.PHASES[scale]
-  return [
-    pairs.pair_ratio(rows[later], rows[earlier], True, level)
-    for earlier, later in itertools.pairwise(steps)
-  ]
+def _phase(course: xarray.Dataset, scale: str, number: int, level: float) -> list[Interval]:
+  """The divergence at the end of a phase over that at its beginning."""
+  earlier, later = (
+    measures.divergence_rows(measures.chances(course, _at(course, step)))
+    for step in claims.PHASES[scale][number : number + 2]
+  )
+  return [pairs.pair_ratio(later, earlier, True, level)]
 
 
 def _frequent(course: xarray.Dataset, scale: str, level: float) -> list[Interval]:

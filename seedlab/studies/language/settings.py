@@ -11,8 +11,6 @@ in shape (width 128, depth 6, 4 heads, rotary positions), on characters instead 
 
 from typing import Any
 
-from seedlab.recipes import language as recipe
-
 FILE = "text/kjv.txt.gz"
 
 _SMALL = {"context": 32, "width": 32, "depth": 2, "heads": 4, "batch_size": 16}
@@ -60,7 +58,6 @@ _FINETUNED: dict[str, dict[str, Any]] = {
   "paper": {"steps": 300, "learning_rate": 3e-4, "train_examples": 9600, "test_examples": 2048},
 }
 _SIZES = ("context", "width", "depth", "heads")
-CLASSES = 4  # stretches of the text that the fine-tuned network tells apart; two grammars
 
 ACTIVATIONS = {
   "relu": "relu",
@@ -81,8 +78,7 @@ def babble(scale: str, world: str) -> dict[str, Any]:
 def finetuned(scale: str, file: str) -> dict[str, Any]:
   """Arguments of `classify`, for networks that `text` trained."""
   sizes = {name: _TEXT[scale][name] for name in _SIZES}
-  classes = 2 if file == recipe.BABBLE else CLASSES
-  return {"file": file, "classes": classes, **sizes, **_FINETUNED[scale]}
+  return {"file": file, **sizes, **_FINETUNED[scale]}
 
 
 def repeats(scale: str, steps: int) -> float:

@@ -1,5 +1,6 @@
 """The sweeps of the study of language."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +13,14 @@ _MAKE = "seedlab.recipes.language:make"
 _CLASSIFY = "seedlab.recipes.language:classify"
 RUNS = {  # joint sweeps by name
   "smoke": {"main": 4, "course": 3, "poke": 3, "babble": 3, "activation": 3, "pythia": 0},
-  "laptop": {"main": 40, "course": 16, "poke": 12, "babble": 8, "activation": 16, "pythia": 0},
+  "laptop": {"main": 40, "course": 16, "poke": 12, "babble": 12, "activation": 20, "pythia": 0},
   "paper": {"main": 400, "course": 32, "poke": 32, "babble": 32, "activation": 64, "pythia": 100},
 }
 # Networks of this size gain nothing from lanes on a CPU (docs/language.md).
 _LANES = {"smoke": "loop", "laptop": "loop", "paper": "auto"}
-LEVELS = {"smoke": (2, 2), "laptop": (6, 6), "paper": (10, 10)}  # initialisations, orders
+# Initialisations and orders, of training and of fine-tuning.
+LEVELS = {"smoke": (2, 2), "laptop": (6, 6), "paper": (10, 10)}
+TUNED = {"smoke": (2, 2), "laptop": (10, 10), "paper": (25, 25)}
 
 
 def make(scale: str, data_dir: str | None) -> list[Sweep]:
@@ -32,17 +35,19 @@ def of_file(scale: str, file: str) -> list[Sweep]:
   made = [
     _joint("text/main", settings.text(scale, file), count["main"]),
     _joint("text/course", settings.text(scale, file, **course), count["course"]),
-    _crossed("text/crossed", _MAKE, settings.text(scale, file, **quiet), scale),
+    _crossed("text/crossed", _MAKE, settings.text(scale, file, **quiet), LEVELS[scale]),
   ]
   for name, activation in settings.ACTIVATIONS.items():
     given = settings.text(scale, file, activation=activation)
     made.append(_joint(f"text/{name}", given, count["activation"]))
   poked = settings.text(scale, file, **course, poke_step=0)
+  kinked = settings.text(scale, file, activation="relu", poke_step=0)
   made += [
     _joint("text/poke", poked, count["poke"], vary=("poke",)),
+    _joint("text/poke_relu", kinked, count["poke"], vary=("poke",)),
     _joint("text/pretrained", settings.text(scale, file, **quiet), 1),
     _crossed(
-      "text/finetuned", _CLASSIFY, settings.finetuned(scale, file), scale,
+      "text/finetuned", _CLASSIFY, settings.finetuned(scale, file), TUNED[scale],
       files={"initial": "text/pretrained"},
     ),
   ]  # fmt: skip
@@ -59,8 +64,7 @@ def _joint(name: str, arguments: dict[str, Any], runs: int, vary: Sequence[str] 
   return Sweep(name, None, range(runs), trainer=(_MAKE, arguments), seeds=seeds)
 
 
-def _crossed(name: str, function: str, arguments: dict[str, Any], scale: str, **further) -> Sweep:
-  inits, orders = LEVELS[scale]
-  seeds = {"vary": ["init", "order"], "design": "crossed", "levels": [inits, orders]}
-  runs = range(inits * orders)
+def _crossed(name: str, function: str, arguments: dict[str, Any], levels, **further) -> Sweep:
+  seeds = {"vary": ["init", "order"], "design": "crossed", "levels": list(levels)}
+  runs = range(math.prod(levels))
   return Sweep(name, None, runs, trainer=(function, arguments), seeds=seeds, **further)
