@@ -233,8 +233,8 @@ def classify(
 ) -> Recipe:
   """The same Transformer with a new last layer `head`, which tells two kinds of windows apart.
 
-  Of a file: those that stand in the training part, and others that run backwards; of `babble`: those
-  of the grammar, and those of the next one. With `initial`, the parameters of a network that `make`
+  Of a file: those that stand in the training part, and others that run backwards; of `babble`:
+  those of the grammar, and those of the next one. With `initial`, the parameters of a network that `make`
   trained, all but the new layer start from them. Outcomes: test_accuracy, test_loss,
   predicted_label.
 
@@ -247,7 +247,7 @@ def classify(
   source = _Source(file, tokens, grammar, vocabulary, branches, context, data_dir)
   network = models.transformer(
     vocabulary=source.size, context=context, activation=_activation(activation), width=width,
-    depth=depth, heads=heads, positions=positions, norm=norm, classes=classes,
+    depth=depth, heads=heads, positions=positions, norm=norm, classes=2,
   )  # fmt: skip
   counts = train_examples // 2, test_examples // 2
   found = source.of_two_kinds(sum(counts))
