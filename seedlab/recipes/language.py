@@ -234,8 +234,8 @@ def classify(
   """The same Transformer with a new last layer `head`, which tells two kinds of windows apart.
 
   Of a file: those that stand in the training part, and others that run backwards; of `babble`:
-  those of the grammar, and those of the next one. With `initial`, the parameters of a network that `make`
-  trained, all but the new layer start from them. Outcomes: test_accuracy, test_loss,
+  those of the grammar, and those of the next one. With `initial`, the parameters of a network that
+  `make` trained, all but the new layer start from them. Outcomes: test_accuracy, test_loss,
   predicted_label.
 
   Args:

@@ -53,7 +53,13 @@ _BABBLE: dict[str, dict[str, Any]] = {
   },
 }  # fmt: skip
 _FINETUNED: dict[str, dict[str, Any]] = {
-  "smoke": {"steps": 4, "batch_size": 4, "train_examples": 16, "test_examples": 16},
+  "smoke": {
+    "steps": 4,
+    "warmup_steps": 1,
+    "batch_size": 4,
+    "train_examples": 16,
+    "test_examples": 16,
+  },
   "laptop": {"steps": 60, "learning_rate": 2e-3, "train_examples": 960, "test_examples": 512},
   "paper": {"steps": 300, "learning_rate": 3e-4, "train_examples": 9600, "test_examples": 2048},
 }
