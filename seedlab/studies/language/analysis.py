@@ -16,7 +16,7 @@ from seedlab.studies.study import Analysis
 def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   """Claims, tables and figures from the finished sweeps."""
   found = {name: measures.sound(findings.held(one)) for name, one in datasets.items()}
-  for group in (("main", *settings.ACTIVATIONS), ("course", "poke")):
+  for group in (("main", *settings.activations(scale)), ("course", "poke")):
     findings.check_evaluation_sets({name: datasets[f"text/{name}"] for name in group})
   findings.check_evaluation_sets({name: datasets[f"babble/{name}"] for name in ("ideal", "real")})
   of_text = "known_words" in datasets["text/main"]
@@ -31,7 +31,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
     "L5": functools.partial(_finetuned, found["text/finetuned"]),
     "L6": functools.partial(_luck, found["text/main"]),
     "L7": functools.partial(_decoding, found["text/main"], of_text),
-    "L8": functools.partial(_activations, found),
+    "L8": functools.partial(_activations, found, scale),
     "L9": functools.partial(_worlds, found, scale),
     "L10": functools.partial(_poked, found),
   }
@@ -39,7 +39,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   preconditions = {
     "L2": complete["text/crossed"],
     "L5": complete["text/finetuned"] and _learns(found["text/finetuned"]),
-    "L8": all(complete[f"text/{name}"] for name in ("main", *settings.ACTIVATIONS)),
+    "L8": all(complete[f"text/{name}"] for name in ("main", *settings.activations(scale))),
     "L9": complete["babble/ideal"] and complete["babble/real"],
   }
   main = found["text/main"]
@@ -143,11 +143,11 @@ def _decoding(main: xarray.Dataset, of_text: bool, level: float) -> list[Interva
   return [measures.share_within(measures.draws(main, name), level) for name in names]
 
 
-def _activations(found: Mapping[str, xarray.Dataset], level: float) -> list[Interval]:
+def _activations(found: Mapping[str, xarray.Dataset], scale: str, level: float) -> list[Interval]:
   runs = measures.by_activation(found)
   rows = {name: pairs.l1_rows(measures.chances(one)) for name, one in runs.items()}
   loss = {name: measures.losses(one) for name, one in runs.items()}
-  others = claims.RIVALS
+  others = claims.rivals(scale)
   return [
     *(pairs.pair_ratio(rows["smelu"], rows[name], True, level) for name in others),
     *(measures.mean_difference(loss["smelu"], loss[name], level) for name in others),

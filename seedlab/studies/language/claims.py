@@ -7,6 +7,7 @@ of `paper` are the same shares of a run.
 import dataclasses
 
 from seedlab.claims import Claim, Part
+from seedlab.studies.language import settings
 
 PUBLISHED_SPREAD = 0.00056  # sd over mean of 1,261 trainings of GPT-2 124M (modded-nanogpt's logs)
 _SHARE = 0.25  # L2 and L5: of the variance of the loss
@@ -15,7 +16,6 @@ _LOSS = 0.02  # nats, L8: "at no loss"
 # Steps of the course of training, L3: after the warm-up, before and at the height, and the end.
 PHASES = {"smoke": (2, 4, 6, 8), "laptop": (60, 100, 240, 400), "paper": (600, 1200, 3000, 5000)}
 EARLY = {"smoke": (4, 6), "laptop": (240, 320), "paper": (3000, 4000)}  # L4
-RIVALS = ("relu", "squared_relu", "gelu")  # L8: of SmeLU
 REPEATS = {"smoke": (1, 2), "laptop": (5, 16), "paper": (5, 16)}  # L9: times each window was seen
 _NO_GAP, _GAP = 0.03, 0.1  # nats, L9
 
@@ -24,6 +24,11 @@ def make(scale: str) -> list[Claim]:
   """L1 to L10; L3 in three parts that are judged apart."""
   made = [*_of_loss(), *_of_course(scale), *_of_further(scale)]
   return [dataclasses.replace(claim, family="language") for claim in made]
+
+
+def rivals(scale: str) -> list[str]:
+  """The activations that SmeLU is compared with (L8)."""
+  return ["gelu", *list(settings.activations(scale))[1:]]
 
 
 def _of_loss() -> list[Claim]:
@@ -127,9 +132,10 @@ def _of_further(scale: str) -> list[Claim]:
       "L8",
       "smooth activations lower prediction difference, at no loss",
       (
-        *(Part(f"PD of smelu over that of {one}", "hi < x", (1.0,)) for one in RIVALS),
+        *(Part(f"PD of smelu over that of {one}", "hi < x", (1.0,)) for one in rivals(scale)),
         *(
-          Part(f"test loss of smelu less that of {one}, nats", "hi < x", (_LOSS,)) for one in RIVALS
+          Part(f"test loss of smelu less that of {one}, nats", "hi < x", (_LOSS,))
+          for one in rivals(scale)
         ),
       ),
       "all runs of all activations ended",

@@ -11,7 +11,6 @@ import xarray
 from seedlab.stats import crossed, crossed_pairs, pairs, single
 from seedlab.stats.crossed_pairs import PairTables
 from seedlab.stats.single import Interval
-from seedlab.studies.language.settings import ACTIVATIONS
 
 _FLOOR = 1e-9  # chances below it count as this in a divergence
 
@@ -147,7 +146,8 @@ def draws(dataset: xarray.Dataset, name: str) -> np.ndarray:
 
 def by_activation(found: Mapping[str, xarray.Dataset]) -> dict[str, xarray.Dataset]:
   """The runs with each activation, over the seeds that all of them have."""
-  names = {"gelu": "text/main", **{name: f"text/{name}" for name in ACTIVATIONS}}
+  kept = [name for name in ("smelu", "relu", "squared_relu") if f"text/{name}" in found]
+  names = {"gelu": "text/main", **{name: f"text/{name}" for name in kept}}
   shared = functools.reduce(np.intersect1d, [found[name]["run"].values for name in names.values()])
   return {
     activation: found[name].isel(run=np.isin(found[name]["run"].values, shared))

@@ -65,16 +65,22 @@ _FINETUNED: dict[str, dict[str, Any]] = {
 }
 _SIZES = ("context", "width", "depth", "heads")
 
-ACTIVATIONS = {
+_ACTIVATIONS = {
+  "smelu": {"name": "smelu", "beta": 1.0},
   "relu": "relu",
   "squared_relu": "squared_relu",
-  "smelu": {"name": "smelu", "beta": 1.0},
-}
+}  # beside GELU
 
 
 def text(scale: str, file: str, **changes: Any) -> dict[str, Any]:
   """Arguments of `make` for the text, or for `babble` in its place."""
   return {"file": file, **_TEXT[scale], **changes}
+
+
+def activations(scale: str) -> dict[str, Any]:
+  """Those that are trained beside GELU, by the names of their sweeps."""
+  names = list(_ACTIVATIONS)[: 2 if scale == "smoke" else None]
+  return {name: _ACTIVATIONS[name] for name in names}
 
 
 def babble(scale: str, world: str) -> dict[str, Any]:

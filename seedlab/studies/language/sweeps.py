@@ -37,20 +37,17 @@ def of_file(scale: str, file: str) -> list[Sweep]:
     _joint("text/course", settings.text(scale, file, **course), count["course"]),
     _crossed("text/crossed", _MAKE, settings.text(scale, file, **quiet), LEVELS[scale]),
   ]
-  for name, activation in settings.ACTIVATIONS.items():
+  for name, activation in settings.activations(scale).items():
     given = settings.text(scale, file, activation=activation)
     made.append(_joint(f"text/{name}", given, count["activation"]))
   poked = settings.text(scale, file, **course, poke_step=0)
-  kinked = settings.text(scale, file, activation="relu", poke_step=0)
-  made += [
-    _joint("text/poke", poked, count["poke"], vary=("poke",)),
-    _joint("text/poke_relu", kinked, count["poke"], vary=("poke",)),
-    _joint("text/pretrained", settings.text(scale, file, **quiet), 1),
-    _crossed(
-      "text/finetuned", _CLASSIFY, settings.finetuned(scale, file), TUNED[scale],
-      files={"initial": "text/pretrained"},
-    ),
-  ]  # fmt: skip
+  made.append(_joint("text/poke", poked, count["poke"], vary=("poke",)))
+  if scale != "smoke":
+    kinked = settings.text(scale, file, activation="relu", poke_step=0)
+    made.append(_joint("text/poke_relu", kinked, count["poke"], vary=("poke",)))
+  tuned = settings.finetuned(scale, file)
+  pretrained = {"initial": "text/main"}
+  made.append(_crossed("text/finetuned", _CLASSIFY, tuned, TUNED[scale], files=pretrained))
   if count["pythia"]:
     given = settings.text(scale, file, **settings.PYTHIA)
     made.append(_joint("text/pythia", given, count["pythia"]))
