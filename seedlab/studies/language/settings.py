@@ -48,7 +48,7 @@ _BABBLE: dict[str, dict[str, Any]] = {
     "test_examples": 512, "book_examples": 64, "contexts": 0, "draws": 0,
   },
   "paper": {
-    **_TEXT["paper"], "steps": 5000, "train_examples": 20_000, "evaluate_every_steps": 125,
+    **_TEXT["paper"], "steps": 5000, "train_examples": 16_000, "evaluate_every_steps": 125,
     "contexts": 0, "draws": 0,
   },
 }  # fmt: skip
