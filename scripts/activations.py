@@ -22,6 +22,7 @@ _PANELS = [
   ("softplus", _BETAS),
   ("swish", _BETAS),
   ("gelu", _BETAS),
+  ("squared_relu", [{}]),
   ("mish", [{}]),
   ("tanhexp", [{}]),
   ("squareplus", [{"b": 0.25}, {"b": 1.0}, {"b": 4.0}]),

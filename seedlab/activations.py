@@ -39,6 +39,7 @@ __all__ = (
   "silu",
   "smelu",
   "softplus",
+  "squared_relu",
   "squareplus",
   "swish",
   "tanhexp",
@@ -57,6 +58,11 @@ def linear(x: jax.Array) -> jax.Array:
 def relu(x: jax.Array) -> jax.Array:
   """max(x, 0), with derivative 0 at 0; NaN stays NaN."""
   return jax.nn.relu(x)
+
+
+def squared_relu(x: jax.Array) -> jax.Array:
+  """max(x, 0)^2, with derivative 2 max(x, 0) (So et al., arXiv 2109.08668)."""
+  return _squared_relu(x)
 
 
 def leaky_relu(x: jax.Array, slope: ArrayLike = 0.01) -> jax.Array:
@@ -286,6 +292,14 @@ def _exact(value: Callable, slopes: Callable) -> Callable:
   return wide
 
 
+def _squared_relu_value(x):
+  return jnp.square(jnp.maximum(x, 0))
+
+
+def _squared_relu_slopes(x):
+  return (2 * jnp.maximum(x, 0),)
+
+
 def _leaky_relu_value(x, slope):
   return jnp.where(x > 0, x, slope * x)
 
@@ -447,6 +461,7 @@ def _clipped(z):
   return jnp.clip(z, -200, 200)
 
 
+_squared_relu = _exact(_squared_relu_value, _squared_relu_slopes)
 _leaky_relu = _exact(_leaky_relu_value, _leaky_relu_slopes)
 _smelu = _exact(_smelu_value, _smelu_slopes)
 _softplus = _exact(_softplus_value, _softplus_slopes)

@@ -196,7 +196,8 @@ def recorded_experiment(kept, trainer, data_dir, directory, trust_code=False) ->
       for name, value in known["arguments"].items()
       if name not in usual or usual[name] != value
     }
-    return experiment(trainer or known["function"], given, known["seeds"], data_dir)
+    seeds = migration.with_levels({"seeds": known["seeds"]})["seeds"]
+    return experiment(trainer or known["function"], given, seeds, data_dir)
   try:
     return experiment(migration.with_levels(kept["config"]), data_dir=data_dir)
   except UserError as error:

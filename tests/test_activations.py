@@ -378,6 +378,23 @@ def test_the_silu_is_the_swish_and_celu_of_one_the_elu():
   np.testing.assert_array_equal(activations.linear(x), x)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_squared_relu_is_the_square_of_relu_wherever_that_fits(dtype):
+  """It has a test of its own: the squares of many numbers are too large for their dtype."""
+  x = every(dtype)
+  values, slopes = jax.jit(jax.vmap(jax.value_and_grad(activations.squared_relu)))(x)
+  assert values.dtype == slopes.dtype == dtype
+  wide = np.maximum(np.asarray(x).astype(np.float64), 0)
+  most, least = (float(number) for number in (jnp.finfo(dtype).max, jnp.finfo(dtype).tiny))
+  for found, exact in ((values, wide**2), (slopes, 2 * wide)):
+    found = np.asarray(found).astype(np.float64)
+    fits, normal = exact <= most, (exact >= 4 * least) | (exact == 0)
+    np.testing.assert_allclose(
+      found[fits & normal], exact[fits & normal], rtol=float(jnp.finfo(dtype).eps)
+    )
+    assert fits.mean() > 0.8 and (found[~fits] >= most).all()
+
+
 def test_squareplus_without_b_has_the_derivatives_of_relu():
   x = jnp.array([-1e30, -1.0, -1e-30, 0.0, 1e-30, 1.0, 1e30])
   slopes = jax.jit(jax.vmap(jax.value_and_grad(jax.grad(activations.squareplus)), (0, None)))

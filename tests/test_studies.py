@@ -239,8 +239,11 @@ def test_the_smoke_scale_of_every_study_runs_and_judges_nothing(tmp_path):
   assert (tmp_path / "study/report.html").exists()
 
 
+_COUNTS = [("bootstrap", 6), ("language", 12), ("seeds", 12), ("smooth", 10)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("study, count", [("bootstrap", 6), ("seeds", 12), ("smooth", 10)])
+@pytest.mark.parametrize("study, count", _COUNTS)
 def test_the_smoke_scale_of_a_study_resumes(study, count, tmp_path):
   command = [
     sys.executable, "-m", "seedlab", "study", f"--study={study}", "--scale=smoke",
