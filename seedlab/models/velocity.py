@@ -133,12 +133,13 @@ class VelocityUNet(nn.Module):
     in:    3x3 w - [block - 3x3 2w stride 2] ... - block - block
     out:   ... [twice as large, nearest - 3x3 w - the block's own output from the way in - block]
     last:  norm - activation - 3x3 C, zero at first
-    block: x + 3x3(act(norm(3x3(act(norm(x))) + what time and class say to each channel)))
+    block: x + 3x3(act(scale norm(3x3(act(norm(x)))) + shift))
 
-  (Ronneberger et al. 2015, arXiv 1505.04597; with the blocks of Ho et al. 2020, arXiv 2006.11239,
-  and without their attention.) Group norms see one example at a time, and so an example's velocity
-  does not depend on its company. Convolutions are He-normal, the second of a block and the output
-  zero.
+  (Ronneberger et al. 2015, arXiv 1505.04597; blocks of Dhariwal & Nichol 2021, arXiv 2105.05233.)
+  Time and class set the scale and the shift of each channel, behind the norm: a shift in front of
+  it would be lost where a group is a single channel. Group norms see one example at a time, and so
+  an example's velocity does not depend on its company. Convolutions are He-normal, the second of a
+  block and the output zero.
   """
 
   classes: int
@@ -157,8 +158,9 @@ class VelocityUNet(nn.Module):
     def block(x):
       features = x.shape[-1]
       y = style.conv(style.finish(x, True, None), features, 3, bias=True)
-      y += nn.Dense(features)(said)[:, None, None, :]
-      return x + style.conv(style.finish(y, True, None), features, 3, bias=True, kernel_init=zeros)
+      scale, shift = jnp.split(nn.Dense(2 * features)(said)[:, None, None, :], 2, axis=-1)
+      y = style.activation((1 + scale) * style.normalise(y, True, None) + shift)
+      return x + style.conv(y, features, 3, bias=True, kernel_init=zeros)
 
     x, kept = style.conv(image_BxHxWxC, self.width, 3, bias=True), []
     for level in range(self.depth):
