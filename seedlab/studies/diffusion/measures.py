@@ -49,7 +49,7 @@ def spreads(values_RxK: np.ndarray, level: float = 0.95) -> tuple[Interval, Inte
 
 
 def retraining_ratio(values_RxK: np.ndarray, level: float = 0.95) -> Interval:
-  """sd between trainings over sd between draws, sqrt((F - 1) / K), with F the ratio of mean squares.
+  """sd between trainings over sd between draws: sqrt((F - 1) / K), F the ratio of mean squares.
 
   Exact for normal values: F over the ratio of the expected mean squares, 1 + K times the squared
   estimand, has the F distribution with R - 1 and R (K - 1) degrees of freedom (Searle, Casella &

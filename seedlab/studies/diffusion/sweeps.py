@@ -34,7 +34,7 @@ def make(scale: str, data_dir: str | None) -> list[Sweep]:
     **{name: {"width": int(name.removeprefix("width")), **few} for name in widths(scale)},
     **{f"samples{count}": {"samples": count} for count in counts(scale)},
   }
-  made = [Sweep("classifier", settings.classifier(scale), range(1))]
+  made = [Sweep("classifier", settings.classifier(scale), range(2))]
   for name, runs in _RUNS[scale].items():
     seeds = {"vary": list(settings.VARIED)}
     made.append(_sweep(name, settings.arguments(scale, **changes[name]), range(runs), seeds))
