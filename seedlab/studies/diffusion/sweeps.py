@@ -14,7 +14,7 @@ _RUNS = {
     "samples1000": 8, "samples2500": 8,
   },
   "paper": {
-    "main": 256, "guided": 128, "relu": 128, "smelu": 64, "time": 64, "width16": 64, "width64": 48,
+    "main": 256, "guided": 128, "relu": 128, "smelu": 64, "time": 64, "width16": 64, "width64": 46,
     "samples2500": 16, "samples5000": 16,
   },
 }  # fmt: skip
