@@ -1,5 +1,8 @@
 """The diffusion study: its sweeps, and its numbers on made-up trainings."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -7,6 +10,7 @@ import xarray
 
 from seedlab.errors import UserError
 from seedlab.recipes import diffusion
+from seedlab.report import charts
 from seedlab.studies.diffusion import STUDY, measures, settings, sweeps
 
 CLASSES = 10
@@ -130,3 +134,28 @@ def test_every_sweep_asks_for_what_the_recipe_has(scale, monkeypatch):
   with pytest.raises(UserError, match="scale"):
     settings.arguments("desk")
   assert sweeps.counts("laptop") == [1000, 2500]
+
+
+def test_rows_of_images_begin_at_the_top():
+  pixels = np.zeros((2, 3, 16))
+  pixels[0, 0, 0] = 1  # the upper left pixel of all
+  plot = charts.images(["first", "second"], pixels)
+  (sheet,) = plot.renderers[0].data_source.data["image"]
+  # Rows count from below; squares of 4 and gaps of 1.
+  red = sheet.view(np.uint8).reshape(*sheet.shape, 4)[..., 0]
+  assert sheet.shape == (10, 15) and np.argwhere(red).tolist() == [[8, 0]]
+  assert plot.yaxis.major_label_overrides == {7.5: "first", 2.5: "second"}
+
+
+@pytest.mark.slow
+def test_the_smoke_scale_runs_resumes_and_judges_nothing(tmp_path):
+  command = [
+    sys.executable, "-m", "seedlab", "study", "--study=diffusion", "--scale=smoke",
+    f"--out={tmp_path}/study", "--strict",
+  ]  # fmt: skip
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.count("not testable here (smoke scale judges nothing)") == 11
+  assert (tmp_path / "study/report.html").exists()
+  again = subprocess.run(command, capture_output=True, text=True)
+  assert again.stdout == done.stdout

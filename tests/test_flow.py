@@ -252,3 +252,16 @@ def test_pixels_are_the_nearest_of_256():
   image = np.arange(256, dtype=np.uint8)
   np.testing.assert_array_equal(generation.pixels(generation.scaled(image)), image)
   np.testing.assert_array_equal(generation.pixels(jnp.float32([-3, 3, -0.998])), [0, 255, 0])
+
+
+def test_large_images_are_compared_by_their_thumbnails():
+  image = np.zeros((2, 32, 32, 3), np.uint8)
+  image[1, :4, 4:8, 2] = 255
+  found = np.asarray(generation.thumbnails(jnp.asarray(image))).reshape(2, 8, 8, 3)
+  wanted = -np.ones((2, 8, 8, 3))
+  wanted[1, 0, 1, 2] = 1
+  np.testing.assert_allclose(found, wanted, atol=1e-6)
+  small = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
+  np.testing.assert_allclose(
+    generation.thumbnails(jnp.asarray(small))[0], np.arange(64) / 127.5 - 1, atol=1e-6
+  )

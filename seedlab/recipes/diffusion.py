@@ -11,7 +11,7 @@ outcomes, by fold_in(generate, k): what another seed of the sampler alone would 
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.special
@@ -40,7 +40,7 @@ def make(
   average: float = 0.995,
   drop_class: float = 0.1,
   guidance: float = 1.0,
-  sampler: str = "euler",
+  sampler: Literal["euler", "heun"] = "euler",
   sampler_steps: int = 32,
   samples: int = 5000,
   sample_batch: int = 1000,
@@ -59,7 +59,7 @@ def make(
     frechet              the mean over the draws of frechet_features, else of frechet_pixels
     frechet_features     Frechet distance of the samples to the training images, in the features of
                          a classifier (only with `features`)
-    frechet_pixels       the same in pixels from -1 to 1
+    frechet_pixels       the same in pixels from -1 to 1, of large images averaged to 8 x 8 or so
     precision, recall    shares of samples among the data, of data among the samples, in the
                          features, else in pixels
     image                uint8: images from noises that are the same in every run and evaluation

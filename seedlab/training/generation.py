@@ -9,7 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from seedlab.data import augmentation
+from seedlab.models.layers import average_pool
 from seedlab.training import flow, frechet
+
+_SIDE = 8  # pixels
 
 
 class Known(NamedTuple):
@@ -41,6 +44,18 @@ def scaled(image: jax.Array) -> jax.Array:
 def pixels(x: jax.Array) -> jax.Array:
   """The nearest uint8 pixels of floats, cut at -1 and 1."""
   return jnp.round((jnp.clip(x, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+
+
+def thumbnails(image: jax.Array) -> jax.Array:
+  """float32[N, D]: pixels from -1 to 1, averaged over squares where there are 16 a side or more.
+
+  So D stays near 64 pixels: a covariance of all those of a large image is no measure of anything
+  with a few thousand samples.
+  """
+  x = scaled(image)
+  if min(x.shape[1:3]) >= 2 * _SIDE:
+    x = average_pool(x, min(x.shape[1:3]) // _SIDE)
+  return x.reshape(x.shape[0], -1)
 
 
 def images(
@@ -85,7 +100,7 @@ def evaluated(
     known: what is compared with.
     key: of the `generate` stream.
   """
-  spaces = {"frechet_pixels": lambda image: scaled(image).reshape(image.shape[0], -1)}
+  spaces = {"frechet_pixels": thumbnails}
   if module is not None:
     spaces["frechet_features"] = lambda image: features(module, known.classifier, image)
   found = {name: frechet.reference(of(known.image), sampling.points) for name, of in spaces.items()}
