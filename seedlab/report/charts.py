@@ -418,3 +418,35 @@ def labelled(
     HoverTool(renderers=[points], tooltips=[("", "@name"), (x_label, "@x"), (y_label, "@y{0.00}")])
   )
   return plot
+
+
+def images(names: Sequence[str], pixels_RxNxK: np.ndarray) -> LayoutDOM:
+  """Rows of N square images with their names, K = side² pixels each, or 3 side² in colours.
+
+  Args:
+    pixels_RxNxK: from 0 to 1; colours of a pixel lie side by side.
+  """
+  rows, count, size = pixels_RxNxK.shape
+  colours = 1 if round(size**0.5) ** 2 == size else 3
+  side = round((size / colours) ** 0.5)
+  shown = np.round(255 * np.clip(pixels_RxNxK, 0, 1)).astype(np.uint8)
+  shown = shown.reshape(rows, count, side, side, colours)
+  gap = max(1, side // 8)
+  sheet = np.zeros((rows * (side + gap), count * (side + gap), 4), np.uint8)
+  for row, column in np.ndindex(rows, count):
+    # The first row is the uppermost, and the sheet begins below.
+    bottom, left = (rows - 1 - row) * (side + gap), column * (side + gap)
+    place = sheet[bottom : bottom + side, left : left + side]
+    place[..., :3], place[..., 3] = shown[row, column, ::-1], 255
+  ticks = {(rows - 0.5 - row) * (side + gap): name for row, name in enumerate(names)}
+  plot = _figure(label="", y_label="", height=30 + 44 * rows, x_range=(0, sheet.shape[1]),
+                 y_range=(0, sheet.shape[0]))  # fmt: skip
+  plot.image_rgba(
+    image=[np.ascontiguousarray(sheet).view(np.uint32)[..., 0]],
+    x=0, y=0, dw=sheet.shape[1], dh=sheet.shape[0],
+  )  # fmt: skip
+  plot.xaxis.visible = False
+  plot.ygrid.visible = False
+  plot.yaxis.ticker = list(ticks)
+  plot.yaxis.major_label_overrides = ticks
+  return plot
