@@ -71,7 +71,9 @@ def test_a_new_folder_is_a_new_study(tmp_path, monkeypatch):
   for name, text in _FOLDER.items():
     (tmp_path / f"mine/{name}.py").write_text(text)
   monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(tmp_path)])
-  assert studies.names() == ["bootstrap", "fullbatch", "language", "mine", "seeds", "smooth"]
+  assert studies.names() == [
+    "bootstrap", "diffusion", "fullbatch", "language", "mine", "seeds", "smooth",
+  ]  # fmt: skip
   one = studies.load("mine")
   datasets = made_up.stores(one, "laptop", one.sweeps("laptop", None))
   result = runner.conclude(one, "laptop", datasets, tmp_path / "page.html")
