@@ -198,7 +198,7 @@ def test_a_world_as_published(monkeypatch):
   phases = ("convergence", "divergence", "reconvergence")
   assert {outcomes[f"L3 {name}"] for name in phases} == {"shown"}
   assert outcomes["L4"] == "open"  # frequent tokens are as others
-  assert "40 trainings" in found.headline and len(found.tables) == 7
+  assert "40 trainings" in found.headline and len(found.tables) == 8
   assert any("modded-nanogpt" in row[0] for row in found.tables[0].rows)
   samples = next(table for table in found.tables if table.title.startswith("The same prompts"))
   assert all(set(cell) <= set("ab| \ufffd") for row in samples.rows for cell in row[1:])

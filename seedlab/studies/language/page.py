@@ -114,6 +114,32 @@ def activations_table(found: Mapping[str, xarray.Dataset]) -> report.Table:
   return report.Table("Activations", head, rows, note)
 
 
+def ulp_table(found: Mapping[str, xarray.Dataset]) -> report.Table:
+  """PD of runs that differ by one ulp alone, beside that of other seeds."""
+  rows = []
+  for name, poked, seeds in (
+    ("gelu", "text/poke", "text/course"),
+    ("relu", "text/poke_relu", "text/relu"),
+  ):
+    if poked not in found:
+      continue
+    a, b = (pairs.l1_rows(measures.chances(found[one])) for one in (poked, seeds))
+    rows.append(
+      (
+        name,
+        f"{pairs.pair_mean(a).estimate:.2g}",
+        f"{pairs.pair_mean(b).estimate:.4f}",
+        report.interval_text(pairs.pair_ratio(a, b, False), ".2g"),
+      )
+    )
+  head = ("activation", "PD, one ulp apart", "PD, other seeds", "ratio")
+  note = (
+    "One parameter is moved to the next float before the first step, and everything else is the"
+    " same. At the end of training, 95 % intervals."
+  )
+  return report.Table("One ulp", head, rows, note)
+
+
 def finetuned_table(tuned: xarray.Dataset) -> report.Table:
   rows = []
   for name, words, scale in (("test_loss", "test loss", 1), ("test_accuracy", "accuracy, %", 100)):
