@@ -130,11 +130,12 @@ def made_up(one, apart) -> xarray.Dataset:
   if crossed:
     i, j = np.array(cells).T
     noise = rng.normal(size=shape)[i] + rng.normal(size=shape)[j] + 0.1 * noise
+  luck = noise.mean((1, 2, 3))
+  luck = (-1.0) ** i + (-1.0) ** j if crossed else luck / luck.std()
   size = np.array([apart(one.name, step) for step in steps])
   logs = size[None, :, None, None] * noise
   logs -= np.log(np.exp(logs).sum(-1, keepdims=True))
-  luck = 0.01 * noise.mean((1, 2, 3)) / noise.mean((1, 2, 3)).std()
-  loss = (2 + luck)[:, None] + 0 * steps
+  loss = (2 + 0.01 * luck)[:, None] + 0 * steps
   gap = np.where(steps > arguments["steps"] / 2, 0.3, 0.0) * one.name.endswith("real")
   loss = loss + gap + 1e-4 * rng.normal(size=loss.shape)
   curve, each = ("run", "evaluation"), ("run", "evaluation", "draw")
@@ -194,14 +195,14 @@ def test_a_world_as_published(monkeypatch):
 
   found, _, outcomes = judged(apart, monkeypatch)
   shown = ("L1", "L2", "L5", "L6", "L7", "L8", "L9", "L10")
-  assert {outcomes[name] for name in shown} == {"shown"}
+  assert [name for name in shown if outcomes[name] != "shown"] == []
   phases = ("convergence", "divergence", "reconvergence")
   assert {outcomes[f"L3 {name}"] for name in phases} == {"shown"}
   assert outcomes["L4"] == "open"  # frequent tokens are as others
-  assert "40 trainings" in found.headline and len(found.tables) == 7
+  assert "40 trainings" in found.headline and len(found.tables) == 8
   assert any("modded-nanogpt" in row[0] for row in found.tables[0].rows)
   samples = next(table for table in found.tables if table.title.startswith("The same prompts"))
-  assert all(set(cell) <= set("ab| \ufffd") for row in samples.rows for cell in row[1:])
+  assert all(set(cell) <= set('ab| "\ufffd') for row in samples.rows for cell in row[1:])
 
 
 def test_a_world_that_contradicts_it(monkeypatch):

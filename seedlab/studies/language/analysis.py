@@ -66,6 +66,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
     page.spread_table(found),
     page.sources_table(found["text/crossed"]),
     page.activations_table(found),
+    page.ulp_table(found),
     page.finetuned_table(found["text/finetuned"]),
     page.texts_table(main, of_text),
     page.samples_table(main),

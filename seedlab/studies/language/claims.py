@@ -23,6 +23,7 @@ _NO_GAP, _GAP = 0.03, 0.1  # nats, L9
 def make(scale: str) -> list[Claim]:
   """L1 to L10; L3 in three parts that are judged apart."""
   made = [*_of_loss(), *_of_course(scale), *_of_further(scale)]
+  made.sort(key=lambda claim: int(claim.id.split()[0].removeprefix("L")))
   return [dataclasses.replace(claim, family="language") for claim in made]
 
 

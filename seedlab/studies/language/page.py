@@ -114,6 +114,32 @@ def activations_table(found: Mapping[str, xarray.Dataset]) -> report.Table:
   return report.Table("Activations", head, rows, note)
 
 
+def ulp_table(found: Mapping[str, xarray.Dataset]) -> report.Table:
+  """PD of runs that differ by one ulp alone, beside that of other seeds."""
+  rows = []
+  for name, poked, seeds in (
+    ("gelu", "text/poke", "text/course"),
+    ("relu", "text/poke_relu", "text/relu"),
+  ):
+    if poked not in found:
+      continue
+    a, b = (pairs.l1_rows(measures.chances(found[one])) for one in (poked, seeds))
+    rows.append(
+      (
+        name,
+        f"{pairs.pair_mean(a).estimate:.2g}",
+        f"{pairs.pair_mean(b).estimate:.4f}",
+        report.interval_text(pairs.pair_ratio(a, b, False), ".2g"),
+      )
+    )
+  head = ("activation", "PD, one ulp apart", "PD, other seeds", "ratio")
+  note = (
+    "One parameter is moved to the next float before the first step, and everything else is the"
+    " same. At the end of training, 95 % intervals."
+  )
+  return report.Table("One ulp", head, rows, note)
+
+
 def finetuned_table(tuned: xarray.Dataset) -> report.Table:
   rows = []
   for name, words, scale in (("test_loss", "test loss", 1), ("test_accuracy", "accuracy, %", 100)):
@@ -202,9 +228,9 @@ def samples_table(main: xarray.Dataset) -> report.Table:
 
 
 def _words(tokens, code_points) -> str:
-  """Tokens as text in one line."""
+  """Tokens as text in one line, in quotes that keep its first space."""
   words = tuple(chr(code) if code else "" for code in code_points.tolist())
-  return texts.shown(tokens, words).replace("\n", " | ")
+  return f'"{texts.shown(tokens, words)}"'.replace("\n", " | ")
 
 
 def worlds_table(found: Mapping[str, xarray.Dataset], scale: str) -> report.Table:
@@ -247,10 +273,10 @@ def divergence_figure(found: Mapping[str, xarray.Dataset]):
   chosen = measures.frequent(course)
   everything = np.ones_like(chosen)
   shown = (
-    ("all seeds, all contexts", course, everything),
-    ("frequent next tokens", course, chosen),
-    ("rare next tokens", course, ~chosen),
-    ("one ulp apart", poke, everything),
+    ("all contexts", course, everything),
+    ("frequent", course, chosen),
+    ("rare", course, ~chosen),
+    ("one ulp", poke, everything),
   )
   for role, (name, one, contexts) in enumerate(shown):
     intervals = []
@@ -263,10 +289,11 @@ def divergence_figure(found: Mapping[str, xarray.Dataset]):
     ends.append(
       f"{name}: {middle[0]:.4f} first, {middle.max():.4f} at most, {middle[-1]:.4f} at the end"
     )
-  model = charts.lines(lines, "training step", "divergence of two runs, nats")
+  model = charts.lines(lines, "training step", "divergence of two runs, nats", x_axis="linear")
   caption = (
     "How far the next-token chances of two runs are from each other in the same frozen contexts,"
-    " over training, with 95 % intervals."
+    " over training, with 95 % intervals: in all of them, in those with a frequent next token and"
+    " in the others; and of runs that differ by one ulp of one parameter before the first step."
   )
   return model, "; ".join(ends) + ".", caption
 
@@ -286,7 +313,7 @@ def worlds_figure(found: Mapping[str, xarray.Dataset], scale: str):
     excess = measures.losses_T(one, "excess_loss")
     intervals = [single.mean_interval(column) for column in excess.T]
     lines.append(charts.line(f"{name} world", role, "solid", one["evaluation"].values, intervals))
-  model = charts.lines(lines, "training step", "nats above the true model")
+  model = charts.lines(lines, "training step", "nats above the true model", x_axis="linear")
   ends = "; ".join(f"{line.name} {line.middle[-1]:.4f}" for line in lines)
   caption = (
     "Excess loss on `babble` where no window is seen twice, and where the same"

@@ -14,7 +14,7 @@ _CLASSIFY = "seedlab.recipes.language:classify"
 RUNS = {  # joint sweeps by name
   "smoke": {"main": 4, "course": 3, "poke": 3, "babble": 3, "activation": 3, "pythia": 0},
   "laptop": {"main": 40, "course": 16, "poke": 12, "babble": 12, "activation": 20, "pythia": 0},
-  "paper": {"main": 400, "course": 32, "poke": 32, "babble": 32, "activation": 64, "pythia": 100},
+  "paper": {"main": 600, "course": 32, "poke": 32, "babble": 32, "activation": 64, "pythia": 100},
 }
 # Networks of this size gain nothing from lanes on a CPU (docs/language.md).
 _LANES = {"smoke": "loop", "laptop": "loop", "paper": "auto"}
