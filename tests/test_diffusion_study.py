@@ -1,8 +1,5 @@
 """The diffusion study: its sweeps, and its numbers on made-up trainings."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import scipy.stats
@@ -145,17 +142,3 @@ def test_rows_of_images_begin_at_the_top():
   red = sheet.view(np.uint8).reshape(*sheet.shape, 4)[..., 0]
   assert sheet.shape == (10, 15) and np.argwhere(red).tolist() == [[8, 0]]
   assert plot.yaxis.major_label_overrides == {7.5: "first", 2.5: "second"}
-
-
-@pytest.mark.slow
-def test_the_smoke_scale_runs_resumes_and_judges_nothing(tmp_path):
-  command = [
-    sys.executable, "-m", "seedlab", "study", "--study=diffusion", "--scale=smoke",
-    f"--out={tmp_path}/study", "--strict",
-  ]  # fmt: skip
-  done = subprocess.run(command, capture_output=True, text=True)
-  assert done.returncode == 0, done.stderr
-  assert done.stdout.count("not testable here (smoke scale judges nothing)") == 11
-  assert (tmp_path / "study/report.html").exists()
-  again = subprocess.run(command, capture_output=True, text=True)
-  assert again.stdout == done.stdout

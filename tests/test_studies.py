@@ -239,7 +239,7 @@ def test_the_smoke_scale_of_every_study_runs_and_judges_nothing(tmp_path):
   assert (tmp_path / "study/report.html").exists()
 
 
-_COUNTS = [("bootstrap", 6), ("language", 12), ("seeds", 12), ("smooth", 10)]
+_COUNTS = [("bootstrap", 6), ("diffusion", 11), ("language", 12), ("seeds", 12), ("smooth", 10)]
 
 
 @pytest.mark.slow

@@ -439,8 +439,8 @@ def images(names: Sequence[str], pixels_RxNxK: np.ndarray) -> LayoutDOM:
     place = sheet[bottom : bottom + side, left : left + side]
     place[..., :3], place[..., 3] = shown[row, column, ::-1], 255
   ticks = {(rows - 0.5 - row) * (side + gap): name for row, name in enumerate(names)}
-  plot = _figure(label="", y_label="", height=30 + 44 * rows, x_range=(0, sheet.shape[1]),
-                 y_range=(0, sheet.shape[0]))  # fmt: skip
+  # Squares stay square whatever the width.
+  plot = _figure(label="", y_label="", height=30 + 40 * rows, match_aspect=True)
   plot.image_rgba(
     image=[np.ascontiguousarray(sheet).view(np.uint32)[..., 0]],
     x=0, y=0, dw=sheet.shape[1], dh=sheet.shape[0],

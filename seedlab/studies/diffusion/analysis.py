@@ -76,7 +76,7 @@ def analyse(datasets: Mapping[str, xarray.Dataset], scale: str) -> Analysis:
   ]
   tables = [
     page.settings_table(generated),
-    page.published_table(main, value, over_time),
+    page.published_table(main, value),
     page.time_table(step_T, over_time, time, _CLASSES),
     page.sources_table(generated["crossed"]),
     page.images_table(generated, seen, _CLASSES),
