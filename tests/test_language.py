@@ -71,6 +71,7 @@ def test_losses_are_those_of_the_parameters_that_come_back():
   assert outcome["book_loss"][-1] != outcome["test_loss"][-1]
 
 
+@pytest.mark.slow
 def test_full_batches_ideal_worlds_and_pokes_are_what_they_are_elsewhere():
   def found(row=3, streams=(), **options):
     chosen = {"draws": 0, "contexts": 0, "steps": 2, **options}

@@ -5,7 +5,23 @@
       --arguments='{"file": "text/kjv.txt.gz"}'
 
 Both are built by `seedlab.supervised` alone, so that worlds, full batches, pokes, averages,
-resuming and replay are what they are for any other network.
+resuming and replay are what they are for any other network. Outcomes of `make`, of the evaluated
+parameters; a file and `babble` have some of their own:
+
+  test_loss           nats per token on windows of the test part
+  bits_per_character  a file: the same in bits
+  excess_loss         `babble`: test_loss less that of the true model on the same windows, nats
+  tempered_loss       test_loss with the logits divided by `other_temperature`
+  book_loss           as test_loss on windows of the held-out book (of `babble`: other windows)
+  window_loss         [window]: that of each of these windows, at the end
+  next_token          [context, token]: log chances after the frozen contexts, at every evaluation
+  context_token       [context]: the token that truly follows each of them
+  samples             [draw, sample, position]: tokens of the texts, at the end
+  code_point          [token]: the character that each token stands for, 0 for the unknown one
+  known_words         [draw]: a file: share of the words that the training part has
+  novelty             [draw]: a file: share of runs of `run_length` tokens that it does not have
+  distinct            [draw]: different runs of `run_length` tokens over all
+  allowed             [draw]: `babble`: share of the tokens that its grammar allows
 """
 
 import math
@@ -34,175 +50,77 @@ _BITS = 1 / math.log(2)
 
 
 def make(
-  file: str = BABBLE,
-  tokens: str = "characters",
-  grammar: int = 0,
-  vocabulary: int = 24,
-  branches: int = 4,
-  context: int = 64,
-  width: int = 64,
-  depth: int = 2,
-  heads: int = 4,
-  activation: Any = "gelu",
-  positions: models.Positions = "learned",
-  norm: models.Norm = "layer",
-  tied: bool = True,
-  optimizer: str = "adamw",
-  learning_rate: float = 3e-3,
-  weight_decay: float = 0.0,
-  schedule: str = "linear",
-  warmup_steps: int = 50,
-  batch_size: int = 16,
-  steps: int = 600,
-  full_batch: bool = False,
-  block_size: int | None = None,
-  average: float = 0.0,
-  world: str = "real",
-  train_examples: int | None = None,
-  poke_step: int | None = None,
-  initial: str | None = None,
-  fresh: Sequence[str] = (),
-  test_examples: int = 512,
-  book_examples: int = 256,
-  contexts: int = 128,
-  other_temperature: float = 0.8,
-  temperature: float = 0.8,
-  draws: int = 2,
-  samples: int = 8,
-  prompt: int = 8,
-  run_length: int = 6,
-  evaluate_every_steps: int | None = None,
-  evaluate_log_dense: bool = False,
+  file: str = BABBLE, tokens: str = "characters",
+  grammar: int = 0, vocabulary: int = 24, branches: int = 4,
+  context: int = 64, width: int = 64, depth: int = 2, heads: int = 4, activation: Any = "gelu",
+  positions: models.Positions = "learned", norm: models.Norm = "layer", tied: bool = True,
+  optimizer: str = "adamw", learning_rate: float = 3e-3, weight_decay: float = 0.0,
+  schedule: str = "linear", warmup_steps: int = 50,
+  batch_size: int = 16, steps: int = 600, full_batch: bool = False, block_size: int | None = None,
+  average: float = 0.0, world: str = "real", train_examples: int | None = None,
+  poke_step: int | None = None, initial: str | None = None, fresh: Sequence[str] = (),
+  test_examples: int = 512, book_examples: int = 256, contexts: int = 128,
+  other_temperature: float = 0.8, temperature: float = 0.8, draws: int = 2, samples: int = 8,
+  prompt: int = 8, run_length: int = 6,
+  evaluate_every_steps: int | None = None, evaluate_log_dense: bool = False,
   data_dir: str | None = None,
-) -> Recipe:
+) -> Recipe:  # fmt: skip
   """A Transformer that learns to predict the next token of a text, or of a made-up language.
-
-  Outcomes, of the evaluated parameters:
-
-    test_loss         nats per token on windows of the test part
-    bits_per_character  the same in bits
-    excess_loss       `babble`: test_loss less that of the true model on the same windows, nats
-    tempered_loss     test_loss with the logits divided by `other_temperature`
-    book_loss         as test_loss on windows of the held-out book (of `babble`: other windows)
-    window_loss       [window]: that of each of these windows, at the end
-    next_token        [context, token]: log chances after the frozen contexts, at every evaluation
-    context_token     [context]: the token that truly follows each of them
-    samples           [draw, sample, position]: tokens of the texts, at the end
-    code_point        [token]: the character that each token stands for, 0 for the unknown one
-    known_words       [draw]: share of the words that the training part has (characters, bytes)
-    novelty           [draw]: share of runs of `run_length` tokens that it does not have
-    distinct          [draw]: different runs of `run_length` tokens over all
-    allowed           [draw]: `babble`: share of the tokens that its grammar allows
 
   Args:
     file: of UTF-8 text (`data.text.corpus`), below `data_dir` or anywhere; or "babble".
     tokens: of a file: "characters" or "bytes".
     grammar, vocabulary, branches: of `babble` (`data.babble.language`).
     context: tokens that are read at once.
-    width, depth, heads, activation, positions, norm, tied: of the network
-      (`models.transformer`); an activation is a name, or {"name": "smelu", "beta": 0.5}.
+    width, depth, heads, positions, norm, tied: of the network (`models.transformer`).
+    activation: of its blocks, a name, or {"name": "smelu", "beta": 0.5}.
     optimizer: "adamw" or "muon", with `learning_rate`, `weight_decay` and a `schedule` ("linear",
       "cosine", "constant") after a warm-up of `warmup_steps`.
     batch_size, steps, full_batch, block_size, average, poke_step, initial, fresh: as of
-      `seedlab.supervised`.
+      `seedlab.supervised`; evaluate_every_steps None: at the end.
     world: "real" reuses its training examples, "ideal" (of `babble` alone) uses each once.
     train_examples: windows of a real world, drawn by the `sample` stream; None: all of a file, of
       `babble` 4,096.
     test_examples, book_examples: windows that are evaluated, evenly spaced in their part.
     contexts: frozen contexts of the test part; 0: none.
-    temperature, draws, samples, prompt: `draws` times `samples` texts of `context` tokens are
-      drawn, each after a prompt of the first `prompt` tokens of a test window; draws 0: no texts.
+    temperature, draws, samples, prompt: `draws` times `samples` texts of `context` tokens, each
+      after a prompt of the first `prompt` tokens of a test window; draws 0: no texts.
     run_length: tokens of a run, of novelty and distinct.
-    data_dir: directory of the data; None: SEEDLAB_DATA.
 
   Raises:
     UserError: what cannot be; a missing file says where texts are to be had.
   """
-  _check_counts(
-    1, test_examples=test_examples, book_examples=book_examples, samples=samples, prompt=prompt,
-    run_length=run_length,
-  )  # fmt: skip
+  counts = {"test_examples": test_examples, "book_examples": book_examples, "samples": samples}
+  _check_counts(1, **counts, prompt=prompt, run_length=run_length)
   _check_counts(0, contexts=contexts, draws=draws)
-  for name, value in {"temperature": temperature, "other_temperature": other_temperature}.items():
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 100:
-      raise UserError(f"{name}={value!r} must be a number above 0, and below 100")
+  _check_temperatures(temperature=temperature, other_temperature=other_temperature)
+  _check_lengths(context, prompt, run_length)
+  rule, plan = _optimizer(optimizer, weight_decay), _schedule(schedule, warmup_steps)
+  function = _activation(activation)
   source = _Source(file, tokens, grammar, vocabulary, branches, context, data_dir)
-  if prompt > context or run_length > context - 1:
-    raise UserError(
-      f"prompt={prompt} must be at most context={context}, and run_length={run_length} below it,"
-      " since a text is as long as the context"
-    )
-  if world == "ideal" and not source.language:
-    raise UserError(
-      f"world='ideal' needs text without end, and file={file!r} ends; take file='babble', or"
-      " world='real'"
-    )
-  train, train_examples = source.training(train_examples)
-  test, book = source.tested(test_examples), source.book(book_examples)
-  frozen = source.tested(max(contexts, samples))
+  train, train_examples = source.training(train_examples, world)
   network = models.transformer(
-    vocabulary=source.size, context=context, activation=_activation(activation), width=width,
-    depth=depth, heads=heads, positions=positions, norm=norm, tied=tied,
+    vocabulary=source.size, context=context, activation=function, width=width, depth=depth,
+    heads=heads, positions=positions, norm=norm, tied=tied,
   )  # fmt: skip
-
-  def tempered(logits, y):
-    return writing.next_token(logits, y, other_temperature)
-
-  def bits(logits, y):
-    return writing.next_token(logits, y) * _BITS
-
-  def excess(logits, y):
-    return writing.next_token(logits, y) - true
-
-  metrics: dict[str, Any] = {"test_loss": (writing.next_token, "lower", "nats")}
-  if source.language:
-    true = float(-languages.true_log_probability(source.language, *test).mean())
-    metrics["excess_loss"] = (excess, "lower", "nats")
-  else:
-    metrics["bits_per_character"] = (bits, "lower", "bits")
-  metrics |= {
-    "tempered_loss": (tempered, "lower", "nats"),
-    "book_loss": Metric(better="lower", unit="nats"),
-    "window_loss": Metric(("window",), better="lower", unit="nats"),
-  }
-  data: dict[str, Any] = {"book": book}
-  if contexts:
-    data["contexts"] = tuple(part[:contexts] for part in frozen)
-    metrics["next_token"] = Metric(("evaluation", "context", "token"))
-    metrics["context_token"] = Metric(("context",))
+  test = source.tested(test_examples)
+  metrics, data = _measured(source, test, book_examples, contexts, other_temperature)
   if draws:
-    data |= {"prompts": frozen[0][:samples, :prompt], "code_points": source.code_points}
-    data |= source.of_texts(run_length)
     metrics |= _text_metrics(source)
+    prompts = source.tested(max(contexts, samples))[0][:samples, :prompt]
+    data |= {"prompts": prompts, "code_points": source.code_points, **source.of_texts(run_length)}
 
   def evaluate(apply, data, key):
     return _evaluated(apply, data, key, network, draws, float(temperature), run_length)
 
   return recipe.supervised(
-    network,
-    _optimizer(optimizer, weight_decay),
-    train,
-    test,
-    writing.next_token,
-    metrics=metrics,
-    evaluate=evaluate,
-    evaluate_data=data,
-    learning_rate=learning_rate,
-    schedule=_schedule(schedule, warmup_steps),
-    batch_size=batch_size,
-    steps=steps,
-    full_batch=full_batch,
-    block_size=block_size,
-    average=average,
-    world=world,
-    train_examples=train_examples,
-    poke_step=poke_step,
-    initial=initial,
-    fresh=tuple(fresh),
-    evaluate_every_steps=evaluate_every_steps or steps,
-    evaluate_log_dense=evaluate_log_dense,
+    network, rule, train, test, writing.next_token, metrics=metrics, evaluate=evaluate,
+    evaluate_data=data, learning_rate=learning_rate, schedule=plan, batch_size=batch_size,
+    steps=steps, full_batch=full_batch, block_size=block_size, average=average, world=world,
+    train_examples=train_examples, poke_step=poke_step, initial=initial, fresh=tuple(fresh),
+    evaluate_every_steps=evaluate_every_steps or steps, evaluate_log_dense=evaluate_log_dense,
     evaluation_batch_size=128,
-  )
+  )  # fmt: skip
 
 
 def classify(
@@ -298,8 +216,12 @@ class _Source:
     words = self.language.vocabulary if self.language else self.corpus.vocabulary
     return np.array([ord(word) if word else 0 for word in words], np.uint32)
 
-  def training(self, examples: int | None):
+  def training(self, examples: int | None, world: str):
     """What `supervised` takes as `train`, and how many examples there are."""
+    if world == "ideal" and not self.language:
+      raise UserError(
+        "world='ideal' needs text without end, and a file ends; take file='babble', or world='real'"
+      )
     if self.language:
       return languages.sampler(self.language, self.context), examples or 4096
     windows = texts.windows(self.corpus.train, self.context)
@@ -345,6 +267,37 @@ class _Source:
       )
     chosen = np.linspace(0, len(x) - 1, count).round().astype(int)
     return x[chosen], y[chosen]
+
+
+def _measured(source, test, book_examples: int, contexts: int, other_temperature: float):
+  """What is measured besides texts, and the arrays that this reads."""
+
+  def tempered(logits, y):
+    return writing.next_token(logits, y, other_temperature)
+
+  def bits(logits, y):
+    return writing.next_token(logits, y) * _BITS
+
+  def excess(logits, y):
+    return writing.next_token(logits, y) - true
+
+  metrics: dict[str, Any] = {"test_loss": (writing.next_token, "lower", "nats")}
+  if source.language:
+    true = float(-languages.true_log_probability(source.language, *test).mean())
+    metrics["excess_loss"] = (excess, "lower", "nats")
+  else:
+    metrics["bits_per_character"] = (bits, "lower", "bits")
+  metrics |= {
+    "tempered_loss": (tempered, "lower", "nats"),
+    "book_loss": Metric(better="lower", unit="nats"),
+    "window_loss": Metric(("window",), better="lower", unit="nats"),
+  }
+  data: dict[str, Any] = {"book": source.book(book_examples)}
+  if contexts:
+    data["contexts"] = source.tested(contexts)
+    metrics["next_token"] = Metric(("evaluation", "context", "token"))
+    metrics["context_token"] = Metric(("context",))
+  return metrics, data
 
 
 def _text_metrics(source: _Source) -> dict[str, Metric]:
@@ -400,6 +353,21 @@ def _schedule(name: str, warmup_steps: int) -> Mapping[str, Any]:
   if name not in _SCHEDULES:
     raise choice_error("schedule", name, _SCHEDULES)
   return {"name": name, "warmup_steps": warmup_steps}
+
+
+def _check_temperatures(**given: Any) -> None:
+  for name, value in given.items():
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 100:
+      raise UserError(f"{name}={value!r} must be a number above 0, and below 100")
+
+
+def _check_lengths(context: int, prompt: int, run_length: int) -> None:
+  _check_counts(1, context=context)
+  if prompt > context or run_length > context - 1:
+    raise UserError(
+      f"prompt={prompt} must be at most context={context}, and run_length={run_length} below it,"
+      " since a text is as long as the context"
+    )
 
 
 def _check_counts(least: int, **counts: Any) -> None:
