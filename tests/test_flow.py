@@ -45,6 +45,7 @@ def test_the_flow_of_a_gaussian_ends_where_its_closed_form_says():
   assert errors["heun", 100] < 1e-3
 
 
+@pytest.mark.slow
 def test_a_trained_velocity_approaches_that_flow():
   rng = np.random.default_rng(0)
   data = rng.multivariate_normal(MEAN, COVARIANCE, 2000).astype(np.float32)
@@ -83,10 +84,12 @@ def test_the_loss_is_the_squared_error_of_the_straight_path():
   noise = (x_t - t * x) / (1 - t)
   np.testing.assert_allclose(loss, jnp.square(2 * x - (x - noise)).mean(), rtol=1e-5)
   assert label == 3
-  dropped = jax.vmap(lambda key: flow.matching(10, 0.25)(
-    lambda x_t, t, label: jnp.full_like(x, label), (x, jnp.int32(3)), key
-  ))  # fmt: skip
-  by_key = dropped(jax.random.split(key, 200))
+  dropping = flow.matching(10, 0.25)
+
+  def of_key(key):
+    return dropping(lambda x_t, t, label: jnp.full_like(x, label), (x, jnp.int32(3)), key)
+
+  by_key = jax.jit(jax.vmap(of_key))(jax.random.split(key, 200))
   # (10 - 1 + e)² is far above (3 - 1 + e)²: the class of about a quarter is withheld.
   assert 0.18 < (by_key > 30).mean() < 0.32
 
@@ -237,14 +240,15 @@ def test_eigenvalues_are_lapacks_and_no_lane_sees_its_neighbours(size):
 def test_precision_and_recall_by_hand():
   """Data at 0, 1, 2, 3: each reaches to its third neighbour, 3, 2, 2 and 3 away."""
   data = jnp.arange(4.0)[:, None]
-  known = frechet.reference(data, 4)
+  known = jax.jit(frechet.reference, static_argnums=1)(data, 4)
+  shares = jax.jit(frechet.precision_and_recall)
   np.testing.assert_allclose(known.radius, [9, 4, 4, 9])
   # Samples at 5, 6, 7 and 40: 5 and 6 lie within 3 of the datum at 3. Third neighbours of the
   # samples are 35, 34, 33 and 35 away, so that all data lie among them.
-  precision, recall = frechet.precision_and_recall(jnp.float32([[5], [6], [7], [40]]), known)
+  precision, recall = shares(jnp.float32([[5], [6], [7], [40]]), known)
   assert (precision, recall) == (0.5, 1)
   # Samples in a heap at 20: no datum is among them.
-  precision, recall = frechet.precision_and_recall(20 + 0.1 * data, known)
+  precision, recall = shares(20 + 0.1 * data, known)
   assert (precision, recall) == (0, 0)
 
 
