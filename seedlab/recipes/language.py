@@ -63,7 +63,7 @@ def make(
   other_temperature: float = 0.8, temperature: float = 0.8, draws: int = 2, samples: int = 8,
   prompt: int = 8, run_length: int = 6,
   evaluate_every_steps: int | None = None, evaluate_log_dense: bool = False,
-  data_dir: str | None = None,
+  precision: str = "float32", data_dir: str | None = None,
 ) -> Recipe:  # fmt: skip
   """A Transformer that learns to predict the next token of a text, or of a made-up language.
 
@@ -76,7 +76,7 @@ def make(
     activation: of its blocks, a name, or {"name": "smelu", "beta": 0.5}.
     optimizer: "adamw" or "muon", with `learning_rate`, `weight_decay` and a `schedule` ("linear",
       "cosine", "constant") after a warm-up of `warmup_steps`.
-    batch_size, steps, full_batch, block_size, average, poke_step, initial, fresh: as of
+    batch_size, steps, full_batch, block_size, average, poke_step, initial, fresh, precision: as of
       `seedlab.supervised`; evaluate_every_steps None: at the end.
     world: "real" reuses its training examples, "ideal" (of `babble` alone) uses each once.
     train_examples: windows of a real world, drawn by the `sample` stream; None: all of a file, of
@@ -119,7 +119,7 @@ def make(
     steps=steps, full_batch=full_batch, block_size=block_size, average=average, world=world,
     train_examples=train_examples, poke_step=poke_step, initial=initial, fresh=tuple(fresh),
     evaluate_every_steps=evaluate_every_steps or steps, evaluate_log_dense=evaluate_log_dense,
-    evaluation_batch_size=128,
+    evaluation_batch_size=128, precision=precision,
   )  # fmt: skip
 
 

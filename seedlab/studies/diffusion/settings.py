@@ -43,6 +43,7 @@ _PAPER = {
   **_LAPTOP, "data": "cifar10", "network": "unet", "width": 32, "steps": 10_000,
   "learning_rate": 5e-4, "warmup_steps": 500, "average": 0.999, "sampler_steps": 32,
   "samples": 10_000, "sample_batch": 2500, "points": 5000, "classifier": _CIFAR_CLASSIFIER,
+  "precision": "tf32",
 }  # fmt: skip
 _ARGUMENTS = {"smoke": _SMOKE, "laptop": _LAPTOP, "paper": _PAPER}
 

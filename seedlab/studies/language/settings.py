@@ -30,7 +30,7 @@ _TEXT: dict[str, dict[str, Any]] = {
     "context": 256, "width": 384, "depth": 6, "heads": 6, "batch_size": 64, "steps": 5000,
     "optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.1, "schedule": "cosine",
     "warmup_steps": 100, "test_examples": 1024, "book_examples": 1024, "contexts": 256, "draws": 8,
-    "samples": 64, "prompt": 16,
+    "samples": 64, "prompt": 16, "precision": "tf32",
   },
 }  # fmt: skip
 # Evaluated often, and nothing is written.
