@@ -141,16 +141,8 @@ def supervised(
 
   options |= {"batch_size": batch_size, "epochs": epochs}
   dataset = _dataset(train, test, pairs=True)
-  sections: dict[str, Any] = {"augment": (configs.Part("own"),) if augment else ()}
-  if isinstance(optimizer, str | Mapping):
-    sections |= _named_optimizer(optimizer, learning_rate, schedule)
-  elif schedule is not None:
-    raise UserError(
-      f"schedule={schedule!r} is for an optimizer by name; give yours the schedule:"
-      " optax.adamw(optax.cosine_decay_schedule(...)), or a function of the number of steps"
-    )
-  elif learning_rate is not None:
-    sections["schedule"] = configs.Schedule("constant")
+  sections = _rule_sections(optimizer, learning_rate, schedule)
+  sections["augment"] = (configs.Part("own"),) if augment else ()
   world = train if callable(train) else None
   if world and options.get("train_examples") is None:
     raise UserError(
@@ -159,36 +151,34 @@ def supervised(
     )
   config = _config(options, list(_OPTIONS), sections)
   measured = _metrics(metrics)
-  outcomes = [name for name, one in (measured or {}).items() if isinstance(one, Metric)]
-  if bool(outcomes) != callable(evaluate):
-    raise UserError(
-      "evaluate=(apply, data, key) -> {name: array} and a seedlab.Metric for each of these names in"
-      f" `metrics` go together; there are the metrics {', '.join(outcomes) or 'of no name'} and"
-      f" evaluate={_name(evaluate)}"
-    )
+  _check_evaluate(evaluate, measured)
   if evaluate_data is not None:
     evaluate_data = _arrays("evaluate_data", evaluate_data)
   given = made.Given(
     network, optimizer, dataset, loss, measured, augment, learning_rate, config, world, evaluate,
     evaluate_data,
   )  # fmt: skip
-  description = {
-    "kind": "supervised",
-    "network": _name(network),
-    "optimizer": _name(optimizer),
-    "loss": _name(loss),
-    "metrics": sorted(measured) if measured is not None else None,
-    "augment": _name(augment) if augment else None,
-    "learning_rate": learning_rate if isinstance(learning_rate, int | float) else None,
-    "schedule": schedule,
-  }
-  description |= _recorded(dataset, config, list(_OPTIONS))
+  description = _described(given, schedule) | _recorded(dataset, config, list(_OPTIONS))
   if world:
     shapes = _shapes((dataset.train_image, dataset.train_label))
     description["train"] = f"{_name(world)} makes {shapes}"
-  if evaluate:
-    description["evaluate"] = _name(evaluate)
   return Recipe(functools.partial(made.make, given), description)
+
+
+def _described(given: Any, schedule: Any) -> dict[str, Any]:
+  """What a recipe of `supervised` is made of, for the record."""
+  rate = given.learning_rate
+  description = {
+    "kind": "supervised",
+    "network": _name(given.network),
+    "optimizer": _name(given.optimizer),
+    "loss": _name(given.loss),
+    "metrics": sorted(given.metrics) if given.metrics is not None else None,
+    "augment": _name(given.augment) if given.augment else None,
+    "learning_rate": rate if isinstance(rate, int | float) else None,
+    "schedule": schedule,
+  }
+  return description | ({"evaluate": _name(given.evaluate)} if given.evaluate else {})
 
 
 def from_train_step(
@@ -298,6 +288,29 @@ def _config(options: Mapping[str, Any], known: Sequence[str], sections: Mapping[
   except UserError as error:
     raise UserError(_in_options(str(error))) from None
   return config
+
+
+def _check_evaluate(evaluate: Any, metrics: Mapping[str, Any] | None) -> None:
+  """Refuses `evaluate` without the meanings of what it returns, and these without it."""
+  outcomes = [name for name, one in (metrics or {}).items() if isinstance(one, Metric)]
+  if bool(outcomes) != callable(evaluate):
+    raise UserError(
+      "evaluate=(apply, data, key) -> {name: array} and a seedlab.Metric for each of these names in"
+      f" `metrics` go together; there are the metrics {', '.join(outcomes) or 'of no name'} and"
+      f" evaluate={_name(evaluate)}"
+    )
+
+
+def _rule_sections(optimizer: Any, learning_rate: Any, schedule: Any) -> dict[str, Any]:
+  """The sections of a config that say how parameters are updated."""
+  if isinstance(optimizer, str | Mapping):
+    return _named_optimizer(optimizer, learning_rate, schedule)
+  if schedule is not None:
+    raise UserError(
+      f"schedule={schedule!r} is for an optimizer by name; give yours the schedule:"
+      " optax.adamw(optax.cosine_decay_schedule(...)), or a function of the number of steps"
+    )
+  return {} if learning_rate is None else {"schedule": configs.Schedule("constant")}
 
 
 def _named_optimizer(optimizer: Any, learning_rate: Any, schedule: Any) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def _advance(rival: str, name: str, small: bool) -> tuple[Callable[[], Any], int
   if rival == "seedlab":
     return _seedlab(name, asked, small)
   if rival.startswith("PyTorch"):
-    step = _torch(name, asked, rival.endswith("compile"))
+    made = _torch_characters if name == "characters" else _torch_flow
+    step = made(asked, rival.endswith("compile"))
     return lambda: [step(number) for number in range(_AT_ONCE)], _AT_ONCE
   lanes = rival.endswith("vmap")
   step = _flax(name, asked, lanes)
@@ -115,7 +116,7 @@ def _batches(asked: Sizes, count: int, seeds: int) -> Callable[[int], np.ndarray
   return lambda number: orders[:, number * asked.batch % count :][:, : asked.batch]
 
 
-def _torch(name: str, asked: Sizes, compiled: bool) -> Callable[[int], Any]:
+def _torch_characters(asked: Sizes, compiled: bool) -> Callable[[int], Any]:
   """A step of one seed as a PyTorch user writes it, on one thread."""
   import torch
   from torch import nn
@@ -154,6 +155,33 @@ def _torch(name: str, asked: Sizes, compiled: bool) -> Callable[[int], Any]:
       x = self.blocks(self.token(tokens) + self.position)
       return self.last(x) @ self.token.weight.T
 
+  network = Characters()
+  forward = torch.compile(network) if compiled else network
+  optimizer = torch.optim.AdamW(network.parameters(), asked.rate)
+  windows = torch.from_numpy(_windows(asked, count)).long()
+
+  def step(number):
+    chosen = windows[torch.from_numpy(rows(number)[0])]
+    logits = forward(chosen[:, :-1])
+    loss = functional.cross_entropy(logits.flatten(0, 1), chosen[:, 1:].flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+  return step
+
+
+def _torch_flow(asked: Sizes, compiled: bool) -> Callable[[int], Any]:
+  """The same of flow matching."""
+  import torch
+  from torch import nn
+  from torch.nn import functional
+
+  torch.set_num_threads(1)
+  torch.manual_seed(0)
+  count = 8 * asked.batch
+  rows = _batches(asked, count, 1)
+
   class Velocity(nn.Module):
     def __init__(self):
       super().__init__()
@@ -169,28 +197,13 @@ def _torch(name: str, asked: Sizes, compiled: bool) -> Callable[[int], Any]:
       label = functional.one_hot(label, 11).float()
       return self.layers(torch.cat([x, angle.cos(), angle.sin(), label], -1))
 
-  if name == "characters":
-    network = Characters()
-    forward = torch.compile(network) if compiled else network
-    optimizer = torch.optim.AdamW(network.parameters(), asked.rate)
-    windows = torch.from_numpy(_windows(asked, count)).long()
-
-    def step(number):
-      chosen = windows[torch.from_numpy(rows(number)[0])]
-      logits = forward(chosen[:, :-1])
-      loss = functional.cross_entropy(logits.flatten(0, 1), chosen[:, 1:].flatten())
-      optimizer.zero_grad()
-      loss.backward()
-      optimizer.step()
-
-    return step
   network = Velocity()
   forward = torch.compile(network) if compiled else network
   optimizer = torch.optim.Adam(network.parameters(), asked.rate)
   average = [leaf.detach().clone() for leaf in network.parameters()]
   images, labels = map(torch.from_numpy, _digits(asked, count))
 
-  def flow_step(number):
+  def step(number):
     chosen = torch.from_numpy(rows(number)[0])
     x, label = images[chosen], labels[chosen].long()
     time, noise = torch.rand(asked.batch), torch.randn_like(x)
@@ -203,17 +216,14 @@ def _torch(name: str, asked: Sizes, compiled: bool) -> Callable[[int], Any]:
     with torch.no_grad():
       torch._foreach_lerp_(average, list(network.parameters()), 0.005)
 
-  return flow_step
+  return step
 
 
-def _flax(name: str, asked: Sizes, lanes: bool) -> Callable[[int], Any]:
-  """A step of flax and optax compiled, called in a Python loop; with `lanes` over seeds at once."""
+def _flax_characters(asked: Sizes):
+  """(network, update rule, examples, a blank batch, loss) as tutorials of flax have it."""
   import flax.linen as nn
-  import jax
   import jax.numpy as jnp
   import optax
-
-  count, seeds = 8 * asked.batch, SEEDS if lanes else 1
 
   class Characters(nn.Module):
     @nn.compact
@@ -229,6 +239,25 @@ def _flax(name: str, asked: Sizes, lanes: bool) -> Callable[[int], Any]:
         x = x + nn.Dense(asked.width)(nn.gelu(y))
       return embed.attend(nn.LayerNorm()(x))
 
+  network, rule = Characters(), optax.adamw(asked.rate)
+  examples = _windows(asked, 8 * asked.batch)
+  blank = (jnp.zeros((1, asked.context), jnp.int32),)
+
+  def loss(params, chosen, key):
+    del key
+    logits = network.apply(params, chosen[:, :-1])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, chosen[:, 1:]).mean()
+
+  return network, rule, examples, blank, loss
+
+
+def _flax_flow(asked: Sizes):
+  """The same of flow matching."""
+  import flax.linen as nn
+  import jax
+  import jax.numpy as jnp
+  import optax
+
   class Velocity(nn.Module):
     @nn.compact
     def __call__(self, x, time, label):
@@ -239,28 +268,29 @@ def _flax(name: str, asked: Sizes, lanes: bool) -> Callable[[int], Any]:
         y = nn.silu(nn.Dense(asked.width)(y))
       return nn.Dense(64)(y)
 
-  if name == "characters":
-    network, rule = Characters(), optax.adamw(asked.rate)
-    examples: Any = _windows(asked, count)
-    blank: tuple[Any, ...] = (jnp.zeros((1, asked.context), jnp.int32),)
+  network, rule = Velocity(), optax.adam(asked.rate)
+  examples = _digits(asked, 8 * asked.batch)
+  blank = (jnp.zeros((1, 64)), jnp.zeros(1), jnp.zeros(1, jnp.int32))
 
-    def loss(params, chosen, key):
-      del key
-      logits = network.apply(params, chosen[:, :-1])
-      return optax.softmax_cross_entropy_with_integer_labels(logits, chosen[:, 1:]).mean()
+  def loss(params, chosen, key):
+    x, label = chosen
+    first, second, third = jax.random.split(key, 3)
+    time, noise = jax.random.uniform(first, (len(x),)), jax.random.normal(second, x.shape)
+    label = jnp.where(jax.random.uniform(third, (len(x),)) < 0.1, 10, label)
+    found = network.apply(params, (1 - time[:, None]) * noise + time[:, None] * x, time, label)
+    return jnp.square(found - (x - noise)).mean()
 
-  else:
-    network, rule = Velocity(), optax.adam(asked.rate)
-    examples = _digits(asked, count)
-    blank = (jnp.zeros((1, 64)), jnp.zeros(1), jnp.zeros(1, jnp.int32))
+  return network, rule, examples, blank, loss
 
-    def loss(params, chosen, key):
-      x, label = chosen
-      first, second, third = jax.random.split(key, 3)
-      time, noise = jax.random.uniform(first, (len(x),)), jax.random.normal(second, x.shape)
-      label = jnp.where(jax.random.uniform(third, (len(x),)) < 0.1, 10, label)
-      found = network.apply(params, (1 - time[:, None]) * noise + time[:, None] * x, time, label)
-      return jnp.square(found - (x - noise)).mean()
+
+def _flax(name: str, asked: Sizes, lanes: bool) -> Callable[[int], Any]:
+  """A step of flax and optax compiled, called in a Python loop; with `lanes` over seeds at once."""
+  import jax
+  import optax
+
+  count, seeds = 8 * asked.batch, SEEDS if lanes else 1
+  made = _flax_characters if name == "characters" else _flax_flow
+  network, rule, examples, blank, loss = made(asked)
 
   def init(key):
     params = network.init(key, *blank)

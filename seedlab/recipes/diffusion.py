@@ -6,7 +6,20 @@
 A velocity network learns to carry noise to images (`training/flow.py`); at every evaluation the
 moving average of its parameters generates images with the `generate` stream, and they are compared
 with the training images (`training/generated.py`). Draw k of the generation is a dimension of the
-outcomes, by fold_in(generate, k): what another seed of the sampler alone would change.
+outcomes, by fold_in(generate, k): what another seed of the sampler alone would change. Outcomes at
+every evaluation, those with a draw for each of `draws` generations:
+
+  test_loss            of flow matching, on images that are not trained on
+  frechet              the mean over the draws of frechet_features, else of frechet_pixels
+  frechet_features     Frechet distance of the samples to the training images, in the features of a
+                       classifier (only with `features`)
+  frechet_pixels       the same in pixels from -1 to 1, of large images averaged to 8 x 8 or so
+  precision, recall    shares of samples among the data, of data among the samples, in the features,
+                       else in pixels
+  image                uint8: images from noises that are the same in every run and evaluation
+
+Samples have the classes 0, 1, ... in turn. They are rounded to 256 levels before they are measured,
+as images are.
 """
 
 import functools
@@ -28,44 +41,16 @@ _CLASSIFIER = {"model": {"name": "mlp", "width": 64, "depth": 1}}  # of configs/
 
 
 def make(
-  data: str = "digits",
-  network: str = "mlp",
-  width: int = 256,
-  depth: int = 3,
-  activation: str | Mapping[str, Any] = "silu",
-  batch_size: int = 128,
-  steps: int = 3000,
-  learning_rate: float = 2e-3,
-  warmup_steps: int = 100,
-  average: float = 0.995,
-  drop_class: float = 0.1,
-  guidance: float = 1.0,
-  sampler: Literal["euler", "heun"] = "euler",
-  sampler_steps: int = 32,
-  samples: int = 5000,
-  sample_batch: int = 1000,
-  draws: int = 1,
-  points: int = 1000,
-  frozen: int = 100,
-  features: str | None = None,
-  classifier: Mapping[str, Any] = _CLASSIFIER,
-  evaluate_every_steps: int | None = None,
-  data_dir: str | None = None,
-  **options: Any,
-) -> Recipe:
-  """The recipe; outcomes at every evaluation, those with a draw for each of `draws` generations:
-
-    test_loss            of flow matching, on images that are not trained on
-    frechet              the mean over the draws of frechet_features, else of frechet_pixels
-    frechet_features     Frechet distance of the samples to the training images, in the features of
-                         a classifier (only with `features`)
-    frechet_pixels       the same in pixels from -1 to 1, of large images averaged to 8 x 8 or so
-    precision, recall    shares of samples among the data, of data among the samples, in the
-                         features, else in pixels
-    image                uint8: images from noises that are the same in every run and evaluation
-
-  Samples have the classes 0, 1, ... in turn. They are rounded to 256 levels before they are
-  measured, as images are.
+  data: str = "digits", network: str = "mlp", width: int = 256, depth: int = 3,
+  activation: str | Mapping[str, Any] = "silu", batch_size: int = 128, steps: int = 3000,
+  learning_rate: float = 2e-3, warmup_steps: int = 100, average: float = 0.995,
+  drop_class: float = 0.1, guidance: float = 1.0,
+  sampler: Literal["euler", "heun"] = "euler", sampler_steps: int = 32, samples: int = 5000,
+  sample_batch: int = 1000, draws: int = 1, points: int = 1000, frozen: int = 100,
+  features: str | None = None, classifier: Mapping[str, Any] = _CLASSIFIER,
+  evaluate_every_steps: int | None = None, data_dir: str | None = None, **options: Any,
+) -> Recipe:  # fmt: skip
+  """A velocity network that learns to turn noise into images; outcomes: see above.
 
   Args:
     data: "digits", "cifar10" or any other set of labelled images; of its two parts the larger one
@@ -85,8 +70,7 @@ def make(
     features: a .safetensors file of a classifier's parameters, as `seedlab replay --params` writes.
     classifier: which classifier it is of: sections `model` and `activation` of its config, trained
       on the same data set. Its features are what its last linear layer reads.
-    evaluate_every_steps: None evaluates at the end alone.
-    data_dir: the tensorflow-datasets directory.
+    evaluate_every_steps: None evaluates at the end alone. data_dir: of tensorflow-datasets.
     options: further ones of `seedlab.supervised`: full_batch, world, train_examples, poke_step, ...
 
   Raises:
@@ -102,20 +86,11 @@ def make(
   )  # fmt: skip
   if sampler not in flow.METHODS:
     raise choice_error("sampler", sampler, flow.METHODS)
-  if not 0 <= drop_class <= 1:
-    raise UserError(f"drop_class={drop_class!r} must lie from 0 to 1")
-  if guidance != 1 and not drop_class:
-    raise UserError(
-      f"guidance={guidance!r} asks for samples of no class, which drop_class=0 never trains; set"
-      " drop_class=0.1, or guidance=1"
-    )
+  _check_guidance(drop_class, guidance)
   examples = datasets.build(data, data_dir=data_dir)
   if examples.world or examples.fields:
     raise UserError(f"data={data!r} is not a set of images; take 'digits' or 'cifar10'")
-  kept = examples.dataset
-  train, test = (kept.train_image, kept.train_label), (kept.test_image, kept.test_label)
-  if len(train[1]) < len(test[1]):
-    train, test = test, train
+  train, test = _larger_first(examples.dataset)
   if not 4 <= points <= min(samples, len(train[1])):
     raise UserError(
       f"points={points!r} must be at least 4 and at most as many as there are samples ({samples:,})"
@@ -129,45 +104,62 @@ def make(
   known, compared = generation.Known(train[0], _noise(frozen, shape)), None
   if features is not None:
     compared, params = _classifier(features, classifier, facts)
-    known = known._replace(
-      classifier={"params": params, "mean": kept.mean, "std": kept.std}
-    )
+    moments = {"mean": examples.dataset.mean, "std": examples.dataset.std}
+    known = known._replace(classifier={"params": params, **moments})
   sampling = generation.Sampling(
     classes, guidance, sampler, sampler_steps, samples, min(sample_batch, samples), draws, points
   )
-  per_draw, unit = ("evaluation", "draw"), _FEATURES if features else _PIXELS
-  metrics = {"frechet": Metric(better="lower", unit=unit)}
-  if features:
-    metrics["frechet_features"] = Metric(per_draw, "lower", _FEATURES)
-  metrics |= {
-    "frechet_pixels": Metric(per_draw, "lower", _PIXELS),
-    "precision": Metric(per_draw, "higher"),
-    "recall": Metric(per_draw, "higher"),
-    "image": Metric(("evaluation", "noise", "pixel")),
-  }
+  return supervised(
+    velocity.as_pair(module), "adam", train, test, _loss(classes, drop_class),
+    metrics=_metrics(features is not None),
+    evaluate=functools.partial(generation.evaluated, sampling, compared), evaluate_data=known,
+    learning_rate=learning_rate, schedule={"name": "constant", "warmup_steps": warmup_steps},
+    batch_size=batch_size, steps=steps, average=average,
+    evaluate_every_steps=evaluate_every_steps or steps, **options,
+  )  # fmt: skip
+
+
+def _loss(classes: int, drop_class: float):
+  """That of flow matching, of images as they are stored."""
+  from seedlab.training import flow, generation
+
   matching = flow.matching(classes, drop_class)
 
   def loss(apply, example, key):
     image, label = example
     return matching(apply, (generation.scaled(image), label), key)
 
-  return supervised(
-    velocity.as_pair(module),
-    "adam",
-    train,
-    test,
-    loss,
-    metrics=metrics,
-    evaluate=functools.partial(generation.evaluated, sampling, compared),
-    evaluate_data=known,
-    learning_rate=learning_rate,
-    schedule={"name": "constant", "warmup_steps": warmup_steps},
-    batch_size=batch_size,
-    steps=steps,
-    average=average,
-    evaluate_every_steps=evaluate_every_steps or steps,
-    **options,
-  )
+  return loss
+
+
+def _metrics(features: bool) -> dict[str, Metric]:
+  per_draw, unit = ("evaluation", "draw"), _FEATURES if features else _PIXELS
+  metrics = {"frechet": Metric(better="lower", unit=unit)}
+  if features:
+    metrics["frechet_features"] = Metric(per_draw, "lower", _FEATURES)
+  return metrics | {
+    "frechet_pixels": Metric(per_draw, "lower", _PIXELS),
+    "precision": Metric(per_draw, "higher"),
+    "recall": Metric(per_draw, "higher"),
+    "image": Metric(("evaluation", "noise", "pixel")),
+  }
+
+
+def _larger_first(dataset: datasets.Dataset) -> list[tuple[Any, Any]]:
+  """The two parts of a data set, images and labels, the larger one first."""
+  train = dataset.train_image, dataset.train_label
+  test = dataset.test_image, dataset.test_label
+  return sorted((train, test), key=lambda part: -len(part[1]))
+
+
+def _check_guidance(drop_class: float, guidance: float) -> None:
+  if not 0 <= drop_class <= 1:
+    raise UserError(f"drop_class={drop_class!r} must lie from 0 to 1")
+  if guidance != 1 and not drop_class:
+    raise UserError(
+      f"guidance={guidance!r} asks for samples of no class, which drop_class=0 never trains; set"
+      " drop_class=0.1, or guidance=1"
+    )
 
 
 def _check(**numbers: int) -> None:

@@ -70,12 +70,7 @@ def make(given: Given) -> Trainer:
   rule, rate = _rule(given, layout.length, layout.cut.epoch_steps)
   measures = _metrics(given, loss)
   classifier = is_cross_entropy(given.loss)
-  # In the order of `metrics`, whose first one is the headline.
-  meanings = {name: one for name, one in (given.metrics or {}).items() if isinstance(one, Metric)}
-  meanings = {
-    name: meanings.get(name) or measures[name].meaning
-    for name in dict.fromkeys([*(given.metrics or ()), *measures])
-  }
+  meanings = _meanings(given, measures)
   drops = _checked(network, blank, loss, measures, dataset, rule, classifier)
   if loss.calls:
     descended = functools.partial(
@@ -136,6 +131,15 @@ def make(given: Given) -> Trainer:
   if config.model.initial:
     trainer = initial.start_from(trainer, config.model)
   return training.in_tf32(trainer) if config.model.precision == "tf32" else trainer
+
+
+def _meanings(given: Given, measures: Mapping[str, Measure]) -> dict[str, Metric]:
+  """Of all outcomes, in the order of `metrics`, whose first one is the headline."""
+  asked = given.metrics or {}
+  return {
+    name: one if isinstance(one := asked.get(name), Metric) else measures[name].meaning
+    for name in dict.fromkeys([*asked, *measures])
+  }
 
 
 def _frozen(given: Given) -> Any:

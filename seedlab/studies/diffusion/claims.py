@@ -21,9 +21,17 @@ WATCHED = (0, 1, 3, 7)  # evaluations of the longer trainings at which D2 is jud
 def make(scale: str) -> list[Claim]:
   """D1 to D7, fixed before training."""
   precondition = "at least half of the samples of the main trainings lie among the data (precision)"
+  return [
+    dataclasses.replace(claim, family="diffusion", precondition=precondition)
+    for claim in [*_of_spread(scale), *_of_draws(), *_of_seeds(), *_of_images(scale)]
+  ]
+
+
+def _of_spread(scale: str) -> list[Claim]:
+  """D1 to D3: how much trainings differ, and by what."""
   others = [f"width {name.removeprefix('width')}" for name in widths(scale)]
   points = [f"evaluation {number + 1} of the longer trainings" for number in WATCHED]
-  made = [
+  return [
     Claim(
       "D1",
       "training again moves the Frechet distance more than drawing other samples does",
@@ -58,6 +66,12 @@ def make(scale: str) -> list[Claim]:
         for factor in settings.FACTORS
       ),
     ),
+  ]
+
+
+def _of_draws() -> list[Claim]:
+  """D4: what the best of several draws does."""
+  return [
     Claim(
       "D4 flattery",
       "quoting the best of three draws flatters by more than 1 %",
@@ -80,6 +94,12 @@ def make(scale: str) -> list[Claim]:
         ),
       ),
     ),
+  ]
+
+
+def _of_seeds() -> list[Claim]:
+  """D5 and D6: what guidance does to seeds, and what luck is worth."""
+  return [
     Claim(
       "D5 spread",
       "guidance halves the spread between trainings",
@@ -107,6 +127,12 @@ def make(scale: str) -> list[Claim]:
         ),
       ),
     ),
+  ]
+
+
+def _of_images(scale: str) -> list[Claim]:
+  """D7: what two trainings make of one noise."""
+  made = [
     Claim(
       "D7 same",
       "the same noise gives nearly the same image, whatever the training seed",
@@ -136,6 +162,4 @@ def make(scale: str) -> list[Claim]:
         ),
       )
     )
-  return [
-    dataclasses.replace(claim, family="diffusion", precondition=precondition) for claim in made
-  ]
+  return made
