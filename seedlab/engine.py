@@ -92,6 +92,8 @@ def choose(
   if ruled:  # nothing is left to find out, and evidence costs compilations
     lowering = next(iter(trainers)) if len(trainers) == 1 else lanes.LOWERINGS[ruled[0]]
     traced = programs.trace(runs_of[lowering], *ruled)
+    if mode == "auto" and width is None and ruled[0] == "vmap" and lanes.busy(traced):
+      traced = programs.trace(runs_of[lowering], "loop", 1)
     return Choice(programs.compiled(traced, loaded), lowering, [])
   device = devices.here()
 

@@ -20,6 +20,7 @@ from seedlab.programs import MODES, Mode, Traced
 # Measured on one core (BUILD_NOTES.md, Lanes): lanes pay where a step is so small that the
 # loop around it dominates, and never for convolutions, which vmap turns into grouped ones.
 _SMALL_NETWORK = 100_000
+_BUSY = 64e6  # operations of a step: 49 million were as fast in 16 lanes, 87 half as fast
 _CPU_WIDTH = 16
 _WIDTHS = (8, 32, 128, 512)  # that are tried on an accelerator, as long as each is worth it
 _EQUAL = 1.05  # times the lowest bound: what is no reason for more memory
@@ -83,7 +84,7 @@ def rule(state: Any, platform: str, mode: str, width: int | None) -> tuple[Mode,
   """The lane mode and width as asked, or for "auto" on a CPU by a fixed rule; else None.
 
   CPU: `vmap` of 16 lanes for networks without convolutions (no parameter of rank
-  3 or more) of at most 100,000 parameters, else `loop`.
+  3 or more) of at most 100,000 parameters, unless they are `busy`, else `loop`.
 
   Args:
     state: of one run; its `parameters` decide on a CPU.
@@ -105,6 +106,14 @@ def rule(state: Any, platform: str, mode: str, width: int | None) -> tuple[Mode,
   if width is None and platform != "cpu":
     return None
   return "vmap", width or _CPU_WIDTH
+
+
+def busy(traced: Traced) -> bool:
+  """Whether a step of each lane multiplies so much that a CPU gains nothing from lanes.
+
+  A Transformer uses each parameter for every token, so that few parameters do not mean small steps.
+  """
+  return sum(counting.products(traced.advance.jaxpr).values()) / traced.width > _BUSY
 
 
 def candidates(

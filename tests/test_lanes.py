@@ -5,7 +5,20 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from seedlab import cli, devices, experiment, filling, lanes, replaying, sweeps, tasks
+from seedlab import (
+  cli,
+  counting,
+  devices,
+  engine,
+  experiment,
+  filling,
+  lanes,
+  programs,
+  replaying,
+  sweeps,
+  tasks,
+  training,
+)
 from seedlab.changes import changed
 from seedlab.config import parse
 from seedlab.errors import UserError
@@ -24,6 +37,28 @@ def test_a_cpu_has_a_fixed_rule():
   assert lanes.rule(state(400, 400), "cpu", "auto", None) == ("loop", 1)
   assert lanes.rule(state(3, 3, 1, 4), "cpu", "auto", None) == ("loop", 1)
   assert lanes.rule(state(3, 3, 1, 4), "cpu", "vmap", None) == ("vmap", 16)
+
+
+@pytest.mark.parametrize(("batch", "busy", "mode"), [(50, False, "vmap"), (500, True, "loop")])
+def test_a_step_that_multiplies_much_gains_nothing_from_lanes_on_a_cpu(
+  batch, busy, mode, monkeypatch
+):
+  """Of 64 inputs, 512 hidden units and 10 classes, by hand: 2 B (2 x 64 x 512 + 3 x 512 x 10)."""
+  config = parse(
+    {
+      "data": {"name": "digits"},
+      "model": {"name": "mlp", "width": 512, "depth": 1},
+      "training": {"batch_size": batch, "epochs": 1},
+    }
+  )
+  trainer = training.make_trainer(config)
+  traced = programs.trace(programs.one_run(trainer, trainer.load()), "vmap", 16)
+  by_hand = 2 * batch * (2 * 64 * 512 + 3 * 512 * 10)
+  assert sum(counting.products(traced.advance.jaxpr).values()) / 16 == by_hand
+  assert lanes.busy(traced) == busy == (by_hand > 64e6)
+  monkeypatch.setattr(programs, "compiled", lambda traced, data: traced)
+  assert engine.build(trainer).mode == mode
+  assert engine.build(trainer, width=8).mode == "vmap"  # as asked
 
 
 def test_an_accelerator_has_a_rule_for_what_was_asked_alone():
