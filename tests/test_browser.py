@@ -165,6 +165,7 @@ def test_the_page_fits_a_phone(visit, file):
   assert page.locator("#distribution canvas").first.bounding_box()["width"] > 200
 
 
+@pytest.mark.slow
 def test_ten_thousand_runs_load_beside_other_tests(visit, tmp_path):
   """On two idle cores it takes 1.6 s; the test below, run alone, holds it to 3."""
   assert seconds_to_load(visit, tmp_path) < 12

@@ -152,6 +152,7 @@ def test_drawing_a_category_counts_words_exactly():
   np.testing.assert_allclose(share, weights / weights.sum(), atol=1e-8)
 
 
+@pytest.mark.slow
 def test_no_other_score_beats_the_truth():
   rows, label, truth = drawn()
   best, least = roc_auc_score(label, truth), log_loss(label, truth)
@@ -169,6 +170,7 @@ def test_no_other_score_beats_the_truth():
     assert log_loss(label, blind) > least + 0.002, without
 
 
+@pytest.mark.slow
 def test_the_base_rate_drifts_and_comes_round():
   rows, label, _ = drawn(drift=1.0, interaction=0.0)
   hour = column(rows, "hour")
@@ -197,6 +199,7 @@ def test_older_records_held_whole_numbers_as_floats():
   assert data.read(section).world.fields[0].buckets == 30
 
 
+@pytest.mark.slow
 def test_extreme_parameters():
   for bound in (0, 1):
     kwargs = {name: values[bound] for name, values in clicks.RANGES.items()}

@@ -10,7 +10,7 @@ import pytest
 from flax import traverse_util
 
 import seedlab
-from seedlab import engine, findings, records, replaying
+from seedlab import engine, findings, merging, records, replaying
 from seedlab.config import STREAMS
 from seedlab.data import babble, text
 from seedlab.errors import UserError
@@ -103,6 +103,11 @@ def test_sweeps_resume_replay_and_shard_exactly_and_know_what_they_were_evaluate
   for name in ("digest", "test_loss", "next_token"):
     assert (whole[name].values == resumed[name].values).all()
   assert replaying.replay(tmp_path / "a", 1).passed
+  for part in ("1/2", "2/2"):
+    seedlab.sweep(runs=3, out=tmp_path / "d", arguments=small, shard=part, **given)
+  merging.merge(tmp_path / "d", quiet=True)
+  merged = records.open(tmp_path / "d")
+  assert (merged["digest"].values == whole["digest"].values).all()
   more = {**small, "contexts": 5}
   seedlab.sweep(runs=1, out=tmp_path / "c", arguments=more, **given)
   stores = {name: records.open(tmp_path / name) for name in "abc"}

@@ -98,6 +98,7 @@ def test_the_test_set_of_a_drifting_world_spans_its_time():
   assert len(np.unique(hours)) > 140
 
 
+@pytest.mark.slow
 def test_no_trained_network_ranks_better_than_the_truth():
   """Long enough to learn much of it; the true probabilities are an upper bound, up to luck."""
   settings = config(
