@@ -36,8 +36,9 @@ _FUNCTION = (
   "seedlab calls the function once, with `arguments` alone, and it must return a seedlab.Trainer"
   f" or a recipe: {WHICH}"
 )
-_OWN_TRAINERS = ("seedlab.studies.twins:make",)  # those of ours that a store may name,
-_OWN_RECIPES = "seedlab.recipes."  # and where the others are
+# Functions of ours that a store may name: these, and all whose names begin like that.
+_OWN_TRAINERS = ("seedlab.studies.twins:make",)
+_OWN_RECIPES = "seedlab.recipes."
 _PATIENCE = 5.0  # seconds without a word
 _MEASURED = (("loop", 1), ("vmap", 8), ("vmap", 16), ("vmap", 32))  # what lanes=measure tries
 

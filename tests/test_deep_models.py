@@ -329,7 +329,22 @@ def test_recomputing_blocks_changes_nothing(kind):
   }
   assert any("remat" in name or "checkpoint" in name for name in names[True] - names[False])
   found = jax.jit(functools.partial(gradient, again))(variables, images)
-  assert_near(found, trained(kind), 1e-4)
+  assert_near(*map(without_zeros, (found, trained(kind))), 1e-4)
+
+
+def without_zeros(answer):
+  """The same without gradients of biases that batch norm takes away again, which are rounding."""
+  logits, new, slope = answer
+  largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(slope))
+
+  def kept(path, leaf):
+    names = [key.key for key in path]
+    if names[-1] == "bias" and names[-2].startswith("Conv"):
+      assert np.abs(leaf).max() < 1e-6 * largest, names
+      return np.zeros_like(leaf)
+    return leaf
+
+  return logits, new, jax.tree_util.tree_map_with_path(kept, slope)
 
 
 def primitives(function, *arguments):

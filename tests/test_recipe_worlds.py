@@ -173,3 +173,12 @@ def test_a_function_is_told_where_data_are_and_the_record_is_not(tmp_path):
   assert recorded == {"width": 4, "data_dir": None}
   said = experiment.experiment(with_place, {"data_dir": "there"}, data_dir=str(tmp_path))
   assert experiment.spec_of(said, "loop", 1)["arguments"] == {"data_dir": "there"}
+
+
+def test_a_crossed_sweep_of_a_function_is_known_again_without_its_levels():
+  seeds = {"vary": ["init", "order"], "design": "crossed", "levels": [3, 2]}
+  described = experiment.experiment(with_place, {"width": 4}, seeds)
+  known = {**described.record, "seedlab_version": "0"}
+  assert "levels" not in known["trainer"]["seeds"]  # more of them extend the sweep
+  again = experiment.recorded_experiment(known, with_place, None, "out")
+  assert (again.seeds.design, again.seeds.vary) == ("crossed", ("init", "order"))
